@@ -1,0 +1,1 @@
+"""The Lumina-DiMOO engine: torch only, no storage, no cluster; runs alone on a bare GPU machine."""

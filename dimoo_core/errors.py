@@ -1,0 +1,42 @@
+"""The exceptions of the engine, and the root of every exception of the project.
+
+::
+
+    DimooError
+    ├── ConfigError              the spec is wrong                     exit 2, never retried
+    ├── WeightsError             checkpoint missing or mismatched      worker start fails, job stops
+    ├── RequestError             one request is wrong                  becomes a row failure
+    ├── EngineError              the engine cannot go on
+    │   └── BatchTooLarge        the batch did not fit memory          halve and repeat; alone: row failure
+    ├── ManifestError            (manifests.errors) the manifest is wrong    exit 2, never retried
+    │   └── ManifestRowError     one row is wrong                      becomes a row failure
+    └── StoreError               (pipeline.errors) object storage, with .retryable
+        └── ObjectNotFound       the object does not exist
+
+A message says what could not be done, to which object, the offending value, and what is allowed.
+Every class survives pickling: its constructor arguments are passed to ``super().__init__``.
+"""
+
+
+class DimooError(Exception):
+    """Root of the exceptions this project raises on purpose."""
+
+
+class ConfigError(DimooError):
+    """A setting is wrong; no retry can help."""
+
+
+class WeightsError(DimooError):
+    """A checkpoint is missing, incomplete or does not match its own config."""
+
+
+class RequestError(DimooError):
+    """One request cannot be built or run as asked; other requests are not affected."""
+
+
+class EngineError(DimooError):
+    """The engine cannot go on with the present batch."""
+
+
+class BatchTooLarge(EngineError):
+    """A forward pass did not fit into the device's memory."""

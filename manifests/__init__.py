@@ -1,0 +1,1 @@
+"""The input contract: what a manifest holds, how its rows are checked, and how it is cut into shards."""

@@ -1,0 +1,1 @@
+"""What runs the work: workers, coordinator, fetching, storing, committing."""
