@@ -43,7 +43,9 @@ class ImageSettings:
             _require(is_valid, name, side, f"a multiple of {PIXELS_PER_TOKEN} from {PIXELS_PER_TOKEN} to {MAX_SIDE_PX}")
         _require(self.num_steps >= 1, "steps", self.num_steps, "at least 1")
         _require(math.isfinite(self.cfg_scale) and self.cfg_scale >= 0, "cfg_scale", self.cfg_scale, "0 or more")
-        _require(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        _require(
+            math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,9 @@ class TextSettings:
             is_whole = self.num_steps >= 1 and self.num_steps % self.num_blocks == 0
             _require(is_whole, "steps", self.num_steps, f"a multiple of the number of blocks ({self.num_blocks})")
         _require(math.isfinite(self.cfg_scale) and self.cfg_scale >= 0, "cfg_scale", self.cfg_scale, "0 or more")
-        _require(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        _require(
+            math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
+        )
         _require(
             self.remasking in ("low_confidence", "random"), "remasking", self.remasking, "'low_confidence' or 'random'"
         )

@@ -1,0 +1,78 @@
+"""Finding a checkpoint: a directory, or a repository of the Hugging Face hub at a fixed revision."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dimoo_core.errors import WeightsError
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")  # never code, never pickles
+_WHOLE_BYTES = 64 * 2**20  # files up to this size are digested whole
+_SAMPLES, _SAMPLE_BYTES = 64, 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on local disk and the name by which every process finds the same one."""
+
+    name: str  # the directory as given, or ID@COMMIT
+    directory: Path
+
+
+def find_checkpoint(model: str) -> Checkpoint:
+    """Resolve a directory or a hub id, downloading the latter.
+
+    A hub id without a revision is resolved to the commit that its main branch points to now, so that the name of the
+    returned checkpoint means the same weights for every worker and every resume.
+
+    Args:
+        model: A directory laid out as the published repository, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
+
+    Raises:
+        WeightsError: If neither exists.
+    """
+    directory = Path(model).expanduser()
+    if directory.is_dir():
+        return Checkpoint(str(directory.resolve()), directory.resolve())
+    match = _HUB_ID.fullmatch(model)
+    if match is None:
+        raise WeightsError(f"no checkpoint at {model!r}: give a directory, OWNER/NAME or OWNER/NAME@REVISION")
+    return _from_hub(match["repo"], match["revision"])
+
+
+def _from_hub(repo: str, revision: str | None) -> Checkpoint:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        if revision is None or not _COMMIT.fullmatch(revision):
+            revision = str(HfApi().model_info(repo, revision=revision).sha)
+        path = snapshot_download(repo, revision=revision, allow_patterns=list(_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsError(
+            f"cannot get {repo!r} from the hub ({type(error).__name__}), and no directory of that name exists"
+        ) from error
+    return Checkpoint(f"{repo}@{revision}", Path(path))
+
+
+def digest(directory: Path) -> str:
+    """A digest that tells checkpoints apart: names, sizes and contents.
+
+    Files beyond 64 MiB are read at 64 evenly spaced places of 1 MiB, so that 16 GB of weights take a second.
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+    paths = {path for pattern in _FILES for path in directory.glob(pattern)}
+    for path in sorted(paths, key=lambda path: path.relative_to(directory).as_posix()):
+        size = path.stat().st_size
+        hasher.update(f"{path.relative_to(directory).as_posix()}:{size}:".encode())
+        with path.open("rb") as file:
+            if size <= _WHOLE_BYTES:
+                hasher.update(file.read())
+                continue
+            for sample in range(_SAMPLES):
+                file.seek(sample * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                hasher.update(file.read(_SAMPLE_BYTES))
+    return hasher.hexdigest()

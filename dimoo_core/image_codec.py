@@ -1,0 +1,118 @@
+"""Pixels to VQ codes and back, on ``diffusers.VQModel`` (the aMUSEd VQ-GAN, one code for 16x16 pixels).
+
+Source: ``encode_img_with_breaks`` and ``decode_vq_to_image`` of the reference.
+Dimensions: B images, H rows and W columns of codes.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dimoo_core.errors import RequestError, WeightsError
+
+
+class ImageCodec:
+    """The checkpoint's ``vqvae/``. Safe to share by threads: it holds no state between calls.
+
+    Args:
+        model: A ``diffusers.VQModel``, on its device, in float32 as in the reference.
+        max_batch: Images of one size that go through the network together. 1 makes an image's codes and pixels the
+            same, bit for bit, whatever it is called with; convolutions do not promise that for larger batches.
+    """
+
+    def __init__(self, model: Any, *, max_batch: int = 1) -> None:
+        from diffusers.image_processor import VaeImageProcessor
+
+        self._model = model
+        self._max_batch = max_batch
+        self.num_codes: int = model.config.num_vq_embeddings
+        self.pixels_per_code: int = 2 ** (len(model.config.block_out_channels) - 1)
+        self._processor: Any = VaeImageProcessor(vae_scale_factor=self.pixels_per_code, do_normalize=False)
+
+    @classmethod
+    def load(cls, directory: Path, *, device: torch.device | str, max_batch: int = 1) -> "ImageCodec":
+        """Load ``vqvae/`` of a checkpoint directory.
+
+        Raises:
+            WeightsError: If it is missing, damaged, or not a VQ model of 16 pixels a code.
+        """
+        from diffusers import VQModel
+
+        path = directory / "vqvae"
+        if not (path / "config.json").is_file():
+            raise WeightsError(f"{path / 'config.json'} is missing: the checkpoint has no image codec")
+        try:
+            model = VQModel.from_pretrained(
+                path, use_safetensors=True, low_cpu_mem_usage=False, torch_dtype=torch.float32, local_files_only=True
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{path} holds no readable VQ model: {error}") from error
+        return cls(model.eval().requires_grad_(False).to(device), max_batch=max_batch)
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Image.Image]) -> list[Tensor]:
+        """VQ codes of each image, (H, W) int64 on the CPU.
+
+        A size that is not a multiple of the code's size is scaled down to one first (Lanczos).
+
+        Raises:
+            RequestError: If an image is smaller than one code.
+        """
+        pixels = [self.pixels(image) for image in images]
+        return self._in_batches(pixels, self._encode_batch)
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """The encoder's input for one image, (1, 3, height, width) in 0..1."""
+        if min(image.size) < self.pixels_per_code:
+            least = self.pixels_per_code
+            raise RequestError(f"an image must be at least {least}x{least} pixels, got {image.width}x{image.height}")
+        pixels: Tensor = self._processor.preprocess(image.convert("RGB"))
+        return pixels
+
+    def latents(self, pixels_B3hw: Tensor) -> Tensor:
+        """The encoder's output before quantisation, (B, channels, H, W)."""
+        latents: Tensor = self._model.encode(pixels_B3hw.to(self._model.device)).latents
+        return latents
+
+    @torch.inference_mode()
+    def decode(self, codes: Sequence[Tensor]) -> list[Image.Image]:
+        """Images of (H, W) code grids."""
+        return [_to_image(pixels_3hw) for pixels_3hw in self._in_batches(list(codes), self._decode_batch)]
+
+    def reconstruction(self, codes_BHW: Tensor) -> Tensor:
+        """The decoder's output before clipping, (B, 3, height, width), nominally in 0..1."""
+        shape = (*codes_BHW.shape, self._model.config.latent_channels)
+        pixels: Tensor = self._model.decode(
+            codes_BHW.to(self._model.device), force_not_quantize=True, shape=shape
+        ).sample
+        return pixels
+
+    def _encode_batch(self, pixels: list[Tensor]) -> list[Tensor]:
+        latents_BCHW = self.latents(torch.cat(pixels))
+        batch, _, rows, columns = latents_BCHW.shape
+        codes: Tensor = self._model.quantize(latents_BCHW)[2][2]
+        return list(codes.reshape(batch, rows, columns).cpu())
+
+    def _decode_batch(self, codes: list[Tensor]) -> list[Tensor]:
+        return list(self.reconstruction(torch.stack(codes)).cpu())
+
+    def _in_batches(self, inputs: list[Tensor], run: Any) -> list[Tensor]:
+        """Run equal shapes together, at most ``max_batch`` at a time; results in the order of ``inputs``."""
+        order = sorted(range(len(inputs)), key=lambda index: tuple(inputs[index].shape))
+        outputs: dict[int, Tensor] = {}
+        for _, group in groupby(order, key=lambda index: tuple(inputs[index].shape)):
+            members = list(group)
+            for start in range(0, len(members), self._max_batch):
+                batch = members[start : start + self._max_batch]
+                outputs |= dict(zip(batch, run([inputs[index] for index in batch]), strict=True))
+        return [outputs[index] for index in range(len(inputs))]
+
+
+def _to_image(pixels_3hw: Tensor) -> Image.Image:
+    bytes_hw3 = (pixels_3hw.clip(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    return Image.fromarray(bytes_hw3.numpy())

@@ -1,0 +1,95 @@
+"""Cropping and resizing photographs to the sizes that the model was trained with.
+
+Source: ``generate_crop_size_list``, ``var_center_crop`` and ``center_crop`` of the reference's ``image_utils.py``, and
+the size rule of its benchmark wrapper. Despite its name the reference crops at a random offset; here the crop is
+centred unless ``random_offset`` is asked for. Photographs are turned upright and made RGB before, the reference
+resizes them as they are.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from PIL import Image, ImageOps
+
+from dimoo_core.settings import PIXELS_PER_TOKEN
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+Offset = Callable[[int, int], tuple[int, int]]
+"""From the largest left and upper offset to the ones to crop at."""
+
+Resolution = Literal["512", "1024", "adaptive"]
+"""Crop to about 512x512 or 1024x1024 pixels, or keep what lies between: the benchmark wrapper's rule."""
+
+_PATCH_PX = 32
+
+
+def crop_sizes(num_patches: int, patch_px: int = _PATCH_PX, max_ratio: float = 4.0) -> list[Size]:
+    """Sizes of at most ``num_patches`` square patches and at most ``max_ratio`` between the sides, widest first."""
+    sizes: list[Size] = []
+    columns, rows = num_patches, 1
+    while columns > 0:
+        if max(columns, rows) / min(columns, rows) <= max_ratio:
+            sizes.append((columns * patch_px, rows * patch_px))
+        if (rows + 1) * columns <= num_patches:
+            rows += 1
+        else:
+            columns -= 1
+    return sizes
+
+
+def crop_sizes_for(size: Size, resolution: Resolution) -> list[Size]:
+    """Crop sizes to choose from for an image of this size."""
+    if resolution == "adaptive":
+        area = size[0] * size[1]
+        if 512 * 512 <= area <= 1024 * 1024:
+            width, height = (side // PIXELS_PER_TOKEN * PIXELS_PER_TOKEN for side in size)
+            return [(width, height)]
+        resolution = "512" if area < 512 * 512 else "1024"
+    return crop_sizes((int(resolution) // _PATCH_PX) ** 2)
+
+
+def best_crop_size(size: Size, sizes: Sequence[Size]) -> Size:
+    """The size whose shape is nearest to the image's; of equals the larger tuple."""
+    width, height = size
+
+    def kept_share(crop: Size) -> float:
+        ratios = (crop[0] / width, crop[1] / height)
+        return min(ratios) / max(ratios)
+
+    return max(sizes, key=lambda crop: (kept_share(crop), crop))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says, in RGB; transparency is dropped as the reference does."""
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def fit(image: Image.Image, sizes: Sequence[Size], offset: Offset) -> Image.Image:
+    """Scale to cover the best of ``sizes``, then crop to it: halvings by box filter, the rest bicubic."""
+    crop = best_crop_size(image.size, sizes)
+    while image.width >= 2 * crop[0] and image.height >= 2 * crop[1]:
+        image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
+    scale = max(crop[0] / image.width, crop[1] / image.height)
+    scaled = (round(image.width * scale), round(image.height * scale))
+    image = image.resize(scaled, resample=Image.Resampling.BICUBIC)
+    left, upper = offset(image.width - crop[0], image.height - crop[1])
+    return image.crop((left, upper, left + crop[0], upper + crop[1]))
+
+
+def centered(max_left: int, max_upper: int) -> tuple[int, int]:
+    """The offset that cuts as much on either side."""
+    return max_left // 2, max_upper // 2
+
+
+def random_offset(seed: int) -> Offset:
+    """The reference's offset: uniform, from Python's generator, drawn as its scripts draw after ``random.seed``."""
+
+    def draw(max_left: int, max_upper: int) -> tuple[int, int]:
+        generator = random.Random(seed)  # noqa: S311  # not a secret
+        generator.choice(range(1))  # the reference chooses among its one best size first
+        return generator.randint(0, max_left), generator.randint(0, max_upper)
+
+    return draw

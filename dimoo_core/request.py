@@ -1,0 +1,84 @@
+"""What the engine is given and what it gives back.
+
+A request is one or more *streams* (conditional, unconditional, …) around one shared *target*: the image or the answer
+that is being unmasked. Only the target changes between steps.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dimoo_core.noise import NoiseSource
+from dimoo_core.settings import ImageSettings, TextSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """Ids before and after the target in one token sequence; int64, one dimension."""
+
+    prefix: Tensor
+    suffix: Tensor
+
+    def around(self, target_L: Tensor) -> Tensor:
+        """The whole sequence with the target as it stands."""
+        return torch.cat((self.prefix, target_L, self.suffix))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Request:
+    """One generation. ``streams[0]`` is the conditional one; guidance decides what the others are.
+
+    ``target`` holds the ids to start from, with masks where the model is to decide, shape (L,). For an image it is
+    rows of codes, each closed by a newline token, without the begin and end tokens.
+    """
+
+    request_id: str
+    streams: tuple[Stream, ...]
+    target: Tensor
+    settings: ImageSettings | TextSettings
+    noise: NoiseSource
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all streams together: what one step of this request costs."""
+        return sum(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.streams)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ImageResult:
+    """A finished image as VQ codes, (rows, columns) int64 in 0..8191 on the CPU."""
+
+    request_id: str
+    vq_codes: Tensor
+    num_steps: int
+    num_tokens: int  # tokens that went through the transformer for this request
+    engine_s: float  # from admission to the last step
+
+
+FinishReason = Literal["stop", "length"]
+"""``stop``: the answer ends with its end token. ``length``: it fills its place."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TextResult:
+    """A finished answer: its token ids before the end token, if there is one."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    num_steps: int
+    num_tokens: int
+    engine_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailed:
+    """A request that the engine could not run; others go on."""
+
+    request_id: str
+    error: Exception
+
+
+Result = ImageResult | TextResult | RequestFailed

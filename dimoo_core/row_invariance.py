@@ -1,0 +1,89 @@
+"""Matrix products whose rows do not depend on how many rows are computed together.
+
+Libraries choose their kernel by the number of rows, so a row may differ in its last bit between a batch of three
+and a batch of three hundred: enough, after sampling, for another token. A ``RowPolicy`` says which shapes are safe.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_PROBE_ROWS = (*range(16, 80), 96, 127, 129, 200, 255, 257, 320, 383, 511, 513, 600, 639)
+_PROBE_COLUMNS = 4096  # wider weights are probed on this many columns: kernels tile that dimension alike
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowPolicy:
+    """Shapes in which rows are multiplied.
+
+    ``min_rows`` pads smaller products up. ``tile_rows`` cuts every product into tiles of exactly that many rows,
+    the last one padded: invariant by construction, at the price of the padding and of smaller kernels.
+    """
+
+    min_rows: int = 1
+    tile_rows: int | None = None
+
+
+FREE = RowPolicy()
+"""Every product in one call, whatever its size: fastest, rows may differ in the last bit between batches."""
+
+
+def linear(x_RI: Tensor, weight_OI: Tensor, policy: RowPolicy) -> Tensor:
+    """``x_RI @ weight_OI.T``, rows computed in the shapes that ``policy`` allows; returns (R, O)."""
+    num_rows = x_RI.shape[0]
+    if policy.tile_rows is None:
+        missing = max(0, policy.min_rows - num_rows) if num_rows else 0
+        if not missing:
+            return F.linear(x_RI, weight_OI)
+        return F.linear(F.pad(x_RI, (0, 0, 0, missing)), weight_OI)[:num_rows]
+    tile = policy.tile_rows
+    out_RO = x_RI.new_empty(num_rows, weight_OI.shape[0])
+    for start in range(0, num_rows, tile):
+        rows_TI = x_RI[start : start + tile]
+        num_real = rows_TI.shape[0]
+        if num_real < tile:
+            rows_TI = F.pad(rows_TI, (0, 0, 0, tile - num_real))
+        out_RO[start : start + num_real] = F.linear(rows_TI, weight_OI)[:num_real]
+    return out_RO
+
+
+def silu(x: Tensor) -> Tensor:
+    """``x * sigmoid(x)``, each element computed alike wherever it lies.
+
+    torch's CPU kernel takes the exponential of a vector's tail from another library than that of its body, so that
+    the last bit depends on the batch; ``torch.exp`` does not.
+    """
+    if x.is_cuda or x.is_meta:
+        return F.silu(x)
+    x_f32 = x.float()
+    return (x_f32 / torch.exp(-x_f32).add_(1.0)).to(x.dtype)
+
+
+def probe_row_policy(shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> RowPolicy:
+    """The cheapest policy under which this machine's matrix products are row-invariant.
+
+    Args:
+        shapes: (inputs, outputs) of the weights that will be used.
+        dtype: Their type.
+        device: CUDA gets fixed tiles without a probe: its kernels change with the row count at many sizes.
+
+    Returns:
+        Padding to the smallest row count above which no probed product differed, or fixed tiles if there is none.
+    """
+    if device.type == "cuda":
+        return RowPolicy(tile_rows=256)
+    if device.type == "meta":
+        return FREE
+    min_rows = _PROBE_ROWS[0]
+    for num_inputs, num_outputs in sorted({(i, min(o, _PROBE_COLUMNS)) for i, o in shapes}):
+        generator = torch.Generator().manual_seed(num_inputs * 1_000_003 + num_outputs)
+        x_RI = torch.randn(_PROBE_ROWS[-1] + 1, num_inputs, generator=generator).to(dtype)
+        weight_OI = torch.randn(num_outputs, num_inputs, generator=generator).to(dtype)
+        expected_RO = F.linear(x_RI, weight_OI)
+        unequal = [n for n in _PROBE_ROWS if not torch.equal(F.linear(x_RI[:n], weight_OI), expected_RO[:n])]
+        if unequal:
+            min_rows = max(min_rows, unequal[-1] + 1)
+    return RowPolicy(min_rows=min_rows) if min_rows <= 128 else RowPolicy(tile_rows=256)

@@ -1,0 +1,72 @@
+"""Pure functions from logits to sampled ids and to the positions that are decided.
+
+Dimensions: M masked positions of one request, V vocabulary columns.
+Source: ``generation_utils.py`` and the generators of the reference. All arithmetic is float32 for images and float64
+for text, whatever the type of the weights; the reference samples images in the type of its weights.
+"""
+
+import torch
+from torch import Tensor
+
+
+def guide_image(cond_MV: Tensor, uncond_MV: Tensor, cfg_scale: float) -> Tensor:
+    """Classifier-free guidance of text-to-image; ``cfg_scale`` 0 would return ``cond_MV``."""
+    return (1 + cfg_scale) * cond_MV - cfg_scale * uncond_MV
+
+
+def guide_text(cond_MV: Tensor, uncond_MV: Tensor, cfg_scale: float) -> Tensor:
+    """Classifier-free guidance of text: the same formula in the order in which the reference rounds it."""
+    return uncond_MV + (cfg_scale + 1) * (cond_MV - uncond_MV)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise from uniform noise in [0, 1), finite at both ends."""
+    return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)
+
+
+def gumbel_max_sample(logits_MV: Tensor, temperature: float, uniform_MV: Tensor | None) -> Tensor:
+    """One column a row, drawn from ``softmax(logits / temperature)``; the argmax at temperature 0.
+
+    Args:
+        logits_MV: Any finite values.
+        temperature: 0 or more.
+        uniform_MV: Noise in [0, 1); not read at temperature 0.
+
+    Returns:
+        Column indices, (M,) int64.
+    """
+    if temperature == 0:
+        return logits_MV.argmax(dim=-1)
+    if uniform_MV is None:
+        raise ValueError("sampling at a temperature above 0 needs noise")
+    return (logits_MV / temperature + gumbel(uniform_MV)).argmax(dim=-1)
+
+
+def probability_of(logits_MV: Tensor, sampled_M: Tensor) -> Tensor:
+    """Softmax probability of the sampled column of each row, in the type of the logits."""
+    return torch.softmax(logits_MV, dim=-1).gather(-1, sampled_M[:, None]).squeeze(-1)
+
+
+def stays_masked(probability_M: Tensor, num_kept: int, temperature: float, uniform_M: Tensor) -> Tensor:
+    """Which positions stay masked: the ``num_kept`` least confident, confidence being noisy at a temperature above 0.
+
+    Equal confidences at the cut all leave the mask, so fewer than ``num_kept`` may stay.
+
+    Returns:
+        (M,) bool.
+    """
+    confidence_M = torch.log(probability_M.clamp_min(1e-20)) + temperature * gumbel(uniform_M)
+    rank = min(max(num_kept, 0), len(probability_M) - 1)
+    return confidence_M < torch.sort(confidence_M).values[rank]
+
+
+def noisy_text_scores(logits_MV: Tensor, temperature: float, uniform_MV: Tensor | None) -> Tensor:
+    """Scores whose argmax samples a token in float64; the logits themselves at temperature 0.
+
+    Source: ``add_gumbel_noise``; float64 after arXiv:2409.02908.
+    """
+    if temperature == 0:
+        return logits_MV
+    if uniform_MV is None:
+        raise ValueError("sampling at a temperature above 0 needs noise")
+    return logits_MV.double().exp() / (-torch.log(uniform_MV.double())) ** temperature

@@ -1,0 +1,183 @@
+"""The bidirectional transformer of Lumina-DiMOO, over packed streams; knows nothing of sampling.
+
+Dimensions: T packed tokens, R packed positions that are read, E hidden size, H query heads, G key/value heads,
+D width of a head, F width of the MLP, V columns of the head.
+
+Source: ``LLaDAModel`` and ``LLaDALlamaBlock`` of the reference's ``modeling_llada.py``. Weights of one input are
+fused (query, key and value; gate and up), rotary angles are gathered once a step, and the last layer computes
+queries, attention output and MLP at the positions that are read only. Differences: docs/numerics.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dimoo_core.attention import PackedLayout, packed_attention
+from dimoo_core.config import ModelConfig
+from dimoo_core.row_invariance import FREE, RowPolicy, linear, silu
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Streams side by side on one token axis, and the positions whose final hidden state is wanted.
+
+    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream.
+    """
+
+    ids_T: Tensor
+    positions_T: Tensor
+    layout: PackedLayout
+    read_R: Tensor
+    read_layout: PackedLayout
+
+
+Observer = Callable[[int, Tensor], None]
+"""Called with a layer's index and the residual stream after it, one row a position still computed."""
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation in float32, scaled in the input's type."""
+
+    def __init__(self, size: int, eps: float, *, device: torch.device | str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype), requires_grad=False)
+
+    def forward(self, x_TE: Tensor) -> Tensor:
+        """Normalised rows, same shape and type."""
+        x_f32 = x_TE.float()
+        scale_T1 = torch.rsqrt(x_f32.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * (x_f32 * scale_T1).to(x_TE.dtype)
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding, split-half form, float32 angles and products."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.theta = config.rope_theta
+
+    def tables(self, positions_T: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each (T, 1, D) float32."""
+        exponents = torch.arange(0, self.head_dim, 2, device=positions_T.device, dtype=torch.float32) / self.head_dim
+        angles_TD = positions_T.float()[:, None] * (1.0 / (self.theta**exponents))
+        angles_T1D = torch.cat((angles_TD, angles_TD), dim=-1)[:, None]
+        return angles_T1D.cos(), angles_T1D.sin()
+
+    @staticmethod
+    def rotate(x_THD: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+        """Heads rotated by their token's angles, in the input's type."""
+        cos_T1D, sin_T1D = tables
+        x_f32 = x_THD.float()
+        first, second = x_f32.chunk(2, dim=-1)
+        return (x_f32 * cos_T1D + torch.cat((-second, first), dim=-1) * sin_T1D).to(x_THD.dtype)
+
+
+class Block(nn.Module):
+    """One pre-norm layer: attention, then a gated MLP, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype) -> None:
+        super().__init__()
+
+        def weight(num_outputs: int, num_inputs: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(num_outputs, num_inputs, device=device, dtype=dtype), requires_grad=False)
+
+        size = config.hidden_size
+        self.config = config
+        self.attn_norm = RMSNorm(size, config.rms_norm_eps, device=device, dtype=dtype)
+        self.ff_norm = RMSNorm(size, config.rms_norm_eps, device=device, dtype=dtype)
+        self.qkv = weight(size + 2 * config.kv_size, size)
+        self.attn_out = weight(size, size)
+        self.gate_up = weight(2 * config.mlp_size, size)
+        self.ff_out = weight(size, config.mlp_size)
+
+    def forward(
+        self,
+        x_TE: Tensor,
+        tables: tuple[Tensor, Tensor],
+        layout: PackedLayout,
+        read_R: Tensor | None,
+        policy: RowPolicy,
+    ) -> Tensor:
+        """The residual stream after this layer, at ``read_R`` only if given: (T or R, E)."""
+        size, kv_size = self.config.hidden_size, self.config.kv_size
+        normed_TE = self.attn_norm(x_TE)
+        if read_R is None:
+            q, k, v = linear(normed_TE, self.qkv, policy).split((size, kv_size, kv_size), dim=-1)
+            query_tables = tables
+        else:
+            q = linear(normed_TE[read_R], self.qkv[:size], policy)
+            k, v = linear(normed_TE, self.qkv[size:], policy).split((kv_size, kv_size), dim=-1)
+            query_tables = (tables[0][read_R], tables[1][read_R])
+            x_TE = x_TE[read_R]
+        heads = (-1, self.config.head_dim)
+        attended_THD = packed_attention(
+            Rotary.rotate(q.unflatten(-1, heads), query_tables),
+            Rotary.rotate(k.unflatten(-1, heads), tables),
+            v.unflatten(-1, heads),
+            layout,
+            policy,
+        )
+        x_TE = x_TE + linear(attended_THD.flatten(-2), self.attn_out, policy)
+        gate, up = linear(self.ff_norm(x_TE), self.gate_up, policy).chunk(2, dim=-1)
+        return x_TE + linear(silu(gate) * up, self.ff_out, policy)
+
+
+class Transformer(nn.Module):
+    """Embedding, layers, final norm and head. Weights are empty until ``weights`` or a test fills them."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.row_policy: RowPolicy = FREE
+        shape = (config.num_embeddings, config.hidden_size)
+        self.embedding = nn.Parameter(torch.empty(shape, device=device, dtype=dtype), requires_grad=False)
+        self.blocks = nn.ModuleList(Block(config, device=device, dtype=dtype) for _ in range(config.num_layers))
+        self.rotary = Rotary(config)
+        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, device=device, dtype=dtype)
+        self.head = nn.Parameter(torch.empty(shape, device=device, dtype=dtype), requires_grad=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights and of the residual stream."""
+        return self.head.dtype
+
+    def linear_shapes(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of every matrix product of a forward pass."""
+        block = self.blocks[0]
+        weights = (block.qkv, block.attn_out, block.gate_up, block.ff_out, self.head)
+        return [(weight.shape[1], weight.shape[0]) for weight in weights]
+
+    def forward(self, batch: PackedBatch, observe: Observer | None = None) -> Tensor:
+        """Final-norm hidden states at the positions that are read, (R, E)."""
+        x_TE = F.embedding(batch.ids_T, self.embedding)
+        tables = self.rotary.tables(batch.positions_T)
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            if index < last:
+                x_TE = block(x_TE, tables, batch.layout, None, self.row_policy)
+            else:
+                x_TE = block(x_TE, tables, batch.read_layout, batch.read_R, self.row_policy)
+            if observe is not None:
+                observe(index, x_TE)
+        normed_RE: Tensor = self.final_norm(x_TE)
+        return normed_RE
+
+    def logits(self, hidden_RE: Tensor, columns: slice) -> Tensor:
+        """Head outputs of the given vocabulary columns, (R, V) float32."""
+        return linear(hidden_RE, self.head[columns], self.row_policy).float()
