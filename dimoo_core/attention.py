@@ -90,8 +90,8 @@ def _stream_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, policy: RowPo
     if repeats := num_heads // k_KGD.shape[1] - 1:
         k_KGD = k_KGD.repeat_interleave(repeats + 1, dim=1)
         v_KGD = v_KGD.repeat_interleave(repeats + 1, dim=1)
-    heads_first = [x.transpose(0, 1).unsqueeze(0) for x in (q_QHD, k_KGD, v_KGD)]
-    return F.scaled_dot_product_attention(*heads_first)[0].transpose(0, 1)[:num_queries]
+    q_1HQD, k_1HKD, v_1HKD = (x.transpose(0, 1).unsqueeze(0) for x in (q_QHD, k_KGD, v_KGD))
+    return F.scaled_dot_product_attention(q_1HQD, k_1HKD, v_1HKD)[0].transpose(0, 1)[:num_queries]
 
 
 def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy) -> Tensor:
@@ -103,7 +103,8 @@ def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: Packe
         options["enable_gqa"] = True
     if policy.tile_rows is not None:
         options["num_splits"] = 1  # splitting the keys by the longest stream would change the order of the sums
-    out_QHD: Tensor = varlen_attn(
+    out_QHD = varlen_attn(
         q_QHD, k_KGD, v_KGD, query_offsets, key_offsets, layout.max_num_queries, layout.max_num_keys, **options
     )
+    assert isinstance(out_QHD, Tensor)
     return out_QHD

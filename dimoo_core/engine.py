@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dimoo_core.decoding import Decoding, StepTrace
+from dimoo_core.errors import BatchTooLarge
 from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.packing import StreamView, pack
 from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
@@ -110,7 +111,7 @@ class Engine:
         views, owners = self._stream_views(slots)
         hidden_RE = self._transformer(pack(views, self._transformer.device))
         lengths = [len(view.read_R) for view in views]
-        logits = _head(self._transformer, hidden_RE.split(lengths), owners, slots)
+        logits = _head(self._transformer, torch.split(hidden_RE, lengths), owners, slots)
         for slot, of_streams in zip(slots, logits, strict=True):
             trace = slot.decoding.advance(of_streams)
             if self._observe is not None:
@@ -151,7 +152,12 @@ class Engine:
             self._scheduler.shed_half()
             return []
         slot = self._scheduler.running.pop()
-        return [RequestFailed(request_id=slot.decoding.request.request_id, error=error)]
+        too_large = BatchTooLarge(
+            f"{slot.num_tokens} tokens do not fit into the memory of {self._transformer.device} even alone: "
+            "ask for a smaller image or a shorter answer"
+        )
+        too_large.__cause__ = error
+        return [RequestFailed(request_id=slot.decoding.request.request_id, error=too_large)]
 
     def _retire(self) -> list[Result]:
         now_s = time.perf_counter()
@@ -175,7 +181,7 @@ def _head(
     for start, stop in sorted({(columns.start, columns.stop) for columns in columns_of.values()}):
         members = [index for index, columns in columns_of.items() if (columns.start, columns.stop) == (start, stop)]
         rows = torch.cat([hidden[index] for index in members])
-        parts = transformer.logits(rows, slice(start, stop)).split([len(hidden[index]) for index in members])
+        parts = torch.split(transformer.logits(rows, slice(start, stop)), [len(hidden[index]) for index in members])
         logits |= dict(zip(members, parts, strict=True))
     return [[logits[index] for index in own] for own in owners]
 

@@ -88,7 +88,7 @@ def random_offset(seed: int) -> Offset:
     """The reference's offset: uniform, from Python's generator, drawn as its scripts draw after ``random.seed``."""
 
     def draw(max_left: int, max_upper: int) -> tuple[int, int]:
-        generator = random.Random(seed)  # noqa: S311  # not a secret
+        generator = random.Random(seed)
         generator.choice(range(1))  # the reference chooses among its one best size first
         return generator.randint(0, max_left), generator.randint(0, max_upper)
 

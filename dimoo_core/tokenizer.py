@@ -43,4 +43,5 @@ class Tokenizer:
     @property
     def num_ids(self) -> int:
         """One more than the highest id that has a token."""
-        return 1 + max(self._tokenizer.get_vocab().values())
+        last: int = max(self._tokenizer.get_vocab().values())
+        return last + 1

@@ -107,18 +107,18 @@ class Block(nn.Module):
         size, kv_size = self.config.hidden_size, self.config.kv_size
         normed_TE = self.attn_norm(x_TE)
         if read_R is None:
-            q, k, v = linear(normed_TE, self.qkv, policy).split((size, kv_size, kv_size), dim=-1)
+            q, k, v = torch.split(linear(normed_TE, self.qkv, policy), [size, kv_size, kv_size], dim=-1)
             query_tables = tables
         else:
             q = linear(normed_TE[read_R], self.qkv[:size], policy)
-            k, v = linear(normed_TE, self.qkv[size:], policy).split((kv_size, kv_size), dim=-1)
+            k, v = linear(normed_TE, self.qkv[size:], policy).chunk(2, dim=-1)
             query_tables = (tables[0][read_R], tables[1][read_R])
             x_TE = x_TE[read_R]
-        heads = (-1, self.config.head_dim)
+        head_dim = self.config.head_dim
         attended_THD = packed_attention(
-            Rotary.rotate(q.unflatten(-1, heads), query_tables),
-            Rotary.rotate(k.unflatten(-1, heads), tables),
-            v.unflatten(-1, heads),
+            Rotary.rotate(q.view(len(q), -1, head_dim), query_tables),
+            Rotary.rotate(k.view(len(k), -1, head_dim), tables),
+            v.view(len(v), -1, head_dim),
             layout,
             policy,
         )
@@ -160,6 +160,7 @@ class Transformer(nn.Module):
     def linear_shapes(self) -> list[tuple[int, int]]:
         """(inputs, outputs) of every matrix product of a forward pass."""
         block = self.blocks[0]
+        assert isinstance(block, Block)
         weights = (block.qkv, block.attn_out, block.gate_up, block.ff_out, self.head)
         return [(weight.shape[1], weight.shape[0]) for weight in weights]
 

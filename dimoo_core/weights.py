@@ -137,7 +137,7 @@ def _targets(transformer: Transformer) -> dict[str, Tensor]:
     }
     for index, block in enumerate(transformer.blocks):
         assert isinstance(block, Block)
-        q, k, v = block.qkv.data.split((config.hidden_size, config.kv_size, config.kv_size))
+        q, k, v = torch.split(block.qkv.data, [config.hidden_size, config.kv_size, config.kv_size])
         gate, up = block.gate_up.data.chunk(2)
         parts = {
             "attn_norm": block.attn_norm.weight.data,
