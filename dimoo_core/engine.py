@@ -7,12 +7,12 @@ by threads: one thread owns it.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dimoo_core.decoding import Decoding, StepTrace
+from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import BatchTooLarge
 from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.packing import StreamView, pack
@@ -23,20 +23,6 @@ from dimoo_core.settings import ImageSettings
 from dimoo_core.text_decoding import TextDecoding
 from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
-
-BatchInvariance = Literal["auto", "on", "off"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """How requests are batched; no setting here changes what a request means."""
-
-    max_step_tokens: int = 16_384
-    """Tokens of one forward pass, all streams of all running requests together."""
-
-    batch_invariance: BatchInvariance = "auto"
-    """Whether a row's logits are the same, bit for bit, in every batch. ``auto`` is on for CPUs, where it costs next
-    to nothing, and off for CUDA, where it means fixed tiles."""
 
 
 @dataclass(slots=True)

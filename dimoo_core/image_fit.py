@@ -8,20 +8,16 @@ resizes them as they are.
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from PIL import Image, ImageOps
 
-from dimoo_core.settings import PIXELS_PER_TOKEN
+from dimoo_core.settings import PIXELS_PER_TOKEN, Resolution
 
 Size = tuple[int, int]
 """Width and height in pixels."""
 
 Offset = Callable[[int, int], tuple[int, int]]
 """From the largest left and upper offset to the ones to crop at."""
-
-Resolution = Literal["512", "1024", "adaptive"]
-"""Crop to about 512x512 or 1024x1024 pixels, or keep what lies between: the benchmark wrapper's rule."""
 
 _PATCH_PX = 32
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -10,13 +9,11 @@ from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.layout import RequestLayout
-from dimoo_core.settings import PIXELS_PER_TOKEN
+from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import SpecialTokens, read_special_tokens
 from dimoo_core.transformer import Transformer
 from dimoo_core.weights import load_transformer
-
-DtypeName = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

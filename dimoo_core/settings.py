@@ -18,6 +18,12 @@ MAX_SIDE_PX = 2048
 
 Remasking = Literal["low_confidence", "random"]
 
+Resolution = Literal["512", "1024", "adaptive"]
+"""Crop input images to about 512x512 or 1024x1024 pixels; or keep what lies between, the benchmark wrapper's rule."""
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+"""Type of the transformer's weights and activations."""
+
 
 def _require(is_valid: bool, name: str, value: object, allowed: str) -> None:
     if not is_valid:

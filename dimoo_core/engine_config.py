@@ -1,0 +1,27 @@
+"""How the engine batches. Importable without torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dimoo_core.errors import ConfigError
+
+BatchInvariance = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How requests are batched; no setting here changes what a request means.
+
+    ``max_step_tokens`` limits the tokens of one forward pass, all streams of all running requests together.
+    ``batch_invariance`` says whether a row's logits are the same, bit for bit, in every batch: ``auto`` is on for
+    CPUs, where it costs next to nothing, and off for CUDA, where it means fixed tiles.
+    """
+
+    max_step_tokens: int = 16_384
+    batch_invariance: BatchInvariance = "auto"
+
+    def __post_init__(self) -> None:
+        if self.max_step_tokens < 1:
+            raise ConfigError(f"engine.max_step_tokens must be at least 1, got {self.max_step_tokens}")
+        if self.batch_invariance not in ("auto", "on", "off"):
+            raise ConfigError(f"engine.batch_invariance must be auto, on or off, got {self.batch_invariance!r}")
