@@ -1,0 +1,86 @@
+"""Reads one cell of a row: the right Python type, or an error that names column, value and fix.
+
+None is a null cell and passes through; whether a column may be null is for ``row`` to say.
+"""
+
+import math
+import unicodedata
+from dataclasses import dataclass
+
+from manifests.errors import ManifestRowError
+
+MAX_EXACT_FLOAT = 2**53
+"""Beyond this a float no longer tells neighbouring integers apart."""
+
+MAX_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class UndecodableText:
+    """A text cell whose bytes are not UTF-8. Parquet readers do not check, so only the row's own parsing finds it."""
+
+    data: bytes
+
+
+def shown(value: object) -> str:
+    """The value as an error message shows it: one line, shortened."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."
+
+
+def has_control_characters(text: str) -> bool:
+    """Whether the text holds line breaks, NUL or other characters that break names and logs."""
+    return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
+
+
+def text_cell(column: str, value: object) -> str | None:
+    """A text cell, not stripped.
+
+    Raises:
+        ManifestRowError: The cell is not text, not UTF-8, or has nothing but white space.
+    """
+    if value is None:
+        return None
+    if isinstance(value, UndecodableText):
+        raise ManifestRowError(f"{column} must be text in UTF-8, got the bytes {shown(value.data)}")
+    if not isinstance(value, str):
+        raise ManifestRowError(f"{column} must be text, got {shown(value)}")
+    if not value.strip():
+        raise ManifestRowError(f"{column} must not be empty, got {shown(value)}: give text, or null for the default")
+    return value
+
+
+def whole_cell(column: str, value: object) -> int | None:
+    """An integer cell; floats with whole values count, since pandas turns integers with nulls into floats.
+
+    Raises:
+        ManifestRowError: The cell is no number, a boolean, not whole, or a float too large to be exact.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        if abs(value) > MAX_EXACT_FLOAT:
+            fix = "store the column as integers, a float this large is not exact"
+            raise ManifestRowError(f"{column} must be a whole number, got {shown(value)}: {fix}")
+        return int(value)
+    raise ManifestRowError(f"{column} must be one whole number or null, got {shown(value)}")
+
+
+def number_cell(column: str, value: object) -> float | None:
+    """A float cell; integers count.
+
+    Raises:
+        ManifestRowError: The cell is no number, a boolean, NaN or infinite.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise ManifestRowError(f"{column} must be one finite number or null, got {shown(value)}")

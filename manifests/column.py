@@ -1,0 +1,85 @@
+"""The columns a manifest may hold, as one table; ``docs/manifest.md`` shows the same table to people."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnKind:
+    """A family of Arrow types that mean the same to us; ``accepted`` names them for people."""
+
+    accepted: str
+    accepts: Callable[[pa.DataType], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One documented column; ``default`` says what stands in for a null or for an absent column."""
+
+    name: str
+    kind: ColumnKind
+    meaning: str
+    default: str
+
+
+def is_text(dtype: pa.DataType) -> bool:
+    """Any of Arrow's string layouts, dictionary-encoded or not."""
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
+
+
+def _is_bytes(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_binary_view(dtype))
+
+
+def _is_image_struct(dtype: pa.DataType) -> bool:
+    """``struct<bytes, path>`` as Hugging Face Datasets writes it; a side without any value may have type null."""
+    if not pa.types.is_struct(dtype) or sorted(field.name for field in dtype) != ["bytes", "path"]:
+        return False
+    data, path = dtype.field("bytes").type, dtype.field("path").type
+    return (_is_bytes(data) or pa.types.is_null(data)) and (is_text(path) or pa.types.is_null(path))
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype))
+
+
+TEXT = ColumnKind("string (also large, view or dictionary-encoded)", is_text)
+IMAGE = ColumnKind(
+    "string (a URI), binary (the file's bytes), or struct<bytes: binary, path: string>",
+    lambda dtype: is_text(dtype) or _is_bytes(dtype) or _is_image_struct(dtype),
+)
+WHOLE = ColumnKind("any integer type; a float type whose values are whole", _is_number)
+NUMBER = ColumnKind("any float or integer type", _is_number)
+
+COLUMNS: Mapping[str, Column] = MappingProxyType(
+    {
+        column.name: column
+        for column in (
+            Column("id", TEXT, "name of the row in the output, 1 to 512 characters", "a hash of the row's content"),
+            Column("task", TEXT, "what to do, one of the tasks below", "the job's default task"),
+            Column("prompt", TEXT, "the text given to the model", "the job's default prompt, then the task's own"),
+            Column("image", IMAGE, "the image given to the model", "none; required where the task needs an image"),
+            Column("width", WHOLE, "width of the generated image in pixels, a multiple of 16", "the job's setting"),
+            Column("height", WHOLE, "height of the generated image in pixels, a multiple of 16", "the job's setting"),
+            Column("steps", WHOLE, "denoising steps; for text, of all blocks together", "the job's setting"),
+            Column("cfg_scale", NUMBER, "classifier-free guidance, 0 is none", "the job's setting"),
+            Column("temperature", NUMBER, "randomness of sampling, 0 is greedy", "the job's setting"),
+            Column("seed", WHOLE, "key of the row's randomness, 0 to 2^63-1", "derived from the job's seed and id"),
+            Column("max_tokens", WHOLE, "length of the generated text in tokens", "the job's setting"),
+            Column(
+                "block_length",
+                WHOLE,
+                "tokens decoded together, a divisor of max_tokens",
+                "the job's setting, made smaller to divide the row's max_tokens",
+            ),
+        )
+    }
+)
+"""Every known column by name. All are optional by themselves; ``schema`` says when one is missed."""

@@ -1,0 +1,59 @@
+"""Where the input image of a row comes from. The image itself is neither fetched nor opened here."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from manifests.cell import UndecodableText, has_control_characters, shown, text_cell
+from manifests.errors import ManifestRowError
+
+EMBEDDED_NAME = "embedded image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """Exactly one of ``uri`` and ``data``; ``name`` is for messages and holds no credentials or signature."""
+
+    uri: str | None = field(default=None, repr=False)
+    data: bytes | None = field(default=None, repr=False)
+    name: str
+
+    def __post_init__(self) -> None:
+        if (self.uri is None) == (self.data is None):
+            raise ValueError(f"an image source has either a uri or data, {self.name} has both or neither")
+
+
+def image_source(value: object) -> ImageSource | None:
+    """The source an ``image`` cell names; None when it is null.
+
+    A struct's ``bytes`` win over its ``path``, which then only names the image.
+
+    Raises:
+        ManifestRowError: The cell is neither a URI, bytes nor a struct of them, or it is empty.
+    """
+    path: object = None
+    if isinstance(value, Mapping):
+        path = value.get("path")
+        value = path if value.get("bytes") is None else value["bytes"]
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        if not value:
+            raise ManifestRowError("image must not be empty, got 0 bytes: give the bytes of an image file")
+        name = _public_name(path) if isinstance(path, str) and path else EMBEDDED_NAME
+        return ImageSource(data=value, name=name)
+    if not isinstance(value, str | UndecodableText):
+        raise ManifestRowError(f"image must be a URI or the bytes of an image file, got {shown(value)}")
+    uri = text_cell("image", value)
+    if uri is None:
+        return None
+    name = _public_name(uri)
+    if has_control_characters(uri):
+        raise ManifestRowError(f"image must be a URI without control characters, got {shown(name)}")
+    return ImageSource(uri=uri, name=name)
+
+
+def _public_name(uri: str) -> str:
+    """The URI without user, password and query, which may hold a signature."""
+    without_user = re.sub(r"^([a-z][a-z0-9+.-]*://)[^/]*@", r"\1", uri, count=1, flags=re.IGNORECASE)
+    return without_user.split("?", 1)[0] if "://" in uri else uri

@@ -1,0 +1,174 @@
+"""One row of a manifest, and the parser that turns a record into it or into a failure.
+
+A wrong row is data: it becomes a ``RowFailure`` and the rows after it go on. Whether the columns of
+the file are right is checked once, in ``schema``.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from dimoo_core.errors import ConfigError
+from dimoo_core.settings import ImageSettings, TextSettings
+from manifests.cell import UndecodableText, has_control_characters, shown, text_cell, whole_cell
+from manifests.column import COLUMNS
+from manifests.content_id import content_id
+from manifests.errors import ManifestRowError
+from manifests.image_source import ImageSource, image_source
+from manifests.row_settings import image_settings, text_settings
+from manifests.task import TASKS, Task, nearest_task
+
+__all__ = ["ImageSource", "Row", "RowDefaults", "RowFailure", "content_id", "parse_row", "parse_rows"]
+
+MAX_ID_CHARACTERS = 512
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowDefaults:
+    """What the job says for every row that does not say it itself."""
+
+    task: str | None = None
+    prompt: str | None = None
+    text_to_image: ImageSettings = field(default_factory=ImageSettings)
+    understanding: TextSettings = field(default_factory=TextSettings)
+
+    def __post_init__(self) -> None:
+        if self.task is not None and self.task not in TASKS:
+            raise ConfigError(_unknown_task(self.task))
+        if self.prompt is not None and not self.prompt.strip():
+            raise ConfigError(f"prompt must not be empty, got {self.prompt!r}: leave the default prompt out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row, checked and complete; ``index`` counts from 0 over the whole manifest.
+
+    ``seed`` is None when the row gives none: it is then derived from the job's seed and ``id``.
+    """
+
+    index: int
+    id: str
+    task: str
+    prompt: str
+    image: ImageSource | None
+    settings: ImageSettings | TextSettings
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """Why one row has no result; ``row`` counts from 0 over the whole manifest."""
+
+    row: int
+    id: str
+    stage: str
+    error_type: str
+    message: str
+
+
+def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: RowDefaults) -> Iterator[Row | RowFailure]:
+    """One ``Row`` or ``RowFailure`` for each row of the batch, in order.
+
+    Image bytes are copied out of the batch one row at a time.
+    """
+    names = [name for name in batch.schema.names if name in COLUMNS]
+    columns = [_cells(batch.column(name)) for name in names]
+    for index in range(first_index, first_index + batch.num_rows):
+        record = {name: next(cells) for name, cells in zip(names, columns, strict=True)}
+        try:
+            yield parse_row(record, index, defaults)
+        except ManifestRowError as error:
+            yield RowFailure(index, _failure_id(record), "manifest", type(error).__name__, str(error))
+
+
+def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> Row:
+    """The row that a record of Python values describes; columns that are not known are ignored.
+
+    Raises:
+        ManifestRowError: A value is missing, has the wrong type or range, or does not belong to the task.
+    """
+    row_id = _row_id(record)
+    task = _task(record, defaults)
+    image = image_source(record.get("image"))
+    if task.needs_image and image is None:
+        raise ManifestRowError(f"image is null, task {task.name!r} needs one: give a URI or bytes")
+    shown_cells = {**record, "image": image.name if image else None}
+    for name in task.unused_columns:
+        value = shown_cells.get(name)
+        if value is not None:
+            raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {shown(value)}: leave it null")
+    try:
+        settings = (
+            image_settings(record, defaults.text_to_image)
+            if task.kind == "image"
+            else text_settings(record, defaults.understanding)
+        )
+    except ConfigError as error:
+        raise ManifestRowError(str(error)) from error
+    return Row(
+        index=index,
+        id=row_id,
+        task=task.name,
+        prompt=_prompt(record, task, defaults),
+        image=image,
+        settings=settings,
+        seed=_seed(record),
+    )
+
+
+def _cells(column: pa.Array | pa.ChunkedArray) -> Iterator[object]:
+    for scalar in column:
+        try:
+            yield scalar.as_py()
+        except UnicodeDecodeError as error:
+            yield UndecodableText(error.object)
+
+
+def _row_id(record: Mapping[str, Any]) -> str:
+    row_id = text_cell("id", record.get("id"))
+    if row_id is None:
+        return content_id(record)
+    if len(row_id) > MAX_ID_CHARACTERS:
+        raise ManifestRowError(f"id must have at most {MAX_ID_CHARACTERS} characters, got {len(row_id)}")
+    if has_control_characters(row_id):
+        raise ManifestRowError(f"id must not hold line breaks or other control characters, got {shown(row_id)}")
+    return row_id
+
+
+def _failure_id(record: Mapping[str, Any]) -> str:
+    try:
+        return _row_id(record)
+    except ManifestRowError:
+        return content_id(record)
+
+
+def _task(record: Mapping[str, Any], defaults: RowDefaults) -> Task:
+    name = text_cell("task", record.get("task")) or defaults.task
+    if name is None:
+        raise ManifestRowError(f"task is null and the job sets no default task: give one of {', '.join(TASKS)}")
+    if name not in TASKS:
+        raise ManifestRowError(_unknown_task(name))
+    return TASKS[name]
+
+
+def _unknown_task(name: str) -> str:
+    near = nearest_task(name)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return f"task must be one of {', '.join(TASKS)}, got {shown(name)}{hint}"
+
+
+def _prompt(record: Mapping[str, Any], task: Task, defaults: RowDefaults) -> str:
+    prompt = text_cell("prompt", record.get("prompt")) or defaults.prompt or task.default_prompt
+    if prompt is None and task.needs_prompt:
+        raise ManifestRowError(f"prompt is null and the job sets no default prompt, task {task.name!r} needs one")
+    return prompt or ""
+
+
+def _seed(record: Mapping[str, Any]) -> int | None:
+    seed = whole_cell("seed", record.get("seed"))
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise ManifestRowError(f"seed must be from 0 to 2^63-1, got {seed}")
+    return seed
