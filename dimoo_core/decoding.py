@@ -28,7 +28,7 @@ class Decoding(ABC):
     def __init__(self, request: Request, columns: slice, device: torch.device) -> None:
         self.request = request
         self.columns = columns  # vocabulary columns that it reads
-        self.target = request.target.to(device)
+        self.target = request.target.to(device, copy=True)  # the request must stay as it was: it may be run again
         self._around = [(stream.prefix.to(device), stream.suffix.to(device)) for stream in request.streams]
 
     @abstractmethod

@@ -8,9 +8,11 @@ resizes them as they are.
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+from dimoo_core.errors import ConfigError
 from dimoo_core.settings import PIXELS_PER_TOKEN, Resolution
 
 Size = tuple[int, int]
@@ -37,14 +39,20 @@ def crop_sizes(num_patches: int, patch_px: int = _PATCH_PX, max_ratio: float = 4
 
 
 def crop_sizes_for(size: Size, resolution: Resolution) -> list[Size]:
-    """Crop sizes to choose from for an image of this size."""
+    """Crop sizes to choose from for an image of this size.
+
+    Raises:
+        ConfigError: If the resolution is not a multiple of 32.
+    """
     if resolution == "adaptive":
         area = size[0] * size[1]
         if 512 * 512 <= area <= 1024 * 1024:
             width, height = (side // PIXELS_PER_TOKEN * PIXELS_PER_TOKEN for side in size)
             return [(width, height)]
-        resolution = "512" if area < 512 * 512 else "1024"
-    return crop_sizes((int(resolution) // _PATCH_PX) ** 2)
+        resolution = 512 if area < 512 * 512 else 1024
+    if resolution < _PATCH_PX or resolution % _PATCH_PX:
+        raise ConfigError(f"resolution must be 'adaptive' or a positive multiple of {_PATCH_PX}, got {resolution}")
+    return crop_sizes((resolution // _PATCH_PX) ** 2)
 
 
 def best_crop_size(size: Size, sizes: Sequence[Size]) -> Size:
@@ -63,16 +71,40 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image).convert("RGB")
 
 
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """How an image gets to its crop size: halved by box filter, then scaled bicubically to cover it, then cut."""
+
+    crop: Size
+    num_halvings: int
+    scaled: Size
+
+    @property
+    def max_offset(self) -> tuple[int, int]:
+        """Largest left and upper offset at which the crop can be cut."""
+        return self.scaled[0] - self.crop[0], self.scaled[1] - self.crop[1]
+
+
+def plan_fit(size: Size, sizes: Sequence[Size]) -> FitPlan:
+    """The plan for an image of ``size`` that is to get the best of ``sizes``."""
+    crop = best_crop_size(size, sizes)
+    width, height = size
+    num_halvings = 0
+    while width >= 2 * crop[0] and height >= 2 * crop[1]:
+        width, height = width // 2, height // 2
+        num_halvings += 1
+    scale = max(crop[0] / width, crop[1] / height)
+    return FitPlan(crop, num_halvings, (round(width * scale), round(height * scale)))
+
+
 def fit(image: Image.Image, sizes: Sequence[Size], offset: Offset) -> Image.Image:
-    """Scale to cover the best of ``sizes``, then crop to it: halvings by box filter, the rest bicubic."""
-    crop = best_crop_size(image.size, sizes)
-    while image.width >= 2 * crop[0] and image.height >= 2 * crop[1]:
+    """Scale to cover the best of ``sizes``, then cut it out at ``offset``."""
+    plan = plan_fit(image.size, sizes)
+    for _ in range(plan.num_halvings):
         image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
-    scale = max(crop[0] / image.width, crop[1] / image.height)
-    scaled = (round(image.width * scale), round(image.height * scale))
-    image = image.resize(scaled, resample=Image.Resampling.BICUBIC)
-    left, upper = offset(image.width - crop[0], image.height - crop[1])
-    return image.crop((left, upper, left + crop[0], upper + crop[1]))
+    image = image.resize(plan.scaled, resample=Image.Resampling.BICUBIC)
+    left, upper = offset(*plan.max_offset)
+    return image.crop((left, upper, left + plan.crop[0], upper + plan.crop[1]))
 
 
 def centered(max_left: int, max_upper: int) -> tuple[int, int]:

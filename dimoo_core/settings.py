@@ -18,8 +18,11 @@ MAX_SIDE_PX = 2048
 
 Remasking = Literal["low_confidence", "random"]
 
-Resolution = Literal["512", "1024", "adaptive"]
-"""Crop input images to about 512x512 or 1024x1024 pixels; or keep what lies between, the benchmark wrapper's rule."""
+Resolution = int | Literal["adaptive"]
+"""Crop input images to about this many pixels squared, a multiple of 32; the reference's scripts take 512 or 1024.
+
+``adaptive`` is its benchmark wrapper's rule: 512 for smaller images, 1024 for larger ones, what lies between is kept.
+"""
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 """Type of the transformer's weights and activations."""

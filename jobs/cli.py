@@ -1,0 +1,122 @@
+"""The command line. Imports nothing heavy before a command runs, so that ``--help`` answers at once."""
+
+import importlib.util
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="dimoo-batch",
+    help="Offline batch engine for Lumina-DiMOO: make images and texts from a Parquet manifest.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_FAILED = 1
+EXIT_WRONG_INPUT = 2
+_PACKAGES = ("dimoo_core", "manifests", "pipeline", "jobs")
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@app.callback()
+def _app() -> None:
+    """Offline batch engine for Lumina-DiMOO: make images and texts from a Parquet manifest."""
+
+
+@app.command()
+def run(
+    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Where results go; a path or s3://…  [default: NAME-output]")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME[@REVISION].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray workers; 0 works in this process.  [default: one a GPU, else 0]")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
+) -> None:
+    """Run a manifest, or go on with a run that was interrupted: it is the same command.
+
+    \b
+    Examples:
+      dimoo-batch run prompts.parquet
+      dimoo-batch run s3://data/prompts/ --output s3://data/images --workers 8
+      dimoo-batch run photos.parquet --set task=caption --set understanding.max_tokens=128
+
+    Exit status: 0 all rows done, 1 the run failed, 2 wrong input, 3 done but some rows failed.
+    """
+    flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
+    signal.signal(signal.SIGTERM, _raise_stopped)
+    _refuse_shadowed_packages()
+    from dimoo_core.errors import ConfigError, DimooError, WeightsError
+    from jobs.report_lines import resume_hint, summary_lines
+    from jobs.run import run_job
+    from jobs.spec import load_spec
+    from manifests.errors import ManifestError
+    from pipeline.errors import StoreError
+
+    try:
+        summary = run_job(load_spec(spec, flags, assignments or []), lambda line: typer.echo(line, err=True))
+    except (ConfigError, ManifestError, WeightsError) as error:
+        _fail(str(error), EXIT_WRONG_INPUT)
+    except StoreError as error:
+        _fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
+    except DimooError as error:
+        _fail(f"{error}\n{resume_hint(output or manifest)}", EXIT_FAILED)
+    except (KeyboardInterrupt, Stopped) as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        _fail(f"stopped\n{resume_hint(output or manifest)}", 128 + number)
+    for line in summary_lines(summary):
+        typer.echo(line, err=True)
+    typer.echo(json.dumps(summary.to_json()))
+    raise typer.Exit(summary.exit_code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _raise_stopped(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.echo(f"dimoo-batch: {message}", err=True)
+    raise typer.Exit(exit_code)
+
+
+def _refuse_shadowed_packages() -> None:
+    """Our packages have plain names; stop if another distribution's package would be imported instead of one."""
+    home = Path(__file__).resolve().parents[1]
+    for name in _PACKAGES:
+        found: Any = importlib.util.find_spec(name)
+        origin = Path(found.origin).resolve() if found and found.origin else None
+        if origin is None or origin.parents[1] != home:
+            where = origin.parent if origin else "nowhere"
+            _fail(
+                f"the package {name!r} comes from {where}, not from {home}: install dimoo-batch in an environment of "
+                "its own",
+                EXIT_WRONG_INPUT,
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(app())

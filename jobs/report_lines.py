@@ -1,0 +1,42 @@
+"""The lines that a person reads at the end of a run."""
+
+from collections.abc import Iterator
+
+import pyarrow.parquet as pq
+
+from jobs.progress import duration
+from jobs.summary import RunSummary
+from pipeline.run_directory import FAILURES_PREFIX, PARTS_PREFIX
+from pipeline.store import open_store
+
+_MAX_SHOWN_FAILURES = 5
+
+
+def summary_lines(summary: RunSummary) -> Iterator[str]:
+    """What was done, where it is, and the first failures."""
+    store = open_store(summary.output)
+    resumed = f" ({summary.resumed} by earlier starts)" if summary.resumed else ""
+    busy = f", engine busy {summary.engine_busy_ratio:.0%}" if summary.engine_busy_ratio is not None else ""
+    yield (
+        f"{summary.done} rows done{resumed}, {summary.failed} failed, in {duration(summary.wall_s)} "
+        f"({summary.rows_per_s:.2f} rows/s{busy})"
+    )
+    yield f"  images             {store.uri_of('images/')}"
+    yield f"  texts and metadata {store.uri_of(PARTS_PREFIX)}*.parquet"
+    if not summary.failed:
+        return
+    yield f"  failures           {store.uri_of(FAILURES_PREFIX)}*.parquet"
+    shown = 0
+    for key in sorted(store.list(FAILURES_PREFIX)):
+        with store.open(key) as file:
+            for failure in pq.read_table(file).to_pylist():
+                if shown == _MAX_SHOWN_FAILURES:
+                    yield f"    … and {summary.failed - shown} more"
+                    return
+                yield f"    row {failure['row']} ({failure['id']}), {failure['stage']}: {failure['message']}"
+                shown += 1
+
+
+def resume_hint(target: str) -> str:
+    """How to go on after a stop."""
+    return f"rows committed so far are kept ({target}); run the same command again to go on"

@@ -1,0 +1,245 @@
+"""One start of a run: check everything, find what is left to do, do it, conclude."""
+
+import importlib.metadata
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dimoo_core.checkpoint import Checkpoint, digest, find_checkpoint
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.errors import ConfigError
+from dimoo_core.settings import DtypeName
+from jobs.cluster import ray_cluster
+from jobs.progress import ProgressState, display_of
+from jobs.spec import JobSpec
+from jobs.summary import RunSummary
+from manifests.shard import ShardPlan
+from pipeline.coordinator import Coordinator, CoordinatorReport
+from pipeline.errors import RunFailed
+from pipeline.event import Event
+from pipeline.lease import LeaseBook
+from pipeline.manifest_source import ManifestSource, open_manifest
+from pipeline.pool import WorkerPool
+from pipeline.run_directory import RunDirectory, RunTotals, differences
+from pipeline.run_settings import RunSettings
+from pipeline.store import open_store
+
+_MAX_SEGMENT_ROWS = 64
+_SEGMENTS_PER_WORKER = 4  # of a small manifest, so that every worker gets some
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many workers there are and what each has."""
+
+    count: int
+    device: str
+    num_cpus: float
+    num_gpus: float
+
+
+def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
+    """Run a job to its end, or go on with it where an earlier start ended.
+
+    Args:
+        spec: What to run.
+        say: Told in a line what was found before the work begins.
+
+    Raises:
+        ConfigError, ManifestError, WeightsError: Something asked for is wrong; nothing was run.
+        StoreError: The manifest or the output cannot be reached.
+        RunFailed: The run broke off; the same command resumes.
+    """
+    started_s = time.monotonic()
+    source = open_manifest(spec.manifest, defaults=spec.row_defaults(), passthrough=spec.passthrough)
+    say(f"manifest {spec.manifest}: {source.num_rows} rows in {len(source.files)} file(s)")
+    store = open_store(spec.output_uri)
+    store.check_writable()
+    run = RunDirectory(store)
+    with ExitStack() as stack:
+        workers = _workers(spec, stack)
+        checkpoint = find_checkpoint(spec.model)
+        settings = _settings(spec, workers, checkpoint, store.uri)
+        plan = _plan(spec, workers, source, run, checkpoint, settings)
+        committed = run.committed_segments()
+        resumed = run.totals(committed)
+        if committed:
+            say(f"resuming {store.uri}: {resumed.num_done + resumed.num_failed} rows are committed")
+        state = ProgressState(
+            num_rows=plan.num_rows,
+            num_resumed=resumed.num_done + resumed.num_failed,
+            num_resumed_failed=resumed.num_failed,
+            num_workers=max(1, workers.count),
+        )
+        report = CoordinatorReport(RunTotals(), 0)
+        if len(committed) < plan.num_segments:
+            book = LeaseBook(plan, committed, source.repeated_ids())
+            report = _work(_pool(settings, workers), book, state)
+    totals = _conclude(run, plan, resumed + report.totals)
+    wall_s = time.monotonic() - started_s
+    return RunSummary(
+        status="done" if totals.num_failed == 0 else "done_with_failures",
+        output=store.uri,
+        rows=plan.num_rows,
+        done=totals.num_done,
+        failed=totals.num_failed,
+        resumed=resumed.num_done + resumed.num_failed,
+        wall_s=round(wall_s, 3),
+        rows_per_s=round(state.rows_per_s, 3),
+        engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
+        tokens=state.num_tokens,
+        workers_lost=report.num_workers_lost,
+    )
+
+
+def _work(pool: WorkerPool, book: LeaseBook, state: ProgressState) -> CoordinatorReport:
+    with display_of(state) as display:
+
+        def listen(name: str, event: Event) -> None:
+            state.take(name, event)
+            display.refresh()
+
+        return Coordinator(pool, book, listen).run()
+
+
+def _workers(spec: JobSpec, stack: ExitStack) -> Workers:
+    """Decide how many workers there are, starting or joining Ray if there is any."""
+    count = spec.workers
+    if count is None and spec.ray.address is None:
+        count = _local_gpus()
+    if count == 0:
+        device = spec.device if spec.device != "auto" else ("cuda" if _local_gpus() else "cpu")
+        return Workers(0, device, 0, 0)
+    num_gpus = stack.enter_context(ray_cluster(spec.ray.address, num_workers=count or 1))
+    count = count or max(1, num_gpus)
+    device = spec.device if spec.device != "auto" else ("cuda" if num_gpus else "cpu")
+    gpus_each = spec.ray.gpus_per_worker if spec.ray.gpus_per_worker is not None else float(device.startswith("cuda"))
+    if gpus_each * count > num_gpus:
+        raise ConfigError(f"{count} workers with {gpus_each:g} GPU each were asked for, Ray has {num_gpus} GPUs")
+    return Workers(count, device, spec.ray.cpus_per_worker or _cpus_each(count), gpus_each)
+
+
+def _local_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _cpus_each(num_workers: int) -> float:
+    import ray
+
+    return float(max(1, int(ray.cluster_resources().get("CPU", 1)) // num_workers))
+
+
+def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:
+    dtype: DtypeName = "bfloat16" if workers.device.startswith("cuda") else "float32"
+    if spec.dtype != "auto":
+        dtype = spec.dtype
+    return RunSettings(
+        model=checkpoint.name,
+        device=workers.device,
+        dtype=dtype,
+        seed=spec.seed,
+        defaults=spec.row_defaults(),
+        input_resolution=spec.understanding.resolution,
+        random_crop=spec.understanding.random_crop,
+        image_format=spec.image.format,
+        image_quality=spec.image.quality,
+        output_uri=output_uri,
+        engine=EngineConfig(max_step_tokens=spec.engine.max_step_tokens, batch_invariance=spec.engine.batch_invariance),
+        max_rows_in_flight=spec.pipeline.max_rows_in_flight,
+        fetch_threads=spec.pipeline.fetch_threads,
+        store_threads=spec.pipeline.store_threads,
+    )
+
+
+def _plan(
+    spec: JobSpec,
+    workers: Workers,
+    source: ManifestSource,
+    run: RunDirectory,
+    checkpoint: Checkpoint,
+    settings: RunSettings,
+) -> ShardPlan:
+    """Cut the manifest as the first start did, having made sure that this start wants the same results.
+
+    Raises:
+        ConfigError: If another run lies at the output.
+    """
+    num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
+    before = run.description()
+    segment_rows = spec.pipeline.segment_rows or _segment_rows(num_rows, workers.count, before)
+    results = _what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    description = {
+        "results": results,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "manifest": spec.manifest,
+        "model": checkpoint.name,
+        "rows": num_rows,
+    }
+    found = run.start(description)
+    if changed := differences(results, found.get("results", {})):
+        raise ConfigError(
+            f"{run.store.uri} holds a run with other settings ({'; '.join(changed)}): choose another --output, or "
+            "give the settings it was started with"
+        )
+    return source.plan(segment_rows=segment_rows, limit=spec.limit)
+
+
+def _segment_rows(num_rows: int, num_workers: int, before: Mapping[str, Any] | None) -> int:
+    """As in the first start; else small enough that every worker gets some segments."""
+    if before is not None and isinstance(size := before.get("results", {}).get("segment_rows"), int):
+        return size
+    return max(1, min(_MAX_SEGMENT_ROWS, math.ceil(num_rows / (_SEGMENTS_PER_WORKER * max(1, num_workers)))))
+
+
+def _what_decides_results(
+    spec: JobSpec, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings, segment_rows: int
+) -> dict[str, Any]:
+    """Everything that a resume must not change, in JSON's types."""
+    return {
+        "manifest_fingerprint": source.fingerprint,
+        "model_digest": digest(checkpoint.directory),
+        "limit": spec.limit,
+        "segment_rows": segment_rows,
+        "seed": settings.seed,
+        "device": settings.device.partition(":")[0],
+        "dtype": settings.dtype,
+        "defaults": asdict(settings.defaults),
+        "input_resolution": settings.input_resolution,
+        "random_crop": settings.random_crop,
+        "image_format": settings.image_format,
+        "image_quality": settings.image_quality,
+        "batch_invariance": settings.engine.batch_invariance,
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("dimoo-batch", "torch", "diffusers", "pillow")
+        },
+    }
+
+
+def _pool(settings: RunSettings, workers: Workers) -> WorkerPool:
+    if workers.count == 0:
+        from pipeline.pool import LocalPool
+
+        return LocalPool(settings)
+    from pipeline.ray_pool import RayPool
+
+    return RayPool(settings, num_workers=workers.count, num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)
+
+
+def _conclude(run: RunDirectory, plan: ShardPlan, totals: RunTotals) -> RunTotals:
+    """Make sure that every segment is committed and every row counted, then write ``_SUCCESS``."""
+    committed = run.committed_segments()
+    missing = [segment.name for segment in plan if segment.name not in committed]
+    counted = totals.num_done + totals.num_failed
+    if missing or counted != plan.num_rows:
+        raise RunFailed(
+            f"{len(missing)} segments are missing at the end and {counted} of {plan.num_rows} rows are accounted for: "
+            "run the same command again"
+        )
+    run.succeed(totals)
+    return totals

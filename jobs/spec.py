@@ -1,0 +1,252 @@
+"""The job spec: what a person writes in YAML or TOML, or with ``--set key=value``.
+
+Unknown keys are errors that name the nearest known one. Imports neither torch nor ray.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dimoo_core.engine_config import BatchInvariance, EngineConfig
+from dimoo_core.errors import ConfigError
+from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
+from manifests.row import RowDefaults
+from pipeline.run_settings import ImageFormat
+
+DEFAULT_MODEL = "Alpha-VLLM/Lumina-DiMOO"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TextToImageSpec(_Section):
+    """Defaults of rows that make an image."""
+
+    width: int = 1024
+    height: int = 1024
+    steps: int = 64
+    cfg_scale: float = 4.0
+    temperature: float = 1.0
+
+    def settings(self) -> ImageSettings:
+        """The engine's form.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        with _named("text_to_image"):
+            return ImageSettings(
+                width_px=self.width,
+                height_px=self.height,
+                num_steps=self.steps,
+                cfg_scale=self.cfg_scale,
+                temperature=self.temperature,
+            )
+
+
+class UnderstandingSpec(_Section):
+    """Defaults of rows that read an image."""
+
+    max_tokens: int = 1024
+    block_length: int = 256
+    steps: int | None = None
+    cfg_scale: float = 0.0
+    temperature: float = 0.0
+    remasking: Remasking = "low_confidence"
+    resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive"] = 1024
+    random_crop: bool = False
+
+    def settings(self) -> TextSettings:
+        """The engine's form.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        with _named("understanding"):
+            return TextSettings(
+                max_tokens=self.max_tokens,
+                block_length=self.block_length,
+                num_steps=self.steps,
+                cfg_scale=self.cfg_scale,
+                temperature=self.temperature,
+                remasking=self.remasking,
+            )
+
+
+class ImageSpec(_Section):
+    """How images are written; ``quality`` is for JPEG and WebP."""
+
+    format: ImageFormat = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+
+
+class EngineSpec(_Section):
+    """How requests are batched; see ``EngineConfig``."""
+
+    max_step_tokens: Annotated[int, Field(ge=1)] = EngineConfig().max_step_tokens
+    batch_invariance: BatchInvariance = "auto"
+
+
+class RaySpec(_Section):
+    """Where workers run. Without an address a Ray of this machine's own is started and ended with the run."""
+
+    address: str | None = None
+    cpus_per_worker: Annotated[float, Field(gt=0)] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+
+
+class PipelineSpec(_Section):
+    """Sizes of what is committed together and of what is in hand at once."""
+
+    segment_rows: Annotated[int, Field(ge=1)] | None = None
+    max_rows_in_flight: Annotated[int, Field(ge=1)] = 128
+    fetch_threads: Annotated[int, Field(ge=1)] = 8
+    store_threads: Annotated[int, Field(ge=1)] = 8
+
+
+class JobSpec(_Section):
+    """One run. Everything but the manifest has a default."""
+
+    manifest: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)] | None = None
+    model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
+    workers: Annotated[int, Field(ge=0)] | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Annotated[str, Field(min_length=1)] = "auto"
+    dtype: DtypeName | Literal["auto"] = "auto"
+    task: str | None = None
+    prompt: str | None = None
+    passthrough: tuple[str, ...] = ()
+    text_to_image: TextToImageSpec = TextToImageSpec()
+    understanding: UnderstandingSpec = UnderstandingSpec()
+    image: ImageSpec = ImageSpec()
+    engine: EngineSpec = EngineSpec()
+    ray: RaySpec = RaySpec()
+    pipeline: PipelineSpec = PipelineSpec()
+
+    @property
+    def output_uri(self) -> str:
+        """Where results go: as given, else a folder beside the working directory named after the manifest."""
+        if self.output is not None:
+            return self.output
+        name = self.manifest.rstrip("/").rsplit("/", 1)[-1]
+        return f"{name.removesuffix('.parquet') or 'manifest'}-output"
+
+    def row_defaults(self) -> RowDefaults:
+        """What rows take from the job where they say nothing.
+
+        Raises:
+            ConfigError: If a value is out of range or the task is unknown.
+        """
+        return RowDefaults(
+            task=self.task,
+            prompt=self.prompt,
+            text_to_image=self.text_to_image.settings(),
+            understanding=self.understanding.settings(),
+        )
+
+
+class _named:  # noqa: N801 (reads as a verb: with _named("text_to_image"))
+    """Put the section's name before the message of a ``ConfigError``."""
+
+    def __init__(self, section: str) -> None:
+        self._section = section
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{self._section}.{error}") from error
+
+
+def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> JobSpec:
+    """Compose a spec: the file, then the flags given, then ``key=value`` assignments; later ones win.
+
+    Args:
+        path: A ``.yaml``, ``.yml`` or ``.toml`` file.
+        flags: Top-level keys; None means not given.
+        assignments: ``dotted.key=value``, the value in YAML.
+
+    Raises:
+        ConfigError: Names every wrong key and value.
+    """
+    raw: dict[str, Any] = _read_file(path) if path is not None else {}
+    raw |= {key: value for key, value in flags.items() if value is not None}
+    for assignment in assignments:
+        _assign(raw, assignment)
+    try:
+        return JobSpec.model_validate(_with_tuples(raw))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_problem(detail) for detail in error.errors())) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the spec {path}: {error.strerror}") from error
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the spec {path} is not valid: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"the spec {path} must be a mapping of keys to values, got {type(raw).__name__}")
+    return raw
+
+
+def _assign(raw: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set needs key=value, got {assignment!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: {text!r} is not a value in YAML") from error
+    *sections, name = key.split(".")
+    target = raw
+    for section in sections:
+        inner = target.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
+        target = inner
+    target[name] = value
+
+
+def _with_tuples(raw: dict[str, Any]) -> dict[str, Any]:
+    passthrough = raw.get("passthrough")
+    return raw | {"passthrough": tuple(passthrough)} if isinstance(passthrough, list) else raw
+
+
+def _problem(detail: Mapping[str, Any]) -> str:
+    location = [part for part in detail["loc"] if isinstance(part, str) and not _is_union_branch(part)]
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f", did you mean {near[0]!r}" if near else ""
+        return f"unknown key {key!r}{hint}; known here: {', '.join(known)}"
+    if detail["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+
+
+def _is_union_branch(part: str) -> bool:
+    return "[" in part or part in ("int", "float", "none", "constrained-int")
+
+
+def _known_keys(sections: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = JobSpec
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,109 @@
+"""Shares the segments of a run among workers and keeps at it until each one is committed.
+
+Holds ids and receipts only. It may be killed at any moment: what is committed is on the store.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dimoo_core.errors import ConfigError, WeightsError
+from pipeline.errors import RunFailed
+from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerFailed, WorkerProgress
+from pipeline.lease import LeaseBook
+from pipeline.pool import WorkerPool
+from pipeline.run_directory import RunTotals
+
+LEASES_PER_WORKER = 2  # one being worked on, one being read ahead
+MAX_DEATHS_WITHOUT_COMMIT = 3
+_POLL_TIMEOUT_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorReport:
+    """Rows committed in this start, and workers lost on the way."""
+
+    totals: RunTotals
+    num_workers_lost: int
+
+
+class Coordinator:
+    """Runs one lease book on one pool.
+
+    Args:
+        pool: Not yet started.
+        leases: What is to be done.
+        listen: Called with every event of every worker.
+    """
+
+    def __init__(self, pool: WorkerPool, leases: LeaseBook, listen: Callable[[str, Event], None]) -> None:
+        self._pool = pool
+        self._leases = leases
+        self._listen = listen
+        self._totals = RunTotals()
+        self._num_lost = 0
+        self._deaths_since_commit = 0
+        self._open_workers: set[str] = set()
+
+    def run(self) -> CoordinatorReport:
+        """Work until every segment is committed; the pool is stopped in any case.
+
+        Raises:
+            ConfigError, WeightsError: If the workers cannot start with what was asked for.
+            RunFailed: If a worker failed in another way that a new try would not mend, or workers keep dying.
+        """
+        try:
+            self._open_workers = set(self._pool.start())
+            self._hand_out()
+            while not self._leases.is_done:
+                for name, event in self._pool.poll(_POLL_TIMEOUT_S):
+                    self._take(name, event)
+                self._hand_out()
+            self._take_last_words()
+        finally:
+            self._pool.stop()
+        return CoordinatorReport(self._totals, self._num_lost)
+
+    def _take_last_words(self) -> None:
+        """Let the workers end by themselves and hear their final counts."""
+        for name in self._open_workers:
+            self._pool.close(name)
+        for name, event in self._pool.poll(_POLL_TIMEOUT_S):
+            if isinstance(event, WorkerProgress):
+                self._listen(name, event)
+
+    def _hand_out(self) -> None:
+        """Fill every worker up, one lease at a time in turn, so that few segments spread over all of them."""
+        for _ in range(LEASES_PER_WORKER):
+            for name in sorted(self._open_workers, key=self._leases.num_held):
+                if self._leases.num_held(name) < LEASES_PER_WORKER and (lease := self._leases.next_for(name)):
+                    self._pool.assign(name, lease)
+
+    def _take(self, name: str, event: Event) -> None:
+        self._listen(name, event)
+        match event:
+            case SegmentCommitted(segment_name, totals):
+                self._leases.committed(name, segment_name)
+                self._totals += totals
+                self._deaths_since_commit = 0
+            case WorkerFailed(error, row_ids):
+                if isinstance(error, ConfigError | WeightsError):
+                    raise error  # what was asked for is wrong: no resume can help
+                rows = f" (rows in the engine: {', '.join(row_ids[:20])})" if row_ids else ""
+                raise RunFailed(f"{error}{rows}") from error
+            case WorkerDied(reason):
+                self._replace(name, reason)
+            case _:
+                pass
+
+    def _replace(self, name: str, reason: str) -> None:
+        self._open_workers.discard(name)
+        self._num_lost += 1
+        self._deaths_since_commit += 1
+        lost = self._leases.return_all(name)
+        if self._deaths_since_commit >= MAX_DEATHS_WITHOUT_COMMIT:
+            segments = ", ".join(lease.segment.name for lease in lost) or "none"
+            raise RunFailed(
+                f"{self._deaths_since_commit} workers died without committing anything; the last one held segments "
+                f"{segments}: {reason}"
+            )
+        self._open_workers.add(self._pool.replace(name))

@@ -1,0 +1,54 @@
+"""What workers tell the coordinator: small values, never images."""
+
+from dataclasses import dataclass
+
+from dimoo_core.errors import DimooError
+from pipeline.run_directory import RunTotals
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The model is loaded; ``load_s`` seconds after the worker began."""
+
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProgress:
+    """Sums since the worker began; rows count when they have their outcome, not when they are committed."""
+
+    num_done: int
+    num_failed: int
+    num_steps: int
+    num_tokens: int
+    engine_busy_s: float
+    engine_span_s: float  # from the first step's begin to the latest step's end
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCommitted:
+    """A segment is on the store, committed by this worker or by another before it."""
+
+    segment_name: str
+    totals: RunTotals
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """The worker cannot go on, and another try would not help: the run ends.
+
+    The error is one of ours, which survive the way between processes; others are turned into ``RunFailed``.
+    """
+
+    error: DimooError
+    row_ids: tuple[str, ...] = ()  # that were in the engine
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The worker's process is gone; its rows can be given to another."""
+
+    reason: str
+
+
+Event = WorkerReady | WorkerProgress | SegmentCommitted | WorkerFailed | WorkerDied

@@ -1,0 +1,91 @@
+"""From an engine's result to a row's outcome: decode, encode, store. Runs on the store threads."""
+
+import hashlib
+import io
+
+from PIL import Image
+
+from dimoo_core.model import Model
+from dimoo_core.request import ImageResult, TextResult
+from dimoo_core.settings import ImageSettings, TextSettings
+from manifests.row import Row
+from manifests.shard import Segment
+from pipeline.outcome import RowDone
+from pipeline.row_seed import row_seed
+from pipeline.run_directory import RunDirectory
+from pipeline.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
+
+_CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+
+class RowFinisher:
+    """Stores results of one model in one run. Threads may share it."""
+
+    def __init__(self, model: Model, settings: RunSettings, run: RunDirectory) -> None:
+        self._model = model
+        self._settings = settings
+        self._run = run
+
+    def finish_text(self, row: Row, result: TextResult) -> RowDone:
+        """The row of an answer; nothing is stored before its segment is committed."""
+        assert isinstance(row.settings, TextSettings)
+        return RowDone(
+            row=row.index,
+            id=row.id,
+            task=row.task,
+            prompt=row.prompt,
+            output=None,
+            text=self._model.layout.answer_text(result.token_ids),
+            width=None,
+            height=None,
+            steps=row.settings.num_blocks * row.settings.steps_per_block,
+            cfg_scale=row.settings.cfg_scale,
+            temperature=row.settings.temperature,
+            seed=row_seed(row, self._settings.seed),
+            num_tokens=len(result.token_ids),
+            finish_reason=result.finish_reason,
+            sha256=None,
+            bytes=None,
+        )
+
+    def decode(self, results: list[ImageResult]) -> list[Image.Image]:
+        """Pixels of finished images."""
+        return self._model.codec.decode([result.vq_codes for result in results])
+
+    def finish_image(self, row: Row, segment: Segment, result: ImageResult, image: Image.Image) -> RowDone:
+        """Store an image and return its row.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        assert isinstance(row.settings, ImageSettings)
+        image_format = self._settings.image_format
+        data = encode_image(image, image_format, self._settings.image_quality)
+        key = self._run.image_key(segment, row.index, row.id, IMAGE_SUFFIXES[image_format])
+        self._run.store.put(key, data, content_type=_CONTENT_TYPES[image_format])
+        return RowDone(
+            row=row.index,
+            id=row.id,
+            task=row.task,
+            prompt=row.prompt,
+            output=key,
+            text=None,
+            width=image.width,
+            height=image.height,
+            steps=row.settings.num_steps,
+            cfg_scale=row.settings.cfg_scale,
+            temperature=row.settings.temperature,
+            seed=row_seed(row, self._settings.seed),
+            num_tokens=result.vq_codes.numel(),
+            finish_reason=None,
+            sha256=hashlib.sha256(data).hexdigest(),
+            bytes=len(data),
+        )
+
+
+def encode_image(image: Image.Image, image_format: ImageFormat, quality: int) -> bytes:
+    """The file of an image; ``quality`` (1 to 100) is for JPEG and WebP, PNG loses nothing."""
+    buffer = io.BytesIO()
+    options = {} if image_format == "png" else {"quality": quality}
+    image.save(buffer, format=image_format.upper(), **options)
+    return buffer.getvalue()

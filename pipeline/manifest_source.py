@@ -1,0 +1,77 @@
+"""A manifest as found in a store: its files, checked, and the plan of its segments."""
+
+import tempfile
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifests.duplicate import find_duplicate_ids
+from manifests.errors import ManifestError
+from manifests.reader import inspect_file, read_ids
+from manifests.row import RowDefaults
+from manifests.schema import check_schemas
+from manifests.shard import ManifestFile, ShardPlan, fingerprint, plan_shards
+from pipeline.object_reader import ObjectReader
+from pipeline.store import open_store
+
+_INSPECT_THREADS = 16
+SHARD_SEGMENTS = 128
+"""Segments of one shard: how many files lie in one folder of images, more or less."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSource:
+    """The files of one manifest in the order of their names, with every footer read and every schema checked."""
+
+    uri: str
+    files: tuple[ManifestFile, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all files."""
+        return sum(file.num_rows for file in self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the content of the files."""
+        return fingerprint(self.files)
+
+    def plan(self, *, segment_rows: int, limit: int | None) -> ShardPlan:
+        """How the rows are cut into segments."""
+        return plan_shards(self.files, shard_rows=segment_rows * SHARD_SEGMENTS, segment_rows=segment_rows, limit=limit)
+
+    def repeated_ids(self) -> dict[int, int]:
+        """Rows whose explicit id an earlier row has, with that row; reads the id column only."""
+        objects = ObjectReader()
+        with tempfile.TemporaryDirectory(prefix="dimoo-ids-") as folder:
+            return find_duplicate_ids(read_ids(self.files, objects.open), spill_dir=Path(folder))
+
+
+def open_manifest(uri: str, *, defaults: RowDefaults, passthrough: Collection[str] = ()) -> ManifestSource:
+    """Find and check the Parquet files at ``uri``: one file, or every ``*.parquet`` below a folder or prefix.
+
+    Raises:
+        ConfigError: The URI cannot be opened at all.
+        ManifestError: There is no Parquet file, or a file or its columns are wrong.
+        StoreError: The store cannot be read.
+    """
+    objects = ObjectReader()
+    uris = _file_uris(uri)
+
+    with ThreadPoolExecutor(_INSPECT_THREADS) as pool:
+        inspected = list(pool.map(lambda file_uri: inspect_file(file_uri, objects.open), uris))
+    check_schemas(((file.uri, schema) for file, schema in inspected), defaults=defaults, passthrough=passthrough)
+    return ManifestSource(uri, tuple(file for file, _ in inspected))
+
+
+def _file_uris(uri: str) -> list[str]:
+    if uri.endswith(".parquet"):
+        store, key = ObjectReader().locate(uri)
+        if store.size(key) is not None:
+            return [uri]
+    store = open_store(uri)
+    found = sorted(key for key in store.list() if key.endswith(".parquet"))
+    if not found:
+        raise ManifestError(f"no manifest at {uri}: neither a Parquet file nor a folder that holds one")
+    return [store.uri_of(key) for key in found]

@@ -1,0 +1,143 @@
+"""What became of each row, and the Parquet part that says so.
+
+The part is the only thing a reader has to trust: rows that are done are its rows, rows that failed are in its
+metadata, from which the file in ``_failures/`` is made. Nothing in a part depends on when or by whom it was written,
+except ``dimoo.writer``, which tells two writers of the same segment apart.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.row import RowFailure
+from manifests.schema import passthrough_schema
+
+FORMAT_VERSION = 1
+
+DONE_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("output", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("steps", pa.int32(), nullable=False),
+        pa.field("cfg_scale", pa.float64(), nullable=False),
+        pa.field("temperature", pa.float64(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("num_tokens", pa.int32(), nullable=False),
+        pa.field("finish_reason", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("bytes", pa.int64()),
+    ]
+)
+"""Columns of every part, before those that pass through from the manifest. Their meaning: docs/output.md."""
+
+FAILURE_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("error_type", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+    ]
+)
+"""Columns of every file in ``_failures/``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowDone:
+    """One finished row; the fields are the columns of ``DONE_SCHEMA``."""
+
+    row: int
+    id: str
+    task: str
+    prompt: str
+    output: str | None
+    text: str | None
+    width: int | None
+    height: int | None
+    steps: int
+    cfg_scale: float
+    temperature: float
+    seed: int
+    num_tokens: int
+    finish_reason: str | None
+    sha256: str | None
+    bytes: int | None
+
+
+Outcome = RowDone | RowFailure
+
+
+@dataclass(frozen=True, slots=True)
+class PartSummary:
+    """What a part's metadata says."""
+
+    num_done: int
+    failures: tuple[RowFailure, ...]
+
+
+def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, writer: str) -> bytes:
+    """The Parquet part of one segment.
+
+    Args:
+        outcomes: One for each row of the segment, in any order.
+        rows: The segment's rows as read from the manifest; their pass-through columns are copied.
+        first_row: Number of the first of them in the whole manifest.
+        writer: Unique to this attempt.
+
+    Raises:
+        ValueError: If a row has no outcome, or two.
+    """
+    ordered = sorted(outcomes, key=lambda outcome: outcome.row)
+    if [outcome.row for outcome in ordered] != list(range(first_row, first_row + rows.num_rows)):
+        raise ValueError(f"segment at row {first_row} needs one outcome a row, got {len(ordered)} for {rows.num_rows}")
+    done = [outcome for outcome in ordered if isinstance(outcome, RowDone)]
+    failures = [outcome for outcome in ordered if isinstance(outcome, RowFailure)]
+    table = pa.Table.from_pylist([asdict(outcome) for outcome in done], schema=DONE_SCHEMA)
+    passing = passthrough_schema(rows.schema)
+    kept = rows.select(passing.names).take(pa.array([outcome.row - first_row for outcome in done], pa.int64()))
+    for name in passing.names:
+        table = table.append_column(passing.field(name), kept.column(name))
+    metadata = {
+        "dimoo.format": str(FORMAT_VERSION),
+        "dimoo.num_done": str(len(done)),
+        "dimoo.failures": json.dumps([asdict(failure) for failure in failures], ensure_ascii=False),
+        "dimoo.writer": writer,
+    }
+    return _parquet(table.replace_schema_metadata(metadata))
+
+
+def failures_bytes(failures: Sequence[RowFailure]) -> bytes:
+    """The file of ``_failures/`` for one segment."""
+    return _parquet(pa.Table.from_pylist([asdict(failure) for failure in failures], schema=FAILURE_SCHEMA))
+
+
+def part_summary(metadata: Mapping[bytes, bytes] | None) -> PartSummary:
+    """Read a part's metadata.
+
+    Raises:
+        ValueError: If it is not that of a part.
+    """
+    if not metadata or metadata.get(b"dimoo.format") != str(FORMAT_VERSION).encode():
+        raise ValueError("not a part of this format")
+    failures = json.loads(metadata[b"dimoo.failures"])
+    names = [field.name for field in fields(RowFailure)]
+    return PartSummary(
+        num_done=int(metadata[b"dimoo.num_done"]),
+        failures=tuple(RowFailure(**{name: failure[name] for name in names}) for failure in failures),
+    )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

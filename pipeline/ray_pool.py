@@ -1,0 +1,128 @@
+"""Workers as Ray actors. Ray places and starts them; leases, retries and results are ours.
+
+No image passes through Ray's object store: actors are sent segments (a few numbers) and answer with events.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from dimoo_core.errors import ConfigError
+from pipeline.event import Event, WorkerDied
+from pipeline.lease import Lease
+from pipeline.pool import WorkerPool, drain
+from pipeline.run_settings import RunSettings
+from pipeline.worker import LeaseQueue, Worker
+
+_ACTOR_POLL_S = 0.5
+
+
+class WorkerActor:
+    """One worker in a process of its own. Its methods only move messages; the work is on a thread."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._leases: LeaseQueue = queue.SimpleQueue()
+        worker = Worker(settings, self._events.put)
+        # A daemon: a thread that is not would keep the process alive after Ray has let go of the actor.
+        threading.Thread(target=worker.run, args=(self._leases,), name="worker", daemon=True).start()
+
+    def assign(self, lease: Lease | None) -> None:
+        """One more segment, or None: there are no more."""
+        self._leases.put(lease)
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """What happened since the last call."""
+        return drain(self._events, timeout_s)
+
+
+class RayPool(WorkerPool):
+    """``num_workers`` actors on the Ray cluster that this process is connected to.
+
+    Args:
+        settings: For every worker.
+        num_workers: Actors to keep alive.
+        num_cpus: Cores reserved for each, and the number of its torch threads.
+        num_gpus: GPUs reserved for each; Ray shows an actor its own only.
+    """
+
+    def __init__(self, settings: RunSettings, *, num_workers: int, num_cpus: float, num_gpus: float) -> None:
+        if num_workers < 1:
+            raise ConfigError(f"workers must be at least 1 with Ray, got {num_workers}")
+        self._settings = settings
+        self._num_workers = num_workers
+        # No restarts and no retries by Ray: a fresh actor is started here, and its rows are leased anew.
+        self._actor_class: Any = ray.remote(
+            num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0, max_task_retries=0, max_concurrency=4
+        )(WorkerActor)
+        self._actors: dict[str, Any] = {}
+        self._polls: dict[Any, str] = {}
+        self._num_started = 0
+
+    def start(self) -> list[str]:
+        """See ``WorkerPool``."""
+        return [self._start_one() for _ in range(self._num_workers)]
+
+    def replace(self, name: str) -> str:
+        """See ``WorkerPool``."""
+        self._forget(name)
+        return self._start_one()
+
+    def assign(self, name: str, lease: Lease) -> None:
+        """See ``WorkerPool``."""
+        if name in self._actors:
+            self._actors[name].assign.remote(lease)
+
+    def close(self, name: str) -> None:
+        """See ``WorkerPool``."""
+        if name in self._actors:
+            self._actors[name].assign.remote(None)
+
+    def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
+        """See ``WorkerPool``; keeps one poll under way on every actor."""
+        if not self._polls:
+            time.sleep(timeout_s)
+            return []
+        finished, _ = ray.wait(list(self._polls), num_returns=1, timeout=timeout_s)
+        more, _ = ray.wait(list(self._polls), num_returns=len(self._polls), timeout=0)
+        events: list[tuple[str, Event]] = []
+        for ref in {*finished, *more}:
+            name = self._polls.pop(ref)
+            try:
+                events += [(name, event) for event in ray.get(ref)]
+            except RayActorError as error:
+                self._forget(name)
+                events.append((name, WorkerDied(_first_line(error))))
+                continue
+            self._poll_actor(name)
+        return events
+
+    def stop(self) -> None:
+        """See ``WorkerPool``."""
+        for name in list(self._actors):
+            ray.kill(self._actors[name])
+            self._forget(name)
+
+    def _start_one(self) -> str:
+        name = f"worker-{self._num_started}"
+        self._num_started += 1
+        self._actors[name] = self._actor_class.remote(self._settings)
+        self._poll_actor(name)
+        return name
+
+    def _poll_actor(self, name: str) -> None:
+        self._polls[self._actors[name].poll.remote(_ACTOR_POLL_S)] = name
+
+    def _forget(self, name: str) -> None:
+        self._actors.pop(name, None)
+        self._polls = {ref: owner for ref, owner in self._polls.items() if owner != name}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

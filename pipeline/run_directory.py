@@ -1,0 +1,148 @@
+"""Where everything of a run lies in its store, and the rules by which it is written.
+
+``parts/`` is the only truth. A part is created if absent, once for each segment, after everything it refers to; what
+is not in a part does not exist for a reader. ``_failures/`` repeats what the parts' metadata say, for people;
+``run.json`` says what the run is, ``_SUCCESS`` that it is complete.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dimoo_core.errors import ConfigError
+from manifests.row import RowFailure
+from manifests.shard import Segment
+from pipeline.errors import ObjectNotFound, StoreError
+from pipeline.outcome import PartSummary, failures_bytes, part_summary
+from pipeline.store import Store
+
+RUN_KEY = "run.json"
+SUCCESS_KEY = "_SUCCESS"
+PARTS_PREFIX = "parts/"
+FAILURES_PREFIX = "_failures/"
+_PART = re.compile(r"parts/(?P<segment>\d+-\d+)\.parquet")
+_MAX_ID_IN_NAME = 100
+_READ_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """Rows of a run by what became of them."""
+
+    num_done: int = 0
+    num_failed: int = 0
+
+    def __add__(self, other: "RunTotals") -> "RunTotals":
+        return RunTotals(self.num_done + other.num_done, self.num_failed + other.num_failed)
+
+
+class RunDirectory:
+    """The layout of one run. Threads may share it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def image_key(self, segment: Segment, row: int, row_id: str, suffix: str) -> str:
+        """Where a row's image goes. The row's number makes it unique, its id (escaped) makes it findable."""
+        return f"images/{segment.shard:07d}/{row:010d}-{quote(row_id, safe='')[:_MAX_ID_IN_NAME]}{suffix}"
+
+    def commit(self, segment: Segment, part: bytes, failures: Iterable[RowFailure]) -> bool:
+        """Publish a segment; until this is done its rows do not exist for any reader.
+
+        Returns:
+            False if another attempt published the segment before: that one stands, this one leaves no trace.
+        """
+        is_ours = self.store.put_if_absent(_part_key(segment.name), part)
+        if is_ours:
+            self.write_failures(segment.name, tuple(failures))
+        return is_ours
+
+    def write_failures(self, segment_name: str, failures: tuple[RowFailure, ...]) -> None:
+        """Repeat a committed part's failures in ``_failures/``."""
+        if failures:
+            self.store.put(f"{FAILURES_PREFIX}{segment_name}.parquet", failures_bytes(failures))
+
+    def committed_segments(self) -> set[str]:
+        """Names of the segments that are done."""
+        matches = (_PART.fullmatch(key) for key in self.store.list(PARTS_PREFIX))
+        return {match["segment"] for match in matches if match}
+
+    def summary(self, segment_name: str) -> PartSummary:
+        """What a committed segment holds, from the part's metadata alone.
+
+        Raises:
+            StoreError: Code ``DamagedPart`` if it is no readable part.
+        """
+        key = _part_key(segment_name)
+        with self.store.open(key) as file:
+            try:
+                return part_summary(pq.read_metadata(file).metadata)
+            except (pa.ArrowInvalid, ValueError, KeyError) as error:
+                raise StoreError("read", self.store.uri_of(key), "DamagedPart", "not a part of this run") from error
+
+    def totals(self, segment_names: Iterable[str]) -> RunTotals:
+        """Rows of these segments; failures that a crash kept from ``_failures/`` are written there now."""
+        listed = set(self.store.list(FAILURES_PREFIX))
+
+        def count(name: str) -> RunTotals:
+            summary = self.summary(name)
+            if summary.failures and f"{FAILURES_PREFIX}{name}.parquet" not in listed:
+                self.write_failures(name, summary.failures)
+            return RunTotals(summary.num_done, len(summary.failures))
+
+        with ThreadPoolExecutor(_READ_THREADS) as pool:
+            return sum(pool.map(count, segment_names), RunTotals())
+
+    def start(self, description: Mapping[str, Any]) -> dict[str, Any]:
+        """Write ``run.json`` if this is the first start; return it as it stands."""
+        text = json.dumps(description, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        if self.store.put_if_absent(RUN_KEY, text.encode()):
+            return dict(description)
+        found = self.description()
+        if found is None:
+            raise StoreError("read", self.store.uri_of(RUN_KEY), "ObjectFlickers", "it was there a moment ago", True)
+        return found
+
+    def description(self) -> dict[str, Any] | None:
+        """``run.json``; None if no run was started here.
+
+        Raises:
+            ConfigError: If something else lies there.
+        """
+        try:
+            found = json.loads(self.store.get(RUN_KEY))
+        except ObjectNotFound:
+            return None
+        except ValueError as error:
+            raise ConfigError(f"{self.store.uri_of(RUN_KEY)} is not the description of a run: {error}") from error
+        if not isinstance(found, dict):
+            raise ConfigError(f"{self.store.uri_of(RUN_KEY)} is not the description of a run")
+        return found
+
+    def succeed(self, totals: RunTotals) -> None:
+        """Write ``_SUCCESS``: every row of the manifest has its outcome."""
+        text = json.dumps({"rows_done": totals.num_done, "rows_failed": totals.num_failed}) + "\n"
+        self.store.put(SUCCESS_KEY, text.encode(), content_type="application/json")
+
+
+def differences(expected: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Leaves in which two nested descriptions differ, as ``key: found here, asked for now``."""
+    lines: list[str] = []
+    for key in sorted({*expected, *found}):
+        ours, theirs = expected.get(key), found.get(key)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            lines += differences(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            lines.append(f"{prefix}{key}: {theirs!r} there, {ours!r} now")
+    return lines
+
+
+def _part_key(segment_name: str) -> str:
+    return f"{PARTS_PREFIX}{segment_name}.parquet"

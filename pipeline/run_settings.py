@@ -1,0 +1,48 @@
+"""Everything a worker has to know; small enough to be sent to each of them. Importable without torch and ray."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.errors import ConfigError
+from dimoo_core.settings import DtypeName, Resolution
+from manifests.row import RowDefaults
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+
+IMAGE_SUFFIXES: dict[ImageFormat, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
+"""What image names end with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """How rows become results, and how many are in hand at once.
+
+    Fields of the first group decide what the results are and are kept in ``run.json``; a resume with others is
+    refused. Fields of the second group may differ from one start to the next.
+    """
+
+    model: str  # a directory, or OWNER/NAME@COMMIT
+    device: str
+    dtype: DtypeName
+    seed: int = 0
+    defaults: RowDefaults = field(default_factory=RowDefaults)
+    input_resolution: Resolution = 1024
+    random_crop: bool = False
+    image_format: ImageFormat = "png"
+    image_quality: int = 95  # of JPEG and WebP, 1 to 100
+
+    output_uri: str
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    max_rows_in_flight: int = 128  # read from the manifest and not yet stored, for each worker
+    fetch_threads: int = 8
+    store_threads: int = 8
+
+    def __post_init__(self) -> None:
+        if self.image_format not in IMAGE_SUFFIXES:
+            raise ConfigError(f"image format must be one of {', '.join(IMAGE_SUFFIXES)}, got {self.image_format!r}")
+        if not 1 <= self.image_quality <= 100:
+            raise ConfigError(f"image quality must be from 1 to 100, got {self.image_quality}")
+        for name in ("max_rows_in_flight", "fetch_threads", "store_threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

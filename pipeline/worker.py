@@ -1,0 +1,251 @@
+"""The loop of one worker: a model, its engine, and threads that feed it and carry its results away.
+
+One thread steps the engine and nothing else. A feeder thread reads leased segments; fetch threads turn rows into
+requests; store threads decode and store results and commit complete segments. Credits bound how many rows are in
+hand, so memory does not grow with the manifest.
+"""
+
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from dimoo_core.checkpoint import find_checkpoint
+from dimoo_core.engine import Engine
+from dimoo_core.errors import DimooError
+from dimoo_core.model import load_model
+from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
+from manifests.reader import SegmentReader
+from manifests.row import Row, RowFailure, parse_rows
+from pipeline.errors import RunFailed
+from pipeline.event import Event, SegmentCommitted, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.finish import RowFinisher
+from pipeline.lease import Lease
+from pipeline.object_reader import ObjectReader
+from pipeline.open_segment import OpenSegment
+from pipeline.outcome import Outcome, RowDone, part_bytes
+from pipeline.prepare import RowPreparer, row_failure
+from pipeline.run_directory import RunDirectory, RunTotals
+from pipeline.run_settings import RunSettings
+from pipeline.store import open_store
+from pipeline.uri import folder_of
+
+LeaseQueue = queue.SimpleQueue[Lease | None]
+"""Leases for one worker; None after the last."""
+
+_IDLE_WAIT_S = 0.05
+_PROGRESS_INTERVAL_S = 0.5
+
+
+class Worker:
+    """Runs leases on one model until there are none left. ``run`` may be called once.
+
+    Args:
+        settings: What to do.
+        emit: Called from several threads with what happens.
+    """
+
+    def __init__(self, settings: RunSettings, emit: Callable[[Event], None]) -> None:
+        self._settings = settings
+        self._emit = emit
+        self._stop = threading.Event()
+        self._fatal: DimooError | None = None
+        self._fatal_lock = threading.Lock()
+        self._credits = threading.Semaphore(settings.max_rows_in_flight)
+        self._ready: queue.SimpleQueue[tuple[OpenSegment, Row, Request]] = queue.SimpleQueue()
+        self._in_engine: dict[str, tuple[OpenSegment, Row]] = {}
+        self._objects = ObjectReader()
+        self._counts_lock = threading.Lock()
+        self._num_open_segments = 0
+        self._num_done = 0
+        self._num_failed = 0
+        self._first_step_s: float | None = None
+        self._last_step_s = 0.0
+
+    def stop(self) -> None:
+        """Ask ``run`` to return soon: rows in hand are given up, what is committed stays."""
+        self._stop.set()
+
+    def run(self, leases: LeaseQueue) -> None:
+        """Load the model and work until the queue ends or ``stop`` is called.
+
+        Whatever keeps the worker from going on is emitted as ``WorkerFailed``, not raised.
+        """
+        self._guarded(self._load)
+        if not self._stop.is_set():
+            self._work(leases)
+        if self._fatal is not None:
+            self._emit(WorkerFailed(self._fatal, tuple(row.id for _, row in self._in_engine.values())))
+
+    def _work(self, leases: LeaseQueue) -> None:
+        self._fetch_pool = ThreadPoolExecutor(self._settings.fetch_threads, "fetch")
+        self._store_pool = ThreadPoolExecutor(self._settings.store_threads, "store")
+        self._decode_pool = ThreadPoolExecutor(1, "decode")
+        feeder = threading.Thread(target=self._guarded, args=(self._feed, leases), name="feed", daemon=True)
+        feeder.start()
+        self._guarded(self._step_until_done, feeder)
+        self._stop.set()
+        for pool in (self._fetch_pool, self._decode_pool, self._store_pool):
+            pool.shutdown(cancel_futures=True)
+        self._preparer.close()
+        self._emit_progress()
+
+    def _load(self) -> None:
+        started_s = time.monotonic()
+        settings = self._settings
+        directory = find_checkpoint(settings.model).directory
+        model = load_model(directory, device=settings.device, dtype=settings.dtype)
+        self._run_directory = RunDirectory(open_store(settings.output_uri))
+        self._preparer = RowPreparer(model, settings)
+        self._finisher = RowFinisher(model, settings, self._run_directory)
+        self._engine = Engine(model.transformer, model.tokens, settings.engine)
+        self._emit(WorkerReady(time.monotonic() - started_s))
+
+    def _feed(self, leases: LeaseQueue) -> None:
+        """Read leased segments and hand their rows to the fetch threads, as far as credits go."""
+        reader = SegmentReader(self._objects.open)
+        while not self._stop.is_set():
+            try:
+                lease = leases.get(timeout=_IDLE_WAIT_S)
+            except queue.Empty:
+                continue
+            if lease is None:
+                return
+            segment = OpenSegment(lease, reader.read(lease.segment))
+            with self._counts_lock:
+                self._num_open_segments += 1
+            for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
+                self._feed_row(segment, item)
+
+    def _feed_row(self, segment: OpenSegment, item: Row | RowFailure) -> None:
+        while not self._credits.acquire(timeout=_IDLE_WAIT_S):
+            if self._stop.is_set():
+                return
+        if isinstance(item, Row) and (first := segment.lease.repeats.get(item.index)) is not None:
+            message = f"id {item.id!r} is that of row {first}: give each row its own id"
+            item = RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
+        if isinstance(item, RowFailure):
+            self._submit(self._store_pool, self._settle, segment, item)
+        else:
+            self._submit(self._fetch_pool, self._prepare, segment, item)
+
+    def _prepare(self, segment: OpenSegment, row: Row) -> None:
+        prepared = self._preparer.prepare(row, folder_of(segment.segment.file_uri))
+        if isinstance(prepared, RowFailure):
+            self._settle(segment, prepared)
+        else:
+            self._ready.put((segment, row, prepared))
+
+    def _step_until_done(self, feeder: threading.Thread) -> None:
+        next_progress_s = 0.0
+        while not self._stop.is_set():
+            self._admit()
+            if self._engine.num_unfinished:
+                self._carry_away(self._step())
+            elif not feeder.is_alive() and self._num_open_segments == 0:
+                return
+            if time.monotonic() >= next_progress_s:
+                self._emit_progress()
+                next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
+
+    def _admit(self) -> None:
+        """Move prepared rows into the engine; wait for one only if the engine has nothing to do."""
+        try:
+            wait_s = 0.0 if self._engine.num_unfinished else _IDLE_WAIT_S
+            while True:
+                segment, row, request = self._ready.get(timeout=wait_s) if wait_s else self._ready.get_nowait()
+                self._in_engine[request.request_id] = (segment, row)
+                self._engine.submit(request)
+                wait_s = 0.0
+        except queue.Empty:
+            return
+
+    def _step(self) -> list[Result]:
+        if self._first_step_s is None:
+            self._first_step_s = time.monotonic()
+        results = self._engine.step()
+        self._last_step_s = time.monotonic()
+        return results
+
+    def _carry_away(self, results: list[Result]) -> None:
+        images: list[tuple[OpenSegment, Row, ImageResult]] = []
+        for result in results:
+            segment, row = self._in_engine.pop(result.request_id)
+            if isinstance(result, ImageResult):
+                images.append((segment, row, result))
+            elif isinstance(result, TextResult):
+                self._submit(self._store_pool, self._finish_text, segment, row, result)
+            else:
+                self._submit(self._store_pool, self._fail, segment, row, result)
+        if images:
+            self._submit(self._decode_pool, self._decode, images)
+
+    def _decode(self, images: list[tuple[OpenSegment, Row, ImageResult]]) -> None:
+        decoded = self._finisher.decode([result for _, _, result in images])
+        for (segment, row, result), image in zip(images, decoded, strict=True):
+            self._submit(self._store_pool, self._finish_image, segment, row, result, image)
+
+    def _finish_image(self, segment: OpenSegment, row: Row, result: ImageResult, image: Image.Image) -> None:
+        self._settle(segment, self._finisher.finish_image(row, segment.segment, result, image))
+
+    def _finish_text(self, segment: OpenSegment, row: Row, result: TextResult) -> None:
+        self._settle(segment, self._finisher.finish_text(row, result))
+
+    def _fail(self, segment: OpenSegment, row: Row, result: RequestFailed) -> None:
+        self._settle(segment, row_failure(row, "generate", result.error))
+
+    def _settle(self, segment: OpenSegment, outcome: Outcome) -> None:
+        """Record an outcome, give its credit back, and commit the segment if it was the last."""
+        is_complete = segment.add(outcome)
+        self._credits.release()
+        with self._counts_lock:
+            self._num_done += isinstance(outcome, RowDone)
+            self._num_failed += isinstance(outcome, RowFailure)
+        if is_complete:
+            self._commit(segment)
+            with self._counts_lock:
+                self._num_open_segments -= 1
+
+    def _commit(self, open_segment: OpenSegment) -> None:
+        segment, outcomes = open_segment.segment, open_segment.outcomes()
+        failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
+        part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=uuid.uuid4().hex)
+        totals = RunTotals(len(outcomes) - len(failures), len(failures))
+        if not self._run_directory.commit(segment, part, failures):
+            summary = self._run_directory.summary(segment.name)
+            totals = RunTotals(summary.num_done, len(summary.failures))
+        self._emit(SegmentCommitted(segment.name, totals))
+
+    def _emit_progress(self) -> None:
+        stats = self._engine.stats
+        self._emit(
+            WorkerProgress(
+                num_done=self._num_done,
+                num_failed=self._num_failed,
+                num_steps=stats.num_steps,
+                num_tokens=stats.num_tokens,
+                engine_busy_s=stats.busy_s,
+                engine_span_s=self._last_step_s - self._first_step_s if self._first_step_s is not None else 0.0,
+            )
+        )
+
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
+        try:
+            pool.submit(self._guarded, work, *args)
+        except RuntimeError:  # the pool is closing: the run is being stopped
+            if not self._stop.is_set():
+                raise
+
+    def _guarded(self, work: Callable[..., None], *args: object) -> None:
+        """The worker's boundary: what ``work`` raises, on whatever thread, ends the run instead of vanishing."""
+        try:
+            work(*args)
+        except Exception as error:
+            ours = error if isinstance(error, DimooError) else RunFailed(f"{type(error).__name__}: {error}")
+            with self._fatal_lock:
+                self._fatal = self._fatal or ours
+            self._stop.set()
