@@ -1,0 +1,59 @@
+"""The exceptions of a run and of its storage.
+
+::
+
+    RunFailed                    the run broke off; the same command resumes
+    StoreError                   one operation on one object failed; ``.retryable`` says if trying again may help
+    ├── ObjectNotFound           the object does not exist
+    ├── BucketNotFound           the bucket does not exist
+    └── AccessDenied             credentials are missing, wrong or not allowed to do this
+
+A throttled or unreachable store is a plain ``StoreError`` with ``retryable`` set.
+"""
+
+from dimoo_core.errors import DimooError
+
+
+class RunFailed(DimooError):
+    """The run cannot go on; what is committed stays, and the same command resumes."""
+
+
+class StoreError(DimooError):
+    """A store could not do what it was asked for one object.
+
+    Attributes:
+        action: What was tried, as a verb: ``read``, ``write``, ``create``, ``list``, ``delete``.
+        uri: The object, without credentials or query strings.
+        code: The store's own error code (``SlowDown``, ``ENOSPC``); callers compare this, never the message.
+        hint: What it means or what to do about it; may be empty.
+        retryable: Whether the same operation may succeed later. The store's own retries are spent by then.
+    """
+
+    def __init__(self, action: str, uri: str, code: str, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(action, uri, code, hint, retryable)
+        self.action = action
+        self.uri = uri
+        self.code = code
+        self.hint = hint
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        detail = f" ({self.hint})" if self.hint else ""
+        return _one_line(f"cannot {self.action} {self.uri}: {self.code}{detail}")
+
+
+class ObjectNotFound(StoreError):
+    """The object does not exist."""
+
+
+class BucketNotFound(StoreError):
+    """The bucket does not exist, so no object of it can be reached."""
+
+
+class AccessDenied(StoreError):
+    """Credentials are missing, wrong, expired or not allowed to do this."""
+
+
+def _one_line(text: str) -> str:
+    """Escape what is not printable: keys come from users and may hold line breaks."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

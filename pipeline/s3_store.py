@@ -1,0 +1,211 @@
+"""A store on S3 or a compatible service, through boto3.
+
+Endpoint, region and credentials are boto3's business: environment, profile, instance role. Importing this module
+imports boto3, which takes half a second; ``open_store`` does so only for ``s3://``.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+import botocore.session
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.loaders import Loader, create_loader
+
+from pipeline.errors import BucketNotFound, StoreError
+from pipeline.s3_error import BODY_ERRORS, BOTO_ERRORS, NOT_S3_HINT, code_of, status_of, to_store_error
+from pipeline.store import Store
+from pipeline.uri import redact_uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+_DEFAULT_REGION = "us-east-1"
+_MAX_CONNECTIONS = 64  # threads that use one store at once; more would wait for a connection
+_CONNECT_TIMEOUT_S = 10
+_READ_TIMEOUT_S = 60
+_MAX_BODY_ATTEMPTS = 4
+_MAX_CONFLICT_ATTEMPTS = 8
+_MAX_PAUSE_S = 4.0
+
+
+class S3Store(Store):
+    """Objects of one bucket under a prefix.
+
+    Requests are repeated up to ``max_attempts`` times in boto3's adaptive mode: when the service throttles, all threads
+    of this store slow down together.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", *, max_attempts: int = 6) -> None:
+        prefix = prefix.strip("/")
+        super().__init__(f"s3://{bucket}/{prefix}".rstrip("/"))
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._is_bucket_seen = False
+        self._endpoint = "S3"
+        with self._translated("open", ""):
+            self._client = _new_client(self.uri, max_attempts)
+        self._endpoint = redact_uri(self._client.meta.endpoint_url)
+
+    def get(self, key: str) -> bytes:
+        """See ``Store.get``."""
+        self._check_key("read", key)
+        with self._translated("read", key):
+            return self._download(lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key))
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """See ``Store.get_range``."""
+        self._check_key("read", key)
+        if length == 0:  # cannot be said in a Range header
+            return b""
+        span = f"bytes={start}-{start + length - 1}"
+        try:
+            with self._translated("read", key):
+                return self._download(
+                    lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=span)
+                )
+        except StoreError as error:
+            if error.code == "InvalidRange":  # starts at or after the end
+                return b""
+            raise
+
+    def put(self, key: str, data: bytes, *, content_type: str | None = None) -> None:
+        """See ``Store.put``; at most 5 GiB."""
+        self._check_key("write", key, is_new=True)
+        with self._translated("write", key):
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + key,
+                Body=data,
+                ContentType=content_type or "application/octet-stream",
+            )
+
+    def _create(self, key: str, data: bytes) -> bool:
+        self._check_key("create", key, is_new=True)
+        with self._translated("create", key):
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
+                except ClientError as error:
+                    if status_of(error) == 412:
+                        return False
+                    # Another write of this key is under way; which one wins is not decided yet.
+                    is_conflict = status_of(error) == 409 and code_of(error) != "NoSuchBucket"
+                    if not is_conflict or attempt == _MAX_CONFLICT_ATTEMPTS:
+                        raise
+                    _pause(attempt)
+                else:
+                    return True
+
+    def size(self, key: str) -> int | None:
+        """See ``Store.size``."""
+        self._check_key("read", key)
+        with self._translated("read", key):
+            try:
+                return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
+            except ClientError as error:
+                if status_of(error) != 404:
+                    raise
+                self._check_bucket(key)
+                return None
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """See ``Store.list``."""
+        if prefix:
+            self._check_key("list", prefix)
+        with self._translated("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                if "IsTruncated" not in page:  # a web page parses as an empty listing
+                    raise StoreError("list", self.uri_of(prefix), "NotS3", NOT_S3_HINT.format(self._endpoint))
+                for entry in page.get("Contents", []):
+                    if not entry["Key"].endswith("/"):  # a folder, as web consoles make them
+                        yield entry["Key"].removeprefix(self._prefix)
+
+    def delete(self, key: str) -> None:
+        """See ``Store.delete``."""
+        self._check_key("delete", key, is_new=True)
+        with self._translated("delete", key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def close(self) -> None:
+        """See ``Store.close``."""
+        self._client.close()
+
+    def _download(self, request: Callable[[], "GetObjectOutputTypeDef"]) -> bytes:
+        """The body of an answer, asked for again when the connection breaks in the middle of it."""
+        attempt = 0
+        while True:
+            attempt += 1
+            response = request()
+            try:
+                with closing(response["Body"]) as body:
+                    return body.read()
+            except BODY_ERRORS:
+                if attempt == _MAX_BODY_ATTEMPTS:
+                    raise
+                _pause(attempt)
+
+    def _check_bucket(self, key: str) -> None:
+        """Tell a missing bucket from a missing object, which HEAD does not; asks once."""
+        if self._is_bucket_seen:
+            return
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if status_of(error) == 404:
+                hint = "the bucket does not exist; create it or check the name"
+                raise BucketNotFound("read", self.uri_of(key), "NoSuchBucket", hint) from error
+            if status_of(error) != 403:  # a bucket that may not be listed does exist
+                raise
+        self._is_bucket_seen = True
+
+    @contextmanager
+    def _translated(self, action: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except BOTO_ERRORS as error:
+            raise to_store_error(error, action, self.uri_of(key), self._endpoint) from error
+
+
+def _new_client(uri: str, max_attempts: int) -> "S3Client":
+    """A client with its own session: boto3's default session must not be shared between threads."""
+    base = botocore.session.get_session()
+    base.register_component("data_loader", _service_models())
+    session = Session(botocore_session=base)
+    config = Config(
+        retries={"mode": "adaptive", "total_max_attempts": max_attempts},
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        max_pool_connections=_MAX_CONNECTIONS,
+        tcp_keepalive=True,
+    )
+    # boto3 knows AWS_DEFAULT_REGION only; every other AWS tool reads AWS_REGION as well.
+    region = os.environ.get("AWS_REGION") or session.region_name or _DEFAULT_REGION
+    try:
+        return session.client("s3", region_name=region, config=config)
+    except ValueError as error:  # an endpoint URL without a scheme, a malformed region
+        hint = "the AWS settings cannot be used; check AWS_ENDPOINT_URL (http://host:port) and AWS_REGION"
+        raise StoreError("open", uri, "InvalidSettings", hint) from error
+
+
+@cache
+def _service_models() -> Loader:
+    """boto3's descriptions of AWS, parsed once a process: otherwise each client costs 0.2 s and 13 MB."""
+    return create_loader()
+
+
+def _pause(attempt: int) -> None:
+    """Wait before the next attempt: longer each time, and not in step with other workers."""
+    time.sleep(random.uniform(0, min(_MAX_PAUSE_S, 0.1 * 2**attempt)))
