@@ -1,0 +1,35 @@
+# Everything a fresh machine needs: Python 3.11 or newer with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo
+
+.PHONY: install demo test check clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
+	touch $@
+
+# The quickstart manifest on a small random checkpoint with the real layout. Exit status 3 is right:
+# one row of the manifest is broken on purpose.
+demo: install
+	rm -rf $(DEMO)/output
+	test -d $(DEMO)/model || $(BIN)/python -m dimoo_core.random_checkpoint $(DEMO)/model
+	$(BIN)/dimoo-batch run examples/quickstart.parquet --spec examples/quickstart.yaml \
+		--model $(DEMO)/model --output $(DEMO)/output --workers 2 || test $$? -eq 3
+	$(BIN)/python examples/gallery.py $(DEMO)/output
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info
