@@ -11,6 +11,7 @@ from dimoo_core.settings import ImageSettings, TextSettings
 from manifests.row import Row
 from manifests.shard import Segment
 from pipeline.outcome import RowDone
+from pipeline.retry import Patience
 from pipeline.row_seed import row_seed
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
@@ -21,10 +22,11 @@ _CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpe
 class RowFinisher:
     """Stores results of one model in one run. Threads may share it."""
 
-    def __init__(self, model: Model, settings: RunSettings, run: RunDirectory) -> None:
+    def __init__(self, model: Model, settings: RunSettings, run: RunDirectory, patience: Patience) -> None:
         self._model = model
         self._settings = settings
         self._run = run
+        self._patience = patience
 
     def finish_text(self, row: Row, result: TextResult) -> RowDone:
         """The row of an answer; nothing is stored before its segment is committed."""
@@ -62,7 +64,7 @@ class RowFinisher:
         image_format = self._settings.image_format
         data = encode_image(image, image_format, self._settings.image_quality)
         key = self._run.image_key(segment, row.index, row.id, IMAGE_SUFFIXES[image_format])
-        self._run.store.put(key, data, content_type=_CONTENT_TYPES[image_format])
+        self._patience.retry(lambda: self._run.store.put(key, data, content_type=_CONTENT_TYPES[image_format]))
         return RowDone(
             row=row.index,
             id=row.id,

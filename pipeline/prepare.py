@@ -10,6 +10,7 @@ from manifests.row import Row, RowFailure
 from pipeline.errors import StoreError
 from pipeline.fetch import ImageUnreadable, fetch_image
 from pipeline.object_reader import ObjectReader
+from pipeline.retry import Patience
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
 
@@ -17,8 +18,9 @@ from pipeline.run_settings import RunSettings
 class RowPreparer:
     """Prepares rows for one model. Threads may share it."""
 
-    def __init__(self, model: Model, settings: RunSettings) -> None:
+    def __init__(self, model: Model, settings: RunSettings, patience: Patience) -> None:
         self._model = model
+        self._patience = patience
         self._settings = settings
         self._reader = ObjectReader()
 
@@ -43,7 +45,8 @@ class RowPreparer:
         if isinstance(row.settings, ImageSettings):
             return model.layout.text_to_image(request_id, row.prompt, row.settings, noise)
         assert row.image is not None  # the row parser refuses understanding without an image
-        image = fetch_image(row.image, self._reader, folder_uri)
+        source = row.image
+        image = self._patience.retry(lambda: fetch_image(source, self._reader, folder_uri))
         sizes = crop_sizes_for(image.size, self._settings.input_resolution)
         cropped = fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
         return model.layout.understanding(request_id, row.prompt, model.codec.encode([cropped]), row.settings, noise)

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from PIL import Image
 
@@ -29,6 +30,7 @@ from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, RowDone, part_bytes
 from pipeline.prepare import RowPreparer, row_failure
+from pipeline.retry import Patience
 from pipeline.run_directory import RunDirectory, RunTotals
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
@@ -58,6 +60,7 @@ class Worker:
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
         self._ready: queue.SimpleQueue[tuple[OpenSegment, Row, Request]] = queue.SimpleQueue()
         self._in_engine: dict[str, tuple[OpenSegment, Row]] = {}
+        self._patience = Patience(self._stop)
         self._objects = ObjectReader()
         self._counts_lock = threading.Lock()
         self._num_open_segments = 0
@@ -100,8 +103,8 @@ class Worker:
         directory = find_checkpoint(settings.model).directory
         model = load_model(directory, device=settings.device, dtype=settings.dtype)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
-        self._preparer = RowPreparer(model, settings)
-        self._finisher = RowFinisher(model, settings, self._run_directory)
+        self._preparer = RowPreparer(model, settings, self._patience)
+        self._finisher = RowFinisher(model, settings, self._run_directory, self._patience)
         self._engine = Engine(model.transformer, model.tokens, settings.engine)
         self._emit(WorkerReady(time.monotonic() - started_s))
 
@@ -115,7 +118,7 @@ class Worker:
                 continue
             if lease is None:
                 return
-            segment = OpenSegment(lease, reader.read(lease.segment))
+            segment = OpenSegment(lease, self._patience.retry(partial(reader.read, lease.segment)))
             with self._counts_lock:
                 self._num_open_segments += 1
             for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
@@ -215,7 +218,7 @@ class Worker:
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
         part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=uuid.uuid4().hex)
         totals = RunTotals(len(outcomes) - len(failures), len(failures))
-        if not self._run_directory.commit(segment, part, failures):
+        if not self._patience.retry(partial(self._run_directory.commit, segment, part, failures)):
             summary = self._run_directory.summary(segment.name)
             totals = RunTotals(summary.num_done, len(summary.failures))
         self._emit(SegmentCommitted(segment.name, totals))
