@@ -1,0 +1,1 @@
+"""Recorded results of the reference implementation, replayed through this project's own code."""

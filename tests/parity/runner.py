@@ -1,0 +1,95 @@
+"""Running goldens: from a directory to one outcome each."""
+
+import sys
+import traceback
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from tests.parity.checkpoints import Checkpoints
+from tests.parity.golden import GOLDEN_DIRECTORY, Comparison, Golden, Mismatch, Unsupported, read_golden
+from tests.parity.registry import CHECKS, NOT_SUPPORTED
+
+Status = Literal["ok", "FAILED", "unsupported"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one golden; ``detail`` is the first difference, or the reason why it was not run."""
+
+    name: str
+    status: Status
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.status:<11} {self.name}: {self.detail}"
+
+
+@contextmanager
+def recording_conditions() -> Iterator[None]:
+    """One thread, as when the goldens were recorded.
+
+    torch's GroupNorm on a CPU sums large channels-last inputs thread by thread in float32: at 1024 pixels a side,
+    another number of threads gives the image codec another code in a few cells of a hundred.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def golden_paths(root: Path) -> list[Path]:
+    """Descriptions of all goldens below ``root``, by name."""
+    return sorted((root / GOLDEN_DIRECTORY).glob("*.json"))
+
+
+def run_goldens(root: Path, kinds: Collection[str] | None = None) -> Iterator[Outcome]:
+    """Outcomes one after the other; only of some kinds if given."""
+    checkpoints = Checkpoints()
+    for path in golden_paths(root):
+        try:
+            golden = read_golden(path)
+        except Mismatch as error:
+            yield Outcome(path.stem, "FAILED", str(error))
+            continue
+        if kinds is None or golden.kind in kinds:
+            yield run_golden(golden, checkpoints)
+
+
+def run_golden(golden: Golden, checkpoints: Checkpoints) -> Outcome:
+    """Check one golden. Whatever a check raises is a failure of this golden alone."""
+    comparison = Comparison()
+    try:
+        check_golden(golden, comparison, checkpoints)
+    except Unsupported as error:
+        return Outcome(golden.name, "unsupported", str(error))
+    except Mismatch as error:
+        return Outcome(golden.name, "FAILED", str(error))
+    except Exception as error:  # one broken golden must not hide the others
+        traceback.print_exc(file=sys.stderr)
+        return Outcome(golden.name, "FAILED", f"{type(error).__name__}: {error}")
+    detail = f"{comparison.num_values} values"
+    if comparison.not_checked:
+        detail += f" (not checked: {', '.join(comparison.not_checked)})"
+    return Outcome(golden.name, "ok", detail)
+
+
+def check_golden(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> None:
+    """Check one golden against its kind's check.
+
+    Raises:
+        Mismatch: At the first difference, or if nothing was compared.
+        Unsupported: If there is no check for it.
+    """
+    if golden.kind not in CHECKS:
+        raise Unsupported(NOT_SUPPORTED.get(golden.kind, f"kind {golden.kind!r} is not known"))
+    with recording_conditions():
+        CHECKS[golden.kind](golden, comparison, checkpoints)
+    if comparison.num_values == 0:
+        raise Mismatch("nothing was compared")

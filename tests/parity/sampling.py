@@ -1,0 +1,91 @@
+"""Kind ``sampling``: the pure functions from logits to decisions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from dimoo_core.sampling import guide_image, guide_text, gumbel_max_sample, noisy_text_scores, stays_masked
+from dimoo_core.schedule import cosine_keep_counts, even_transfer_counts
+from tests.parity.checkpoints import Checkpoints
+from tests.parity.golden import Comparison, Golden
+
+_RTOL = 1e-6
+_NOT_LISTS = {"kind", "dtype", "compare", "tensors", "checkpoint"}
+
+
+def check(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> None:
+    """Every list and every guidance formula that there is a function for; the others are named."""
+    for name, cases in golden.meta.items():
+        if name in _NOT_LISTS or name.endswith("_note"):
+            continue
+        if name in _LISTS:
+            _LISTS[name](comparison, cases, golden.tensors)
+        else:
+            comparison.not_checked.append(name)
+    for name, expected in golden.tensors.items():
+        if name.startswith("cfg."):
+            _check_guidance(comparison, name, expected, golden.tensors)
+
+
+def _check_keep_counts(comparison: Comparison, cases: list[dict[str, Any]], _: dict[str, Tensor]) -> None:
+    for case in cases:
+        length, num_steps = case["length"], case["timesteps"]
+        got = cosine_keep_counts(length, num_steps)
+        comparison.equal(f"cosine_keep_n of {length} in {num_steps} steps", got, case["keep_n"])
+
+
+def _check_transfer_counts(comparison: Comparison, cases: list[dict[str, Any]], _: dict[str, Tensor]) -> None:
+    for case in cases:
+        count, num_steps = case["mask_count"], case["steps"]
+        got = even_transfer_counts(count, num_steps)
+        comparison.equal(f"get_num_transfer_tokens of {count} in {num_steps} steps", got, case["num_transfer"])
+
+
+def _check_topk(comparison: Comparison, cases: list[dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+    for index, case in enumerate(cases):
+        probability, uniform = tensors[f"topk{index}.probs"].flatten(), tensors[f"topk{index}.u"].flatten()
+        stays = stays_masked(probability, case["keep_n"], case["temperature"], uniform)
+        comparison.equal(f"topk{index}.still_masked", stays, tensors[f"topk{index}.still_masked"].flatten())
+        comparison.equal(f"topk{index} n_still_masked", int(stays.sum()), case["n_still_masked"])
+
+
+def _check_gumbel(comparison: Comparison, cases: list[dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+    for index, case in enumerate(cases):
+        logits = tensors[f"gumbel{index}.logits"]
+        comparison.equal(f"gumbel{index} shape", list(logits.shape), case["shape"])
+        uniform = tensors.get(f"gumbel{index}.u")
+        flat_uniform = None if uniform is None else uniform.flatten(0, -2)
+        sampled = gumbel_max_sample(logits.flatten(0, -2), case["temperature"], flat_uniform)
+        comparison.equal(f"gumbel{index}.sampled", sampled, tensors[f"gumbel{index}.sampled"].flatten())
+
+
+def _check_text_noise(comparison: Comparison, case: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    logits = tensors["addg.logits"]
+    got = noisy_text_scores(logits, case["temperature"], tensors["addg.u"])
+    comparison.close("addg.out", got, tensors["addg.out"], atol=0.0, rtol=_RTOL)
+    comparison.equal("addg.logits at temperature 0", noisy_text_scores(logits, 0.0, None), logits)
+
+
+def _check_guidance(comparison: Comparison, name: str, expected: Tensor, tensors: dict[str, Tensor]) -> None:
+    """The name gives formula and scale: ``cfg.t2i_scale4``, ``cfg.text_1.5``."""
+    formula, _, scale = name.removeprefix("cfg.").partition("_")
+    cond, uncond = tensors["cfg.cond"], tensors["cfg.uncond"]
+    if formula == "t2i":
+        got = guide_image(cond, uncond, float(scale.removeprefix("scale")))
+    elif formula == "text":
+        got = guide_text(cond, uncond, float(scale.removeprefix("scale")))
+    else:
+        if formula not in ("cond", "uncond"):
+            comparison.not_checked.append(name)
+        return
+    comparison.close(name, got, expected, atol=0.0, rtol=_RTOL)
+
+
+_LISTS: dict[str, Callable[[Comparison, Any, dict[str, Tensor]], None]] = {
+    "cosine_keep_n": _check_keep_counts,
+    "mask_by_random_topk": _check_topk,
+    "gumbel_max_sample": _check_gumbel,
+    "add_gumbel_noise": _check_text_noise,
+    "get_num_transfer_tokens": _check_transfer_counts,
+}
