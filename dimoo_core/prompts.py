@@ -8,6 +8,13 @@ UNDERSTANDING_SYSTEM = (
     "You are a multimodal model that can process both text and images. Answer the following question based on the "
     "provided images. Analyze each image and combine relevant details to answer."
 )
+IMAGE_EDITING_SYSTEM = "Generate an image applying the following editing instruction based on the original image."
+DENSE_PREDICTION_SYSTEM = "Perform dense prediction on the given images."
+CONTROL_SYSTEM = "Generate an image according to the text prompt and the given control image."
+SUBJECT_SYSTEM = "Generate an image according to the text prompt and the given object image."
+MULTI_VIEW_SYSTEM = "Generate a view-image based on the given image."
+STYLE_TRANSFER_SYSTEM = "Transform the current image into the style of the provided image."
+IMAGE_TO_IMAGE_SYSTEM = "Generate an image according to the prompt and image."
 UNCONDITIONAL_PROMPT = "<uncondition>"
 
 
