@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("tests.support.store_contract")
 
+pytest_plugins = ("tests.support.fixtures",)
+
 
 @pytest.fixture(scope="session")
 def s3_server() -> "Iterator[S3Server]":
