@@ -4,7 +4,8 @@ Source: ``encode_img_with_breaks`` and ``decode_vq_to_image`` of the reference.
 Dimensions: B images, H rows and W columns of codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ from dimoo_core.errors import RequestError, WeightsError
 
 
 class ImageCodec:
-    """The checkpoint's ``vqvae/``. Safe to share by threads: it holds no state between calls.
+    """The checkpoint's ``vqvae/``. Safe to share by threads.
+
+    On a CPU the network runs on one thread of its own, whoever calls. The reference's encoder input is laid out
+    channels last, and there torch's group normalisation adds up each thread's share in float32: at 1024x1024 the sums
+    are so inexact that another number of threads changes one code in forty. One thread is what the goldens were
+    recorded with, and makes codes and pixels independent of the number of workers and cores.
 
     Args:
         model: A ``diffusers.VQModel``, on its device, in float32 as in the reference.
@@ -32,6 +38,7 @@ class ImageCodec:
         self._max_batch = max_batch
         self.num_codes: int = model.config.num_vq_embeddings
         self.pixels_per_code: int = 2 ** (len(model.config.block_out_channels) - 1)
+        self._thread = _single_thread() if model.device.type == "cpu" else None
         self._processor: Any = VaeImageProcessor(vae_scale_factor=self.pixels_per_code, do_normalize=False)
 
     @classmethod
@@ -54,7 +61,6 @@ class ImageCodec:
             raise WeightsError(f"{path} holds no readable VQ model: {error}") from error
         return cls(model.eval().requires_grad_(False).to(device), max_batch=max_batch)
 
-    @torch.inference_mode()
     def encode(self, images: Sequence[Image.Image]) -> list[Tensor]:
         """VQ codes of each image, (H, W) int64 on the CPU.
 
@@ -76,10 +82,8 @@ class ImageCodec:
 
     def latents(self, pixels_B3hw: Tensor) -> Tensor:
         """The encoder's output before quantisation, (B, channels, H, W)."""
-        latents: Tensor = self._model.encode(pixels_B3hw.to(self._model.device)).latents
-        return latents
+        return self._run(lambda: self._model.encode(pixels_B3hw.to(self._model.device)).latents)
 
-    @torch.inference_mode()
     def decode(self, codes: Sequence[Tensor]) -> list[Image.Image]:
         """Images of (H, W) code grids."""
         return [_to_image(pixels_3hw) for pixels_3hw in self._in_batches(list(codes), self._decode_batch)]
@@ -87,16 +91,25 @@ class ImageCodec:
     def reconstruction(self, codes_BHW: Tensor) -> Tensor:
         """The decoder's output before clipping, (B, 3, height, width), nominally in 0..1."""
         shape = (*codes_BHW.shape, self._model.config.latent_channels)
-        pixels: Tensor = self._model.decode(
-            codes_BHW.to(self._model.device), force_not_quantize=True, shape=shape
-        ).sample
-        return pixels
+        codes_BHW = codes_BHW.to(self._model.device)
+        return self._run(lambda: self._model.decode(codes_BHW, force_not_quantize=True, shape=shape).sample)
+
+    def quantize(self, latents_BCHW: Tensor) -> Tensor:
+        """Nearest codebook entry of each latent, (B, H, W) int64 on the CPU."""
+        batch, _, rows, columns = latents_BCHW.shape
+        return self._run(lambda: self._model.quantize(latents_BCHW)[2][2].reshape(batch, rows, columns).cpu())
+
+    def _run(self, work: Callable[[], Tensor]) -> Tensor:
+        """Do a piece of the network's work where it belongs."""
+
+        def without_gradients() -> Tensor:
+            with torch.inference_mode():
+                return work()
+
+        return without_gradients() if self._thread is None else self._thread.submit(without_gradients).result()
 
     def _encode_batch(self, pixels: list[Tensor]) -> list[Tensor]:
-        latents_BCHW = self.latents(torch.cat(pixels))
-        batch, _, rows, columns = latents_BCHW.shape
-        codes: Tensor = self._model.quantize(latents_BCHW)[2][2]
-        return list(codes.reshape(batch, rows, columns).cpu())
+        return list(self.quantize(self.latents(torch.cat(pixels))))
 
     def _decode_batch(self, codes: list[Tensor]) -> list[Tensor]:
         return list(self.reconstruction(torch.stack(codes)).cpu())
@@ -111,6 +124,15 @@ class ImageCodec:
                 batch = members[start : start + self._max_batch]
                 outputs |= dict(zip(batch, run([inputs[index] for index in batch]), strict=True))
         return [outputs[index] for index in range(len(inputs))]
+
+
+def _single_thread() -> ThreadPoolExecutor:
+    """An executor whose one thread computes on one core; the caller's number of threads stays as it is."""
+    num_threads = torch.get_num_threads()
+    executor = ThreadPoolExecutor(1, "image-codec", initializer=torch.set_num_threads, initargs=(1,))
+    executor.submit(torch.get_num_threads).result()
+    torch.set_num_threads(num_threads)  # torch's setter is partly global
+    return executor
 
 
 def _to_image(pixels_3hw: Tensor) -> Image.Image:
