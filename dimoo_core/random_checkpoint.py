@@ -1,0 +1,234 @@
+"""Small checkpoints with random weights and the layout of the published one, for tests, benchmarks and demonstrations.
+
+``python -m dimoo_core.random_checkpoint DIR`` writes one. Same options, same bytes: weights are uniform numbers from a
+generator keyed by seed and tensor name, which no library or machine rounds differently. Nothing they produce means
+anything, but images have contrast and answers have several words.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dimoo_core.config import ModelConfig
+from dimoo_core.settings import DtypeName
+from dimoo_core.tokens import NUM_VQ_CODES
+from dimoo_core.weights import expected_shapes
+
+SPECIAL_TOKENS = (
+    "<|startoftext|>",
+    "<|endoftext|>",
+    "<end-of-line>",
+    "<|mdm_mask|>",
+    "<system>",
+    "</system>",
+    "<user>",
+    "</user>",
+    "<IMAGE>",
+    "</IMAGE>",
+    "<uncondition>",
+    "<answer>",
+    "</answer>",
+)
+"""In the order of their ids, which follow those of the text vocabulary."""
+
+_TRAINING_TEXT = (
+    "You can process both text and images. Generate an image according to the text prompt. Answer the following "
+    "question based on the provided images. What is in the picture? The picture shows a red bicycle on a quiet street, "
+    "a small boat on the lake, two people with a dog, and the old house under green trees. How many cats are there? "
+    "There are three cats and one yellow ball on the table near the window. Describe the image in one sentence."
+)
+_NUM_TEXT_IDS = 384
+
+_ATTENTION_GAIN = 1.6  # of queries and keys: sharp enough that neighbouring masks see different things
+_TEXT_LOGIT_STD, _IMAGE_LOGIT_STD, _SPECIAL_LOGIT_STD = 4.0, 2.0, 0.1
+"""An answer is then made of text, and the sampler never emits a mask."""
+
+
+def write_random_checkpoint(
+    directory: Path,
+    *,
+    seed: int = 0,
+    hidden_size: int = 64,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    num_kv_heads: int = 4,
+    mlp_size: int = 192,
+    dtype: DtypeName = "bfloat16",
+    num_shards: int = 1,
+    padded_rows: int = 0,
+) -> Path:
+    """Write a checkpoint into ``directory``, which is made if need be, and return it; about 4 MB by default.
+
+    Args:
+        directory: Files of the same names are overwritten.
+        seed: Decides every weight.
+        hidden_size: With the other sizes, the shape of the transformer.
+        num_layers: See ``hidden_size``.
+        num_heads: See ``hidden_size``.
+        num_kv_heads: Fewer than ``num_heads`` for grouped queries.
+        mlp_size: See ``hidden_size``.
+        dtype: Type of the stored weights; the image codec's are float32.
+        num_shards: Safetensors files; an index is written if there are several.
+        padded_rows: Rows of embedding and head beyond the last VQ code.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    num_ids = _write_tokenizer(directory)
+    config = ModelConfig(
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        num_layers=num_layers,
+        mlp_size=mlp_size,
+        num_embeddings=num_ids + NUM_VQ_CODES + padded_rows,
+    )
+    _write_json(directory / "config.json", _config_json(config, dtype))
+    seeded = _SeededTensors(seed)
+    _write_weights(directory, _transformer_weights(config, seeded, num_ids), getattr(torch, dtype), num_shards)
+    _write_image_codec(directory / "vqvae", seeded)
+    return directory
+
+
+@dataclass(frozen=True, slots=True)
+class _SeededTensors:
+    seed: int
+
+    def uniform(self, name: str, shape: tuple[int, ...], std: float | Tensor) -> Tensor:
+        """Uniform numbers of mean 0, float32: a function of seed and name."""
+        digest = hashlib.blake2b(f"{self.seed}:{name}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+        return (torch.rand(shape, generator=generator) - 0.5) * (math.sqrt(12) * std)
+
+
+def _write_tokenizer(directory: Path) -> int:
+    """Train and write a byte-level BPE tokenizer; return one more than its last id."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=_NUM_TEXT_IDS, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([_TRAINING_TEXT], trainer)
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.save(str(directory / "tokenizer.json"))
+    roles = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    options = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    _write_json(directory / "special_tokens_map.json", roles)
+    _write_json(directory / "tokenizer_config.json", {**roles, **options})
+    num_ids: int = tokenizer.get_vocab_size(with_added_tokens=True)
+    return num_ids
+
+
+def _config_json(config: ModelConfig, dtype: DtypeName) -> dict[str, Any]:
+    return {
+        "architectures": ["LLaDAForMultiModalGeneration"],
+        "model_type": "llada",
+        "block_type": "llama",
+        "activation_type": "silu",
+        "layer_norm_type": "rms",
+        "d_model": config.hidden_size,
+        "n_heads": config.num_heads,
+        "n_kv_heads": config.num_kv_heads,
+        "n_layers": config.num_layers,
+        "mlp_hidden_size": config.mlp_size,
+        "vocab_size": config.num_embeddings,
+        "embedding_size": config.num_embeddings,
+        "max_sequence_length": 4096,
+        "rope": True,
+        "rope_theta": config.rope_theta,
+        "rms_norm_eps": config.rms_norm_eps,
+        "include_bias": False,
+        "weight_tying": False,
+        "torch_dtype": dtype,
+    }
+
+
+def _transformer_weights(config: ModelConfig, seeded: _SeededTensors, num_ids: int) -> dict[str, Tensor]:
+    return {
+        name: torch.ones(shape) if "norm" in name or "ln_f" in name else seeded.uniform(name, shape, std)
+        for name, shape in expected_shapes(config).items()
+        for std in [_standard_deviation(name, shape, num_ids)]
+    }
+
+
+def _standard_deviation(name: str, shape: tuple[int, ...], num_ids: int) -> float | Tensor:
+    """Keeps activations near 1 everywhere; of the head, one number a row."""
+    if name.endswith("transformer.wte.weight"):
+        return 1.0
+    scale = 1 / math.sqrt(shape[-1])
+    if name.endswith("transformer.ff_out.weight"):
+        row_std = torch.full((shape[0], 1), _SPECIAL_LOGIT_STD)
+        row_std[: num_ids - len(SPECIAL_TOKENS)] = _TEXT_LOGIT_STD
+        row_std[num_ids : num_ids + NUM_VQ_CODES] = _IMAGE_LOGIT_STD
+        return row_std * scale
+    return _ATTENTION_GAIN * scale if "q_proj" in name or "k_proj" in name else scale
+
+
+def _write_weights(directory: Path, weights: dict[str, Tensor], dtype: torch.dtype, num_shards: int) -> None:
+    """One file, or as many as asked for with an index that says which tensor is where."""
+    names = list(weights)
+    metadata = {"format": "pt"}
+    if num_shards == 1:
+        save_file({name: weights[name].to(dtype) for name in names}, directory / "model.safetensors", metadata)
+        return
+    weight_map: dict[str, str] = {}
+    for shard in range(num_shards):
+        members = names[len(names) * shard // num_shards : len(names) * (shard + 1) // num_shards]
+        file_name = f"model-{shard + 1:05d}-of-{num_shards:05d}.safetensors"
+        save_file({name: weights[name].to(dtype) for name in members}, directory / file_name, metadata)
+        weight_map |= dict.fromkeys(members, file_name)
+    total_size = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
+    index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+    _write_json(directory / "model.safetensors.index.json", index)
+
+
+def _write_image_codec(directory: Path, seeded: _SeededTensors) -> None:
+    from diffusers import VQModel
+
+    num_levels, num_channels = 5, 16  # 2 ** (5 - 1) = 16 pixels a code
+    with torch.random.fork_rng(devices=[]):  # the model draws initial weights, which are replaced
+        model: Any = VQModel(
+            block_out_channels=(num_channels,) * num_levels,
+            down_block_types=("DownEncoderBlock2D",) * num_levels,
+            up_block_types=("UpDecoderBlock2D",) * num_levels,
+            layers_per_block=1,
+            latent_channels=8,
+            norm_num_groups=num_channels,
+            num_vq_embeddings=NUM_VQ_CODES,
+            lookup_from_codebook=True,
+            mid_block_add_attention=False,
+        )
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.fill_(0.5 if name == "decoder.conv_out.bias" else 0.0)
+        elif parameter.dim() > 1:
+            fan_in = 1 if "embedding" in name else parameter[0].numel()
+            gain = 0.5 if name == "decoder.conv_out.weight" else 1.4
+            shape = tuple(parameter.shape)
+            parameter.data.copy_(seeded.uniform(f"vqvae.{name}", shape, gain / math.sqrt(fan_in)))
+    model.save_pretrained(directory)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write a checkpoint as asked on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m dimoo_core.random_checkpoint", description=__doc__)
+    parser.add_argument("directory", type=Path)
+    for name, default in (write_random_checkpoint.__kwdefaults__ or {}).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    print(write_random_checkpoint(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
