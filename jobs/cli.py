@@ -72,19 +72,22 @@ def run(
     from manifests.errors import ManifestError
     from pipeline.errors import StoreError
 
+    target = output or manifest
     try:
-        summary = run_job(load_spec(spec, flags, assignments or []), lambda line: typer.echo(line, err=True))
+        job = load_spec(spec, flags, assignments or [])
+        target = job.output_uri
+        summary = run_job(job, lambda line: typer.echo(line, err=True))
+        for line in summary_lines(summary):
+            typer.echo(line, err=True)
     except (ConfigError, ManifestError, WeightsError) as error:
         _fail(str(error), EXIT_WRONG_INPUT)
     except StoreError as error:
         _fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
     except DimooError as error:
-        _fail(f"{error}\n{resume_hint(output or manifest)}", EXIT_FAILED)
+        _fail(f"{error}\n{resume_hint(target)}", EXIT_FAILED)
     except (KeyboardInterrupt, Stopped) as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        _fail(f"stopped\n{resume_hint(output or manifest)}", 128 + number)
-    for line in summary_lines(summary):
-        typer.echo(line, err=True)
+        _fail(f"stopped\n{resume_hint(target)}", 128 + number)
     typer.echo(json.dumps(summary.to_json()))
     raise typer.Exit(summary.exit_code)
 

@@ -23,8 +23,9 @@ from pipeline.errors import RunFailed
 from pipeline.event import Event
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
+from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
-from pipeline.run_directory import RunDirectory, RunTotals, differences
+from pipeline.run_directory import RunDirectory, differences
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 
@@ -61,8 +62,8 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
     store.check_writable()
     run = RunDirectory(store)
     with ExitStack() as stack:
-        workers = _workers(spec, stack)
         checkpoint = find_checkpoint(spec.model)
+        workers = _workers(spec, stack)
         settings = _settings(spec, workers, checkpoint, store.uri)
         plan = _plan(spec, workers, source, run, checkpoint, settings)
         committed = run.committed_segments()
@@ -172,6 +173,8 @@ def _plan(
     """
     num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
     before = run.description()
+    if before is None and run.committed_segments():
+        raise ConfigError(f"{run.store.uri} holds parts of a run but no run.json: choose another --output")
     segment_rows = spec.pipeline.segment_rows or _segment_rows(num_rows, workers.count, before)
     results = _what_decides_results(spec, source, checkpoint, settings, segment_rows)
     description = {

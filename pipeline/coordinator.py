@@ -3,19 +3,30 @@
 Holds ids and receipts only. It may be killed at any moment: what is committed is on the store.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dimoo_core.errors import ConfigError, WeightsError
+from manifests.errors import ManifestError
 from pipeline.errors import RunFailed
-from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerFailed, WorkerProgress
-from pipeline.lease import LeaseBook
+from pipeline.event import (
+    Event,
+    SegmentCommitted,
+    WorkerDied,
+    WorkerEnded,
+    WorkerFailed,
+    WorkerProgress,
+    WorkerReady,
+)
+from pipeline.lease import Lease, LeaseBook
+from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
-from pipeline.run_directory import RunTotals
 
 LEASES_PER_WORKER = 2  # one being worked on, one being read ahead
-MAX_DEATHS_WITHOUT_COMMIT = 3
+MAX_LOSSES = 3  # of one segment; many workers may die at once with their machine, so deaths alone say little
 _POLL_TIMEOUT_S = 0.5
+_LAST_WORDS_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +54,13 @@ class Coordinator:
         self._num_lost = 0
         self._deaths_since_commit = 0
         self._open_workers: set[str] = set()
+        self._ready_workers: set[str] = set()
 
     def run(self) -> CoordinatorReport:
         """Work until every segment is committed; the pool is stopped in any case.
 
         Raises:
-            ConfigError, WeightsError: If the workers cannot start with what was asked for.
+            ConfigError, ManifestError, WeightsError: If the workers found wrong what was asked for.
             RunFailed: If a worker failed in another way that a new try would not mend, or workers keep dying.
         """
         try:
@@ -64,12 +76,17 @@ class Coordinator:
         return CoordinatorReport(self._totals, self._num_lost)
 
     def _take_last_words(self) -> None:
-        """Let the workers end by themselves and hear their final counts."""
+        """Let the workers end by themselves and hear their final counts; one still loading its model has none."""
         for name in self._open_workers:
             self._pool.close(name)
-        for name, event in self._pool.poll(_POLL_TIMEOUT_S):
-            if isinstance(event, WorkerProgress):
-                self._listen(name, event)
+        silent = self._open_workers & self._ready_workers
+        deadline_s = time.monotonic() + _LAST_WORDS_TIMEOUT_S
+        while silent and time.monotonic() < deadline_s:
+            for name, event in self._pool.poll(_POLL_TIMEOUT_S):
+                if isinstance(event, WorkerProgress):
+                    self._listen(name, event)
+                elif isinstance(event, WorkerEnded | WorkerDied):
+                    silent.discard(name)
 
     def _hand_out(self) -> None:
         """Fill every worker up, one lease at a time in turn, so that few segments spread over all of them."""
@@ -81,12 +98,14 @@ class Coordinator:
     def _take(self, name: str, event: Event) -> None:
         self._listen(name, event)
         match event:
+            case WorkerReady():
+                self._ready_workers.add(name)
             case SegmentCommitted(segment_name, totals):
                 self._leases.committed(name, segment_name)
                 self._totals += totals
                 self._deaths_since_commit = 0
             case WorkerFailed(error, row_ids):
-                if isinstance(error, ConfigError | WeightsError):
+                if isinstance(error, ConfigError | ManifestError | WeightsError):
                     raise error  # what was asked for is wrong: no resume can help
                 rows = f" (rows in the engine: {', '.join(row_ids[:20])})" if row_ids else ""
                 raise RunFailed(f"{error}{rows}") from error
@@ -99,11 +118,15 @@ class Coordinator:
         self._open_workers.discard(name)
         self._num_lost += 1
         self._deaths_since_commit += 1
-        lost = self._leases.return_all(name)
-        if self._deaths_since_commit >= MAX_DEATHS_WITHOUT_COMMIT:
-            segments = ", ".join(lease.segment.name for lease in lost) or "none"
-            raise RunFailed(
-                f"{self._deaths_since_commit} workers died without committing anything; the last one held segments "
-                f"{segments}: {reason}"
-            )
+        self._give_up_on(self._leases.return_all(name), reason)
         self._open_workers.add(self._pool.replace(name))
+
+    def _give_up_on(self, lost: list[Lease], reason: str) -> None:
+        """End the run if the same segments take worker after worker with them and nothing is committed meanwhile."""
+        names = [lease.segment.name for lease in lost]
+        hopeless = [name for name in names if self._leases.num_losses(name) >= MAX_LOSSES]
+        if hopeless and self._deaths_since_commit >= MAX_LOSSES:
+            raise RunFailed(
+                f"{self._deaths_since_commit} workers died without committing anything, at least {MAX_LOSSES} of them "
+                f"with {', '.join(hopeless)}: {reason}"
+            )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dimoo_core.errors import DimooError
-from pipeline.run_directory import RunTotals
+from pipeline.outcome import RunTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,12 @@ class WorkerFailed:
     """
 
     error: DimooError
-    row_ids: tuple[str, ...] = ()  # that were in the engine
+    row_ids: tuple[str, ...] = ()  # that were in the engine, if it was the engine that failed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """The worker's last word: it was told that there is nothing more, or to stop, or it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +56,4 @@ class WorkerDied:
     reason: str
 
 
-Event = WorkerReady | WorkerProgress | SegmentCommitted | WorkerFailed | WorkerDied
+Event = WorkerReady | WorkerProgress | SegmentCommitted | WorkerFailed | WorkerEnded | WorkerDied

@@ -12,6 +12,8 @@ from pipeline.object_reader import ObjectReader
 from pipeline.uri import is_relative
 
 MAX_INPUT_PIXELS = 178_956_970  # Pillow's own limit for what it calls a decompression bomb
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")
+"""Formats that are opened; Pillow knows more, one of which (EPS) runs an interpreter on the image."""
 
 
 class ImageUnreadable(DimooError):
@@ -37,18 +39,20 @@ def fetch_image(source: ImageSource, reader: ObjectReader, folder_uri: str) -> I
         uri = f"{folder_uri.rstrip('/')}/{source.uri}" if is_relative(source.uri) else source.uri
         data = reader.read(uri)
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_INPUT_PIXELS:
-                raise ImageUnreadable(
-                    f"{source.name} has {image.width}x{image.height} pixels, at most {MAX_INPUT_PIXELS} are allowed"
-                )
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return upright_rgb(image)
     except Image.DecompressionBombError as error:
-        raise ImageUnreadable(f"{source.name} has too many pixels, at most {MAX_INPUT_PIXELS} are allowed") from error
+        raise ImageUnreadable(f"{source.name} has more than the {MAX_INPUT_PIXELS} pixels that are allowed") from error
     except UnidentifiedImageError as error:
-        raise ImageUnreadable(f"{source.name} is not an image ({_described(data)})") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageUnreadable(f"{source.name} is damaged: {error}") from error
+        known = ", ".join(FORMATS)
+        raise ImageUnreadable(f"{source.name} is not an image ({_described(data)}); known are {known}") from error
+    except Exception as error:  # wrong bytes make Pillow's decoders raise nearly anything
+        raise ImageUnreadable(f"{source.name} is damaged: {' '.join(str(error).split())}") from error
+
+
+def ignore_pillow_warnings() -> None:
+    """Keep what Pillow says about odd images to itself, in this process. Not in ``fetch_image``: filters are global."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _described(data: bytes) -> str:

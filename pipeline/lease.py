@@ -1,6 +1,6 @@
 """Which segments are to be done, by whom, and which are done. Values only: no threads, no store, no Ray."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -33,6 +33,7 @@ class LeaseBook:
         self._returned: deque[Lease] = deque()
         self._repeats = dict(repeats or {})
         self._held: dict[str, dict[str, Lease]] = {}
+        self._num_losses: Counter[str] = Counter()
         self._is_exhausted = False
 
     def next_for(self, worker: str) -> Lease | None:
@@ -45,12 +46,18 @@ class LeaseBook:
     def committed(self, worker: str, segment_name: str) -> None:
         """The segment is done, whoever did it."""
         self._held.get(worker, {}).pop(segment_name, None)
+        self._num_losses.pop(segment_name, None)
 
     def return_all(self, worker: str) -> list[Lease]:
         """Take back what a dead worker held; it is handed out next."""
         leases = list(self._held.pop(worker, {}).values())
         self._returned.extend(leases)
+        self._num_losses.update(lease.segment.name for lease in leases)
         return leases
+
+    def num_losses(self, segment_name: str) -> int:
+        """How many workers died while they held this segment."""
+        return self._num_losses[segment_name]
 
     def num_held(self, worker: str) -> int:
         """Segments that ``worker`` has not committed yet."""

@@ -31,6 +31,6 @@ class OpenSegment:
             return len(self._outcomes) == self.segment.num_rows
 
     def outcomes(self) -> list[Outcome]:
-        """What was recorded so far."""
+        """What was recorded so far, in row order."""
         with self._lock:
-            return list(self._outcomes.values())
+            return [self._outcomes[row] for row in sorted(self._outcomes)]

@@ -7,7 +7,7 @@ except ``dimoo.writer``, which tells two writers of the same segment apart.
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import pyarrow as pa
@@ -78,11 +78,27 @@ Outcome = RowDone | RowFailure
 
 
 @dataclass(frozen=True, slots=True)
+class RunTotals:
+    """Rows by what became of them."""
+
+    num_done: int = 0
+    num_failed: int = 0
+
+    def __add__(self, other: "RunTotals") -> "RunTotals":
+        return RunTotals(self.num_done + other.num_done, self.num_failed + other.num_failed)
+
+
+@dataclass(frozen=True, slots=True)
 class PartSummary:
     """What a part's metadata says."""
 
     num_done: int
     failures: tuple[RowFailure, ...]
+
+    @property
+    def totals(self) -> RunTotals:
+        """The counts alone."""
+        return RunTotals(self.num_done, len(self.failures))
 
 
 def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, writer: str) -> bytes:
@@ -104,7 +120,7 @@ def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, w
     failures = [outcome for outcome in ordered if isinstance(outcome, RowFailure)]
     table = pa.Table.from_pylist([asdict(outcome) for outcome in done], schema=DONE_SCHEMA)
     passing = passthrough_schema(rows.schema)
-    kept = rows.select(passing.names).take(pa.array([outcome.row - first_row for outcome in done], pa.int64()))
+    kept = _rows_at((outcome.row - first_row for outcome in done), rows.select(passing.names))
     for name in passing.names:
         table = table.append_column(passing.field(name), kept.column(name))
     metadata = {
@@ -135,6 +151,17 @@ def part_summary(metadata: Mapping[bytes, bytes] | None) -> PartSummary:
         num_done=int(metadata[b"dimoo.num_done"]),
         failures=tuple(RowFailure(**{name: failure[name] for name in names}) for failure in failures),
     )
+
+
+def _rows_at(indices: Iterable[int], table: pa.Table) -> pa.Table:
+    """The rows at increasing indices. By slices: Arrow's ``take`` knows most types, a slice knows them all."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and runs[-1][-1] == index - 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return pa.concat_tables([table.slice(0, 0), *(table.slice(run[0], len(run)) for run in runs)])
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,13 +1,15 @@
 """From a manifest row to a request: fetch, decode, crop, encode, lay out. Runs on the fetch threads."""
 
+from PIL import Image
+
 from dimoo_core.errors import RequestError
 from dimoo_core.image_fit import centered, crop_sizes_for, fit, random_offset
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.request import Request
 from dimoo_core.settings import ImageSettings
-from manifests.row import Row, RowFailure
-from pipeline.errors import StoreError
+from manifests.row import ImageSource, Row, RowFailure
+from pipeline.errors import RunFailed, StoreError
 from pipeline.fetch import ImageUnreadable, fetch_image
 from pipeline.object_reader import ObjectReader
 from pipeline.retry import Patience
@@ -23,9 +25,14 @@ class RowPreparer:
         self._patience = patience
         self._settings = settings
         self._reader = ObjectReader()
+        self._num_fetched = 0
 
     def prepare(self, row: Row, folder_uri: str) -> Request | RowFailure:
-        """The row's request, named by its row number; or why there is none."""
+        """The row's request, named by its row number; or why there is none.
+
+        Raises:
+            RunFailed: The image could not be read for reasons that are not the row's.
+        """
         try:
             return self._request(row, folder_uri)
         except StoreError as error:
@@ -45,11 +52,36 @@ class RowPreparer:
         if isinstance(row.settings, ImageSettings):
             return model.layout.text_to_image(request_id, row.prompt, row.settings, noise)
         assert row.image is not None  # the row parser refuses understanding without an image
-        source = row.image
-        image = self._patience.retry(lambda: fetch_image(source, self._reader, folder_uri))
+        image = self._fetch(row.image, folder_uri)
         sizes = crop_sizes_for(image.size, self._settings.input_resolution)
         cropped = fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
         return model.layout.understanding(request_id, row.prompt, model.codec.encode([cropped]), row.settings, noise)
+
+    def _fetch(self, source: ImageSource, folder_uri: str) -> Image.Image:
+        """The input image, tried for with patience.
+
+        Raises:
+            StoreError: This image cannot be had, while others can, or trying again cannot help.
+            RunFailed: No image can be had any more, or the run is being stopped.
+            ImageUnreadable: As ``fetch_image``.
+        """
+        num_fetched_then: list[int] = []  # by other rows too, when a try of this one failed
+
+        def attempt() -> Image.Image:
+            try:
+                return fetch_image(source, self._reader, folder_uri)
+            except StoreError:
+                num_fetched_then.append(self._num_fetched)
+                raise
+
+        try:
+            image = self._patience.retry(attempt)
+        except StoreError as error:
+            if error.retryable and (self._patience.is_over or self._num_fetched == num_fetched_then[0]):
+                raise RunFailed(str(error)) from error
+            raise
+        self._num_fetched += 1  # threads may lose counts: only a change matters
+        return image
 
 
 def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
 
 from dimoo_core.errors import ConfigError
 from pipeline.event import Event, WorkerDied
@@ -70,7 +70,6 @@ class RayPool(WorkerPool):
 
     def replace(self, name: str) -> str:
         """See ``WorkerPool``."""
-        self._forget(name)
         return self._start_one()
 
     def assign(self, name: str, lease: Lease) -> None:
@@ -95,7 +94,9 @@ class RayPool(WorkerPool):
             name = self._polls.pop(ref)
             try:
                 events += [(name, event) for event in ray.get(ref)]
-            except RayActorError as error:
+            except RayTaskError:
+                raise  # a method of ours has raised: a bug, not a death
+            except RayError as error:  # crashed, lost with its machine, ended for its memory, never placed
                 self._forget(name)
                 events.append((name, WorkerDied(_first_line(error))))
                 continue
@@ -105,7 +106,6 @@ class RayPool(WorkerPool):
     def stop(self) -> None:
         """See ``WorkerPool``."""
         for name in list(self._actors):
-            ray.kill(self._actors[name])
             self._forget(name)
 
     def _start_one(self) -> str:
@@ -119,7 +119,9 @@ class RayPool(WorkerPool):
         self._polls[self._actors[name].poll.remote(_ACTOR_POLL_S)] = name
 
     def _forget(self, name: str) -> None:
-        self._actors.pop(name, None)
+        """End the actor, which may be alive and only out of reach, and listen no more."""
+        if actor := self._actors.pop(name, None):
+            ray.kill(actor)
         self._polls = {ref: owner for ref, owner in self._polls.items() if owner != name}
 
 

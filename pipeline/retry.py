@@ -23,6 +23,11 @@ class Patience:
         self._stop = stop
         self._first_wait_s = first_wait_s
 
+    @property
+    def is_over(self) -> bool:
+        """Whether waiting is cut short."""
+        return self._stop.is_set()
+
     def retry(self, work: Callable[[], Result]) -> Result:
         """What ``work`` returns; it must be safe to repeat.
 

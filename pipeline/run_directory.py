@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +19,7 @@ from dimoo_core.errors import ConfigError
 from manifests.row import RowFailure
 from manifests.shard import Segment
 from pipeline.errors import ObjectNotFound, StoreError
-from pipeline.outcome import PartSummary, failures_bytes, part_summary
+from pipeline.outcome import PartSummary, RunTotals, failures_bytes, part_summary
 from pipeline.store import Store
 
 RUN_KEY = "run.json"
@@ -30,17 +29,6 @@ FAILURES_PREFIX = "_failures/"
 _PART = re.compile(r"parts/(?P<segment>\d+-\d+)\.parquet")
 _MAX_ID_IN_NAME = 100
 _READ_THREADS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class RunTotals:
-    """Rows of a run by what became of them."""
-
-    num_done: int = 0
-    num_failed: int = 0
-
-    def __add__(self, other: "RunTotals") -> "RunTotals":
-        return RunTotals(self.num_done + other.num_done, self.num_failed + other.num_failed)
 
 
 class RunDirectory:
@@ -53,19 +41,26 @@ class RunDirectory:
         """Where a row's image goes. The row's number makes it unique, its id (escaped) makes it findable."""
         return f"images/{segment.shard:07d}/{row:010d}-{quote(row_id, safe='')[:_MAX_ID_IN_NAME]}{suffix}"
 
-    def commit(self, segment: Segment, part: bytes, failures: Iterable[RowFailure]) -> bool:
+    def commit(self, segment: Segment, part: bytes, summary: PartSummary) -> RunTotals:
         """Publish a segment; until this is done its rows do not exist for any reader.
 
+        If another attempt has published it before, that one stands and this one leaves no trace. That attempt may
+        have been killed right afterwards, so its failures are repeated here all the same.
+
+        Args:
+            segment: Which one.
+            part: Its bytes, different from those of every other attempt.
+            summary: What ``part`` holds.
+
         Returns:
-            False if another attempt published the segment before: that one stands, this one leaves no trace.
+            Rows of the part that stands.
         """
         is_ours = self.store.put_if_absent(_part_key(segment.name), part)
-        if is_ours:
-            self.write_failures(segment.name, tuple(failures))
-        return is_ours
+        standing = summary if is_ours else self.summary(segment.name)
+        self._write_failures(segment.name, standing.failures)
+        return standing.totals
 
-    def write_failures(self, segment_name: str, failures: tuple[RowFailure, ...]) -> None:
-        """Repeat a committed part's failures in ``_failures/``."""
+    def _write_failures(self, segment_name: str, failures: tuple[RowFailure, ...]) -> None:
         if failures:
             self.store.put(f"{FAILURES_PREFIX}{segment_name}.parquet", failures_bytes(failures))
 
@@ -94,8 +89,8 @@ class RunDirectory:
         def count(name: str) -> RunTotals:
             summary = self.summary(name)
             if summary.failures and f"{FAILURES_PREFIX}{name}.parquet" not in listed:
-                self.write_failures(name, summary.failures)
-            return RunTotals(summary.num_done, len(summary.failures))
+                self._write_failures(name, summary.failures)
+            return summary.totals
 
         with ThreadPoolExecutor(_READ_THREADS) as pool:
             return sum(pool.map(count, segment_names), RunTotals())

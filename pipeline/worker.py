@@ -23,15 +23,16 @@ from dimoo_core.request import ImageResult, Request, RequestFailed, Result, Text
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
 from pipeline.errors import RunFailed
-from pipeline.event import Event, SegmentCommitted, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.event import Event, SegmentCommitted, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
 from pipeline.lease import Lease
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
-from pipeline.outcome import Outcome, RowDone, part_bytes
+from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
 from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
-from pipeline.run_directory import RunDirectory, RunTotals
+from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 from pipeline.uri import folder_of
@@ -57,6 +58,7 @@ class Worker:
         self._stop = threading.Event()
         self._fatal: DimooError | None = None
         self._fatal_lock = threading.Lock()
+        self._is_stepping = False
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
         self._ready: queue.SimpleQueue[tuple[OpenSegment, Row, Request]] = queue.SimpleQueue()
         self._in_engine: dict[str, tuple[OpenSegment, Row]] = {}
@@ -80,9 +82,11 @@ class Worker:
         """
         self._guarded(self._load)
         if not self._stop.is_set():
-            self._work(leases)
+            self._guarded(self._work, leases)
         if self._fatal is not None:
-            self._emit(WorkerFailed(self._fatal, tuple(row.id for _, row in self._in_engine.values())))
+            rows = self._in_engine.values() if self._is_stepping else ()
+            self._emit(WorkerFailed(self._fatal, tuple(row.id for _, row in rows)))
+        self._emit(WorkerEnded())
 
     def _work(self, leases: LeaseQueue) -> None:
         self._fetch_pool = ThreadPoolExecutor(self._settings.fetch_threads, "fetch")
@@ -94,11 +98,14 @@ class Worker:
         self._stop.set()
         for pool in (self._fetch_pool, self._decode_pool, self._store_pool):
             pool.shutdown(cancel_futures=True)
-        self._preparer.close()
+        feeder.join()
+        for each in (self._preparer, self._objects, self._run_directory.store):
+            each.close()
         self._emit_progress()
 
     def _load(self) -> None:
         started_s = time.monotonic()
+        ignore_pillow_warnings()
         settings = self._settings
         directory = find_checkpoint(settings.model).directory
         model = load_model(directory, device=settings.device, dtype=settings.dtype)
@@ -110,19 +117,19 @@ class Worker:
 
     def _feed(self, leases: LeaseQueue) -> None:
         """Read leased segments and hand their rows to the fetch threads, as far as credits go."""
-        reader = SegmentReader(self._objects.open)
-        while not self._stop.is_set():
-            try:
-                lease = leases.get(timeout=_IDLE_WAIT_S)
-            except queue.Empty:
-                continue
-            if lease is None:
-                return
-            segment = OpenSegment(lease, self._patience.retry(partial(reader.read, lease.segment)))
-            with self._counts_lock:
-                self._num_open_segments += 1
-            for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
-                self._feed_row(segment, item)
+        with SegmentReader(self._objects.open) as reader:
+            while not self._stop.is_set():
+                try:
+                    lease = leases.get(timeout=_IDLE_WAIT_S)
+                except queue.Empty:
+                    continue
+                if lease is None:
+                    return
+                segment = OpenSegment(lease, self._patience.retry(partial(reader.read, lease.segment)))
+                with self._counts_lock:
+                    self._num_open_segments += 1
+                for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
+                    self._feed_row(segment, item)
 
     def _feed_row(self, segment: OpenSegment, item: Row | RowFailure) -> None:
         while not self._credits.acquire(timeout=_IDLE_WAIT_S):
@@ -170,7 +177,9 @@ class Worker:
     def _step(self) -> list[Result]:
         if self._first_step_s is None:
             self._first_step_s = time.monotonic()
+        self._is_stepping = True
         results = self._engine.step()
+        self._is_stepping = False
         self._last_step_s = time.monotonic()
         return results
 
@@ -217,10 +226,8 @@ class Worker:
         segment, outcomes = open_segment.segment, open_segment.outcomes()
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
         part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=uuid.uuid4().hex)
-        totals = RunTotals(len(outcomes) - len(failures), len(failures))
-        if not self._patience.retry(partial(self._run_directory.commit, segment, part, failures)):
-            summary = self._run_directory.summary(segment.name)
-            totals = RunTotals(summary.num_done, len(summary.failures))
+        summary = PartSummary(len(outcomes) - len(failures), failures)
+        totals = self._patience.retry(partial(self._run_directory.commit, segment, part, summary))
         self._emit(SegmentCommitted(segment.name, totals))
 
     def _emit_progress(self) -> None:
@@ -248,7 +255,8 @@ class Worker:
         try:
             work(*args)
         except Exception as error:
-            ours = error if isinstance(error, DimooError) else RunFailed(f"{type(error).__name__}: {error}")
+            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ours = error if isinstance(error, DimooError) else RunFailed(words)
             with self._fatal_lock:
                 self._fatal = self._fatal or ours
             self._stop.set()
