@@ -1,6 +1,6 @@
 """Parallel decoding of an image: sample every masked position, keep the most confident, mask the rest again.
 
-Source: ``generate_image`` of the reference (MaskGIT). Dimensions: M masked positions, V codes.
+Source: ``generate_image`` and ``generate_i2i`` of the reference (MaskGIT). Dimensions: M masked positions, V codes.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.request import Request
-from dimoo_core.sampling import guide_image, gumbel_max_sample, probability_of, stays_masked
+from dimoo_core.sampling import guide_image, guide_image_to_image, gumbel_max_sample, probability_of, stays_masked
 from dimoo_core.schedule import cosine_keep_counts
 from dimoo_core.settings import ImageSettings
 from dimoo_core.tokens import SpecialTokens
@@ -45,7 +45,7 @@ class ImageDecoding(Decoding):
     def advance(self, logits: Sequence[Tensor]) -> StepTrace:
         """Sample all masked positions, commit the confident ones."""
         settings, step, masked_M = self._settings, self._step, self._masked
-        guided_MV = logits[0] if len(logits) == 1 else guide_image(logits[0], logits[1], settings.cfg_scale)
+        guided_MV = self._guide(logits)
         uniform_MV = None
         if settings.temperature != 0:
             shape = tuple(guided_MV.shape)
@@ -67,6 +67,18 @@ class ImageDecoding(Decoding):
             sampled_ids=sampled_M,
             confidence=confidence_M,
             committed=masked_M[~stays_M],
+        )
+
+    def _guide(self, logits: Sequence[Tensor]) -> Tensor:
+        by_role = {stream.role: part for stream, part in zip(self.request.streams, logits, strict=True)}
+        if "uncond" in by_role:
+            return guide_image(by_role["cond"], by_role["uncond"], self._settings.cfg_scale)
+        return guide_image_to_image(
+            by_role["cond"],
+            by_role.get("uncond_text"),
+            by_role.get("uncond_image"),
+            self._settings.cfg_scale,
+            self._settings.cfg_image_scale,
         )
 
     def vq_codes(self) -> Tensor:

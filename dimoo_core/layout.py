@@ -1,11 +1,11 @@
 """Building the token sequences of each task: prompt, input images, and the masked target.
 
-Source: ``inference_t2i.py`` and ``inference_mmu.py`` of the reference, and ``encode_img_with_breaks``. For
-understanding the image is laid out once with its newlines; the script inserts them a second time and so loses the
-image's last tokens (docs/numerics.md).
+Source: ``inference_t2i.py``, ``inference_i2i.py`` and ``inference_mmu.py`` of the reference, and its
+``encode_img_with_breaks``. For understanding the image is laid out once with its newlines; the script inserts them a
+second time and so loses the image's last tokens (docs/numerics.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from dimoo_core.errors import RequestError
 from dimoo_core.noise import NoiseSource
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
-from dimoo_core.request import Request, Stream
+from dimoo_core.request import Request, Stream, StreamRole
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import SpecialTokens
@@ -32,11 +32,56 @@ class RequestLayout:
         Raises:
             RequestError: If the prompt holds a token of the layout.
         """
+        cond = self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, prompt))
+        uncond = self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT)) if settings.cfg_scale else None
+        return image_request(request_id, cond, uncond, self.masked_image(settings), settings, noise, self._tokens)
+
+    def image_to_image(
+        self,
+        request_id: str,
+        system: str,
+        prompt: str,
+        images: Sequence[Tensor],
+        settings: ImageSettings,
+        noise: NoiseSource,
+    ) -> Request:
+        """A fully masked image that answers a prompt about input images.
+
+        The conditional stream has prompt and images; guidance by text sets it against the images alone, guidance by
+        image against the prompt alone.
+
+        Args:
+            request_id: Returned with the result.
+            system: The task's system prompt.
+            prompt: The user's words.
+            images: VQ codes of each input image, (rows, columns).
+            settings: Size and guidance.
+            noise: Where randomness comes from.
+
+        Raises:
+            RequestError: If the prompt holds a token of the layout.
+        """
+        text_ids = self._prompt_ids(chat(system, prompt))
+        without_text = self._prompt_ids(chat(system, UNCONDITIONAL_PROMPT))
+        return image_to_image_request(
+            request_id,
+            self.with_images(text_ids, images),
+            self.with_images(without_text, images) if settings.cfg_scale else None,
+            text_ids if settings.cfg_image_scale else None,
+            self.masked_image(settings),
+            settings,
+            noise,
+            self._tokens,
+        )
+
+    def masked_image(self, settings: ImageSettings) -> Tensor:
+        """The target of an image of which nothing is known."""
         rows, columns = settings.height_px // PIXELS_PER_TOKEN, settings.width_px // PIXELS_PER_TOKEN
-        codes_HW = torch.full((rows, columns), self._tokens.mask, dtype=torch.int64)
-        prompts = [prompt] if settings.cfg_scale == 0 else [prompt, UNCONDITIONAL_PROMPT]
-        ids = [self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, text)) for text in prompts]
-        return image_request(request_id, ids, with_newlines(codes_HW, self._tokens), settings, noise, self._tokens)
+        return with_newlines(torch.full((rows, columns), self._tokens.mask, dtype=torch.int64), self._tokens)
+
+    def with_images(self, text_ids: Tensor, images: Sequence[Tensor]) -> Tensor:
+        """Input images laid out before the last token of a prompt, the one that closes the user's turn."""
+        return torch.cat([text_ids[:-1], *(self.image_span(codes_HW) for codes_HW in images), text_ids[-1:]])
 
     def understanding(
         self,
@@ -58,9 +103,7 @@ class RequestLayout:
         Raises:
             RequestError: If the prompt holds a token of the layout.
         """
-        text_ids = self._prompt_ids(chat(UNDERSTANDING_SYSTEM, prompt))
-        image_ids = [self.image_span(codes_HW) for codes_HW in images]
-        prompt_ids = torch.cat([text_ids[:-1], *image_ids, text_ids[-1:]])
+        prompt_ids = self.with_images(self._prompt_ids(chat(UNDERSTANDING_SYSTEM, prompt)), images)
         target = torch.full((settings.max_tokens,), self._tokens.mask, dtype=torch.int64)
         return answer_request(request_id, prompt_ids, target, settings, noise, self._tokens)
 
@@ -90,17 +133,42 @@ def with_newlines(ids_HW: Tensor, tokens: SpecialTokens) -> Tensor:
 
 def image_request(
     request_id: str,
-    prompts: Sequence[Tensor],
+    cond: Tensor,
+    uncond: Tensor | None,
     target: Tensor,
     settings: ImageSettings,
     noise: NoiseSource,
     tokens: SpecialTokens,
 ) -> Request:
-    """An image between its begin and end tokens, as an answer to each of the prompts (conditional one first)."""
+    """An image between its begin and end tokens, as an answer to a prompt and, for guidance, to no prompt."""
+    streams = _image_streams({"cond": cond, "uncond": uncond}, tokens)
+    return Request(request_id=request_id, streams=streams, target=target, settings=settings, noise=noise)
+
+
+def image_to_image_request(
+    request_id: str,
+    cond: Tensor,
+    uncond_text: Tensor | None,
+    uncond_image: Tensor | None,
+    target: Tensor,
+    settings: ImageSettings,
+    noise: NoiseSource,
+    tokens: SpecialTokens,
+) -> Request:
+    """An image as an answer to a prompt with input images and, for guidance, to either of them alone."""
+    prompts: dict[StreamRole, Tensor | None] = {
+        "cond": cond,
+        "uncond_text": uncond_text,
+        "uncond_image": uncond_image,
+    }
+    streams = _image_streams(prompts, tokens)
+    return Request(request_id=request_id, streams=streams, target=target, settings=settings, noise=noise)
+
+
+def _image_streams(prompts: Mapping[StreamRole, Tensor | None], tokens: SpecialTokens) -> tuple[Stream, ...]:
     begin = torch.tensor([tokens.answer_begin, tokens.image_begin])
     end = torch.tensor([tokens.image_end, tokens.answer_end])
-    streams = tuple(Stream(torch.cat((ids, begin)), end) for ids in prompts)
-    return Request(request_id=request_id, streams=streams, target=target, settings=settings, noise=noise)
+    return tuple(Stream(torch.cat((ids, begin)), end, role) for role, ids in prompts.items() if ids is not None)
 
 
 def answer_request(
@@ -120,5 +188,5 @@ def answer_request(
     suffix = torch.tensor([tokens.answer_end]) if suffix is None else suffix
     streams = [Stream(prefix, suffix)]
     if settings.cfg_scale > 0:
-        streams.append(Stream(torch.full_like(prefix, tokens.mask), torch.full_like(suffix, tokens.mask)))
+        streams.append(Stream(torch.full_like(prefix, tokens.mask), torch.full_like(suffix, tokens.mask), "uncond"))
     return Request(request_id=request_id, streams=tuple(streams), target=target, settings=settings, noise=noise)

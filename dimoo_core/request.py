@@ -13,6 +13,9 @@ from torch import Tensor
 from dimoo_core.noise import NoiseSource
 from dimoo_core.settings import ImageSettings, TextSettings
 
+StreamRole = Literal["cond", "uncond", "uncond_text", "uncond_image"]
+"""What a stream is to guidance: everything given; no prompt; no text but the images; no images but the text."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
@@ -20,6 +23,7 @@ class Stream:
 
     prefix: Tensor
     suffix: Tensor
+    role: StreamRole = "cond"
 
     def around(self, target_L: Tensor) -> Tensor:
         """The whole sequence with the target as it stands."""
@@ -28,7 +32,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Request:
-    """One generation. ``streams[0]`` is the conditional one; guidance decides what the others are.
+    """One generation. ``streams[0]`` is the conditional one, and each role occurs at most once.
 
     ``target`` holds the ids to start from, with masks where the model is to decide, shape (L,). For an image it is
     rows of codes, each closed by a newline token, without the begin and end tokens.

@@ -38,12 +38,14 @@ class ImageSettings:
     """How one image is generated; the defaults are those of the reference's scripts.
 
     ``temperature`` 0 is greedy. ``cfg_scale`` 0 is no guidance: Diffusers' ``guidance_scale`` is ``cfg_scale + 1``.
+    ``cfg_image_scale`` guides towards the input images, where there are any.
     """
 
     width_px: int = 1024
     height_px: int = 1024
     num_steps: int = 64
     cfg_scale: float = 4.0
+    cfg_image_scale: float = 0.0
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -51,7 +53,8 @@ class ImageSettings:
             is_valid = side % PIXELS_PER_TOKEN == 0 and PIXELS_PER_TOKEN <= side <= MAX_SIDE_PX
             _require(is_valid, name, side, f"a multiple of {PIXELS_PER_TOKEN} from {PIXELS_PER_TOKEN} to {MAX_SIDE_PX}")
         _require(self.num_steps >= 1, "steps", self.num_steps, "at least 1")
-        _require(math.isfinite(self.cfg_scale) and self.cfg_scale >= 0, "cfg_scale", self.cfg_scale, "0 or more")
+        for name, scale in (("cfg_scale", self.cfg_scale), ("cfg_image_scale", self.cfg_image_scale)):
+            _require(math.isfinite(scale) and scale >= 0, name, scale, "0 or more")
         _require(
             math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
         )

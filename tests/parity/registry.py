@@ -12,6 +12,7 @@ Check = Callable[[Golden, Comparison, Checkpoints], None]
 CHECKS: dict[str, Check] = {
     "forward": forward.check_forward,
     "forward_padding_quirk": forward.check_padding_quirk,
+    "i2i": image.check,
     "layout_full_mmu": layout.check_full_understanding,
     "layout_mmu": layout.check_understanding,
     "layout_t2i": layout.check_text_to_image,
@@ -26,7 +27,6 @@ CHECKS: dict[str, Check] = {
 NOT_SUPPORTED: dict[str, str] = {
     "cached_forward": "the step cache does not exist yet",
     "errors": "what the reference does with wrong input, for information",
-    "i2i": "image to image does not exist yet",
     "layout_full_i2i": "image to image does not exist yet",
     "layout_i2i": "image to image does not exist yet",
     "paint": "in- and outpainting layouts do not exist yet",
