@@ -3,12 +3,9 @@
 import sys
 import traceback
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import torch
 
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import GOLDEN_DIRECTORY, Comparison, Golden, Mismatch, Unsupported, read_golden
@@ -27,21 +24,6 @@ class Outcome:
 
     def __str__(self) -> str:
         return f"{self.status:<11} {self.name}: {self.detail}"
-
-
-@contextmanager
-def recording_conditions() -> Iterator[None]:
-    """One thread, as when the goldens were recorded.
-
-    torch's GroupNorm on a CPU sums large channels-last inputs thread by thread in float32: at 1024 pixels a side,
-    another number of threads gives the image codec another code in a few cells of a hundred.
-    """
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 def golden_paths(root: Path) -> list[Path]:
@@ -89,7 +71,6 @@ def check_golden(golden: Golden, comparison: Comparison, checkpoints: Checkpoint
     """
     if golden.kind not in CHECKS:
         raise Unsupported(NOT_SUPPORTED.get(golden.kind, f"kind {golden.kind!r} is not known"))
-    with recording_conditions():
-        CHECKS[golden.kind](golden, comparison, checkpoints)
+    CHECKS[golden.kind](golden, comparison, checkpoints)
     if comparison.num_values == 0:
         raise Mismatch("nothing was compared")
