@@ -6,6 +6,7 @@ and a batch of three hundred: enough, after sampling, for another token. A ``Row
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -77,8 +78,15 @@ def probe_row_policy(shapes: Iterable[tuple[int, int]], dtype: torch.dtype, devi
         return RowPolicy(tile_rows=256)
     if device.type == "meta":
         return FREE
+    probed = frozenset((num_inputs, min(num_outputs, _PROBE_COLUMNS)) for num_inputs, num_outputs in shapes)
+    return _probe_cpu(probed, dtype, torch.get_num_threads())
+
+
+@lru_cache(maxsize=16)
+def _probe_cpu(shapes: frozenset[tuple[int, int]], dtype: torch.dtype, num_threads: int) -> RowPolicy:
+    """Libraries also look at the number of threads; it is an argument so that each number gets its own answer."""
     min_rows = _PROBE_ROWS[0]
-    for num_inputs, num_outputs in sorted({(i, min(o, _PROBE_COLUMNS)) for i, o in shapes}):
+    for num_inputs, num_outputs in sorted(shapes):
         generator = torch.Generator().manual_seed(num_inputs * 1_000_003 + num_outputs)
         x_RI = torch.randn(_PROBE_ROWS[-1] + 1, num_inputs, generator=generator).to(dtype)
         weight_OI = torch.randn(num_outputs, num_inputs, generator=generator).to(dtype)

@@ -60,6 +60,7 @@ class Scheduler:
                 continue
             for passed in still_waiting:
                 passed.overtaken += 1
+                is_blocked = is_blocked or passed.overtaken >= self.max_overtakes
             room -= slot.num_tokens
             if slot.admitted_at_s is None:
                 slot.admitted_at_s = now_s

@@ -1,13 +1,62 @@
-"""Fixtures of models and recorded results, made once a session; registered by ``tests/conftest.py``."""
+"""Fixtures of models and recorded results, made once a session; registered by ``tests/conftest.py``.
+
+torch is imported where a fixture needs it, so that tests without a model start fast.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.goldens import PACKED, unpack
+
+if TYPE_CHECKING:
+    from dimoo_core.model import Model
 
 
 @pytest.fixture(scope="session")
 def golden_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recorded reference results and their checkpoint, restored from the repository."""
     return unpack(PACKED, tmp_path_factory.mktemp("goldens"))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint with random weights, in one file. Read only: tests share it."""
+    from dimoo_core.random_checkpoint import write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Path) -> "Model":
+    """``tiny_checkpoint``, loaded in float32."""
+    from dimoo_core.model import load_model
+
+    return load_model(tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything unusual at once: grouped queries, a padded embedding, weights in three files."""
+    from dimoo_core.random_checkpoint import write_random_checkpoint
+
+    return write_random_checkpoint(
+        tmp_path_factory.mktemp("odd"),
+        seed=1,
+        hidden_size=48,
+        num_layers=3,
+        num_heads=6,
+        num_kv_heads=2,
+        mlp_size=80,
+        num_shards=3,
+        padded_rows=37,
+    )
+
+
+@pytest.fixture(scope="session")
+def odd_model(odd_checkpoint: Path) -> "Model":
+    """``odd_checkpoint``, loaded in float32."""
+    from dimoo_core.model import load_model
+
+    return load_model(odd_checkpoint)
