@@ -1,11 +1,11 @@
 """Attention over streams of any lengths that lie side by side on one token axis.
 
-Dimensions: Q packed queries, K packed keys, H query heads, G key/value heads, D width of a head.
+Dimensions: S streams, Q packed queries, K packed keys, H query heads, G key/value heads, D width of a head.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 import torch
@@ -38,6 +38,18 @@ class PackedLayout:
         keys = [slice(start, end) for start, end in pairwise(self.key_offsets)]
         return list(zip(queries, keys, strict=True))
 
+    def groups(self) -> list[tuple[int, slice, slice]]:
+        """Runs of neighbouring streams of equal lengths: how many, their query slice and their key slice."""
+        found: list[tuple[int, slice, slice]] = []
+        lengths = zip(_differences(self.query_offsets), _differences(self.key_offsets), strict=True)
+        first = 0
+        for _, run in groupby(lengths):
+            last = first + len(list(run))
+            queries = slice(self.query_offsets[first], self.query_offsets[last])
+            found.append((last - first, queries, slice(self.key_offsets[first], self.key_offsets[last])))
+            first = last
+        return found
+
     @property
     def max_num_queries(self) -> int:
         """Queries of the longest stream."""
@@ -61,8 +73,8 @@ class PackedLayout:
 def packed_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy) -> Tensor:
     """Bidirectional attention of each stream's queries over that stream's keys alone.
 
-    On CUDA in half precision one variable-length kernel serves all streams; elsewhere each stream is one call of
-    ``scaled_dot_product_attention``, so its result cannot depend on its neighbours.
+    On CUDA in half precision one variable-length kernel serves all streams. Elsewhere neighbouring streams of equal
+    lengths are one batch of ``scaled_dot_product_attention``, whose entries are computed alike in every batch.
 
     Args:
         q_QHD: Rotated queries of all streams.
@@ -76,22 +88,27 @@ def packed_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: Packed
     """
     if q_QHD.is_cuda and q_QHD.dtype != torch.float32:  # the variable-length kernel knows half precision only
         return _varlen_attention(q_QHD, k_KGD, v_KGD, layout, policy)
-    out_QHD = torch.empty_like(q_QHD)
-    for queries, keys in layout.spans():
-        if queries.start < queries.stop:
-            out_QHD[queries] = _stream_attention(q_QHD[queries], k_KGD[keys], v_KGD[keys], policy)
-    return out_QHD
+    return torch.cat(
+        [
+            _equal_streams_attention(num_streams, q_QHD[queries], k_KGD[keys], v_KGD[keys], policy)
+            for num_streams, queries, keys in layout.groups()
+            if queries.start < queries.stop
+        ]
+    )
 
 
-def _stream_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, policy: RowPolicy) -> Tensor:
-    num_queries, num_heads, _ = q_QHD.shape
+def _equal_streams_attention(
+    num_streams: int, q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, policy: RowPolicy
+) -> Tensor:
+    q_SQHD, k_SKGD, v_SKGD = (x.view(num_streams, -1, *x.shape[1:]) for x in (q_QHD, k_KGD, v_KGD))
+    num_queries, num_heads = q_SQHD.shape[1:3]
     if missing := max(0, policy.min_rows - num_queries):
-        q_QHD = F.pad(q_QHD, (0, 0, 0, 0, 0, missing))
-    if repeats := num_heads // k_KGD.shape[1] - 1:
-        k_KGD = k_KGD.repeat_interleave(repeats + 1, dim=1)
-        v_KGD = v_KGD.repeat_interleave(repeats + 1, dim=1)
-    q_1HQD, k_1HKD, v_1HKD = (x.transpose(0, 1).unsqueeze(0) for x in (q_QHD, k_KGD, v_KGD))
-    return F.scaled_dot_product_attention(q_1HQD, k_1HKD, v_1HKD)[0].transpose(0, 1)[:num_queries]
+        q_SQHD = F.pad(q_SQHD, (0, 0, 0, 0, 0, missing))
+    if (repeats := num_heads // k_SKGD.shape[2]) > 1:
+        k_SKGD = k_SKGD.repeat_interleave(repeats, dim=2)
+        v_SKGD = v_SKGD.repeat_interleave(repeats, dim=2)
+    out_SHQD = F.scaled_dot_product_attention(q_SQHD.transpose(1, 2), k_SKGD.transpose(1, 2), v_SKGD.transpose(1, 2))
+    return out_SHQD.transpose(1, 2)[:, :num_queries].flatten(0, 1)
 
 
 def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy) -> Tensor:
@@ -108,3 +125,7 @@ def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: Packe
     )
     assert isinstance(out_QHD, Tensor)
     return out_QHD
+
+
+def _differences(offsets: tuple[int, ...]) -> list[int]:
+    return [end - start for start, end in pairwise(offsets)]
