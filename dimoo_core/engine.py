@@ -96,6 +96,7 @@ class Engine:
     def _advance(self, slots: list[Slot]) -> None:
         views, owners = self._stream_views(slots)
         hidden_RE = self._transformer(pack(views, self._transformer.device))
+        self._count(slots, views, owners)
         lengths = [len(view.read_R) for view in views]
         logits = _head(self._transformer, torch.split(hidden_RE, lengths), owners, slots)
         for slot, of_streams in zip(slots, logits, strict=True):
@@ -124,13 +125,22 @@ class Engine:
                     index = first_seen.setdefault(key, index)
                 if index == len(views):
                     views.append(view)
-                    slot.tokens_computed += len(ids)
-                    self.stats.num_tokens += len(ids)
-                else:
-                    self.stats.num_tokens_shared += len(ids)
                 own.append(index)
             owners.append(own)
         return views, owners
+
+    def _count(self, slots: list[Slot], views: list[StreamView], owners: list[list[int]]) -> None:
+        """Book the tokens of a pass that succeeded; a shared stream is booked on the first request that has it."""
+        booked: set[int] = set()
+        for slot, own in zip(slots, owners, strict=True):
+            for index in own:
+                num_tokens = len(views[index].ids_T)
+                if index in booked:
+                    self.stats.num_tokens_shared += num_tokens
+                else:
+                    booked.add(index)
+                    slot.tokens_computed += num_tokens
+                    self.stats.num_tokens += num_tokens
 
     def _shrink(self, error: torch.OutOfMemoryError) -> list[Result]:
         torch.cuda.empty_cache()
@@ -138,6 +148,7 @@ class Engine:
             self._scheduler.shed_half()
             return []
         slot = self._scheduler.running.pop()
+        self._scheduler.max_step_tokens = self.config.max_step_tokens  # this request was too large, not the batches
         too_large = BatchTooLarge(
             f"{slot.num_tokens} tokens do not fit into the memory of {self._transformer.device} even alone: "
             "ask for a smaller image or a shorter answer"

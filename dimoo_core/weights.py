@@ -71,10 +71,7 @@ def weight_files(directory: Path) -> dict[Path, list[str]]:
     index_path = directory / "model.safetensors.index.json"
     single_path = directory / "model.safetensors"
     if index_path.exists():
-        try:
-            weight_map: dict[str, str] = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
-        except (ValueError, KeyError) as error:
-            raise WeightsError(f"{index_path} is damaged: no readable weight_map") from error
+        weight_map = _read_weight_map(index_path)
         paths = [directory / file_name for file_name in sorted(set(weight_map.values()))]
         if outside := [path for path in paths if path.parent != directory]:
             raise WeightsError(f"{index_path} names a file outside its directory: {outside[0].name}")
@@ -88,6 +85,15 @@ def weight_files(directory: Path) -> dict[Path, list[str]]:
     if single_path.exists():
         return {single_path: _tensor_names(single_path)}
     raise WeightsError(f"{directory} holds no weights: neither model.safetensors nor model.safetensors.index.json")
+
+
+def _read_weight_map(index_path: Path) -> dict[str, str]:
+    """File name of each tensor."""
+    try:
+        weight_map = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): str(file_name) for name, file_name in weight_map.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index_path} is damaged: no readable weight_map") from error
 
 
 def _tensor_names(path: Path) -> list[str]:
