@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from functools import cache
 
 from PIL import Image, UnidentifiedImageError
 
@@ -12,8 +13,8 @@ from pipeline.object_reader import ObjectReader
 from pipeline.uri import is_relative
 
 MAX_INPUT_PIXELS = 178_956_970  # Pillow's own limit for what it calls a decompression bomb
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")
-"""Formats that are opened; Pillow knows more, one of which (EPS) runs an interpreter on the image."""
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")
+"""Formats that are opened, where Pillow was built with them; of its others one (EPS) interprets a program."""
 
 
 class ImageUnreadable(DimooError):
@@ -39,12 +40,12 @@ def fetch_image(source: ImageSource, reader: ObjectReader, folder_uri: str) -> I
         uri = f"{folder_uri.rstrip('/')}/{source.uri}" if is_relative(source.uri) else source.uri
         data = reader.read(uri)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
             return upright_rgb(image)
     except Image.DecompressionBombError as error:
         raise ImageUnreadable(f"{source.name} has more than the {MAX_INPUT_PIXELS} pixels that are allowed") from error
     except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
+        known = ", ".join(_known_formats())
         raise ImageUnreadable(f"{source.name} is not an image ({_described(data)}); known are {known}") from error
     except Exception as error:  # wrong bytes make Pillow's decoders raise nearly anything
         raise ImageUnreadable(f"{source.name} is damaged: {' '.join(str(error).split())}") from error
@@ -53,6 +54,12 @@ def fetch_image(source: ImageSource, reader: ObjectReader, folder_uri: str) -> I
 def ignore_pillow_warnings() -> None:
     """Keep what Pillow says about odd images to itself, in this process. Not in ``fetch_image``: filters are global."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _described(data: bytes) -> str:

@@ -43,7 +43,7 @@ class RunOutput:
     def check_complete(self, ids: Iterable[str]) -> None:
         """Every id is there once: in a part or in the failures, images in place, totals as counted."""
         done, failed = [row["id"] for row in self.rows()], [row["id"] for row in self.failures()]
-        assert Counter([*done, *failed]) == Counter(ids)
+        assert Counter([*done, *failed]) == Counter(list(ids))
         assert self.success() == {"rows_done": len(done), "rows_failed": len(failed)}
         self.results()
 
