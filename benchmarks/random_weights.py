@@ -1,0 +1,35 @@
+"""Transformers with random weights, made where they are used: no file, no copy in host memory."""
+
+import math
+
+import torch
+from torch import nn
+
+from benchmarks.shape import Shape
+from dimoo_core.transformer import RMSNorm, Transformer
+
+
+def random_transformer(
+    shape: Shape, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
+) -> Transformer:
+    """A transformer whose activations and logits have a variance near one, so that nothing over- or underflows.
+
+    It never answers with an end token or a mask, so that every answer takes all of its steps.
+    """
+    transformer = Transformer(shape.config, device=device, dtype=dtype)
+    generator = torch.Generator(device).manual_seed(seed)
+    for module in transformer.modules():
+        for parameter in module.parameters(recurse=False):
+            _fill(module, parameter, generator)
+    tokens = shape.tokens
+    transformer.head.data[[tokens.answer_end, tokens.end_of_text, tokens.mask]] = 0  # never the largest logit
+    return transformer
+
+
+def _fill(module: nn.Module, parameter: nn.Parameter, generator: torch.Generator) -> None:
+    if isinstance(module, RMSNorm):
+        parameter.fill_(1)
+    elif isinstance(module, Transformer) and parameter is module.embedding:
+        parameter.normal_(generator=generator)
+    else:
+        parameter.normal_(std=1 / math.sqrt(parameter.shape[1]), generator=generator)

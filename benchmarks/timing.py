@@ -1,0 +1,107 @@
+"""Timing one case: the engine and the plain loop by turns, on the same weights, in the same minutes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.case import Case
+from benchmarks.plain import PlainTransformer, generate_plainly
+from benchmarks.shape import Shape
+from dimoo_core.engine import Engine
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.request import Request, RequestFailed, Result
+from dimoo_core.transformer import Transformer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One timed run."""
+
+    seconds: float
+    num_steps: int  # forward passes of one request
+    num_tokens: int  # that went through the transformer
+    peak_memory_bytes: int | None  # of the allocator, weights included; None without CUDA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseTiming:
+    """Alternated runs of one case; plain runs have one request, whatever the batch."""
+
+    steps_measured: int
+    engine_runs: list[Run]
+    plain_runs: list[Run]
+
+
+class Subject:
+    """One set of weights on one device, and both ways of running it."""
+
+    def __init__(self, transformer: Transformer, shape: Shape) -> None:
+        self.shape = shape
+        self.transformer = transformer
+        self.device = transformer.device
+        self._plain = PlainTransformer(transformer)
+
+    def run_engine(self, requests: Sequence[Request]) -> Run:
+        """Run all requests together.
+
+        Raises:
+            torch.OutOfMemoryError: If they do not fit together.
+        """
+        num_tokens = sum(request.num_tokens for request in requests)
+        config = EngineConfig(max_step_tokens=num_tokens, batch_invariance="off")
+        engine = Engine(self.transformer, self.shape.tokens, config)
+        for request in requests:
+            engine.submit(request)
+        started_s = self._start()
+        results: list[Result] = []
+        while engine.num_unfinished:
+            results += engine.step()
+        seconds = self._seconds_since(started_s)
+        finished = [result for result in results if not isinstance(result, RequestFailed)]
+        num_steps = max((result.num_steps for result in finished), default=0)
+        if len(finished) < len(requests) or engine.stats.num_steps > num_steps:
+            raise torch.OutOfMemoryError(f"{len(requests)} requests of {num_tokens} tokens do not fit together")
+        return self._run(seconds, num_steps, engine.stats.num_tokens)
+
+    def run_plain(self, request: Request) -> Run:
+        """Run one request, stream by stream."""
+        started_s = self._start()
+        num_steps = generate_plainly(self._plain, self.shape.tokens, request)
+        return self._run(self._seconds_since(started_s), num_steps, num_steps * request.num_tokens)
+
+    def time_case(self, case: Case, *, budget_s: float, num_repeats: int) -> CaseTiming:
+        """Time a case with as many steps as fit the budget, all repeats together.
+
+        A warm-up run of the fewest steps comes first and says how long a step takes. If even the fewest steps do not
+        fit, there is one repeat.
+        """
+        few = case.build(case.min_steps(), self.device)
+        began_s = time.perf_counter()
+        step_s = (self.run_engine(few).seconds + self.run_plain(few[0]).seconds) / case.min_steps()
+        left_s = budget_s - (time.perf_counter() - began_s)
+        num_steps = case.steps_within(left_s / num_repeats, step_s)
+        if num_repeats * num_steps * step_s > left_s and num_steps == case.min_steps():
+            num_repeats = 1
+        requests = case.build(num_steps, self.device)
+        engine_runs, plain_runs = [], []
+        for _ in range(num_repeats):
+            engine_runs.append(self.run_engine(requests))
+            plain_runs.append(self.run_plain(requests[0]))
+        return CaseTiming(steps_measured=engine_runs[0].num_steps, engine_runs=engine_runs, plain_runs=plain_runs)
+
+    def _start(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _seconds_since(self, started_s: float) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - started_s
+
+    def _run(self, seconds: float, num_steps: int, num_tokens: int) -> Run:
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+        return Run(seconds=seconds, num_steps=num_steps, num_tokens=num_tokens, peak_memory_bytes=peak)

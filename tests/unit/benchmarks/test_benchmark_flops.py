@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import flops
+from benchmarks.counting_transformer import CountingTransformer, Flops
+from benchmarks.flop_comparison import Counting, flops_by_hand
+from benchmarks.plain import PlainTransformer, generate_plainly
+from benchmarks.random_weights import random_transformer
+from benchmarks.shape import EIGHT_B, TINY
+from benchmarks.workload import caption_requests, image_requests, mixed_requests, parse_size, stream_lengths
+from dimoo_core.engine import Engine
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.packing import pack, read_everything
+from dimoo_core.request import Request, RequestFailed
+from dimoo_core.schedule import cosine_keep_counts
+from dimoo_core.settings import ImageSettings, TextSettings
+
+_IMAGE = ImageSettings(width_px=64, height_px=96, num_steps=5)
+_CPU = torch.device("cpu")
+
+
+def _run(engine: Engine, requests: list[Request]) -> None:
+    for request in requests:
+        engine.submit(request)
+    while engine.num_unfinished:
+        assert not any(isinstance(result, RequestFailed) for result in engine.step())
+
+
+def _flops_of_a_real_run(requests: list[Request]) -> int:
+    engine = Engine(random_transformer(TINY), TINY.tokens, EngineConfig(batch_invariance="off"))
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):  # the counter knows no fused CPU kernel
+        _run(engine, requests)
+    return int(counter.get_total_flops())
+
+
+def test_a_real_run_on_real_weights_costs_exactly_what_is_counted() -> None:
+    requests = mixed_requests(TINY, num_steps=1)
+    assert _flops_of_a_real_run(requests) == Counting(TINY).engine(requests).total
+
+
+def test_a_real_plain_run_costs_exactly_what_is_counted() -> None:
+    (request,) = image_requests(TINY, _IMAGE, 1)
+    plain = PlainTransformer(random_transformer(TINY))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        num_steps = generate_plainly(plain, TINY.tokens, request)
+    assert num_steps == _IMAGE.num_steps
+    assert counter.get_total_flops() == Counting(TINY).reference(stream_lengths(request)).total * num_steps
+
+
+def test_the_counted_engine_reads_what_the_schedule_leaves_masked() -> None:
+    transformer = CountingTransformer(TINY.config)
+    _run(Engine(transformer, TINY.tokens, EngineConfig(batch_invariance="off")), image_requests(TINY, _IMAGE, 1))
+    num_codes = 4 * 6
+    masked = [num_codes, *cosine_keep_counts(num_codes, _IMAGE.num_steps)[:-1]]
+    assert transformer.num_read == [2 * count for count in masked]
+
+
+@pytest.mark.parametrize("length", [1, 38, 84])
+def test_the_reference_costs_what_the_textbook_says(length: int) -> None:
+    assert Counting(TINY).reference([length]) == flops_by_hand(TINY.config, length)
+
+
+def test_the_plain_arithmetic_is_that_of_the_packed_transformer_with_every_position_read() -> None:
+    transformer = random_transformer(TINY)
+    plain = PlainTransformer(transformer)
+    ids = [torch.arange(length) % TINY.num_text_ids for length in (17, 30)]
+    with torch.inference_mode():
+        packed = transformer(pack([read_everything(ids_T) for ids_T in ids], _CPU))
+        expected = transformer.logits(packed, slice(None))
+        alone = torch.cat([plain.logits(plain.hidden(ids_T)) for ids_T in ids])
+    torch.testing.assert_close(alone, expected, rtol=0, atol=1e-4)
+
+
+def test_what_is_saved_adds_up_to_the_whole_difference() -> None:
+    comparison = Counting(TINY).compare("", image_requests(TINY, _IMAGE, 3))
+    assert sum(comparison.savings().values()) == comparison.reference.total - comparison.engine.total
+    assert all(saved > 0 for saved in comparison.savings().values())
+
+
+def test_the_unconditional_stream_is_computed_once_for_all_images_at_the_first_step() -> None:
+    counting = Counting(TINY)
+    requests = image_requests(TINY, _IMAGE, 3)
+    transformer = CountingTransformer(TINY.config)
+    uncond_length = stream_lengths(requests[0])[1]
+    first_reads = 4 * 6
+    uncond = transformer.stream_flops(uncond_length, first_reads)
+    uncond += Flops(head=transformer.head_flops(first_reads, TINY.tokens.image_columns))
+    assert counting.engine(requests).total == 3 * counting.engine(requests[:1]).total - 2 * uncond.total
+
+
+def test_answers_read_all_columns_and_save_by_positions() -> None:
+    settings = TextSettings(max_tokens=16, block_length=8)
+    comparison = Counting(TINY).compare("", caption_requests(TINY, settings, 1, image_px=64))
+    assert comparison.num_columns == TINY.config.num_embeddings
+    assert comparison.savings()["head: only the columns that are read"] == 0
+    assert comparison.share < 1
+
+
+def test_at_the_published_shape_an_image_costs_at_most_94_percent_of_the_reference() -> None:
+    settings = ImageSettings(num_steps=4)  # with 64 steps fewer positions are read on average, and it costs less
+    assert Counting(EIGHT_B).compare("", image_requests(EIGHT_B, settings, 1)).share <= 0.94
+
+
+def test_the_command_prints_the_share_and_writes_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "flops.json"
+    flops.main(["--shape", "tiny", "--size", "64x32", "--steps", "2", "--json", str(out)])
+    printed = capsys.readouterr().out
+    alone, together, answer = json.loads(out.read_text())["comparisons"]
+    assert printed.splitlines()[-1] == f"exact share of reference FLOPs: {alone['share_of_reference']:.3f}"
+    assert "NOT" not in printed
+    assert together["num_requests"] == 8
+    assert answer["num_steps"] == 128
+
+
+def test_prompts_are_as_long_as_real_ones() -> None:
+    (request,) = image_requests(EIGHT_B, ImageSettings(), 1)
+    assert len(request.streams[0].prefix) == 60 + 2
+    assert len(request.target) == 64 * 65
+
+
+def test_a_size_is_two_integers() -> None:
+    assert parse_size("1536x768") == (1536, 768)
+    with pytest.raises(ValueError, match="invalid literal"):
+        parse_size("1536")
