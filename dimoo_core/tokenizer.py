@@ -17,7 +17,7 @@ class Tokenizer:
 
         try:
             self._tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the Rust library raises that very class, transformers a KeyError
             raise WeightsError(f"{directory} holds no readable tokenizer: {error}") from error
 
     def encode(self, text: str) -> list[int]:

@@ -1,0 +1,192 @@
+"""The engine between steps: what it computes once, what happens when memory runs out, what comes back."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from dimoo_core.engine import Engine
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.errors import BatchTooLarge
+from dimoo_core.model import Model
+from dimoo_core.request import ImageResult, RequestFailed, TextResult
+from dimoo_core.settings import ImageSettings
+from dimoo_core.transformer import PackedBatch
+from tests.support.engine_run import SMALL_IMAGE, answer_of, ids_of, image_codes, image_of, run_all
+
+
+def engine_of(model: Model, config: EngineConfig | None = None) -> Engine:
+    return Engine(model.transformer, model.tokens, config)
+
+
+@contextmanager
+def memory_for(model: Model, num_tokens: int) -> Iterator[list[int]]:
+    """A transformer that runs out of memory above some number of tokens; yields the sizes it was asked for."""
+    forward, asked = model.transformer.forward, []
+
+    def limited(batch: PackedBatch) -> Tensor:
+        asked.append(len(batch.ids_T))
+        if len(batch.ids_T) > num_tokens:
+            raise torch.OutOfMemoryError("no memory left")
+        return forward(batch)
+
+    model.transformer.forward = limited  # type: ignore[method-assign]
+    try:
+        yield asked
+    finally:
+        del model.transformer.forward
+
+
+def test_an_engine_with_nothing_to_do_returns_nothing(tiny_model: Model) -> None:
+    engine = engine_of(tiny_model)
+    assert engine.step() == []
+    assert engine.num_unfinished == 0
+    assert engine.stats.num_steps == 0
+
+
+def test_requests_of_both_tasks_join_and_leave_between_steps(tiny_model: Model) -> None:
+    engine = engine_of(tiny_model)
+    engine.submit(image_of(tiny_model, "first"))
+    assert engine.step() == []
+    engine.submit(answer_of(tiny_model, "second"))
+    assert engine.num_unfinished == 2
+    returned = [[result.request_id for result in engine.step()] for _ in range(6)]
+    assert returned == [[], [], ["first"], [], [], ["second"]]
+    assert engine.num_unfinished == 0
+    assert engine.stats.num_steps == 7
+
+
+def test_a_result_says_what_it_took(tiny_model: Model) -> None:
+    request = image_of(tiny_model, "image")
+    engine = engine_of(tiny_model)
+    results = run_all(engine, [request, answer_of(tiny_model, "answer")])
+    image, answer = results["image"], results["answer"]
+    assert isinstance(image, ImageResult)
+    assert isinstance(answer, TextResult)
+    assert image.vq_codes.shape == (2, 3)
+    assert 0 <= int(image.vq_codes.min()) <= int(image.vq_codes.max()) < 8192
+    assert (image.num_steps, answer.num_steps) == (4, 6)
+    assert image.num_tokens == 4 * request.num_tokens
+    assert image.num_tokens + answer.num_tokens == engine.stats.num_tokens
+    assert 0 < image.engine_s <= answer.engine_s
+    assert engine.stats.busy_s > 0
+
+
+def test_a_request_can_be_run_again(tiny_model: Model) -> None:
+    """As after the loss of a worker: running it must leave it as it was."""
+    request = image_of(tiny_model, "image")
+    before = request.target.clone()
+    first = run_all(engine_of(tiny_model), [request])["image"]
+    assert torch.equal(request.target, before)
+    assert ids_of(run_all(engine_of(tiny_model), [request])["image"]) == ids_of(first)
+
+
+def test_an_image_of_which_everything_is_known_comes_back_without_a_step(tiny_model: Model) -> None:
+    request = image_of(tiny_model, "image")
+    known = torch.where(request.target == tiny_model.tokens.mask, tiny_model.tokens.image_offset + 5, request.target)
+    engine = engine_of(tiny_model)
+    codes = image_codes(run_all(engine, [replace(request, target=known)])["image"])
+    assert codes.unique().tolist() == [5]
+    assert engine.stats.num_tokens == 0
+
+
+def test_equal_streams_of_new_requests_are_computed_once(tiny_model: Model) -> None:
+    """Three seeds of one prompt: at the first step one conditional and one unconditional stream serve all three."""
+    requests = [image_of(tiny_model, f"seed {index}") for index in range(3)]
+    engine = engine_of(tiny_model)
+    for request in requests:
+        engine.submit(request)
+    engine.step()
+    num_tokens = requests[0].num_tokens
+    assert (engine.stats.num_tokens, engine.stats.num_tokens_shared) == (num_tokens, 2 * num_tokens)
+    engine.step()
+    assert (engine.stats.num_tokens, engine.stats.num_tokens_shared) == (4 * num_tokens, 2 * num_tokens)
+    results = run_all(engine)
+    assert [results[request.request_id].num_tokens for request in requests] == [  # type: ignore[union-attr]
+        4 * num_tokens,
+        3 * num_tokens,
+        3 * num_tokens,
+    ]
+
+
+def test_images_of_one_size_share_the_unconditional_stream(tiny_model: Model) -> None:
+    boat, cat = image_of(tiny_model, "boat"), image_of(tiny_model, "cat", prompt="three cats")
+    other_size = image_of(tiny_model, "wide", settings=replace(SMALL_IMAGE, width_px=64))
+    engine = engine_of(tiny_model)
+    for request in (boat, cat, other_size):
+        engine.submit(request)
+    engine.step()
+    assert engine.stats.num_tokens_shared == len(boat.streams[1].around(boat.target))
+
+
+def test_an_image_and_an_answer_with_equal_ids_share_nothing(tiny_model: Model) -> None:
+    """They read other columns, and other positions."""
+    engine = engine_of(tiny_model)
+    for request in (image_of(tiny_model, "image"), answer_of(tiny_model, "answer")):
+        engine.submit(request)
+    engine.step()
+    assert engine.stats.num_tokens_shared == 0
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(tiny_model: Model) -> None:
+    requests = [image_of(tiny_model, f"image {index}", prompt=f"boat {index}") for index in range(5)]
+    expected = run_all(engine_of(tiny_model), requests)
+    limit = 2 * requests[0].num_tokens
+    engine = engine_of(tiny_model)
+    with memory_for(tiny_model, limit) as asked:
+        results = run_all(engine, requests)
+    assert {key: ids_of(result) for key, result in results.items()} == {
+        key: ids_of(result) for key, result in expected.items()
+    }
+    assert [num_tokens > limit for num_tokens in asked[:2]] == [True, False]
+    assert sum(num_tokens > limit for num_tokens in asked) == 1
+    assert sum(num_tokens for num_tokens in asked if num_tokens <= limit) == engine.stats.num_tokens
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_only_the_request_that_does_not_fit_alone_fails(tiny_model: Model, place: int) -> None:
+    small = [image_of(tiny_model, f"small {index}", prompt=f"boat {index}") for index in range(3)]
+    large = image_of(tiny_model, "large", settings=ImageSettings(width_px=256, height_px=256, num_steps=2))
+    expected = run_all(engine_of(tiny_model), small)
+    engine = engine_of(tiny_model)
+    with memory_for(tiny_model, large.num_tokens - 1):
+        results = run_all(engine, [*small[:place], large, *small[place:]])
+    failed = results.pop("large")
+    assert isinstance(failed, RequestFailed)
+    assert isinstance(failed.error, BatchTooLarge)
+    assert isinstance(failed.error.__cause__, torch.OutOfMemoryError)
+    assert f"{large.num_tokens} tokens do not fit into the memory of cpu" in str(failed.error)
+    assert str(pickle.loads(pickle.dumps(failed.error))) == str(failed.error)
+    assert {key: ids_of(result) for key, result in results.items()} == {
+        key: ids_of(result) for key, result in expected.items()
+    }
+
+
+def test_a_request_that_did_not_fit_does_not_make_later_batches_smaller(tiny_model: Model) -> None:
+    large = image_of(tiny_model, "large", settings=ImageSettings(width_px=256, height_px=256, num_steps=2))
+    engine = engine_of(tiny_model)
+    with memory_for(tiny_model, large.num_tokens - 1) as asked:
+        run_all(engine, [image_of(tiny_model, "first"), large])
+        asked.clear()
+        later = [image_of(tiny_model, f"later {index}", prompt=f"boat {index}") for index in range(3)]
+        run_all(engine, later)
+    assert asked[1] == sum(request.num_tokens for request in later)
+
+
+def test_no_forward_pass_is_larger_than_the_limit(tiny_model: Model) -> None:
+    requests = [image_of(tiny_model, f"image {index}", prompt=f"boat {index}") for index in range(6)]
+    limit = 3 * requests[0].num_tokens + 1
+    with memory_for(tiny_model, 10**9) as asked:
+        run_all(engine_of(tiny_model, EngineConfig(max_step_tokens=limit)), requests)
+    assert limit / 2 < max(asked) <= limit
+
+
+def test_without_batch_invariance_products_are_not_padded(tiny_model: Model) -> None:
+    engine_of(tiny_model, EngineConfig(batch_invariance="off"))
+    assert tiny_model.transformer.row_policy.min_rows == 1
+    engine_of(tiny_model, EngineConfig(batch_invariance="on"))
+    assert tiny_model.transformer.row_policy.min_rows > 1 or tiny_model.transformer.row_policy.tile_rows

@@ -1,0 +1,82 @@
+"""Settings refuse nonsense with the name, what is allowed, and the value."""
+
+from typing import Any
+
+import pytest
+
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.errors import ConfigError
+from dimoo_core.settings import ImageSettings, TextSettings
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width_px": 100}, "width must be a multiple of 16 from 16 to 2048, got 100"),
+        ({"height_px": 0}, "height must be a multiple of 16 from 16 to 2048, got 0"),
+        ({"height_px": 2064}, "height must be a multiple of 16 from 16 to 2048, got 2064"),
+        ({"num_steps": 0}, "steps must be at least 1, got 0"),
+        ({"cfg_scale": -0.5}, "cfg_scale must be 0 or more, got -0.5"),
+        ({"cfg_scale": NAN}, "cfg_scale must be 0 or more, got nan"),
+        ({"cfg_image_scale": INFINITY}, "cfg_image_scale must be 0 or more, got inf"),
+        ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
+    ],
+)
+def test_wrong_image_settings_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ImageSettings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
+        ({"max_tokens": 10, "block_length": 3}, r"block_length must be a divisor of max_tokens \(10\), got 3"),
+        ({"max_tokens": 8, "block_length": 16}, r"block_length must be a divisor of max_tokens \(8\), got 16"),
+        ({"max_tokens": 8, "block_length": 0}, r"block_length must be a divisor of max_tokens \(8\), got 0"),
+        (
+            {"max_tokens": 12, "block_length": 4, "num_steps": 4},
+            r"steps must be a multiple of the number of blocks \(3\), got 4",
+        ),
+        ({"num_steps": 0}, r"steps must be a multiple of the number of blocks \(4\), got 0"),
+        ({"cfg_scale": -1.0}, "cfg_scale must be 0 or more, got -1.0"),
+        ({"temperature": INFINITY}, "temperature must be 0 or more, got inf"),
+        ({"remasking": "lucky"}, "remasking must be 'low_confidence' or 'random', got 'lucky'"),
+    ],
+)
+def test_wrong_text_settings_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TextSettings(**options)
+
+
+def test_the_defaults_of_images_are_the_reference_scripts() -> None:
+    settings = ImageSettings()
+    assert (settings.width_px, settings.height_px, settings.num_steps) == (1024, 1024, 64)
+    assert (settings.cfg_scale, settings.temperature) == (4.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "num_blocks", "steps_per_block"),
+    [
+        ({}, 4, 32),
+        ({"max_tokens": 20, "block_length": 10}, 2, 2),
+        ({"max_tokens": 24, "block_length": 6, "num_steps": 16}, 4, 4),
+    ],
+)
+def test_steps_are_spread_over_blocks(options: dict[str, Any], num_blocks: int, steps_per_block: int) -> None:
+    settings = TextSettings(**options)
+    assert (settings.num_blocks, settings.steps_per_block) == (num_blocks, steps_per_block)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_step_tokens": 0}, r"engine\.max_step_tokens must be at least 1, got 0"),
+        ({"batch_invariance": "maybe"}, r"engine\.batch_invariance must be auto, on or off, got 'maybe'"),
+    ],
+)
+def test_wrong_engine_settings_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EngineConfig(**options)
