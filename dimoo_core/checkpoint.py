@@ -8,7 +8,6 @@ from pathlib import Path
 from dimoo_core.errors import WeightsError
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")  # never code, never pickles
 _WHOLE_BYTES = 64 * 2**20  # files up to this size are digested whole
 _SAMPLES, _SAMPLE_BYTES = 64, 2**20
@@ -25,8 +24,9 @@ class Checkpoint:
 def find_checkpoint(model: str) -> Checkpoint:
     """Resolve a directory or a hub id, downloading the latter.
 
-    A hub id without a revision is resolved to the commit that its main branch points to now, so that the name of the
-    returned checkpoint means the same weights for every worker and every resume.
+    A branch, or no revision for the main one, is resolved to the commit that it points to now, so that the name of the
+    returned checkpoint means the same weights for every worker and every resume. Without a connection, to the commit
+    that it pointed to at the last download.
 
     Args:
         model: A directory laid out as the published repository, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
@@ -35,7 +35,7 @@ def find_checkpoint(model: str) -> Checkpoint:
         WeightsError: If neither exists.
     """
     directory = Path(model).expanduser()
-    if directory.is_dir():
+    if model and directory.is_dir():
         return Checkpoint(str(directory.resolve()), directory.resolve())
     match = _HUB_ID.fullmatch(model)
     if match is None:
@@ -44,18 +44,16 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def _from_hub(repo: str, revision: str | None) -> Checkpoint:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        if revision is None or not _COMMIT.fullmatch(revision):
-            revision = str(HfApi().model_info(repo, revision=revision).sha)
-        path = snapshot_download(repo, revision=revision, allow_patterns=list(_FILES))
+        path = Path(snapshot_download(repo, revision=revision, allow_patterns=list(_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
             f"cannot get {repo!r} from the hub ({type(error).__name__}), and no directory of that name exists"
         ) from error
-    return Checkpoint(f"{repo}@{revision}", Path(path))
+    return Checkpoint(f"{repo}@{path.name}", path)  # the hub's cache has one directory a commit
 
 
 def digest(directory: Path) -> str:

@@ -201,7 +201,7 @@ def _write_image_codec(directory: Path, seeded: _SeededTensors) -> None:
             up_block_types=("UpDecoderBlock2D",) * num_levels,
             layers_per_block=1,
             latent_channels=8,
-            norm_num_groups=num_channels,
+            norm_num_groups=num_channels // 2,  # two channels a group, or an image of one code could not be normalised
             num_vq_embeddings=NUM_VQ_CODES,
             lookup_from_codebook=True,
             mid_block_add_attention=False,

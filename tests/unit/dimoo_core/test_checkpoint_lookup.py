@@ -1,0 +1,173 @@
+"""A model is a directory, or a hub repository at a commit; its digest says whether two are the same."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from dimoo_core.checkpoint import digest, find_checkpoint
+from dimoo_core.errors import WeightsError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "config.json": b'{"d_model": 32}',
+    "model.safetensors": b"weights",
+    "vqvae/config.json": b"{}",
+    "modeling_llada.py": b"raise SystemExit('code of a repository must never be fetched')",
+    "pytorch_model.bin": b"a pickle",
+}
+
+
+@dataclass
+class Hub:
+    """What a stub of the hub was asked for."""
+
+    url: str = ""
+    fetched: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def running_hub() -> Iterator[Hub]:
+    """One repository ``someone/tiny`` whose ``main`` points to ``COMMIT``."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def _answer(self, *, with_body: bool) -> None:
+            path = self.path.partition("?")[0]
+            prefix = f"/someone/tiny/resolve/{COMMIT}/"
+            if path.startswith(prefix) and path.removeprefix(prefix) in FILES:
+                name = path.removeprefix(prefix)
+                if with_body:
+                    hub.fetched.append(name)
+                self._send(200, FILES[name], with_body, {"ETag": f'"{name}"', "X-Repo-Commit": COMMIT})
+            elif path in (
+                f"/api/models/someone/tiny{suffix}" for suffix in ("", "/revision/main", f"/revision/{COMMIT}")
+            ):
+                siblings = [{"rfilename": name} for name in FILES]
+                info = {"id": "someone/tiny", "modelId": "someone/tiny", "sha": COMMIT, "siblings": siblings}
+                self._send(200, json.dumps(info).encode(), with_body, {"Content-Type": "application/json"})
+            elif path.startswith(f"/api/models/someone/tiny/tree/{COMMIT}"):
+                tree = [
+                    {"type": "file", "path": name, "size": len(content), "oid": name} for name, content in FILES.items()
+                ]
+                self._send(200, json.dumps(tree).encode(), with_body, {"Content-Type": "application/json"})
+            else:
+                self._send(404, b'{"error": "Repository not found"}', with_body, {"X-Error-Code": "RepoNotFound"})
+
+        def _send(self, status: int, body: bytes, with_body: bool, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if with_body:
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield hub
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    from huggingface_hub import constants
+
+    with running_hub() as stub:
+        monkeypatch.setattr(constants, "ENDPOINT", stub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", stub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield stub
+
+
+def test_a_directory_is_found_under_its_absolute_path(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_checkpoint.parent)
+    found = find_checkpoint(tiny_checkpoint.name)
+    assert found.directory == tiny_checkpoint.resolve()
+    assert found.name == str(tiny_checkpoint.resolve())
+
+
+@pytest.mark.parametrize("model", ["no/such/directory", "", "what ever", "owner/name@"])
+def test_what_is_neither_directory_nor_id_is_refused(model: str) -> None:
+    with pytest.raises(WeightsError, match="give a directory, OWNER/NAME or OWNER/NAME@REVISION"):
+        find_checkpoint(model)
+
+
+@pytest.mark.parametrize("model", ["someone/tiny", f"someone/tiny@{COMMIT}", "someone/tiny@main"])
+def test_a_hub_id_becomes_a_commit_and_only_data_is_fetched(hub: Hub, model: str) -> None:
+    found = find_checkpoint(model)
+    assert found.name == f"someone/tiny@{COMMIT}"
+    held = {path.relative_to(found.directory).as_posix() for path in found.directory.rglob("*") if path.is_file()}
+    assert held == set(hub.fetched) == {"config.json", "model.safetensors", "vqvae/config.json"}
+    assert (found.directory / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_repository_that_does_not_exist_is_named(hub: Hub) -> None:
+    with pytest.raises(WeightsError, match="cannot get 'someone/else' from the hub"):
+        find_checkpoint("someone/else")
+
+
+def test_without_a_connection_the_last_download_serves(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
+    from huggingface_hub import constants
+
+    downloaded = find_checkpoint("someone/tiny")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert find_checkpoint("someone/tiny") == downloaded
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_of_the_checkpoint(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(WeightsError, match="cannot get 'someone/tiny' from the hub"):
+        find_checkpoint("someone/tiny")
+
+
+def test_a_digest_depends_on_contents_and_names_and_on_nothing_else(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+    assert digest(copy) == digest(tiny_checkpoint)
+    (copy / "README.md").write_text("not part of the model")
+    assert digest(copy) == digest(tiny_checkpoint)
+
+    seen = {digest(copy)}
+    config = copy / "config.json"
+    config.write_text(config.read_text().replace("500000", "500001"))
+    seen.add(digest(copy))
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    seen.add(digest(copy))
+    (copy / "vqvae" / "diffusion_pytorch_model.safetensors").rename(copy / "vqvae" / "model.safetensors")
+    seen.add(digest(copy))
+    assert len(seen) == 4
+
+
+def test_a_digest_of_a_large_file_looks_at_samples_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.truncate(65 * 2**20)  # sparse
+    before = digest(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    assert digest(tmp_path) != before

@@ -1,0 +1,45 @@
+"""The engine runs where nothing else of the project's dependencies is installed, and settings without torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+_BLOCKING = """
+import sys
+
+class Blocked:
+    names = {names!r}
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ImportError(f"{{name}} is not installed here")
+
+sys.meta_path.insert(0, Blocked())
+import {module}
+"""
+
+
+def import_without(module: str, *names: str) -> None:
+    code = _BLOCKING.format(module=module, names=set(names))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_engine_runs_without_cluster_and_storage() -> None:
+    import_without("dimoo_core.engine, dimoo_core.model", "ray", "boto3", "botocore", "pyarrow", "pydantic", "typer")
+
+
+def test_loading_needs_no_image_or_tokenizer_library_before_it_reads_a_checkpoint() -> None:
+    import_without("dimoo_core.model", "diffusers", "transformers", "tokenizers", "huggingface_hub")
+
+
+@pytest.mark.parametrize(
+    "module", ["settings", "engine_config", "errors", "config", "tokens", "prompts", "checkpoint", "image_fit"]
+)
+def test_what_a_plan_needs_imports_without_torch(module: str) -> None:
+    import_without(f"dimoo_core.{module}", "torch", "diffusers", "transformers")
+
+
+def test_importing_reads_no_device_and_writes_nothing() -> None:
+    code = "import dimoo_core.engine, torch; assert not torch.cuda.is_initialized()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

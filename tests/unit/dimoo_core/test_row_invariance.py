@@ -1,0 +1,48 @@
+"""Rows of a matrix product that do not depend on how many are computed together."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dimoo_core.row_invariance import FREE, RowPolicy, linear, probe_row_policy, silu
+
+CPU = torch.device("cpu")
+POLICIES = [FREE, RowPolicy(min_rows=16), RowPolicy(tile_rows=32)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("num_rows", [0, 1, 15, 32, 33, 100])
+def test_every_policy_computes_the_same_product(policy: RowPolicy, num_rows: int) -> None:
+    x, weight = torch.randn(num_rows, 24), torch.randn(10, 24)
+    got = linear(x, weight, policy)
+    assert got.shape == (num_rows, 10)
+    torch.testing.assert_close(got, F.linear(x, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(64, 192), (48, 600)])
+def test_the_probed_policy_makes_rows_independent_of_their_number(
+    dtype: torch.dtype, num_inputs: int, num_outputs: int
+) -> None:
+    policy = probe_row_policy([(num_inputs, num_outputs)], dtype, CPU)
+    x, weight = torch.randn(700, num_inputs).to(dtype), torch.randn(num_outputs, num_inputs).to(dtype)
+    whole = linear(x, weight, policy)
+    for start, end in ((0, 1), (5, 8), (100, 117), (3, 67), (1, 700), (650, 700)):
+        assert torch.equal(linear(x[start:end], weight, policy), whole[start:end])
+
+
+def test_on_cuda_rows_are_tiled_without_a_probe() -> None:
+    assert probe_row_policy([(64, 64)], torch.bfloat16, torch.device("cuda")).tile_rows == 256
+
+
+def test_nothing_is_probed_without_memory() -> None:
+    assert probe_row_policy([(64, 64)], torch.bfloat16, torch.device("meta")) == FREE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_silu_computes_an_element_alike_wherever_it_lies(dtype: torch.dtype) -> None:
+    x = (3 * torch.randn(1000)).to(dtype)
+    whole = silu(x)
+    torch.testing.assert_close(whole, F.silu(x))
+    for length in (1, 7, 8, 13, 31, 500):
+        assert torch.equal(silu(x[3 : 3 + length]), whole[3 : 3 + length])
