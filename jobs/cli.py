@@ -4,6 +4,7 @@ import importlib.util
 import json
 import signal
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -76,7 +77,8 @@ def run(
     try:
         job = load_spec(spec, flags, assignments or [])
         target = job.output_uri
-        summary = run_job(job, lambda line: typer.echo(line, err=True))
+        with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
+            summary = run_job(job, lambda line: typer.echo(line, err=True))
         for line in summary_lines(summary):
             typer.echo(line, err=True)
     except (ConfigError, ManifestError, WeightsError) as error:

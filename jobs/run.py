@@ -226,7 +226,7 @@ def _what_decides_results(
 
 def _pool(settings: RunSettings, workers: Workers) -> WorkerPool:
     if workers.count == 0:
-        from pipeline.pool import LocalPool
+        from pipeline.local_pool import LocalPool
 
         return LocalPool(settings)
     from pipeline.ray_pool import RayPool

@@ -1,5 +1,6 @@
 """Which segments are to be done, by whom, and which are done. Values only: no threads, no store, no Ray."""
 
+import queue
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ class Lease:
 
     segment: Segment
     repeats: Mapping[int, int] = field(default_factory=dict)
+
+
+LeaseQueue = queue.SimpleQueue[Lease | None]
+"""Leases for one worker; None after the last."""
 
 
 class LeaseBook:

@@ -14,10 +14,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from dimoo_core.errors import ConfigError
 from pipeline.event import Event, WorkerDied
-from pipeline.lease import Lease
+from pipeline.lease import Lease, LeaseQueue
 from pipeline.pool import WorkerPool, drain
 from pipeline.run_settings import RunSettings
-from pipeline.worker import LeaseQueue, Worker
 
 _ACTOR_POLL_S = 0.5
 
@@ -26,6 +25,8 @@ class WorkerActor:
     """One worker in a process of its own. Its methods only move messages; the work is on a thread."""
 
     def __init__(self, settings: RunSettings) -> None:
+        from pipeline.worker import Worker  # with torch, which the driver has no use for
+
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._leases: LeaseQueue = queue.SimpleQueue()
         worker = Worker(settings, self._events.put)

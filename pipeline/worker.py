@@ -26,7 +26,7 @@ from pipeline.errors import RunFailed
 from pipeline.event import Event, SegmentCommitted, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
-from pipeline.lease import Lease
+from pipeline.lease import LeaseQueue
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
@@ -36,9 +36,6 @@ from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 from pipeline.uri import folder_of
-
-LeaseQueue = queue.SimpleQueue[Lease | None]
-"""Leases for one worker; None after the last."""
 
 _IDLE_WAIT_S = 0.05
 _PROGRESS_INTERVAL_S = 0.5
