@@ -5,12 +5,20 @@ from typing import Any
 
 from torch import Tensor
 
-from dimoo_core.sampling import guide_image, guide_text, gumbel_max_sample, noisy_text_scores, stays_masked
+from dimoo_core.sampling import (
+    guide_image,
+    guide_image_to_image,
+    guide_text,
+    gumbel_max_sample,
+    noisy_text_scores,
+    stays_masked,
+)
 from dimoo_core.schedule import cosine_keep_counts, even_transfer_counts
 from tests.parity.checkpoints import Checkpoints
-from tests.parity.golden import Comparison, Golden
+from tests.parity.golden import Comparison, Golden, Mismatch
 
 _RTOL = 1e-6
+_GUIDANCE_INPUTS = {"cfg.cond", "cfg.uncond", "cfg.uncond_img"}
 _NOT_LISTS = {"kind", "dtype", "compare", "tensors", "checkpoint"}
 
 
@@ -68,17 +76,19 @@ def _check_text_noise(comparison: Comparison, case: dict[str, Any], tensors: dic
 
 
 def _check_guidance(comparison: Comparison, name: str, expected: Tensor, tensors: dict[str, Tensor]) -> None:
-    """The name gives formula and scale: ``cfg.t2i_scale4``, ``cfg.text_1.5``."""
-    formula, _, scale = name.removeprefix("cfg.").partition("_")
+    """The name gives formula and scales: ``cfg.t2i_scale4``, ``cfg.text_1.5``, ``cfg.i2i_2.5_4`` for text and image."""
+    if name in _GUIDANCE_INPUTS:
+        return
+    formula, *scales = name.removeprefix("cfg.").replace("scale", "").split("_")
     cond, uncond = tensors["cfg.cond"], tensors["cfg.uncond"]
     if formula == "t2i":
-        got = guide_image(cond, uncond, float(scale.removeprefix("scale")))
+        got = guide_image(cond, uncond, *map(float, scales))
     elif formula == "text":
-        got = guide_text(cond, uncond, float(scale.removeprefix("scale")))
+        got = guide_text(cond, uncond, *map(float, scales))
+    elif formula == "i2i":
+        got = guide_image_to_image(cond, uncond, tensors["cfg.uncond_img"], *map(float, scales))
     else:
-        if formula not in ("cond", "uncond"):
-            comparison.not_checked.append(name)
-        return
+        raise Mismatch(f"{name}: unknown formula")
     comparison.close(name, got, expected, atol=0.0, rtol=_RTOL)
 
 
