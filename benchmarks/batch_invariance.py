@@ -8,6 +8,7 @@ latter is the worst case, since small products are the ones that are padded. Tim
 
 import argparse
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -45,49 +46,60 @@ class RowCount(TorchFunctionMode):
 
 
 class Contender:
-    """An engine with one setting of the mode."""
+    """An engine with one setting of the mode, and the CPU seconds that its steps took."""
 
     def __init__(self, shape: Shape, invariance: BatchInvariance) -> None:
         self.transformer = random_transformer(shape)
         started_s = time.process_time()
-        self._engine = Engine(self.transformer, shape.tokens, EngineConfig(batch_invariance=invariance))
+        self.engine = Engine(self.transformer, shape.tokens, EngineConfig(batch_invariance=invariance))
         self.probe_s = time.process_time() - started_s
+        self.cpu_s = 0.0
 
-    def run(self, batches: Sequence[Sequence[Request]]) -> float:
-        """CPU seconds to finish the batches, one after the other."""
+    def step(self) -> None:
+        """One step, if there is anything to do."""
         started_s = time.process_time()
-        for batch in batches:
-            for request in batch:
-                self._engine.submit(request)
-            while self._engine.num_unfinished:
-                self._engine.step()
-        return time.process_time() - started_s
+        self.engine.step()
+        self.cpu_s += time.process_time() - started_s
 
-    def count_rows(self, batches: Sequence[Sequence[Request]]) -> RowCount:
-        """Rows computed for the batches."""
-        count = RowCount()
-        with count:
-            self.run(batches)
-        return count
+
+def run_in_turns(contenders: Sequence[Contender], batches: Sequence[Sequence[Request]]) -> list[float]:
+    """CPU seconds of each contender to finish the batches, one after the other.
+
+    They take turns step by step, and who goes first takes turns too: a machine that is slow for a while is slow for
+    all of them.
+    """
+    for contender in contenders:
+        contender.cpu_s = 0.0
+    order = deque(contenders)
+    for batch in batches:
+        for contender in contenders:
+            for request in batch:
+                contender.engine.submit(request)
+        while any(contender.engine.num_unfinished for contender in contenders):
+            for contender in order:
+                contender.step()
+            order.rotate()
+    return [contender.cpu_s for contender in contenders]
+
+
+def count_rows(contender: Contender, batches: Sequence[Sequence[Request]]) -> RowCount:
+    """Rows computed for the batches."""
+    count = RowCount()
+    with count:
+        run_in_turns([contender], batches)
+    return count
 
 
 def compare(on: Contender, off: Contender, batches: Sequence[Sequence[Request]], num_repeats: int) -> dict[str, Any]:
-    """Times by turns, who goes first by turns too, and the rows that padding adds."""
-    rows_on, rows_off = on.count_rows(batches), off.count_rows(batches)  # these runs are the warm-up
-    on_s, off_s = [], []
-    for repeat in range(num_repeats):
-        if repeat % 2:
-            on_s.append(on.run(batches))
-            off_s.append(off.run(batches))
-        else:
-            off_s.append(off.run(batches))
-            on_s.append(on.run(batches))
-    ratios = [a / b for a, b in zip(on_s, off_s, strict=True)]
+    """Times by turns, and the rows that padding adds."""
+    rows_on, rows_off = count_rows(on, batches), count_rows(off, batches)  # these runs are the warm-up
+    repeats = [run_in_turns([on, off], batches) for _ in range(num_repeats)]
+    ratios = [on_s / off_s for on_s, off_s in repeats]
     return {
         "ratio": median(ratios),
         "ratios": ratios,
-        "on_s": on_s,
-        "off_s": off_s,
+        "on_s": [on_s for on_s, _ in repeats],
+        "off_s": [off_s for _, off_s in repeats],
         "product_rows": rows_off.product_rows,
         "padded_product_rows": rows_on.product_rows - rows_off.product_rows,
         "query_rows": rows_off.query_rows,
@@ -98,8 +110,12 @@ def compare(on: Contender, off: Contender, batches: Sequence[Sequence[Request]],
 def _print(name: str, result: dict[str, Any]) -> None:
     products = result["padded_product_rows"] / result["product_rows"]
     queries = result["padded_query_rows"] / result["query_rows"]
-    print(f"{name}: on/off CPU time {result['ratio']:.3f} ", end="")
-    print(f"({median(result['on_s']):.2f} s and {median(result['off_s']):.2f} s, {len(result['ratios'])} repeats)")
+    low, high = min(result["ratios"]), max(result["ratios"])
+    print(
+        f"{name}: on/off CPU time {result['ratio']:.3f} ({low:.3f} to {high:.3f} in {len(result['ratios'])} repeats; ",
+        end="",
+    )
+    print(f"medians {median(result['on_s']):.2f} s and {median(result['off_s']):.2f} s)")
     print(
         f"  padded rows of products: {result['padded_product_rows']:,} on {result['product_rows']:,} ({products:.2%})"
     )
