@@ -31,9 +31,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> "Model":
     """``tiny_checkpoint``, loaded in float32."""
-    from dimoo_core.model import load_model
-
-    return load_model(tiny_checkpoint)
+    return _load_on_one_thread(tiny_checkpoint)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +55,14 @@ def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def odd_model(odd_checkpoint: Path) -> "Model":
     """``odd_checkpoint``, loaded in float32."""
+    return _load_on_one_thread(odd_checkpoint)
+
+
+def _load_on_one_thread(directory: Path) -> "Model":
+    """Load a model; from then on torch uses one thread: with matrices this small, others only wait for each other."""
+    import torch
+
     from dimoo_core.model import load_model
 
-    return load_model(odd_checkpoint)
+    torch.set_num_threads(1)
+    return load_model(directory)
