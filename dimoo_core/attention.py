@@ -86,6 +86,8 @@ def packed_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: Packed
     Returns:
         One row a query, in the order of ``q_QHD``, shape (Q, H, D).
     """
+    if not len(q_QHD):
+        return q_QHD
     if q_QHD.is_cuda and q_QHD.dtype != torch.float32:  # the variable-length kernel knows half precision only
         return _varlen_attention(q_QHD, k_KGD, v_KGD, layout, policy)
     return torch.cat(

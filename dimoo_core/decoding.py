@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dimoo_core.request import Request
+from dimoo_core.step_cache import StepCache
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -20,6 +21,7 @@ class StepTrace:
     sampled_ids: Tensor
     confidence: Tensor
     committed: Tensor  # positions whose id was decided
+    cache: StepCache | None = None  # as it was left by this step
 
 
 class Decoding(ABC):

@@ -6,20 +6,20 @@ by threads: one thread owns it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import BatchTooLarge
 from dimoo_core.image_decoding import ImageDecoding
-from dimoo_core.packing import StreamView, pack
 from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.row_invariance import FREE, RowPolicy, probe_row_policy
 from dimoo_core.scheduler import Scheduler, Slot
 from dimoo_core.settings import ImageSettings
+from dimoo_core.step_batch import StepBatch
+from dimoo_core.step_cache import StepCache
 from dimoo_core.text_decoding import TextDecoding
 from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
@@ -73,7 +73,19 @@ class Engine:
         """Queue a request; it joins at the next step with room for it."""
         kind = ImageDecoding if isinstance(request.settings, ImageSettings) else TextDecoding
         decoding: Decoding = kind(request, self._tokens, self._transformer.device)
-        self._scheduler.waiting.append(Slot(decoding, request.num_tokens))
+        self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._step_cache(request)))
+
+    def _step_cache(self, request: Request) -> StepCache | None:
+        if not isinstance(request.settings, ImageSettings) or request.settings.step_cache is None:
+            return None
+        return StepCache(
+            request.settings,
+            self._transformer.config,
+            [(len(stream.around(request.target)), len(stream.prefix)) for stream in request.streams],
+            len(request.target),
+            device=self._transformer.device,
+            dtype=self._transformer.dtype,
+        )
 
     def step(self) -> list[Result]:
         """Run one denoising step of every running request and return those that ended with it.
@@ -94,53 +106,20 @@ class Engine:
 
     @torch.inference_mode()
     def _advance(self, slots: list[Slot]) -> None:
-        views, owners = self._stream_views(slots)
-        hidden_RE = self._transformer(pack(views, self._transformer.device))
-        self._count(slots, views, owners)
-        lengths = [len(view.read_R) for view in views]
-        logits = _head(self._transformer, torch.split(hidden_RE, lengths), owners, slots)
+        batch = StepBatch(slots)
+        logits = batch.logits(self._transformer)
+        for slot, num_computed, num_shared in batch.num_tokens():
+            slot.tokens_computed += num_computed
+            self.stats.num_tokens += num_computed
+            self.stats.num_tokens_shared += num_shared
         for slot, of_streams in zip(slots, logits, strict=True):
             trace = slot.decoding.advance(of_streams)
+            if slot.cache is not None:
+                slot.num_tokens = slot.cache.num_tokens()
+                trace = replace(trace, cache=slot.cache)
             if self._observe is not None:
                 self._observe(slot.decoding.request.request_id, trace)
         self.stats.num_steps += 1
-
-    def _stream_views(self, slots: list[Slot]) -> tuple[list[StreamView], list[list[int]]]:
-        """Distinct streams of this step, and for each slot which of them are its own, in its streams' order.
-
-        Requests at their first step may share streams: the unconditional prompt of images of one size, or the prompt
-        itself of several seeds.
-        """
-        views: list[StreamView] = []
-        owners: list[list[int]] = []
-        first_seen: dict[tuple[int, bytes, bytes], int] = {}
-        for slot in slots:
-            reads, own = slot.decoding.reads(), []
-            for ids, target_start in slot.decoding.stream_ids():
-                view = StreamView(ids, reads + target_start)
-                index = len(views)
-                if slot.decoding.num_steps_run == 0:
-                    content = (ids.cpu().numpy().tobytes(), view.read_R.cpu().numpy().tobytes())
-                    key = (slot.decoding.columns.start, *content)
-                    index = first_seen.setdefault(key, index)
-                if index == len(views):
-                    views.append(view)
-                own.append(index)
-            owners.append(own)
-        return views, owners
-
-    def _count(self, slots: list[Slot], views: list[StreamView], owners: list[list[int]]) -> None:
-        """Book the tokens of a pass that succeeded; a shared stream is booked on the first request that has it."""
-        booked: set[int] = set()
-        for slot, own in zip(slots, owners, strict=True):
-            for index in own:
-                num_tokens = len(views[index].ids_T)
-                if index in booked:
-                    self.stats.num_tokens_shared += num_tokens
-                else:
-                    booked.add(index)
-                    slot.tokens_computed += num_tokens
-                    self.stats.num_tokens += num_tokens
 
     def _shrink(self, error: torch.OutOfMemoryError) -> list[Result]:
         torch.cuda.empty_cache()
@@ -167,20 +146,6 @@ def _row_policy(transformer: Transformer, invariance: BatchInvariance) -> RowPol
     if invariance == "off" or (invariance == "auto" and transformer.device.type == "cuda"):
         return FREE
     return probe_row_policy(transformer.linear_shapes(), transformer.dtype, transformer.device)
-
-
-def _head(
-    transformer: Transformer, hidden: tuple[Tensor, ...], owners: list[list[int]], slots: list[Slot]
-) -> list[list[Tensor]]:
-    """Logits of each slot's streams; slots that read the same columns share one matrix product."""
-    logits: dict[int, Tensor] = {}
-    columns_of = {index: slot.decoding.columns for slot, own in zip(slots, owners, strict=True) for index in own}
-    for start, stop in sorted({(columns.start, columns.stop) for columns in columns_of.values()}):
-        members = [index for index, columns in columns_of.items() if (columns.start, columns.stop) == (start, stop)]
-        rows = torch.cat([hidden[index] for index in members])
-        parts = torch.split(transformer.logits(rows, slice(start, stop)), [len(hidden[index]) for index in members])
-        logits |= dict(zip(members, parts, strict=True))
-    return [[logits[index] for index in own] for own in owners]
 
 
 def _result(slot: Slot, now_s: float) -> Result:

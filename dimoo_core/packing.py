@@ -7,19 +7,26 @@ import torch
 from torch import Tensor
 
 from dimoo_core.attention import PackedLayout
+from dimoo_core.step_cache import KeyValueSlab
 from dimoo_core.transformer import PackedBatch
 
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
-    """One stream as it stands now: its ids, and the ascending positions whose logits are read."""
+    """One stream as it stands now: the ids that are computed, and which of them have their logits read.
+
+    ``read_R`` are ascending indices into ``ids_T``. With a slab, keys and values go through the step cache;
+    ``positions_T`` says which positions of the stream the ids are, None for all.
+    """
 
     ids_T: Tensor
     read_R: Tensor
+    positions_T: Tensor | None = None
+    slab: KeyValueSlab | None = None
 
 
 def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
-    """Concatenate streams in the order given; positions restart at 0 in each.
+    """Concatenate streams in the order given; positions count from 0 in each.
 
     Raises:
         ValueError: If there is no stream.
@@ -27,16 +34,24 @@ def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
     if not streams:
         raise ValueError("cannot pack a batch without streams")
     lengths = [len(stream.ids_T) for stream in streams]
+    key_lengths = [len(stream.ids_T) if stream.slab is None else len(stream.slab) for stream in streams]
     read_lengths = [len(stream.read_R) for stream in streams]
-    layout = PackedLayout.of_lengths(lengths, lengths)
-    read_R = torch.cat([stream.read_R + start for stream, start in zip(streams, layout.key_offsets, strict=False)])
+    layout = PackedLayout.of_lengths(lengths, key_lengths)
+    read_R = torch.cat([stream.read_R + start for stream, start in zip(streams, layout.query_offsets, strict=False)])
     return PackedBatch(
         ids_T=torch.cat([stream.ids_T for stream in streams]).to(device),
-        positions_T=torch.cat([torch.arange(length, device=device) for length in lengths]),
+        positions_T=torch.cat([_positions(stream, device) for stream in streams]),
         layout=layout,
         read_R=read_R.to(device),
-        read_layout=PackedLayout.of_lengths(read_lengths, lengths),
+        read_layout=PackedLayout.of_lengths(read_lengths, key_lengths),
+        slabs=tuple((stream.slab, stream.positions_T) for stream in streams),
     )
+
+
+def _positions(stream: StreamView, device: torch.device) -> Tensor:
+    if stream.positions_T is not None:
+        return stream.positions_T
+    return torch.arange(len(stream.ids_T), device=device)
 
 
 def read_everything(ids_T: Tensor) -> StreamView:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from dimoo_core.decoding import Decoding
 from dimoo_core.errors import ConfigError
+from dimoo_core.step_cache import StepCache
 
 
 @dataclass(slots=True, eq=False)
@@ -16,7 +17,8 @@ class Slot:
     """A request on its way through the engine."""
 
     decoding: Decoding
-    num_tokens: int  # of all its streams, each step
+    num_tokens: int  # of all its streams, in its next step
+    cache: StepCache | None = None
     admitted_at_s: float | None = None
     overtaken: int = 0
     tokens_computed: int = 0

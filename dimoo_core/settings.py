@@ -34,11 +34,30 @@ def _require(is_valid: bool, name: str, value: object, allowed: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepCacheConfig:
+    """When an image may reuse what earlier steps computed; the defaults are those of the reference's ML-Cache.
+
+    Changes results: fewer positions are computed. ``reuse_ratio`` is the share of positions that a step takes from the
+    cache, in (0, 1). Steps up to ``warmup_ratio`` (in [0, 1]) of all compute everything, then one in
+    ``refresh_interval`` does.
+    """
+
+    reuse_ratio: float = 0.9
+    refresh_interval: int = 5
+    warmup_ratio: float = 0.3
+
+    def __post_init__(self) -> None:
+        _require(0 < self.reuse_ratio < 1, "step_cache.reuse_ratio", self.reuse_ratio, "between 0 and 1")
+        _require(self.refresh_interval >= 1, "step_cache.refresh_interval", self.refresh_interval, "at least 1")
+        _require(0 <= self.warmup_ratio <= 1, "step_cache.warmup_ratio", self.warmup_ratio, "from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSettings:
     """How one image is generated; the defaults are those of the reference's scripts.
 
     ``temperature`` 0 is greedy. ``cfg_scale`` 0 is no guidance: Diffusers' ``guidance_scale`` is ``cfg_scale + 1``.
-    ``cfg_image_scale`` guides towards the input images, where there are any.
+    ``cfg_image_scale`` guides towards the input images, where there are any. ``step_cache`` None computes everything.
     """
 
     width_px: int = 1024
@@ -47,6 +66,7 @@ class ImageSettings:
     cfg_scale: float = 4.0
     cfg_image_scale: float = 0.0
     temperature: float = 1.0
+    step_cache: StepCacheConfig | None = None
 
     def __post_init__(self) -> None:
         for name, side in (("width", self.width_px), ("height", self.height_px)):

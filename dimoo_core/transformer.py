@@ -10,6 +10,7 @@ queries, attention output and MLP at the positions that are read only. Differenc
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +19,15 @@ from torch import Tensor, nn
 from dimoo_core.attention import PackedLayout, packed_attention
 from dimoo_core.config import ModelConfig
 from dimoo_core.row_invariance import FREE, RowPolicy, linear, silu
+from dimoo_core.step_cache import KeyValueSlab
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
     """Streams side by side on one token axis, and the positions whose final hidden state is wanted.
 
-    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream.
+    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream. A stream with a slab
+    has keys and values beyond the tokens of this batch; beside it stands which of its positions they are, None for all.
     """
 
     ids_T: Tensor
@@ -32,6 +35,21 @@ class PackedBatch:
     layout: PackedLayout
     read_R: Tensor
     read_layout: PackedLayout
+    slabs: tuple[tuple[KeyValueSlab | None, Tensor | None], ...] = ()
+
+    def exchange(self, layer: int, k_TGD: Tensor, v_TGD: Tensor) -> tuple[Tensor, Tensor]:
+        """Put this batch's keys and values into the slabs that streams have, and take out whole streams."""
+        if all(slab is None for slab, _ in self.slabs):
+            return k_TGD, v_TGD
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for (slab, positions_C), (start, end) in zip(self.slabs, pairwise(self.layout.query_offsets), strict=True):
+            k, v = k_TGD[start:end], v_TGD[start:end]
+            if slab is not None:
+                k, v = slab.renew(layer, positions_C, k, v)
+            keys.append(k)
+            values.append(v)
+        return torch.cat(keys), torch.cat(values)
 
 
 Observer = Callable[[int, Tensor], None]
@@ -99,29 +117,28 @@ class Block(nn.Module):
         self,
         x_TE: Tensor,
         tables: tuple[Tensor, Tensor],
-        layout: PackedLayout,
-        read_R: Tensor | None,
+        batch: PackedBatch,
+        layer: int,
         policy: RowPolicy,
     ) -> Tensor:
-        """The residual stream after this layer, at ``read_R`` only if given: (T or R, E)."""
+        """The residual stream after this layer: (T, E), or (R, E) after the last."""
         size, kv_size = self.config.hidden_size, self.config.kv_size
         normed_TE = self.attn_norm(x_TE)
-        if read_R is None:
+        is_last = layer == self.config.num_layers - 1
+        if not is_last:
             q, k, v = torch.split(linear(normed_TE, self.qkv, policy), [size, kv_size, kv_size], dim=-1)
             query_tables = tables
         else:
-            q = linear(normed_TE[read_R], self.qkv[:size], policy)
+            q = linear(normed_TE[batch.read_R], self.qkv[:size], policy)
             k, v = linear(normed_TE, self.qkv[size:], policy).chunk(2, dim=-1)
-            query_tables = (tables[0][read_R], tables[1][read_R])
-            x_TE = x_TE[read_R]
+            query_tables = (tables[0][batch.read_R], tables[1][batch.read_R])
+            x_TE = x_TE[batch.read_R]
         head_dim = self.config.head_dim
-        attended_THD = packed_attention(
-            Rotary.rotate(q.view(len(q), -1, head_dim), query_tables),
-            Rotary.rotate(k.view(len(k), -1, head_dim), tables),
-            v.view(len(v), -1, head_dim),
-            layout,
-            policy,
-        )
+        q_THD = Rotary.rotate(q.view(len(q), self.config.num_heads, head_dim), query_tables)
+        k_TGD = Rotary.rotate(k.view(len(k), self.config.num_kv_heads, head_dim), tables)
+        k_KGD, v_KGD = batch.exchange(layer, k_TGD, v.view(len(v), self.config.num_kv_heads, head_dim))
+        layout = batch.read_layout if is_last else batch.layout
+        attended_THD = packed_attention(q_THD, k_KGD, v_KGD, layout, policy)
         x_TE = x_TE + linear(attended_THD.flatten(-2), self.attn_out, policy)
         gate, up = linear(self.ff_norm(x_TE), self.gate_up, policy).chunk(2, dim=-1)
         return x_TE + linear(silu(gate) * up, self.ff_out, policy)
@@ -168,12 +185,8 @@ class Transformer(nn.Module):
         """Final-norm hidden states at the positions that are read, (R, E)."""
         x_TE = F.embedding(batch.ids_T, self.embedding)
         tables = self.rotary.tables(batch.positions_T)
-        last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            if index < last:
-                x_TE = block(x_TE, tables, batch.layout, None, self.row_policy)
-            else:
-                x_TE = block(x_TE, tables, batch.read_layout, batch.read_R, self.row_policy)
+            x_TE = block(x_TE, tables, batch, index, self.row_policy)
             if observe is not None:
                 observe(index, x_TE)
         normed_RE: Tensor = self.final_norm(x_TE)

@@ -35,7 +35,7 @@ def check_forward(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
     for index, output in block_outputs.items():
         got = torch.stack([output[rows] for rows in streams_P])
         comparison.close(f"block{index}_out", got, golden.tensors[f"block{index}_out"])
-    _check_logits(golden, comparison, model, hidden_BPE)
+    check_logits(golden, comparison, model, hidden_BPE)
     if "rows" in golden.tensors:
         got = model.transformer.logits(hidden_E[golden.tensors["rows"].long()], _EVERYTHING)
         comparison.close("logits_rows", got, golden.tensors["logits_rows"])
@@ -46,10 +46,15 @@ def check_forward(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
     comparison.close("hidden, of some positions", partial_E.view(recorded.shape), recorded)
 
 
-def _check_logits(golden: Golden, comparison: Comparison, model: Model, hidden_BPE: Tensor) -> None:
+def check_logits(golden: Golden, comparison: Comparison, model: Model, hidden_BPE: Tensor, prefix: str = "") -> None:
+    """Everything recorded of the logits of these hidden states, under names that begin with ``prefix``."""
     cols = golden.tensors["cols"].long()
     got: dict[str, list[Tensor]] = {}
-    recorded = {name: tensor.flatten(0, 1) for name, tensor in golden.tensors.items() if _is_of_logits(name)}
+    recorded = {
+        name.removeprefix(prefix): tensor.flatten(0, 1)
+        for name, tensor in golden.tensors.items()
+        if name.startswith(prefix) and _is_of_logits(name.removeprefix(prefix))
+    }
     for start in range(0, recorded["logits_cols"].shape[0], _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
         logits_RV = model.transformer.logits(hidden_BPE.flatten(0, 1)[rows], _EVERYTHING)
@@ -60,7 +65,7 @@ def _check_logits(golden: Golden, comparison: Comparison, model: Model, hidden_B
             got.setdefault(f"max_{suffix}", []).append(logits.max(-1).values)
             _check_argmax(comparison, logits, columns.start, recorded[f"argmax_{suffix}"][rows].long(), suffix)
     for name, parts in got.items():
-        comparison.close(name, torch.cat(parts), recorded[name])
+        comparison.close(prefix + name, torch.cat(parts), recorded[name])
 
 
 def _is_of_logits(name: str) -> bool:

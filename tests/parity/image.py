@@ -17,9 +17,10 @@ from dimoo_core.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, chat
 from dimoo_core.request import ImageResult, Request
 from dimoo_core.schedule import cosine_keep_counts
-from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, StepCacheConfig
+from dimoo_core.step_cache import StepCache
 from tests.parity.checkpoints import Checkpoints, run_alone
-from tests.parity.golden import GUIDED_ATOL, Comparison, Golden, Mismatch, Unsupported
+from tests.parity.golden import GUIDED_ATOL, Comparison, Golden, Mismatch
 from tests.parity.witnessed_noise import WitnessedNoise, sha256_of
 
 _SETTINGS = {"timesteps", "temperature", "cfg_scale", "cfg_img"}
@@ -29,8 +30,6 @@ _CACHE_SETTINGS = {"use_cache", "cache_ratio", "warmup_ratio", "refresh_interval
 
 def check(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> None:
     """The layout against the recorded ids, then the run with each source of noise that the golden allows."""
-    if golden.meta["settings"].get("use_cache"):
-        raise Unsupported("the step cache does not exist yet")
     if unknown := golden.meta["settings"].keys() - _SETTINGS - _CACHE_SETTINGS:
         raise Mismatch(f"unknown settings: {', '.join(sorted(unknown))}")
     model = checkpoints.model(golden)
@@ -51,6 +50,7 @@ def _request(golden: Golden, model: Model, noise: NoiseSource) -> Request:
         cfg_scale=golden.meta["settings"]["cfg_scale"],
         cfg_image_scale=golden.meta["settings"].get("cfg_img", 0.0),
         temperature=golden.meta["settings"]["temperature"],
+        step_cache=_step_cache(golden),
     )
     sequence = golden.ids("prompt_ids")
     cond, target = sequence[: code_start - 2], sequence[code_start:-2]
@@ -60,6 +60,17 @@ def _request(golden: Golden, model: Model, noise: NoiseSource) -> Request:
     without_text = golden.ids("uncon_text") if settings.cfg_scale > 0 else None
     without_image = golden.ids("uncon_image") if settings.cfg_image_scale > 0 else None
     return image_to_image_request(golden.name, cond, without_text, without_image, target, settings, noise, model.tokens)
+
+
+def _step_cache(golden: Golden) -> StepCacheConfig | None:
+    settings = golden.meta["settings"]
+    if not settings.get("use_cache"):
+        return None
+    return StepCacheConfig(
+        reuse_ratio=settings["cache_ratio"],
+        refresh_interval=settings["refresh_interval"],
+        warmup_ratio=settings["warmup_ratio"],
+    )
 
 
 def _check_layout(golden: Golden, comparison: Comparison, checkpoints: Checkpoints, request: Request) -> None:
@@ -151,6 +162,25 @@ def _check_step(
     comparison.equal(f"step {step} committed_ids", trace.sampled_ids[is_committed].tolist(), recorded["committed_ids"])
     comparison.equal(f"step {step} remasked_pos", places[~is_committed].tolist(), recorded["remasked_pos"])
     comparison.equal(f"step {step} n_committed", int(is_committed.sum()), recorded["n_committed"])
+    if trace.cache is not None and step + 1 < len(golden.steps):
+        _check_cache(golden, comparison, trace.cache, step)
+
+
+def _check_cache(golden: Golden, comparison: Comparison, cache: StepCache, step: int) -> None:
+    """What a step leaves for the next one: the positions to compute, and the scores that they were chosen by.
+
+    Scores that choose nothing, before a refresh, are recorded but not kept here.
+    """
+    following = golden.steps[step + 1]
+    for stream, name in enumerate(("cond", "uncond")):
+        positions, recorded = cache.positions(stream), following[f"{name}_compute_pos"]
+        comparison.equal(f"step {step + 1} {name} refresh", positions is None, following["refresh"])
+        if positions is not None:
+            comparison.equal(f"step {step + 1} {name}_compute_pos", positions.tolist(), recorded)
+            scores = cache.scores(stream)
+            assert scores is not None
+            expected = golden.tensors[f"step{step:02d}.{name}_maxlogit"].flatten()
+            comparison.close(f"step {step} {name}_maxlogit", scores, expected)
 
 
 def _check_draws(

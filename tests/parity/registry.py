@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.parity import codec, forward, image, layout, preprocess, sampling, text, tokenizer
+from tests.parity import cached_forward, codec, forward, image, layout, preprocess, sampling, text, tokenizer
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 
@@ -10,6 +10,7 @@ Check = Callable[[Golden, Comparison, Checkpoints], None]
 """Raises ``Mismatch`` at the first difference, ``Unsupported`` if the case needs what does not exist yet."""
 
 CHECKS: dict[str, Check] = {
+    "cached_forward": cached_forward.check,
     "forward": forward.check_forward,
     "forward_padding_quirk": forward.check_padding_quirk,
     "i2i": image.check,
@@ -25,7 +26,6 @@ CHECKS: dict[str, Check] = {
 }
 
 NOT_SUPPORTED: dict[str, str] = {
-    "cached_forward": "the step cache does not exist yet",
     "errors": "what the reference does with wrong input, for information",
     "layout_full_i2i": "image to image does not exist yet",
     "layout_i2i": "image to image does not exist yet",

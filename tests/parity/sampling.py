@@ -14,6 +14,8 @@ from dimoo_core.sampling import (
     stays_masked,
 )
 from dimoo_core.schedule import cosine_keep_counts, even_transfer_counts
+from dimoo_core.settings import StepCacheConfig
+from dimoo_core.step_cache import positions_to_compute, refresh_steps
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden, Mismatch
 
@@ -92,10 +94,28 @@ def _check_guidance(comparison: Comparison, name: str, expected: Tensor, tensors
     comparison.close(name, got, expected, atol=0.0, rtol=_RTOL)
 
 
+def _check_cache_selection(comparison: Comparison, cases: list[dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+    for case in cases:
+        name = f"quant{case['case']}"
+        scores, expected = tensors[f"{name}.max_logit"][0], tensors[f"{name}.to_compute"][0]
+        positions = positions_to_compute(scores, case["cache_ratio"])
+        comparison.equal(f"{name}.to_compute", positions, expected.nonzero().squeeze(-1))
+        comparison.equal(f"{name} n_compute", len(positions), case["n_compute"])
+
+
+def _check_refresh_steps(comparison: Comparison, cases: list[dict[str, Any]], _: dict[str, Tensor]) -> None:
+    for case in cases:
+        config = StepCacheConfig(warmup_ratio=case["warmup_ratio"], refresh_interval=case["refresh_interval"])
+        got = sorted(refresh_steps(case["timesteps"], config))
+        comparison.equal(f"refresh steps of {case['timesteps']}", got, case["refresh"])
+
+
 _LISTS: dict[str, Callable[[Comparison, Any, dict[str, Tensor]], None]] = {
     "cosine_keep_n": _check_keep_counts,
     "mask_by_random_topk": _check_topk,
     "gumbel_max_sample": _check_gumbel,
     "add_gumbel_noise": _check_text_noise,
     "get_num_transfer_tokens": _check_transfer_counts,
+    "cache_selection": _check_cache_selection,
+    "refresh_steps": _check_refresh_steps,
 }
