@@ -1,0 +1,31 @@
+"""Training the parts of the embedded model: ``python -m shapes.train codec --out DIR``."""
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m shapes.train", description=__doc__)
+    parts = parser.add_subparsers(dest="part", required=True)
+    codec = parts.add_parser("codec", help="the VQ codec")
+    codec.add_argument("--out", type=Path, required=True, help="checkpoint directory; a run that was stopped goes on")
+    codec.add_argument("--minutes", type=float, help="stop after this time; the same command goes on")
+    codec.add_argument("--threads", type=int, default=1, help="CPU threads")
+    codec.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    if arguments.part == "codec":
+        _train_codec(arguments)
+
+
+def _train_codec(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from shapes.codec_training import CodecTraining
+
+    torch.set_num_threads(arguments.threads)
+    CodecTraining(arguments.out, device=arguments.device).run(minutes=arguments.minutes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Pixels back to tiles and scenes, by rules alone: nothing here is learned, and doubt is a refusal.
+
+A tile is read as the entry of the table that it resembles most, if it resembles it closely as a whole and everywhere,
+and every other entry clearly less. Half shapes, merged shapes, colours in between and backgrounds that do not belong
+together are refused; slight blur, noise and colour shifts are not.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shapes.drawing import TILE_PX
+from shapes.tile import TILES, Codes, Pixels, codes_scene, tile_pixels
+from shapes.world import MAX_SIDE, STYLES, Scene, cell_name
+
+MAX_ERROR = 0.075
+"""Largest root-mean-square difference to the tile that is read, of values in 0..1."""
+
+MAX_ERROR_RATIO = 0.66
+"""Largest difference to the tile that is read, as a share of the difference to the next best."""
+
+MAX_PATCH_ERROR = 0.21
+"""Largest root-mean-square difference within any of the tile's 4x4 patches of 4x4 pixels."""
+
+_PATCH_PX = 4
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why pixels are no scene."""
+
+    reason: str
+
+
+def read_codes(image: Image.Image | Pixels) -> Codes | Unreadable:
+    """The grid of codes that an image shows; every cell must be clear."""
+    pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    height, width = pixels.shape[:2]
+    rows, columns = height // TILE_PX, width // TILE_PX
+    if height % TILE_PX or width % TILE_PX or not (1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE):
+        return Unreadable(f"{width}x{height} pixels are no board of tiles of {TILE_PX}")
+    tiles = pixels.reshape(rows, TILE_PX, columns, TILE_PX, 3).swapaxes(1, 2).reshape(-1, TILE_PX, TILE_PX, 3)
+    codes = np.zeros(rows * columns, dtype=np.int64)
+    for index, tile in enumerate(tiles.astype(np.float32) / 255):
+        read = _read_tile(tile)
+        if isinstance(read, Unreadable):
+            return Unreadable(f"{cell_name(divmod(index, columns))}: {read.reason}")
+        codes[index] = read
+    return codes.reshape(rows, columns)
+
+
+def read_scene(image: Image.Image | Pixels) -> Scene | Unreadable:
+    """The scene that an image shows."""
+    codes = read_codes(image)
+    if isinstance(codes, Unreadable):
+        return codes
+    scene = codes_scene(codes)
+    if scene is None:
+        families = sorted({TILES[code].family for code in codes.flat})
+        return Unreadable(f"the tiles are those of {' and '.join(families)}, not of one background")
+    return scene
+
+
+def _read_tile(tile: Floats) -> int | Unreadable:
+    difference = _templates() - tile.reshape(-1)  # (variants, tiles, values)
+    errors = np.sqrt(np.square(difference).mean(axis=-1))
+    variants = errors.argmin(axis=0)
+    best_errors = errors.min(axis=0)
+    first, second = np.argsort(best_errors)[:2]
+    if best_errors[first] > MAX_ERROR:
+        return Unreadable(f"nearest to {_named(first)}, but too far from it ({best_errors[first]:.3f})")
+    if best_errors[first] > MAX_ERROR_RATIO * best_errors[second]:
+        return Unreadable(f"between {_named(first)} and {_named(second)}")
+    if (worst := _worst_patch(difference[variants[first], first])) > MAX_PATCH_ERROR:
+        return Unreadable(f"nearest to {_named(first)}, but one part differs ({worst:.3f})")
+    return int(first)
+
+
+def _worst_patch(difference: Floats) -> float:
+    side = TILE_PX // _PATCH_PX
+    patches = difference.reshape(side, _PATCH_PX, side, _PATCH_PX, 3)
+    return float(np.sqrt(np.square(patches).mean(axis=(1, 3, 4))).max())
+
+
+@cache
+def _templates() -> Floats:
+    """The table's tiles as they are and slightly blurred, (2, tiles, values)."""
+    sharp = tile_pixels().astype(np.float32) / 255
+    padded = np.pad(sharp, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    weights = (0.2, 0.6, 0.2)
+    rows = sum(weight * padded[:, start : start + TILE_PX] for start, weight in enumerate(weights))
+    blurred = sum(weight * rows[:, :, start : start + TILE_PX] for start, weight in enumerate(weights))
+    return np.stack((sharp, blurred)).reshape(2, len(TILES), -1)
+
+
+def _named(code: int) -> str:
+    tile = TILES[code]
+    parts = (tile.colour, tile.shape or "nothing")
+    ground = f"on {tile.family}" if tile.family in STYLES else f"of {tile.family}"
+    return " ".join(part for part in (*parts, ground) if part)
