@@ -1,7 +1,8 @@
 """Speed of the engine on one device, at the published shape with random weights, against a plain eager loop.
 
 ``python -m benchmarks.gpu [--device cuda|cpu] [--shape 8b|tiny] [--sizes 1024x1024,512x512,1536x768] [--steps 64]
-[--batch 1,4] [--captions | --no-captions] [--caption-batch 1,16] [--repeats 3] [--max-seconds 540] [--out FILE]``
+[--batch 1,4] [--captions | --no-captions] [--caption-batch 1,16] [--repeats 3] [--max-seconds 540]
+[--threads 1] [--out FILE]``
 
 Needs torch, numpy and ``dimoo_core`` alone. The result file is written anew after each case.
 """
@@ -71,11 +72,14 @@ class GpuBenchmark:
         if left_s <= least_s:
             self._leave_out(case, f"{max(0, left_s):.0f} s were left of the time limit")
             return
+        timing, reason = None, ""
         try:
             timing = self._subject.time_case(case, budget_s=left_s * share, num_repeats=self._num_repeats)
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            self._leave_out(case, str(error).partition("\n")[0])
+            reason = str(error).partition("\n")[0]
+        if timing is None:
+            torch.cuda.empty_cache()  # not earlier: the exception keeps the tensors of the failed pass
+            self._leave_out(case, reason)
             return
         report = self._reporter.report(case, timing)
         self._result["cases"].append(report)
@@ -130,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--caption-image", type=int, default=1024, help="side of a captioned image in pixels")
     parser.add_argument("--repeats", type=int, default=3, help="alternated runs of a case")
     parser.add_argument("--max-seconds", type=float, default=540, help="time limit of everything")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU; idle ones slow a tiny model down")
     parser.add_argument("--out", type=Path, help="result file; default: benchmarks/results/gpu-DEVICE-SHAPE.json")
     return parser
 
@@ -150,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started_s = time.perf_counter()
     options = _parser().parse_args(arguments)
     shape, device = SHAPES[options.shape], torch.device(options.device)
+    if device.type == "cpu":
+        torch.set_num_threads(options.threads)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     out = options.out
     if out is None:

@@ -50,7 +50,7 @@ class Subject:
             torch.OutOfMemoryError: If they do not fit together.
         """
         num_tokens = sum(request.num_tokens for request in requests)
-        config = EngineConfig(max_step_tokens=num_tokens, batch_invariance="off")
+        config = EngineConfig(max_step_tokens=num_tokens + 1, batch_invariance="off")
         engine = Engine(self.transformer, self.shape.tokens, config)
         for request in requests:
             engine.submit(request)
@@ -58,11 +58,13 @@ class Subject:
         results: list[Result] = []
         while engine.num_unfinished:
             results += engine.step()
+            if engine.num_unfinished and not engine.can_admit_more():  # some were sent back to wait
+                break
         seconds = self._seconds_since(started_s)
         finished = [result for result in results if not isinstance(result, RequestFailed)]
-        num_steps = max((result.num_steps for result in finished), default=0)
-        if len(finished) < len(requests) or engine.stats.num_steps > num_steps:
+        if len(finished) < len(requests):
             raise torch.OutOfMemoryError(f"{len(requests)} requests of {num_tokens} tokens do not fit together")
+        num_steps = max(result.num_steps for result in finished)
         return self._run(seconds, num_steps, engine.stats.num_tokens)
 
     def run_plain(self, request: Request) -> Run:
