@@ -1,0 +1,217 @@
+"""The coordinator with workers that only pretend: they commit, die or fail as a test says."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dimoo_core.errors import ConfigError, WeightsError
+from manifests.errors import ManifestError
+from manifests.shard import ManifestFile, Segment, plan_shards
+from pipeline.coordinator import LEASES_PER_WORKER, MAX_LOSSES, Coordinator, CoordinatorReport
+from pipeline.errors import RunFailed, StoreError
+from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.lease import Lease, LeaseBook
+from pipeline.outcome import RunTotals
+from pipeline.pool import WorkerPool
+
+Answer = Callable[[str, Lease], Event | None]
+
+
+def segments(number: int) -> list[Segment]:
+    return list(plan_shards([ManifestFile("m.parquet", 1, number, "d")], shard_rows=1000, segment_rows=1))
+
+
+def commit(name: str, lease: Lease) -> Event | None:
+    return SegmentCommitted(lease.segment.name, RunTotals(1, 0))
+
+
+def progress(num_done: int) -> WorkerProgress:
+    return WorkerProgress(
+        num_done=num_done, num_failed=0, num_steps=1, num_tokens=10 * num_done, engine_busy_s=1.0, engine_span_s=1.0
+    )
+
+
+class PretendingPool(WorkerPool):
+    """Workers that answer one lease a poll, in the order in which leases were assigned."""
+
+    def __init__(self, num_workers: int, answer: Answer) -> None:
+        self._num_workers = num_workers
+        self._answer = answer
+        self._leases: dict[str, deque[Lease]] = {}
+        self._events: deque[tuple[str, Event]] = deque()
+        self._num_started = 0
+        self.most_held = 0
+        self.is_stopped = False
+        self.given: list[tuple[str, str]] = []
+
+    def start(self) -> list[str]:
+        return [self._start_one() for _ in range(self._num_workers)]
+
+    def replace(self, name: str) -> str:
+        assert name not in self._leases
+        return self._start_one()
+
+    def assign(self, name: str, lease: Lease) -> None:
+        assert not self.is_stopped
+        self.given.append((name, lease.segment.name))
+        self._leases[name].append(lease)
+        self.most_held = max(self.most_held, len(self._leases[name]))
+
+    def close(self, name: str) -> None:
+        assert not self._leases[name]
+        self._events += [(name, progress(7)), (name, WorkerEnded())]
+
+    def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
+        if not self._events:
+            for name, leases in list(self._leases.items()):
+                if leases and (event := self._answer(name, leases[0])) is not None:
+                    leases.popleft()
+                    self._events.append((name, event))
+                    if isinstance(event, WorkerDied):
+                        del self._leases[name]
+        return [self._events.popleft()] if self._events else []
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+    def _start_one(self) -> str:
+        name = f"worker-{self._num_started}"
+        self._num_started += 1
+        self._leases[name] = deque()
+        self._events.append((name, WorkerReady(0.1)))
+        return name
+
+
+def run(pool: PretendingPool, num_segments: int) -> tuple[CoordinatorReport, list[tuple[str, Event]]]:
+    heard: list[tuple[str, Event]] = []
+    coordinator = Coordinator(pool, LeaseBook(segments(num_segments)), lambda name, event: heard.append((name, event)))
+    return coordinator.run(), heard
+
+
+def test_every_segment_is_given_out_and_counted_once() -> None:
+    pool = PretendingPool(3, commit)
+    report, _ = run(pool, 20)
+    assert report == CoordinatorReport(RunTotals(20, 0), 0)
+    assert sorted(segment for _, segment in pool.given) == [segment.name for segment in segments(20)]
+    assert pool.most_held == LEASES_PER_WORKER
+    assert pool.is_stopped
+
+
+def test_few_segments_spread_over_all_workers() -> None:
+    pool = PretendingPool(3, commit)
+    run(pool, 3)
+    assert sorted(name for name, _ in pool.given) == ["worker-0", "worker-1", "worker-2"]
+
+
+def test_nothing_to_do_ends_at_once() -> None:
+    report, _ = run(PretendingPool(2, commit), 0)
+    assert report == CoordinatorReport(RunTotals(), 0)
+
+
+def test_the_final_counts_of_each_worker_are_heard() -> None:
+    _, heard = run(PretendingPool(2, commit), 4)
+    last = {name: event for name, event in heard if isinstance(event, WorkerProgress)}
+    assert last == {"worker-0": progress(7), "worker-1": progress(7)}
+
+
+def test_totals_are_those_of_the_parts_that_stand() -> None:
+    pool = PretendingPool(1, lambda name, lease: SegmentCommitted(lease.segment.name, RunTotals(2, 3)))
+    assert run(pool, 4)[0].totals == RunTotals(8, 12)
+
+
+def test_what_a_dead_worker_held_is_done_by_others() -> None:
+    def die_at_first(name: str, lease: Lease) -> Event | None:
+        return WorkerDied("killed") if name == "worker-0" else commit(name, lease)
+
+    pool = PretendingPool(2, die_at_first)
+    report, _ = run(pool, 10)
+    assert report == CoordinatorReport(RunTotals(10, 0), 1)
+    assert {name for name, _ in pool.given} == {"worker-0", "worker-1", "worker-2"}
+
+
+def test_a_machine_may_take_many_workers_with_it() -> None:
+    def die_together(name: str, lease: Lease) -> Event | None:
+        return WorkerDied("node lost") if int(name.removeprefix("worker-")) < 8 else commit(name, lease)
+
+    report, _ = run(PretendingPool(8, die_together), 40)
+    assert report == CoordinatorReport(RunTotals(40, 0), 8)
+
+
+def test_a_segment_that_kills_worker_after_worker_ends_the_run_after_all_others_are_done() -> None:
+    poison = segments(12)[4].name
+    committed: list[str] = []
+
+    def die_of_poison(name: str, lease: Lease) -> Event | None:
+        if lease.segment.name == poison:
+            return WorkerDied("out of memory")
+        committed.append(lease.segment.name)
+        return commit(name, lease)
+
+    pool = PretendingPool(2, die_of_poison)
+    with pytest.raises(RunFailed) as caught:
+        run(pool, 12)
+    assert poison in str(caught.value)
+    assert "out of memory" in str(caught.value)
+    assert len(committed) >= 10  # a segment that waits behind the poison in the same worker may stay open
+    assert pool.is_stopped
+
+
+def test_workers_that_all_die_end_the_run() -> None:
+    pool = PretendingPool(2, lambda name, lease: WorkerDied("no torch"))
+    with pytest.raises(RunFailed, match=f"{MAX_LOSSES + 2} workers died without committing anything"):
+        run(pool, 12)
+
+
+@pytest.mark.parametrize("error", [ConfigError("no cuda"), WeightsError("no tensor"), ManifestError("cut off")])
+def test_what_was_asked_for_wrongly_is_told_as_it_is(error: Exception) -> None:
+    pool = PretendingPool(2, lambda name, lease: WorkerFailed(error))  # type: ignore[arg-type]
+    with pytest.raises(type(error)) as caught:
+        run(pool, 3)
+    assert caught.value is error
+    assert pool.is_stopped
+
+
+def test_another_failure_ends_the_run_with_the_rows_that_were_in_the_engine() -> None:
+    store_error = StoreError("write", "s3://b/k", "NoSpace")
+    pool = PretendingPool(2, lambda name, lease: WorkerFailed(store_error, tuple(f"row{n}" for n in range(30))))
+    with pytest.raises(RunFailed) as caught:
+        run(pool, 3)
+    assert str(caught.value).startswith("cannot write s3://b/k: NoSpace (rows in the engine: row0, row1")
+    assert "row19" in str(caught.value)
+    assert "row20" not in str(caught.value)
+    assert caught.value.__cause__ is store_error
+
+
+def test_the_pool_is_stopped_when_listening_fails() -> None:
+    pool = PretendingPool(1, commit)
+
+    def interrupt(name: str, event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Coordinator(pool, LeaseBook(segments(2)), interrupt).run()
+    assert pool.is_stopped
+
+
+@given(
+    num_workers=st.integers(1, 4),
+    num_segments=st.integers(0, 30),
+    deaths=st.sets(st.tuples(st.integers(0, 12), st.integers(0, 29)), max_size=12),
+)
+def test_whoever_dies_every_segment_is_counted_once(
+    num_workers: int, num_segments: int, deaths: set[tuple[int, int]]
+) -> None:
+    def answer(name: str, lease: Lease) -> Event | None:
+        is_last = (int(name.removeprefix("worker-")), lease.segment.first_row) in deaths
+        return WorkerDied("killed") if is_last else commit(name, lease)
+
+    pool = PretendingPool(num_workers, answer)
+    try:
+        report, _ = run(pool, num_segments)
+    except RunFailed:
+        assert len(deaths) >= MAX_LOSSES
+    else:
+        assert report.totals == RunTotals(num_segments, 0)

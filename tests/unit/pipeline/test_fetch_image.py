@@ -1,0 +1,150 @@
+import io
+import struct
+import threading
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from manifests.image_source import ImageSource
+from pipeline.errors import ObjectNotFound, StoreError
+from pipeline.fetch import FORMATS, MAX_INPUT_PIXELS, ImageUnreadable, fetch_image, ignore_pillow_warnings
+from pipeline.object_reader import ObjectReader
+from tests.support.manifest_rows import encoded, picture
+
+KINDS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")
+
+
+def fetch(data: bytes, name: str = "photo") -> Image.Image:
+    return fetch_image(ImageSource(data=data, name=name), ObjectReader(), "unused")
+
+
+def fetch_uri(uri: str, folder: object) -> Image.Image:
+    return fetch_image(ImageSource(uri=uri, name=uri), ObjectReader(), str(folder))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_every_common_format_are_read_as_rgb(kind: str) -> None:
+    image = fetch(encoded(picture(0), kind))
+    assert (image.mode, image.size) == ("RGB", (72, 48))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+def test_images_of_every_mode_are_read_as_rgb(mode: str) -> None:
+    image = Image.new("I;16", (8, 6)) if mode == "I;16" else picture(0, (8, 6)).convert(mode)
+    assert fetch(encoded(image)).mode == "RGB"
+
+
+def test_photographs_are_turned_upright() -> None:
+    upright = picture(0, (40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    lying = upright.transpose(Image.Transpose.ROTATE_90)
+    fetched = fetch(encoded(lying, "PNG", exif=exif))
+    assert fetched.size == (40, 20)
+    assert fetched.tobytes() == upright.tobytes()
+
+
+def test_relative_names_start_at_the_folder_of_the_manifest(tmp_path: Path) -> None:
+    (tmp_path / "manifest" / "photos").mkdir(parents=True)
+    for path in ("manifest/photos/a b#c%20.png", "beside.png"):
+        (tmp_path / path).write_bytes(encoded(picture(0)))
+    for uri in ("photos/a b#c%20.png", "./photos/a b#c%20.png", "../beside.png", str(tmp_path / "beside.png")):
+        assert fetch_uri(uri, tmp_path / "manifest").size == (72, 48)
+    assert fetch_uri((tmp_path / "beside.png").as_uri(), "elsewhere").size == (72, 48)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ObjectNotFound, match=f"{tmp_path}/photos/gone.png"):
+        fetch_uri("photos/gone.png", tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["http://example.org/a.png", "ftp://x/y", "s3:///key", "a\0b", "photos/"])
+def test_a_uri_that_cannot_be_opened_is_an_error_of_the_store(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        fetch_uri(uri, tmp_path)
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "photo is not an image (no bytes at all)"),
+        (b"<html>404", "photo is not an image (9 bytes beginning with 3c 68 74 6d 6c 3e 34 30)"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "photo is not an image"),
+        (encoded(picture(0))[:-40], "photo is damaged"),
+        (encoded(picture(0), "JPEG")[:400], "photo is damaged"),
+    ],
+)
+def test_bytes_that_are_no_image_are_told(data: bytes, words: str) -> None:
+    with pytest.raises(ImageUnreadable) as caught:
+        fetch(data)
+    assert str(caught.value).startswith(words)
+    assert str(caught.value).isprintable()
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+def test_a_decompression_bomb_is_refused_before_it_goes_off() -> None:
+    with pytest.raises(ImageUnreadable, match=f"more than the {MAX_INPUT_PIXELS} pixels"):
+        fetch(png_header(100_000, 100_000) + encoded(picture(0))[33:])
+
+
+def test_a_large_photograph_is_no_bomb_and_no_warning() -> None:
+    ignore_pillow_warnings()
+    assert fetch(encoded(Image.new("1", (10_000, 9_000)))).size == (10_000, 9_000)
+
+
+def test_only_formats_that_are_meant_are_opened() -> None:
+    Image.init()
+    assert "EPS" in Image.OPEN
+    assert "EPS" not in FORMATS
+    assert set(KINDS) <= set(FORMATS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), kind=st.sampled_from((*KINDS, "AVIF")))
+def test_damaged_images_never_raise_anything_else(data: Any, kind: str) -> None:
+    """Decoders raise nearly anything for wrong bytes; all of it is about one row."""
+    damaged = bytearray(IMAGES[kind])
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, min(300, len(damaged)) - 1))
+        damaged[place] = data.draw(st.integers(0, 255))
+    length = data.draw(st.one_of(st.just(len(damaged)), st.integers(0, len(damaged))))
+    with warnings.catch_warnings(), suppress(ImageUnreadable):
+        warnings.simplefilter("ignore")
+        fetch(bytes(damaged[:length]))
+
+
+def _image_of(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        picture(0, (40, 30)).save(buffer, format=kind)
+    except KeyError:  # this Pillow was built without it
+        return encoded(picture(0))
+    return buffer.getvalue()
+
+
+IMAGES = {kind: _image_of(kind) for kind in (*KINDS, "AVIF")}
+
+
+def test_many_threads_read_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(picture(0)))
+    reader, gate = ObjectReader(), threading.Barrier(8)
+
+    def read(number: int) -> bytes:
+        gate.wait(timeout=30)
+        return fetch_image(ImageSource(uri="a.png", name="a.png"), reader, str(tmp_path)).tobytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(read, range(8))) == {picture(0).tobytes()}

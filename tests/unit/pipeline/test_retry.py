@@ -1,0 +1,61 @@
+import threading
+import time
+
+import pytest
+
+from pipeline import retry
+from pipeline.errors import StoreError
+from pipeline.retry import Patience
+
+
+class Flaky:
+    """Fails so many times, then answers."""
+
+    def __init__(self, num_failures: int, retryable: bool = True) -> None:
+        self.num_calls = 0
+        self._num_failures = num_failures
+        self._retryable = retryable
+
+    def __call__(self) -> str:
+        self.num_calls += 1
+        if self.num_calls <= self._num_failures:
+            raise StoreError("read", "s3://b/k", "SlowDown", retryable=self._retryable)
+        return "read"
+
+
+def patience() -> Patience:
+    return Patience(threading.Event(), first_wait_s=0.001)
+
+
+def test_what_fails_for_a_while_is_tried_again() -> None:
+    work = Flaky(retry.MAX_TRIES - 1)
+    assert patience().retry(work) == "read"
+    assert work.num_calls == retry.MAX_TRIES
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.001)
+    work = Flaky(100)
+    with pytest.raises(StoreError, match="SlowDown"):
+        patience().retry(work)
+    assert work.num_calls == retry.MAX_TRIES
+
+
+def test_what_cannot_be_mended_is_not_tried_again() -> None:
+    work = Flaky(1, retryable=False)
+    with pytest.raises(StoreError):
+        patience().retry(work)
+    assert work.num_calls == 1
+
+
+def test_a_stop_cuts_waiting_short() -> None:
+    stop = threading.Event()
+    waiting = Patience(stop, first_wait_s=60)
+    work = Flaky(100)
+    threading.Timer(0.05, stop.set).start()
+    started_s = time.monotonic()
+    with pytest.raises(StoreError):
+        waiting.retry(work)
+    assert time.monotonic() - started_s < 30
+    assert work.num_calls == 1
+    assert waiting.is_over
