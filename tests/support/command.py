@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 _POLL_S = 0.02
 
 
@@ -42,6 +42,7 @@ class RunningCommand:
 
     def __init__(self, process: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
         self.process = process
+        self.started: set[psutil.Process] = set()  # by the command, as far as anybody has looked
         self._stdout = stdout
         self._stderr = stderr
 
@@ -65,9 +66,15 @@ class RunningCommand:
             assert time.monotonic() < deadline, f"no {what} in {TIMEOUT_S} s: {self._stderr.read_text()}"
             time.sleep(_POLL_S)
 
+    def descendants(self) -> list[psutil.Process]:
+        """Processes that the command has started, and theirs."""
+        found = _descendants(self.pid)
+        self.started.update(found)
+        return found
+
     def workers(self) -> list[psutil.Process]:
         """Ray's processes that run a worker of this command."""
-        return [child for child in descendants(self.pid) if "ray::WorkerActor" in " ".join(_command_line(child))]
+        return [child for child in self.descendants() if "ray::WorkerActor" in " ".join(_command_line(child))]
 
     def signal(self, number: int) -> None:
         """Send a signal to the command alone."""
@@ -81,7 +88,7 @@ class RunningCommand:
 @contextmanager
 def running_command(manifest: object, output: object, spec: Mapping[str, Any]) -> Iterator[RunningCommand]:
     """Start a run with a spec; what is left of it in the end is killed, by process id."""
-    with tempfile.TemporaryDirectory(prefix="run.") as name:
+    with tempfile.TemporaryDirectory(prefix="run.", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "spec.yaml").write_text(json.dumps(spec))
         command = [sys.executable, "-m", "jobs.cli", "run", str(manifest), "--output", str(output)]
@@ -96,13 +103,14 @@ def running_command(manifest: object, output: object, spec: Mapping[str, Any]) -
                 stderr=stderr,
                 start_new_session=True,
             )
+        running = RunningCommand(process, folder / "stdout", folder / "stderr")
         try:
-            yield RunningCommand(process, folder / "stdout", folder / "stderr")
+            yield running
         finally:
-            left = descendants(process.pid) if process.poll() is None else []
+            running.descendants()
             process.kill()
             process.wait()
-            for child in left:
+            for child in running.started:
                 kill(child)
 
 
@@ -112,7 +120,7 @@ def run_command(manifest: object, output: object, spec: Mapping[str, Any]) -> En
         return running.wait()
 
 
-def descendants(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -1,0 +1,82 @@
+"""A model that computes nothing, for tests of what is around it."""
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from dimoo_core.checkpoint import Checkpoint
+from dimoo_core.engine import EngineStats
+from dimoo_core.request import Result, TextResult
+
+
+@dataclass
+class StubModel:
+    """Stands for ``Model``: every request is its id, every answer its length; counts the rows on their way."""
+
+    num_in_hand: int = 0
+    most_in_hand: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    transformer: None = None
+    tokens: None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def layout(self) -> "StubModel":
+        return self
+
+    @property
+    def codec(self) -> "StubModel":
+        return self
+
+    def encode(self, images: list[Any]) -> list[Any]:
+        return images
+
+    def understanding(self, request_id: str, *rest: object) -> Any:
+        with self.lock:
+            self.num_in_hand += 1
+            self.most_in_hand = max(self.most_in_hand, self.num_in_hand)
+        return SimpleNamespace(request_id=request_id)
+
+    def answer_text(self, token_ids: tuple[int, ...]) -> str:
+        with self.lock:
+            self.num_in_hand -= 1
+        return f"{len(token_ids)} tokens"
+
+
+class StubEngine:
+    """Stands for ``Engine``: every step ends up to four requests."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.stats = EngineStats()
+        self.waiting: list[str] = []
+
+    @property
+    def num_unfinished(self) -> int:
+        return len(self.waiting)
+
+    def submit(self, request: Any) -> None:
+        self.waiting.append(request.request_id)
+
+    def step(self) -> list[Result]:
+        self.stats.num_steps += 1
+        ended, self.waiting = self.waiting[:4], self.waiting[4:]
+        return [
+            TextResult(
+                request_id=request_id, token_ids=(1, 2), finish_reason="stop", num_steps=1, num_tokens=2, engine_s=0.0
+            )
+            for request_id in ended
+        ]
+
+
+def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
+    """From now on workers of this process load a stub, which is returned."""
+    model = StubModel()
+    patch.setattr("pipeline.worker.find_checkpoint", lambda name: Checkpoint(name, Path(name)))
+    patch.setattr("pipeline.worker.load_model", lambda *arguments, **options: model)
+    patch.setattr("pipeline.worker.Engine", StubEngine)
+    return model

@@ -1,0 +1,140 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dimoo_core.errors import RequestError
+from dimoo_core.settings import TextSettings
+from manifests.image_source import ImageSource
+from manifests.row import Row, RowFailure
+from pipeline import retry
+from pipeline.errors import RunFailed, StoreError
+from pipeline.object_reader import ObjectReader
+from pipeline.prepare import RowPreparer
+from pipeline.retry import Patience
+from pipeline.run_settings import RunSettings
+from tests.support.manifest_rows import encoded, picture
+from tests.support.stub_model import StubModel
+
+SETTINGS = RunSettings(model="m", device="cpu", dtype="float32", output_uri="out", input_resolution=32)
+
+
+def row(index: int, image: ImageSource) -> Row:
+    settings = TextSettings(max_tokens=8, block_length=8)
+    return Row(index=index, id=f"id{index}", task="vqa", prompt="?", image=image, settings=settings, seed=None)
+
+
+def embedded(index: int = 0) -> Row:
+    return row(index, ImageSource(data=encoded(picture(0)), name="embedded image"))
+
+
+def named(index: int = 0) -> Row:
+    return row(index, ImageSource(uri="s3://photos/a.png", name="s3://photos/a.png"))
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def preparer(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> RowPreparer:
+    monkeypatch.setattr(retry, "MAX_TRIES", 3)
+    return RowPreparer(StubModel(), SETTINGS, Patience(stop, first_wait_s=0.001))  # type: ignore[arg-type]
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, what: Iterator[Any]) -> None:
+    """What the reader does, read after read."""
+
+    def read(reader: ObjectReader, uri: str) -> bytes:
+        answer = next(what)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, bytes)
+        return answer
+
+    monkeypatch.setattr(ObjectReader, "read", read)
+
+
+def throttled() -> StoreError:
+    return StoreError("read", "s3://photos/a.png", "SlowDown", retryable=True)
+
+
+def test_a_request_is_named_by_its_row_number(preparer: RowPreparer) -> None:
+    request = preparer.prepare(embedded(7), ".")
+    assert not isinstance(request, RowFailure)
+    assert request.request_id == "7"
+
+
+def test_an_image_that_is_throttled_for_a_while_is_read_in_the_end(
+    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, iter([throttled(), throttled(), encoded(picture(0))]))
+    assert not isinstance(preparer.prepare(named(), "."), RowFailure)
+
+
+def test_an_image_that_cannot_be_had_is_a_failure_of_its_row(
+    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, iter([StoreError("read", "s3://photos/a.png", "NoSuchKey")]))
+    failure = preparer.prepare(named(3), ".")
+    assert failure == RowFailure(3, "id3", "fetch", "StoreError", "cannot read s3://photos/a.png: NoSuchKey")
+
+
+def test_when_nothing_can_be_read_any_more_it_is_not_the_row_that_fails(
+    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(monkeypatch, iter([encoded(picture(0)), throttled(), throttled(), throttled()]))
+    preparer.prepare(named(0), ".")
+    with pytest.raises(RunFailed, match="SlowDown"):
+        preparer.prepare(named(1), ".")
+
+
+def test_when_other_images_can_be_read_meanwhile_it_is_the_row_that_fails(
+    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttled_while_others_are_read() -> Iterator[Any]:
+        yield throttled()
+        preparer.prepare(embedded(), ".")
+        yield throttled()
+        yield throttled()
+
+    answers(monkeypatch, throttled_while_others_are_read())
+    failure = preparer.prepare(named(1), ".")
+    assert isinstance(failure, RowFailure)
+    assert failure.stage == "fetch"
+
+
+def test_no_row_fails_because_the_run_is_stopped(
+    preparer: RowPreparer, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_while_others_are_read() -> Iterator[Any]:
+        yield throttled()
+        preparer.prepare(embedded(), ".")
+        stop.set()
+        yield throttled()
+
+    answers(monkeypatch, stopped_while_others_are_read())
+    with pytest.raises(RunFailed):
+        preparer.prepare(named(1), ".")
+
+
+def test_a_prompt_that_cannot_be_laid_out_is_a_failure_of_its_row(
+    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def understanding(model: StubModel, *rest: object) -> None:
+        raise RequestError("the prompt must not contain '<IMAGE>'")
+
+    monkeypatch.setattr(StubModel, "understanding", understanding)
+    failure = preparer.prepare(embedded(), ".")
+    assert isinstance(failure, RowFailure)
+    assert (failure.stage, failure.error_type) == ("prompt", "RequestError")
+
+
+def test_relative_images_start_at_the_folder_of_their_manifest(preparer: RowPreparer, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(picture(0)))
+    relative = row(0, ImageSource(uri="a.png", name="a.png"))
+    assert not isinstance(preparer.prepare(relative, str(tmp_path)), RowFailure)
+    assert isinstance(preparer.prepare(relative, str(tmp_path / "elsewhere")), RowFailure)
