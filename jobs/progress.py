@@ -20,10 +20,10 @@ class ProgressState:
         self.num_rows = num_rows
         self.num_resumed = num_resumed
         self.num_workers = num_workers
-        self.num_ready = 0
         self.num_lost = 0
         self.num_committed = num_resumed
         self.num_failed = num_resumed_failed
+        self._ready: set[str] = set()
         self._of_worker: dict[str, WorkerProgress] = {}
         self._committed_by: dict[str, int] = {}
         self._first_row_s: float | None = None
@@ -32,7 +32,7 @@ class ProgressState:
         """Count an event in."""
         match event:
             case WorkerReady():
-                self.num_ready += 1
+                self._ready.add(name)
                 self._first_row_s = self._first_row_s or time.monotonic()
             case WorkerProgress():
                 self._of_worker[name] = event
@@ -42,12 +42,17 @@ class ProgressState:
                 self.num_failed += totals.num_failed
                 self._committed_by[name] = self._committed_by.get(name, 0) + rows
             case WorkerDied():
-                self.num_ready -= 1
                 self.num_lost += 1
+                self._ready.discard(name)
                 self._committed_by.pop(name, None)
                 self._of_worker.pop(name, None)
             case _:
                 pass
+
+    @property
+    def num_ready(self) -> int:
+        """Workers that have their model loaded."""
+        return len(self._ready)
 
     @property
     def num_settled(self) -> int:

@@ -5,7 +5,7 @@ Unknown keys are errors that name the nearest known one. Imports neither torch n
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -173,7 +173,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable
     Args:
         path: A ``.yaml``, ``.yml`` or ``.toml`` file.
         flags: Top-level keys; None means not given.
-        assignments: ``dotted.key=value``, the value in YAML.
+        assignments: ``dotted.key=value``, the value in YAML; text needs no quotes.
 
     Raises:
         ConfigError: Names every wrong key and value.
@@ -185,7 +185,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable
     try:
         return JobSpec.model_validate(_with_tuples(raw))
     except ValidationError as error:
-        raise ConfigError("; ".join(_problem(detail) for detail in error.errors())) from error
+        raise ConfigError("; ".join(_problems(error.errors()))) from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -207,10 +207,6 @@ def _assign(raw: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set needs key=value, got {assignment!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: {text!r} is not a value in YAML") from error
     *sections, name = key.split(".")
     target = raw
     for section in sections:
@@ -218,7 +214,19 @@ def _assign(raw: dict[str, Any], assignment: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
         target = inner
-    target[name] = value
+    target[name] = _value(key, text.strip())
+
+
+def _value(key: str, text: str) -> object:
+    """A value in YAML, except that text without quotes stays as it is, whatever colons and hashes it holds."""
+    is_plain = not text.startswith(("'", '"', "[", "{"))
+    try:
+        value: object = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        if is_plain:
+            return text
+        raise ConfigError(f"--set {key}: {text!r} is not a value in YAML") from error
+    return text if is_plain and isinstance(value, str | dict) else value
 
 
 def _with_tuples(raw: dict[str, Any]) -> dict[str, Any]:
@@ -226,17 +234,25 @@ def _with_tuples(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"passthrough": tuple(passthrough)} if isinstance(passthrough, list) else raw
 
 
-def _problem(detail: Mapping[str, Any]) -> str:
-    location = [part for part in detail["loc"] if isinstance(part, str) and not _is_union_branch(part)]
-    key = ".".join(location)
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f", did you mean {near[0]!r}" if near else ""
-        return f"unknown key {key!r}{hint}; known here: {', '.join(known)}"
-    if detail["type"] == "missing":
-        return f"{key} is missing"
-    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+def _problems(details: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """One problem for each key; where a value may be of several kinds, pydantic has one for each of those."""
+    of_key: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for detail in details:
+        names = (part for part in detail["loc"] if isinstance(part, str) and not _is_union_branch(part))
+        of_key.setdefault(tuple(names), []).append(detail)
+    for location, (first, *others) in of_key.items():
+        key = ".".join(location)
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(location[:-1])
+            near = difflib.get_close_matches(location[-1], known, n=1)
+            hint = f", did you mean {near[0]!r}" if near else ""
+            yield f"unknown key {key!r}{hint}; known here: {', '.join(known)}"
+        elif first["type"] == "missing":
+            yield f"{key} is missing"
+        else:
+            allowed = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
+            message = " or ".join(allowed)
+            yield f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 
 
 def _is_union_branch(part: str) -> bool:

@@ -1,0 +1,90 @@
+"""The command line as far as it goes without a model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import REPOSITORY
+from tests.support.in_process import check_one_line, command
+
+HEAVY = ("torch", "ray", "diffusers", "transformers", "pyarrow", "boto3", "numpy")
+
+
+def imported_after(code: str) -> set[str]:
+    """Which heavy packages a fresh interpreter has imported after running some code."""
+    program = f"import json, sys\n{code}\nprint(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return set(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert imported_after("import jobs.cli\ntry: jobs.cli.app(['run', '--help'])\nexcept SystemExit: pass") == set()
+
+
+def test_wrong_specs_are_told_without_torch_and_ray() -> None:
+    code = "import jobs.cli\ntry: jobs.cli.app(['run', 'm', '--set', 'limt=3'])\nexcept SystemExit: pass"
+    assert imported_after(code) <= {"pyarrow", "numpy"}
+
+
+def test_the_driver_of_ray_workers_does_not_import_torch() -> None:
+    assert "torch" not in imported_after("import jobs.run, pipeline.ray_pool")
+
+
+def test_help_names_every_flag_and_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = command("--help").stdout
+    for word in ("--output", "--model", "--workers", "--spec", "--set", "--limit", "Exit status: 0 all rows done"):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("m.parquet", "--set", "limt=3"), "unknown key 'limt', did you mean 'limit'"),
+        (("m.parquet", "--set", "limit"), "--set needs key=value, got 'limit'"),
+        (("m.parquet", "--limit", "0"), "limit: input should be greater than or equal to 1, got 0"),
+        (("m.parquet", "--spec", "none.yaml"), "cannot read the spec none.yaml"),
+        (("no-such.parquet",), "no manifest at no-such.parquet"),
+        (("no-such-folder/",), "no manifest at no-such-folder/"),
+        (("https://example.org/m.parquet",), "'https://example.org/m.parquet' cannot be opened, allowed: a local path"),
+        (("m.parquet", "--set", "text_to_image.width=100"), "text_to_image.width must be a multiple of 16"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_one_line(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = command(*arguments)
+    assert result.exit_code == 2
+    check_one_line(result.stderr, words)
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_flag_ends_with_2() -> None:
+    result = command("m.parquet", "--wrokers", "2")
+    assert result.exit_code == 2
+    assert "--workers" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["pipeline", "jobs", "manifests", "dimoo_core"])
+def test_a_package_of_another_distribution_in_the_way_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
+    program = (
+        f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})\nimport jobs.cli\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\nsys.modules.pop({name!r}, None)\n"
+        "jobs.cli.app(['run', 'm.parquet'])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    check_one_line(
+        ended.stderr, f"the package {name!r} comes from {tmp_path / name}, not from", "environment of its own"
+    )

@@ -1,0 +1,159 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from jobs import progress
+from jobs.progress import BarDisplay, PlainDisplay, ProgressState, duration
+from pipeline.event import SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
+from pipeline.outcome import RunTotals
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("jobs.progress.time.monotonic", clock)
+    return clock
+
+
+def state_of(num_rows: int = 100, num_resumed: int = 0, num_resumed_failed: int = 0) -> ProgressState:
+    return ProgressState(
+        num_rows=num_rows, num_resumed=num_resumed, num_workers=2, num_resumed_failed=num_resumed_failed
+    )
+
+
+def worked(num_done: int, num_failed: int = 0, busy_s: float = 1.0, span_s: float = 2.0) -> WorkerProgress:
+    return WorkerProgress(
+        num_done=num_done,
+        num_failed=num_failed,
+        num_steps=1,
+        num_tokens=10 * num_done,
+        engine_busy_s=busy_s,
+        engine_span_s=span_s,
+    )
+
+
+def test_nothing_has_happened_at_first() -> None:
+    state = state_of(num_resumed=10, num_resumed_failed=1)
+    assert state.line() == "10/100 rows, 2 worker(s) loading the model"
+    assert (state.num_settled, state.rows_per_s, state.num_tokens, state.engine_busy_ratio) == (10, 0, 0, None)
+
+
+def test_rows_count_when_they_are_settled_and_once(clock: Clock) -> None:
+    state = state_of()
+    state.take("a", WorkerReady(1.0))
+    state.take("a", worked(6, 1))
+    assert state.num_settled == 7
+    state.take("a", SegmentCommitted("0-0", RunTotals(4, 1)))
+    assert state.num_settled == 7
+    state.take("a", worked(9, 1))
+    assert state.num_settled == 10
+    state.take("b", SegmentCommitted("0-1", RunTotals(5, 0)))
+    assert state.num_settled == 15
+    assert state.num_failed == 1
+
+
+def test_rows_that_a_dead_worker_had_not_committed_are_to_be_done_again(clock: Clock) -> None:
+    state = state_of()
+    state.take("a", WorkerReady(1.0))
+    state.take("a", SegmentCommitted("0-0", RunTotals(4, 0)))
+    state.take("a", worked(9))
+    state.take("a", WorkerDied("killed"))
+    clock.now_s += 1
+    assert state.num_settled == 4
+    assert "1 worker(s) lost and replaced" in state.line()
+    assert (state.num_ready, state.num_lost) == (0, 1)
+
+
+def test_a_worker_may_die_before_it_is_ready() -> None:
+    state = state_of()
+    state.take("a", WorkerDied("killed"))
+    assert (state.num_ready, state.num_lost) == (0, 1)
+    assert "loading the model" in state.line()
+
+
+def test_settled_rows_are_never_more_than_there_are(clock: Clock) -> None:
+    state = state_of(num_rows=10)
+    state.take("a", worked(8))
+    state.take("b", worked(8))
+    assert state.num_settled == 10
+
+
+def test_the_rate_is_of_this_start_and_the_rest_is_estimated_by_it(clock: Clock) -> None:
+    state = state_of(num_rows=1000, num_resumed=500)
+    state.take("a", WorkerReady(30.0))
+    clock.now_s += 10
+    state.take("a", worked(20))
+    assert state.rows_per_s == 2.0
+    assert state.line() == "520/1000 rows, 0 failed, 2.00 rows/s, ETA 4:00"
+
+
+def test_the_engines_share_of_time_is_that_of_all_workers() -> None:
+    state = state_of()
+    state.take("a", worked(1, busy_s=3.0, span_s=4.0))
+    state.take("b", worked(1, busy_s=1.0, span_s=4.0))
+    assert state.engine_busy_ratio == 0.5
+    assert state.num_tokens == 20
+
+
+def test_words_that_change_no_count_are_taken() -> None:
+    state = state_of()
+    state.take("a", WorkerEnded())
+    assert state.num_settled == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
+def test_durations_are_hours_minutes_seconds(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_plain_lines_come_every_ten_seconds_and_only_when_something_has_changed(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = state_of(num_rows=4)
+    with PlainDisplay(state) as display:
+        state.take("a", WorkerReady(1.0))
+        clock.now_s += 9
+        state.take("a", worked(1))
+        display.refresh()
+        clock.now_s += 1
+        display.refresh()
+        state.take("a", worked(4))
+        display.refresh()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "0/4 rows, 2 worker(s) loading the model",
+        "1/4 rows, 0 failed, 0.10 rows/s, ETA 0:30",
+        "4/4 rows, 0 failed, 0.40 rows/s, ETA 0:00",
+    ]
+
+
+def test_a_bar_shows_rows_and_words_and_goes_away(clock: Clock) -> None:
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=100)
+    state = state_of(num_rows=4)
+    with BarDisplay(state, console) as display:
+        state.take("a", WorkerReady(1.0))
+        clock.now_s += 1
+        state.take("a", worked(3))
+        display.refresh()
+    assert "3/4" in terminal.getvalue()
+    assert "0 failed, 3.00 rows/s" in terminal.getvalue()
+
+
+def test_a_terminal_gets_a_bar_and_anything_else_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal, kind in ((True, BarDisplay), (False, PlainDisplay)):
+        console = Console(file=io.StringIO(), force_terminal=is_terminal)
+        monkeypatch.setattr(progress, "Console", lambda console=console, **options: console)
+        assert isinstance(progress.display_of(state_of()), kind)

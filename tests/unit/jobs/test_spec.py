@@ -1,0 +1,171 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dimoo_core.errors import ConfigError
+from dimoo_core.settings import ImageSettings, TextSettings
+from jobs.spec import DEFAULT_MODEL, JobSpec, load_spec
+
+
+def spec(*assignments: str, **flags: Any) -> JobSpec:
+    return load_spec(None, {"manifest": "m.parquet"} | flags, assignments)
+
+
+def problem(*assignments: str, **flags: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        spec(*assignments, **flags)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_manifest_is_all_that_is_needed() -> None:
+    job = spec()
+    assert job.model == DEFAULT_MODEL
+    assert job.row_defaults().text_to_image == ImageSettings()
+    assert job.row_defaults().understanding == TextSettings()
+    assert job.output_uri == "m-output"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "output"),
+    [
+        ("m.parquet", "m-output"),
+        ("data/prompts.parquet", "prompts-output"),
+        ("s3://bucket/prompts/", "prompts-output"),
+        ("s3://bucket/prompts/a.parquet", "a-output"),
+        ("/", "manifest-output"),
+    ],
+)
+def test_the_output_is_named_after_the_manifest(manifest: str, output: str) -> None:
+    assert spec(manifest=manifest).output_uri == output
+    assert spec(manifest=manifest, output="elsewhere").output_uri == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("job.yaml", "seed: 3\ntext_to_image: {steps: 8, cfg_scale: 2}\npassthrough: [a, b]\n"),
+        ("job.yml", "seed: 3\ntext_to_image:\n  steps: 8\n  cfg_scale: 2.0\npassthrough:\n- a\n- b\n"),
+        ("job.toml", 'seed = 3\npassthrough = ["a", "b"]\n[text_to_image]\nsteps = 8\ncfg_scale = 2\n'),
+    ],
+)
+def test_specs_are_yaml_or_toml(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    job = load_spec(tmp_path / name, {"manifest": "m.parquet"}, [])
+    assert (job.seed, job.text_to_image.steps, job.text_to_image.cfg_scale) == (3, 8, 2.0)
+    assert job.passthrough == ("a", "b")
+
+
+def test_flags_win_over_the_file_and_assignments_over_both(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("manifest: theirs.parquet\nlimit: 1\nseed: 1\nworkers: 1\n")
+    job = load_spec(tmp_path / "job.yaml", {"manifest": "m.parquet", "limit": 2, "workers": None}, ["limit=3"])
+    assert (job.manifest, job.limit, job.seed, job.workers) == ("m.parquet", 3, 1, 1)
+
+
+def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("# nothing yet\n")
+    assert load_spec(tmp_path / "job.yaml", {"manifest": "m.parquet"}, []) == spec()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "found"),
+    [
+        ("task=caption", lambda job: job.task == "caption"),
+        ("prompt=What is this: a = b?", lambda job: job.prompt == "What is this: a = b?"),
+        ("prompt= the color #5, don't @me ", lambda job: job.prompt == "the color #5, don't @me"),
+        ("prompt=*what*", lambda job: job.prompt == "*what*"),
+        ("prompt='5'", lambda job: job.prompt == "5"),
+        ("understanding.resolution=adaptive", lambda job: job.understanding.resolution == "adaptive"),
+        ("understanding.resolution=512", lambda job: job.understanding.resolution == 512),
+        ("understanding.random_crop=true", lambda job: job.understanding.random_crop),
+        ("text_to_image.cfg_scale=3", lambda job: job.text_to_image.cfg_scale == 3.0),
+        ("passthrough=[promt]", lambda job: job.passthrough == ("promt",)),
+        ("limit=", lambda job: job.limit is None),
+        ("image={format: webp, quality: 80}", lambda job: (job.image.format, job.image.quality) == ("webp", 80)),
+    ],
+)
+def test_assignments_take_values_in_yaml(assignment: str, found: Any) -> None:
+    assert found(spec(assignment))
+
+
+def test_assignments_to_one_section_add_up() -> None:
+    job = spec("text_to_image.steps=8", "text_to_image.width=512", "text_to_image.steps=16")
+    assert (job.text_to_image.steps, job.text_to_image.width, job.text_to_image.height) == (16, 512, 1024)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("steps", "--set needs key=value, got 'steps'"),
+        ("=8", "--set needs key=value, got '=8'"),
+        ("seed.a=1", "seed: input should be a valid integer, got {'a': 1}"),
+        ("prompt=[", "--set prompt: '[' is not a value in YAML"),
+        ("limt=3", "unknown key 'limt', did you mean 'limit'; known here: manifest, output, model"),
+        ("text_to_image.step=3", "unknown key 'text_to_image.step', did you mean 'steps'; known here: width, height"),
+        ("nothing.like.it=3", "unknown key 'nothing'; known here: manifest"),
+        ("text_to_image.steps=many", "text_to_image.steps: input should be a valid integer, got 'many'"),
+        ("text_to_image.steps=8.5", "text_to_image.steps: input should be a valid integer, got 8.5"),
+        ("text_to_image=8", "text_to_image: input should be a valid dictionary"),
+        ("limit=0", "limit: input should be greater than or equal to 1, got 0"),
+        ("workers=-1", "workers: input should be greater than or equal to 0, got -1"),
+        ("workers=true", "workers: input should be a valid integer, got True"),
+        ("image.format=gif", "image.format: input should be 'png', 'jpeg' or 'webp', got 'gif'"),
+        ("image.quality=0", "image.quality: input should be greater than or equal to 1, got 0"),
+        (
+            "understanding.resolution=100",
+            "understanding.resolution: input should be a multiple of 32 or 'adaptive', got 100",
+        ),
+        ("dtype=int8", "dtype: input should be 'float32', 'bfloat16' or 'float16' or 'auto', got 'int8'"),
+        ("engine.batch_invariance=maybe", "engine.batch_invariance: input should be 'auto', 'on' or 'off'"),
+        ("pipeline.segment_rows=0", "pipeline.segment_rows: input should be greater than or equal to 1"),
+        ("passthrough=a", "passthrough: input should be a valid tuple, got 'a'"),
+        ("model=", "model: input should be a valid string, got None"),
+    ],
+)
+def test_wrong_assignments_are_told_with_their_key_and_value(assignment: str, message: str) -> None:
+    assert message in problem(assignment)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    message = problem("limt=3", "workers=-1", "image.format=gif")
+    assert message.count("; ") >= 2
+    assert "limt" in message
+    assert "workers: " in message
+    assert "image.format: " in message
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("text_to_image.width=1000", "text_to_image.width must be a multiple of 16 from 16 to 2048, got 1000"),
+        ("text_to_image.steps=0", "text_to_image.steps must be at least 1, got 0"),
+        ("text_to_image.temperature=-1", "text_to_image.temperature must be 0 or more, got -1.0"),
+        ("understanding.block_length=100", "understanding.block_length must be a divisor of max_tokens (1024)"),
+        ("task=draw", "task must be one of text_to_image"),
+        ("prompt=' '", "prompt must not be empty"),
+    ],
+)
+def test_values_out_of_range_are_told_with_their_section(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spec(assignment).row_defaults()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("gone.yaml", None, "cannot read the spec .*gone.yaml: No such file or directory"),
+        ("job.yaml", b"a: [1", "the spec .*job.yaml is not valid: while parsing"),
+        ("job.yaml", b"- a\n- b\n", "the spec .*job.yaml must be a mapping of keys to values, got list"),
+        ("job.yaml", b"\xff\xfe", "the spec .*job.yaml is not valid"),
+        ("job.toml", b"a = ", "the spec .*job.toml is not valid: Invalid value"),
+        ("job.yaml", b"text_to_image: {setps: 3}", "unknown key 'text_to_image.setps', did you mean 'steps'"),
+    ],
+)
+def test_wrong_files_are_told(name: str, data: bytes | None, message: str, tmp_path: Path) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_spec(tmp_path / name, {"manifest": "m.parquet"}, [])
+    assert "\n" not in str(caught.value)
