@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dimoo_core.request import Request
+from dimoo_core.request import Request, StreamRole
 from dimoo_core.step_cache import StepCache
 
 
@@ -53,4 +53,13 @@ class Decoding(ABC):
 
     def stream_ids(self) -> list[tuple[Tensor, int]]:
         """Each stream's ids as they stand, and where the target begins in it."""
-        return [(torch.cat((prefix, self.target, suffix)), len(prefix)) for prefix, suffix in self._around]
+        streams = zip(self._around, self.request.streams, strict=True)
+        return [
+            (torch.cat((prefix, self._target_of(stream.role), suffix)), len(prefix))
+            for (prefix, suffix), stream in streams
+        ]
+
+    def _target_of(self, role: StreamRole) -> Tensor:
+        """The target as the streams of a role see it."""
+        del role
+        return self.target

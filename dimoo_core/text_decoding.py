@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dimoo_core.decoding import Decoding, StepTrace
-from dimoo_core.request import FinishReason, Request
+from dimoo_core.request import FinishReason, Request, StreamRole
 from dimoo_core.sampling import guide_text, noisy_text_scores, probability_of
 from dimoo_core.schedule import even_transfer_counts
 from dimoo_core.settings import TextSettings
@@ -30,6 +30,7 @@ class TextDecoding(Decoding):
         self._step_in_block = 0
         self._num_steps_run = 0
         self._is_stopped = False
+        self._is_given = self.target != tokens.mask
         self._prompt_holds_end = bool((torch.cat(self._around[0]) == tokens.end_of_text).any())
         self._counts = self._transfer_counts()
         self._skip_idle_steps()
@@ -74,6 +75,12 @@ class TextDecoding(Decoding):
             confidence=confidence_A,
             committed=committed,
         )
+
+    def _target_of(self, role: StreamRole) -> Tensor:
+        """Guidance masks whatever was given, also within the answer; only what was decided since is seen."""
+        if role == "uncond":
+            return self.target.masked_fill(self._is_given, self._tokens.mask)
+        return self.target
 
     def answer(self) -> tuple[tuple[int, ...], FinishReason]:
         """Ids before the first end token among the finished blocks, and why the answer ends there."""
