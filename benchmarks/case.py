@@ -9,7 +9,7 @@ import torch
 from benchmarks.shape import Shape
 from benchmarks.workload import caption_requests, image_requests
 from dimoo_core.request import Request
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 
 _CAPTION_TOKENS, _CAPTION_BLOCK = 128, 32
 
@@ -45,15 +45,17 @@ class Case:
         return self.num_steps * sum(request.num_tokens for request in requests)
 
 
-def image_case(shape: Shape, size: tuple[int, int], num_steps: int, batch: int) -> Case:
+def image_case(
+    shape: Shape, size: tuple[int, int], num_steps: int, batch: int, step_cache: StepCacheConfig | None = None
+) -> Case:
     """Images with the reference's guidance (4) and temperature (1)."""
     width_px, height_px = size
 
     def settings(steps: int) -> ImageSettings:
-        return ImageSettings(width_px=width_px, height_px=height_px, num_steps=steps)
+        return ImageSettings(width_px=width_px, height_px=height_px, num_steps=steps, step_cache=step_cache)
 
     return Case(
-        name=f"image {width_px}x{height_px}, batch {batch}",
+        name=f"image {width_px}x{height_px}, batch {batch}{', cached' if step_cache else ''}",
         unit="image",
         batch=batch,
         num_steps=num_steps,
@@ -90,12 +92,20 @@ def cases_in_order(
     image_batches: Sequence[int],
     caption_batches: Sequence[int],
     caption_image_px: int,
+    with_step_cache: bool,
 ) -> list[Case]:
-    """The most telling cases first: all sizes and the caption at the first batch size, then at the next."""
+    """The most telling cases first.
+
+    All sizes and the caption at the first batch size, then single images with the step cache, then the other batch
+    sizes, one after the other.
+    """
     cases: list[Case] = []
+    cached = [image_case(shape, size, num_steps, 1, StepCacheConfig()) for size in sizes] if with_step_cache else []
     for image_batch, caption_batch in zip_longest(image_batches, caption_batches):
         if image_batch is not None:
             cases += [image_case(shape, size, num_steps, image_batch) for size in sizes]
         if caption_batch is not None:
             cases.append(caption_case(shape, caption_image_px, caption_batch))
+        cases += cached
+        cached = []
     return cases

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.plain import PlainTransformer
 from dimoo_core.config import ModelConfig
 from dimoo_core.packing import StreamView, pack
+from dimoo_core.step_cache import KeyValueSlab
 from dimoo_core.transformer import Observer, PackedBatch, Transformer
 
 _META = torch.device("meta")
@@ -46,7 +47,7 @@ class CountingTransformer(Transformer):
 
     The engine gets hidden states of width 1 and noise of two columns for logits: enough for its own code to sample,
     commit and go on. Each stream is counted by driving ``Transformer.forward`` on a batch of meta tensors with its
-    length and its number of read positions; lengths that were seen before are not driven through the inner layers
+    numbers of computed and of read positions and of keys; what was seen before is not driven through the inner layers
     again, since these do not know what is read.
     """
 
@@ -55,8 +56,8 @@ class CountingTransformer(Transformer):
         self.flops = Flops()
         self.num_read: list[int] = []  # positions read at each step, all streams together
         self._last_layer_alone = Transformer(replace(config, num_layers=1), device=_META, dtype=torch.bfloat16)
-        self._inner_flops: dict[int, int] = {}
-        self._last_flops: dict[tuple[int, int], int] = {}
+        self._inner_flops: dict[tuple[int, int], int] = {}
+        self._last_flops: dict[tuple[int, int, int], int] = {}
         self._generator = torch.Generator().manual_seed(0)
 
     @property
@@ -66,9 +67,9 @@ class CountingTransformer(Transformer):
 
     def forward(self, batch: PackedBatch, observe: Observer | None = None) -> Tensor:
         """Count one forward pass; returns dummies, (R, 1)."""
-        layout = batch.read_layout
-        for keys, queries in zip(pairwise(layout.key_offsets), pairwise(layout.query_offsets), strict=True):
-            self.flops += self.stream_flops(keys[1] - keys[0], queries[1] - queries[0])
+        offsets = (batch.layout.query_offsets, batch.read_layout.query_offsets, batch.layout.key_offsets)
+        for spans in zip(*map(pairwise, offsets), strict=True):
+            self.flops += self.stream_flops(*(end - start for start, end in spans))
         self.num_read.append(len(batch.read_R))
         return torch.zeros(len(batch.read_R), 1)
 
@@ -83,17 +84,18 @@ class CountingTransformer(Transformer):
             super().logits(torch.empty(num_rows, self.config.hidden_size, dtype=self.dtype, device=_META), columns)
         return int(counter.get_total_flops())
 
-    def stream_flops(self, length: int, num_read: int) -> Flops:
-        """FLOPs of one forward pass of one stream, without the head."""
-        if length not in self._inner_flops:
-            batch = _meta_batch(length, num_read)
+    def stream_flops(self, num_computed: int, num_read: int, num_keys: int) -> Flops:
+        """FLOPs of one forward pass of one stream, without the head; keys are more where a step cache has them."""
+        inner, last = (num_computed, num_keys), (num_computed, num_read, num_keys)
+        if inner not in self._inner_flops:
+            batch = _meta_batch(self.config, *last)
             whole = layer_flops(lambda observe: Transformer.forward(self, batch, observe))
-            self._inner_flops[length], self._last_flops[length, num_read] = sum(whole[:-1]), whole[-1]
-        if (length, num_read) not in self._last_flops:
-            batch = _meta_batch(length, num_read)
+            self._inner_flops[inner], self._last_flops[last] = sum(whole[:-1]), whole[-1]
+        if last not in self._last_flops:
+            batch = _meta_batch(self._last_layer_alone.config, *last)
             (alone,) = layer_flops(lambda observe: self._last_layer_alone(batch, observe))
-            self._last_flops[length, num_read] = alone
-        return Flops(self._inner_flops[length], self._last_flops[length, num_read])
+            self._last_flops[last] = alone
+        return Flops(self._inner_flops[inner], self._last_flops[last])
 
 
 class PlainCounter:
@@ -124,6 +126,11 @@ def layer_flops(forward: Callable[[Observer], object]) -> list[int]:
     return [after - before for before, after in pairwise(marks)]
 
 
-def _meta_batch(length: int, num_read: int) -> PackedBatch:
-    ids_T = torch.empty(length, dtype=torch.int64, device=_META)
-    return pack([StreamView(ids_T, torch.empty(num_read, dtype=torch.int64, device=_META))], _META)
+def _meta_batch(config: ModelConfig, num_computed: int, num_read: int, num_keys: int) -> PackedBatch:
+    ids_C, positions_C, read_R = (
+        torch.empty(count, dtype=torch.int64, device=_META) for count in (num_computed, num_computed, num_read)
+    )
+    if num_computed == num_keys:
+        return pack([StreamView(ids_C, read_R)], _META)
+    slab = KeyValueSlab(config, num_keys, device=_META, dtype=torch.bfloat16)
+    return pack([StreamView(ids_C, read_R, positions_C, slab)], _META)

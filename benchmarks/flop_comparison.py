@@ -35,6 +35,9 @@ class Comparison:
     def savings(self) -> dict[str, int]:
         """What is saved where; adds up to the whole difference."""
         return {
+            "layers before the last: positions served from the step cache": (
+                self.reference.inner_layers - self.engine_apart.inner_layers
+            ),
             "last layer: queries, output and MLP only where logits are read": (
                 self.reference.last_layer - self.engine_apart.last_layer
             ),

@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,7 +20,8 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.packing import pack, read_everything
 from dimoo_core.request import Request, RequestFailed
 from dimoo_core.schedule import cosine_keep_counts
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
+from dimoo_core.transformer import PackedBatch
 
 _IMAGE = ImageSettings(width_px=64, height_px=96, num_steps=5)
 _CPU = torch.device("cpu")
@@ -56,6 +59,30 @@ def test_a_real_plain_run_costs_exactly_what_is_counted() -> None:
     assert counter.get_total_flops() == Counting(TINY).reference(stream_lengths(request)).total * num_steps
 
 
+def test_passes_with_a_step_cache_cost_exactly_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    transformer, counting = random_transformer(TINY), CountingTransformer(TINY.config)
+    whole, batches = transformer.forward, []
+
+    def forward(batch: PackedBatch) -> Tensor:
+        batches.append(batch)
+        return whole(batch)
+
+    monkeypatch.setattr(transformer, "forward", forward)
+    monkeypatch.setattr(transformer, "logits", _random_logits)
+    settings = replace(_IMAGE, num_steps=8, step_cache=StepCacheConfig(warmup_ratio=0.2))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        _run(Engine(transformer, TINY.tokens, EngineConfig(batch_invariance="off")), image_requests(TINY, settings, 2))
+    for batch in batches:
+        counting(batch)
+    assert counter.get_total_flops() == counting.flops.total
+    assert any(batch.layout.query_offsets != batch.layout.key_offsets for batch in batches)
+
+
+def _random_logits(hidden_RE: Tensor, columns: slice) -> Tensor:
+    """Logits without arithmetic."""
+    return torch.rand(len(hidden_RE), columns.stop - columns.start)
+
+
 def test_the_counted_engine_reads_what_the_schedule_leaves_masked() -> None:
     transformer = CountingTransformer(TINY.config)
     _run(Engine(transformer, TINY.tokens, EngineConfig(batch_invariance="off")), image_requests(TINY, _IMAGE, 1))
@@ -83,7 +110,7 @@ def test_the_plain_arithmetic_is_that_of_the_packed_transformer_with_every_posit
 def test_what_is_saved_adds_up_to_the_whole_difference() -> None:
     comparison = Counting(TINY).compare("", image_requests(TINY, _IMAGE, 3))
     assert sum(comparison.savings().values()) == comparison.reference.total - comparison.engine.total
-    assert all(saved > 0 for saved in comparison.savings().values())
+    assert [saved > 0 for saved in comparison.savings().values()] == [False, True, True, True, True]
 
 
 def test_the_unconditional_stream_is_computed_once_for_all_images_at_the_first_step() -> None:
@@ -92,7 +119,7 @@ def test_the_unconditional_stream_is_computed_once_for_all_images_at_the_first_s
     transformer = CountingTransformer(TINY.config)
     uncond_length = stream_lengths(requests[0])[1]
     first_reads = 4 * 6
-    uncond = transformer.stream_flops(uncond_length, first_reads)
+    uncond = transformer.stream_flops(uncond_length, first_reads, uncond_length)
     uncond += Flops(head=transformer.head_flops(first_reads, TINY.tokens.image_columns))
     assert counting.engine(requests).total == 3 * counting.engine(requests[:1]).total - 2 * uncond.total
 
@@ -114,12 +141,13 @@ def test_the_command_prints_the_share_and_writes_the_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "flops.json"
-    flops.main(["--shape", "tiny", "--size", "64x32", "--steps", "2", "--json", str(out)])
+    flops.main(["--shape", "tiny", "--size", "64x32", "--steps", "6", "--json", str(out)])
     printed = capsys.readouterr().out
-    alone, together, answer = json.loads(out.read_text())["comparisons"]
+    alone, together, cached, answer = json.loads(out.read_text())["comparisons"]
     assert printed.splitlines()[-1] == f"exact share of reference FLOPs: {alone['share_of_reference']:.3f}"
     assert "NOT" not in printed
     assert together["num_requests"] == 8
+    assert cached["saved_flops"]["layers before the last: positions served from the step cache"] > 0
     assert answer["num_steps"] == 128
 
 

@@ -53,7 +53,12 @@ def test_a_run_on_a_cpu_measures_every_case_with_torch_alone(tmp_path: Path) -> 
     assert completed.stdout.splitlines()[-1] == "[]"
     result = json.loads(out.read_text())
     names = [case["name"] for case in result["cases"]]
-    assert names == ["image 64x32, batch 1", "caption of a 32 px image, batch 1", "image 64x32, batch 2"]
+    assert names == [
+        "image 64x32, batch 1",
+        "caption of a 32 px image, batch 1",
+        "image 64x32, batch 1, cached",
+        "image 64x32, batch 2",
+    ]
     assert result["not_measured"] == []
     assert (result["dtype"], result["attention"], result["peak_bf16_flops_per_s"]) == ("float32", None, None)
     for case in result["cases"]:
@@ -64,7 +69,7 @@ def test_a_run_on_a_cpu_measures_every_case_with_torch_alone(tmp_path: Path) -> 
 
 def test_a_case_that_does_not_fit_the_time_is_noted(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    gpu.main([*_TINY_RUN, "--no-captions", "--max-seconds", "0", "--out", str(out)])
+    gpu.main([*_TINY_RUN, "--no-captions", "--no-step-cache", "--max-seconds", "0", "--out", str(out)])
     result = json.loads(out.read_text())
     assert result["cases"] == []
     assert [left["name"] for left in result["not_measured"]] == ["image 64x32, batch 1", "image 64x32, batch 2"]
@@ -114,7 +119,7 @@ def test_a_case_takes_as_many_whole_blocks_of_steps_as_fit(budget_s: float, num_
     assert caption_case(TINY, 32, 1).steps_within(budget_s, seconds_per_step=1.0) == num_steps
 
 
-def test_every_case_of_the_first_batch_size_comes_before_those_of_the_next() -> None:
+def test_every_case_of_one_batch_size_comes_before_those_of_the_next() -> None:
     cases = cases_in_order(
         TINY,
         sizes=[(64, 64), (32, 32)],
@@ -122,9 +127,11 @@ def test_every_case_of_the_first_batch_size_comes_before_those_of_the_next() -> 
         image_batches=[1, 4],
         caption_batches=[1, 16, 32],
         caption_image_px=32,
+        with_step_cache=True,
     )
     assert [(case.unit, case.batch) for case in cases] == [
         *(("image", 1), ("image", 1), ("caption", 1)),
+        *(("image", 1), ("image", 1)),
         *(("image", 4), ("image", 4), ("caption", 16)),
         ("caption", 32),
     ]
