@@ -181,3 +181,13 @@ def test_idle_steps_draw_their_noise_from_a_shared_generator() -> None:
     generator = torch.Generator().manual_seed(3)
     every_step = [torch.rand(5, generator=generator) for _ in range(4)]
     assert drawn == [every_step[0][2].item(), every_step[3][3].item()]
+
+
+def test_the_unconditional_stream_sees_what_was_decided_and_nothing_that_was_given() -> None:
+    settings = TextSettings(max_tokens=4, block_length=4, num_steps=4, cfg_scale=1.0)
+    decoding = decoding_of(settings, target=[MASK, 7, MASK, MASK])
+    logits = logits_for(decoding, [5, 0, 6, 8], certainty=[9.0, 0.0, 1.0, 1.0])
+    decoding.advance([logits, torch.zeros_like(logits)])
+    (conditional, start), (unconditional, _) = decoding.stream_ids()
+    assert conditional[start : start + 4].tolist() == [5, 7, MASK, MASK]
+    assert unconditional.tolist() == [MASK] * start + [5, MASK, MASK, MASK] + [MASK]
