@@ -3,6 +3,7 @@
 Dimensions: S streams, Q packed queries, K packed keys, H query heads, G key/value heads, D width of a head.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dimoo_core.errors import ConfigError
 from dimoo_core.row_invariance import RowPolicy
 
 
@@ -118,9 +120,11 @@ def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: Packe
 
     query_offsets, key_offsets = layout.offsets_on(q_QHD.device)
     options: dict[str, Any] = {}
-    if q_QHD.shape[1] != k_KGD.shape[1]:
-        options["enable_gqa"] = True
+    if (repeats := q_QHD.shape[1] // k_KGD.shape[1]) > 1:
+        k_KGD, v_KGD = k_KGD.repeat_interleave(repeats, dim=1), v_KGD.repeat_interleave(repeats, dim=1)
     if policy.tile_rows is not None:
+        if "num_splits" not in inspect.signature(varlen_attn).parameters:
+            raise ConfigError(f"batch invariance on CUDA needs a later torch than {torch.__version__}: set it to off")
         options["num_splits"] = 1  # splitting the keys by the longest stream would change the order of the sums
     out_QHD = varlen_attn(
         q_QHD, k_KGD, v_KGD, query_offsets, key_offsets, layout.max_num_queries, layout.max_num_keys, **options
