@@ -26,9 +26,18 @@ def split_of(scene: Scene) -> Split:
 
     The same scene belongs to the same split whatever task or seed it comes up in, so no scene crosses.
     """
+    return split_of_key(scene_key(scene))
+
+
+def scene_key(scene: Scene) -> str:
+    """A text that is the same for equal scenes only."""
     pieces = ";".join(f"{row},{column},{piece.colour},{piece.shape}" for (row, column), piece in scene.placed)
-    text = f"{scene.board.rows}x{scene.board.columns}:{scene.style}:{pieces}"
-    bucket = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") % 100
+    return f"{scene.board.rows}x{scene.board.columns}:{scene.style}:{pieces}"
+
+
+def split_of_key(key: str) -> Split:
+    """The split of whatever the key stands for."""
+    bucket = int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "big") % 100
     if bucket < _TUNE_PERCENT:
         return "tune"
     return "test" if bucket < _TUNE_PERCENT + _TEST_PERCENT else "train"

@@ -8,14 +8,24 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m shapes.train", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True)
+    tokenizer = parts.add_parser("tokenizer", help="the tokenizer; made, not trained, in a second")
+    tokenizer.add_argument("--out", type=Path, required=True, help="checkpoint directory")
     codec = parts.add_parser("codec", help="the VQ codec")
     codec.add_argument("--out", type=Path, required=True, help="checkpoint directory; a run that was stopped goes on")
     codec.add_argument("--minutes", type=float, help="stop after this time; the same command goes on")
     codec.add_argument("--threads", type=int, default=1, help="CPU threads")
     codec.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    if arguments.part == "codec":
+    if arguments.part == "tokenizer":
+        _make_tokenizer(arguments)
+    elif arguments.part == "codec":
         _train_codec(arguments)
+
+
+def _make_tokenizer(arguments: argparse.Namespace) -> None:
+    from shapes.tokenizer import save_tokenizer
+
+    save_tokenizer(arguments.out)
 
 
 def _train_codec(arguments: argparse.Namespace) -> None:

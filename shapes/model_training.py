@@ -1,0 +1,212 @@
+"""Training the embedded transformer on all tasks at once, as a masked diffusion model.
+
+Each target token is masked with one probability a sequence, uniform in (0, 1]; the loss is the cross-entropy of the
+masked ones, over image codes for images and over the vocabulary for texts: what generation samples from.
+Dimensions: R masked positions of a batch, E hidden size, V columns.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dimoo_core.config import ModelConfig
+from dimoo_core.packing import StreamView, pack
+from dimoo_core.tokenizer import Tokenizer
+from dimoo_core.tokens import SpecialTokens, read_special_tokens
+from shapes.model_weights import TrainableTransformer, matrices, others, save_checkpoint
+from shapes.muon import Muon
+from shapes.scene_source import SampleOptions
+from shapes.sequence import SequenceBuilder, TrainingSequence, equal_length_groups
+from shapes.task import TASKS, sample
+from shapes.tile import NUM_CODES
+from shapes.training_log import TrainingLog
+
+GROUP_SIZE = 16  # sequences of one length, one attention batch
+CURRICULUM = ((0.0, 1), (0.06, 2), (0.15, 3), (0.25, 4))
+"""From which share of the training on, scenes have up to so many pieces."""
+
+GENERATION = {
+    "text_to_image": {"width": 64, "height": 64, "steps": 16, "cfg_scale": 0.0, "temperature": 1.0},
+    "understanding": {"max_tokens": 32, "block_length": 32, "steps": 16, "resolution": 64},
+}
+"""Defaults of generation that are right for this model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """What a training run is; a resumed run keeps the one it was started with."""
+
+    hidden_size: int = 192
+    num_layers: int = 6
+    num_heads: int = 6
+    mlp_size: int = 512
+    rope_theta: float = 10_000.0
+    groups_per_step: int = 6
+    muon_lr: float = 0.01
+    adam_lr: float = 2e-3
+    warmup_ratio: float = 0.02
+    decay_from: float = 0.4  # share of the training after which rates fall, linearly to a hundredth
+    seed: int = 0
+
+
+class ModelTraining:
+    """One training run in a directory, resumable; progress is measured in time, so that a budget is kept.
+
+    Args:
+        directory: Holds the tokenizer already; gets weights, config, state and log.
+        minutes: Length of the whole run, earlier starts included.
+        config: Sizes and rates.
+        device: As torch names it.
+    """
+
+    def __init__(self, directory: Path, *, minutes: float, config: TrainingConfig, device: str) -> None:
+        self._directory = directory
+        self._state_path = directory / "training" / "model.pt"
+        self._log = TrainingLog(directory / "training", "model")
+        self._minutes = minutes
+        self._config = config
+        self._device = torch.device(device)
+        tokenizer = Tokenizer(directory)
+        num_embeddings = -(-(tokenizer.num_ids + NUM_CODES) // 8) * 8
+        self._model_config = ModelConfig(
+            hidden_size=config.hidden_size,
+            num_heads=config.num_heads,
+            num_kv_heads=config.num_heads,
+            num_layers=config.num_layers,
+            mlp_size=config.mlp_size,
+            num_embeddings=num_embeddings,
+            rope_theta=config.rope_theta,
+            image_token_offset=tokenizer.num_ids,
+        )
+        self._tokens: SpecialTokens = read_special_tokens(tokenizer, self._model_config, num_codes=NUM_CODES)
+        self._builder = SequenceBuilder(tokenizer, self._tokens)
+        self._model = TrainableTransformer(self._model_config, seed=config.seed, device=self._device)
+        leaves = self._model.leaves
+        self._optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices(leaves), lr=config.muon_lr),  # type: ignore[arg-type]
+            torch.optim.AdamW(others(leaves), lr=config.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self._rates = [config.muon_lr, config.adam_lr]
+        self._step = 0
+        self._spent_s = 0.0
+        self._resume()
+
+    def run(self, *, report_every: int = 50, save_every_s: float = 120.0) -> None:
+        """Train until the time is used up, then write the checkpoint."""
+        rng = Random(f"{self._config.seed}:{self._step}")
+        groups = equal_length_groups(self._sequences(rng), GROUP_SIZE)
+        losses: dict[str, list[float]] = {}
+        last_s = saved_s = time.monotonic()
+        while self._progress < 1.0:
+            batch = [sequence for _ in range(self._config.groups_per_step) for sequence in next(groups)]
+            for name, loss in self._train_step(batch, rng).items():
+                losses.setdefault(name, []).append(loss)
+            now_s = time.monotonic()
+            self._spent_s += now_s - last_s
+            last_s = now_s
+            self._step += 1
+            if self._step % report_every == 0:
+                means = {name: sum(values) / len(values) for name, values in losses.items()}
+                self._log.append(step=self._step, minutes=self._spent_s / 60, pieces=self._max_pieces, **means)
+                losses.clear()
+            if now_s - saved_s > save_every_s:
+                self.save()
+                saved_s = now_s
+        self.save()
+
+    def save(self) -> None:
+        """Write the state to resume from and the checkpoint as it stands."""
+        self._state_path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "config": json.dumps(asdict(self._config)),
+            "step": self._step,
+            "spent_s": self._spent_s,
+            "leaves": {name: leaf.detach() for name, leaf in self._model.leaves.items()},
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+        }
+        temporary = self._state_path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self._state_path)
+        save_checkpoint(self._directory, self._model_config, self._model.leaves, generation=GENERATION)
+
+    @property
+    def _progress(self) -> float:
+        return self._spent_s / (60 * self._minutes)
+
+    @property
+    def _max_pieces(self) -> int:
+        return max(pieces for start, pieces in CURRICULUM if self._progress >= start)
+
+    def _sequences(self, rng: Random) -> Iterator[TrainingSequence]:
+        names = [(task, kind) for task, kinds in TASKS.items() for kind in kinds]
+        while True:
+            task, _ = rng.choice(names)
+            options = SampleOptions(max_pieces=self._max_pieces)
+            example = sample(task, rng.getrandbits(48), "train", options=options)
+            yield self._builder.build(example, rng)
+
+    def _train_step(self, batch: list[TrainingSequence], rng: Random) -> dict[str, float]:
+        views, targets, weights = zip(*(self._masked(sequence, rng) for sequence in batch), strict=True)
+        hidden_RE = self._model.hidden(pack(views, self._device))
+        parts = torch.split(hidden_RE, [len(view.read_R) for view in views])
+        losses = {}
+        for name, is_image, columns in (
+            ("image", True, self._tokens.image_columns),
+            ("text", False, self._tokens.vocabulary_columns),
+        ):
+            members = [index for index, sequence in enumerate(batch) if sequence.is_image == is_image]
+            if members:
+                logits_RV = self._model.logits(torch.cat([parts[index] for index in members]), columns)
+                target_R = torch.cat([targets[index] for index in members]).to(self._device) - columns.start
+                weight_R = torch.cat([weights[index] for index in members]).to(self._device)
+                losses[name] = (
+                    F.cross_entropy(logits_RV, target_R, reduction="none") * weight_R
+                ).sum() / weight_R.sum()
+        self._move(torch.stack(list(losses.values())).sum())
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _masked(self, sequence: TrainingSequence, rng: Random) -> tuple[StreamView, Tensor, Tensor]:
+        """The sequence with some of its target masked, the true ids there, and their weights."""
+        num_predicted = len(sequence.predicted_N)
+        num_masked = max(1, round(num_predicted * (1.0 - rng.random())))
+        chosen = torch.tensor(sorted(rng.sample(range(num_predicted), num_masked)))
+        positions_R = sequence.predicted_N[chosen]
+        ids_T = sequence.ids_T.clone()
+        ids_T[positions_R] = self._tokens.mask
+        return StreamView(ids_T, positions_R), sequence.ids_T[positions_R], sequence.weight_N[chosen]
+
+    def _move(self, loss: Tensor) -> None:
+        scale = self._rate_scale()
+        for optimizer, rate in zip(self._optimizers, self._rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * scale
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._model.leaves.values(), 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+    def _rate_scale(self) -> float:
+        progress, config = self._progress, self._config
+        if progress < config.warmup_ratio:
+            return 0.05 + 0.95 * progress / config.warmup_ratio
+        if progress < config.decay_from:
+            return 1.0
+        return max(0.01, (1.0 - progress) / (1.0 - config.decay_from))
+
+    def _resume(self) -> None:
+        if not self._state_path.exists():
+            return
+        state: dict[str, Any] = torch.load(self._state_path, map_location=self._device, weights_only=True)
+        self._model.load(state["leaves"])
+        for optimizer, values in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        self._step, self._spent_s = state["step"], state["spent_s"]

@@ -1,0 +1,108 @@
+"""From examples to what the transformer is trained on: whole sequences, laid out by the product's own code.
+
+Dimensions: T tokens of a sequence, N target positions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from dimoo_core.layout import RequestLayout, with_newlines
+from dimoo_core.noise import SeededNoise
+from dimoo_core.request import Request
+from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
+from dimoo_core.tokenizer import Tokenizer
+from dimoo_core.tokens import SpecialTokens
+from shapes.example import Example
+
+ANSWER_LENGTHS = (8, 16, 32, 64)
+"""Numbers of answer tokens that the model is trained with; the rest of an answer is filled with end-of-text."""
+
+NO_PROMPT_RATIO = 0.1
+"""Share of image examples that show the unconditional prompt, for guidance; with input images half of it each."""
+
+FILLER_WEIGHT = 0.15
+"""Weight in the loss of end-of-text after the first, which is easy and would drown the words."""
+
+_NO_NOISE = SeededNoise(0, torch.device("cpu"))  # a request has a source of noise, but nothing is sampled here
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingSequence:
+    """One sequence with its target filled in.
+
+    ``predicted_N`` are ascending indices into the sequence of what may be masked, ``weight_N`` their weights.
+    """
+
+    ids_T: Tensor
+    predicted_N: Tensor
+    weight_N: Tensor
+    is_image: bool
+
+
+class SequenceBuilder:
+    """Lays examples out for one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, tokens: SpecialTokens) -> None:
+        self._layout = RequestLayout(tokenizer, tokens)
+        self._tokenizer = tokenizer
+        self._tokens = tokens
+
+    def build(self, example: Example, rng: Random) -> TrainingSequence:
+        """The sequence of an example; which stream of guidance it is, and how long an answer may be, is random."""
+        if example.answer is not None:
+            return self._answer(example, example.answer, rng)
+        return self._image(example, rng)
+
+    def _image(self, example: Example, rng: Random) -> TrainingSequence:
+        assert example.target_codes is not None
+        codes_HW = torch.from_numpy(example.target_codes).long()
+        is_predicted_HW = torch.ones_like(codes_HW) if example.mask is None else torch.from_numpy(example.mask).long()
+        request = self._image_request(example, tuple(codes_HW.shape))
+        unconditional = request.streams[1:]
+        is_bare = rng.random() < NO_PROMPT_RATIO
+        stream = rng.choice(unconditional) if is_bare else request.streams[0]
+        target_N = with_newlines(codes_HW + self._tokens.image_offset, self._tokens)
+        # A newline token stands where the flag's layout has the newline id, which is no flag.
+        is_predicted_N = with_newlines(is_predicted_HW, self._tokens) == 1
+        predicted_N = is_predicted_N.nonzero().squeeze(-1) + len(stream.prefix)
+        return TrainingSequence(stream.around(target_N), predicted_N, torch.ones(len(predicted_N)), True)
+
+    def _image_request(self, example: Example, grid: tuple[int, ...]) -> Request:
+        settings = ImageSettings(
+            height_px=grid[0] * PIXELS_PER_TOKEN,
+            width_px=grid[1] * PIXELS_PER_TOKEN,
+            cfg_scale=1.0,
+            cfg_image_scale=1.0,
+        )
+        if not example.inputs:
+            return self._layout.text_to_image("", example.prompt, settings, _NO_NOISE)
+        images = [torch.from_numpy(codes).long() for codes in example.inputs]
+        return self._layout.image_to_image("", example.system, example.prompt, images, settings, _NO_NOISE)
+
+    def _answer(self, example: Example, answer: str, rng: Random) -> TrainingSequence:
+        answer_ids = self._tokenizer.encode(answer)
+        fitting = [length for length in ANSWER_LENGTHS if length > len(answer_ids)]
+        length = fitting[0] if rng.random() < 0.5 else rng.choice(fitting[:2])
+        settings = TextSettings(max_tokens=length, block_length=length)
+        images = [torch.from_numpy(codes).long() for codes in example.inputs]
+        request = self._layout.understanding("", example.prompt, images, settings, _NO_NOISE)
+        stream = request.streams[0]
+        filler = [self._tokens.end_of_text] * (length - len(answer_ids))
+        weight_N = torch.ones(length)
+        weight_N[len(answer_ids) + 1 :] = FILLER_WEIGHT
+        predicted_N = torch.arange(length) + len(stream.prefix)
+        return TrainingSequence(stream.around(torch.tensor([*answer_ids, *filler])), predicted_N, weight_N, False)
+
+
+def equal_length_groups(sequences: Iterator[TrainingSequence], group_size: int) -> Iterator[list[TrainingSequence]]:
+    """Groups of sequences of one length, so that each group is one batch of attention without padding."""
+    waiting: dict[int, list[TrainingSequence]] = {}
+    for sequence in sequences:
+        group = waiting.setdefault(len(sequence.ids_T), [])
+        group.append(sequence)
+        if len(group) == group_size:
+            yield waiting.pop(len(sequence.ids_T))
