@@ -16,6 +16,12 @@ PIXELS_PER_TOKEN = 16
 MAX_SIDE_PX = 2048
 """Largest image side accepted; at 2048x2048 one image is 16,384 tokens."""
 
+MAX_ANSWER_TOKENS = 16_384
+"""Longest answer accepted: as long as the largest image. One absurd row must not exhaust a machine."""
+
+MAX_STEPS = 16_384
+"""Most steps accepted: one for each token of the largest image."""
+
 Remasking = Literal["low_confidence", "random"]
 
 Resolution = int | Literal["adaptive"]
@@ -73,6 +79,7 @@ class ImageSettings:
             is_valid = side % PIXELS_PER_TOKEN == 0 and PIXELS_PER_TOKEN <= side <= MAX_SIDE_PX
             _require(is_valid, name, side, f"a multiple of {PIXELS_PER_TOKEN} from {PIXELS_PER_TOKEN} to {MAX_SIDE_PX}")
         _require(self.num_steps >= 1, "steps", self.num_steps, "at least 1")
+        _require(self.num_steps <= MAX_STEPS, "steps", self.num_steps, f"at most {MAX_STEPS}")
         for name, scale in (("cfg_scale", self.cfg_scale), ("cfg_image_scale", self.cfg_image_scale)):
             _require(math.isfinite(scale) and scale >= 0, name, scale, "0 or more")
         _require(
@@ -97,11 +104,13 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         _require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
+        _require(self.max_tokens <= MAX_ANSWER_TOKENS, "max_tokens", self.max_tokens, f"at most {MAX_ANSWER_TOKENS}")
         is_divisor = 1 <= self.block_length <= self.max_tokens and self.max_tokens % self.block_length == 0
         _require(is_divisor, "block_length", self.block_length, f"a divisor of max_tokens ({self.max_tokens})")
         if self.num_steps is not None:
             is_whole = self.num_steps >= 1 and self.num_steps % self.num_blocks == 0
             _require(is_whole, "steps", self.num_steps, f"a multiple of the number of blocks ({self.num_blocks})")
+            _require(self.num_steps <= MAX_STEPS, "steps", self.num_steps, f"at most {MAX_STEPS}")
         _require(math.isfinite(self.cfg_scale) and self.cfg_scale >= 0, "cfg_scale", self.cfg_scale, "0 or more")
         _require(
             math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"

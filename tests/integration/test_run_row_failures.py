@@ -20,6 +20,8 @@ BAD_ROWS: list[tuple[dict[str, Any], str, str, str]] = [
     (image_row("no task", task=None), "manifest", "ManifestRowError", "task is null"),
     (image_row("size", width=33), "manifest", "ManifestRowError", "width must be a multiple of 16"),
     (image_row("steps", steps=0), "manifest", "ManifestRowError", "steps must be"),
+    (image_row("endless", steps=2_000_000_000), "manifest", "ManifestRowError", "steps must be at most 16384"),
+    (text_row("huge", encoded(picture(0)), max_tokens=2_000_000_000), "manifest", "ManifestRowError", "at most 16384"),
     (image_row("mask", prompt="a <|mdm_mask|> b"), "prompt", "RequestError", "'<|mdm_mask|>'"),
     (text_row("answer", encoded(picture(0)), prompt="</answer>"), "prompt", "RequestError", "'</answer>'"),
     (image_row("no image", task="vqa"), "manifest", "ManifestRowError", "image is null"),
@@ -93,6 +95,23 @@ def test_odd_images_never_end_a_run(kind: str, tiny_checkpoint: Path, tmp_path: 
     output.check_complete(["odd", "good"])
     assert "good" in output.by_id()
     assert ("odd" in output.failed_by_id()) == (kind == "bomb")
+
+
+def test_extreme_settings_never_end_a_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    rows = [
+        image_row("much guidance", cfg_scale=1e308),
+        image_row("hot", temperature=1e308),
+        image_row("cold", temperature=1e-320),
+        image_row("more steps than tokens", steps=100),
+        image_row("long prompt", prompt="a bicycle " * 2000),
+        image_row("odd prompt", prompt="a\0b \u202e \ud7ff 🦤"),
+        text_row("hot and guided", encoded(picture(0)), cfg_scale=1e308, temperature=1e308),
+        text_row("one token", encoded(picture(0)), max_tokens=1),
+        text_row("blocks of one", encoded(picture(0)), max_tokens=8, block_length=1, steps=8),
+    ]
+    summary = run_here(write_manifest(tmp_path / "m.parquet", rows), tmp_path / "out", tiny_checkpoint)
+    assert summary.done == len(rows)
+    RunOutput(tmp_path / "out").check_complete(row["id"] for row in rows)
 
 
 def test_the_command_ends_with_3_and_shows_the_first_failures(tiny_checkpoint: Path, tmp_path: Path) -> None:
