@@ -60,7 +60,7 @@ def silu(x: Tensor) -> Tensor:
     if x.is_cuda or x.is_meta:
         return F.silu(x)
     x_f32 = x.float()
-    return (x_f32 / torch.exp(-x_f32).add_(1.0)).to(x.dtype)
+    return (x_f32 / (1.0 + torch.exp(-x_f32))).to(x.dtype)
 
 
 def probe_row_policy(shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> RowPolicy:

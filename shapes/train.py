@@ -15,11 +15,18 @@ def main() -> None:
     codec.add_argument("--minutes", type=float, help="stop after this time; the same command goes on")
     codec.add_argument("--threads", type=int, default=1, help="CPU threads")
     codec.add_argument("--device", default="cpu")
+    model = parts.add_parser("model", help="the transformer; the tokenizer must be there")
+    model.add_argument("--out", type=Path, required=True, help="checkpoint directory; a run that was stopped goes on")
+    model.add_argument("--minutes", type=float, default=60.0, help="length of the whole run, earlier starts included")
+    model.add_argument("--threads", type=int, default=2, help="CPU threads")
+    model.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     if arguments.part == "tokenizer":
         _make_tokenizer(arguments)
     elif arguments.part == "codec":
         _train_codec(arguments)
+    else:
+        _train_model(arguments)
 
 
 def _make_tokenizer(arguments: argparse.Namespace) -> None:
@@ -35,6 +42,16 @@ def _train_codec(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(arguments.threads)
     CodecTraining(arguments.out, device=arguments.device).run(minutes=arguments.minutes)
+
+
+def _train_model(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from shapes.model_training import ModelTraining, TrainingConfig
+
+    torch.set_num_threads(arguments.threads)
+    config = TrainingConfig()
+    ModelTraining(arguments.out, minutes=arguments.minutes, config=config, device=arguments.device).run()
 
 
 if __name__ == "__main__":
