@@ -19,6 +19,7 @@ from pipeline.pool import WorkerPool, drain
 from pipeline.run_settings import RunSettings
 
 _ACTOR_POLL_S = 0.5
+_MAX_REASON_CHARS = 300
 
 
 class WorkerActor:
@@ -99,7 +100,7 @@ class RayPool(WorkerPool):
                 raise  # a method of ours has raised: a bug, not a death
             except RayError as error:  # crashed, lost with its machine, ended for its memory, never placed
                 self._forget(name)
-                events.append((name, WorkerDied(_first_line(error))))
+                events.append((name, WorkerDied(_reason(error))))
                 continue
             self._poll_actor(name)
         return events
@@ -126,6 +127,9 @@ class RayPool(WorkerPool):
         self._polls = {ref: owner for ref, owner in self._polls.items() if owner != name}
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: RayError) -> str:
+    """What Ray says in its last lines: how the process ended, or what the actor's constructor raised."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if len(lines) > 1 and lines[-1].startswith("The actor never ran"):  # true of those that die while they start
+        lines.pop()
+    return lines[-1].strip()[:_MAX_REASON_CHARS] if lines else type(error).__name__

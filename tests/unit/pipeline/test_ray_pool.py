@@ -129,6 +129,15 @@ def test_a_worker_that_is_gone_is_a_death_and_what_may_be_left_of_it_is_ended(
     assert double.actors[2].calls[-1] == ("assign", (LEASE,))
 
 
+def test_the_reason_of_a_death_is_what_the_constructor_raised(double: RayDouble) -> None:
+    pool = pool_of(1)
+    pool.start()
+    traceback = "Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'torch'"
+    double.actors[0].answer = ActorDiedError(RayTaskError("WorkerActor.__init__", traceback, ImportError()))
+    [(_, event)] = pool.poll(0)
+    assert event == WorkerDied("ModuleNotFoundError: No module named 'torch'")
+
+
 def test_a_method_that_raises_is_no_death(double: RayDouble) -> None:
     pool = pool_of(1)
     pool.start()
