@@ -27,6 +27,7 @@ PROMPT_TASKS = (text_to_image_task.TASK, painting_task.INPAINTING, painting_task
 
 _OPEN_COLOUR_KINDS = ("single object", "two objects")
 _DEFAULT_OPTIONS = SampleOptions()
+_MAX_DRAWS = 10_000
 
 
 def sample(
@@ -35,7 +36,8 @@ def sample(
     """One example; the same arguments give the same example, and no two splits share a seed.
 
     In training examples every scene belongs to the training split; in the others the scene or prompt that is asked for
-    belongs to their split, so nothing that is asked there was asked or shown in training.
+    belongs to their split, so nothing that is asked there was asked or shown in training. What is held out is in no
+    training example, so it is not split further.
 
     Args:
         task: One of ``TASKS``.
@@ -45,7 +47,8 @@ def sample(
         options: Boards, number of pieces, and whether a held-out combination is to be shown.
 
     Raises:
-        ValueError: If there is no such task or kind, or the kind cannot show the held-out combination.
+        ValueError: If there is no such task or kind, the kind cannot show the held-out combination, or the options
+            leave so few scenes that the split has none.
     """
     kinds = kinds_of(task, options.held_out)
     if kind is not None and kind not in kinds:
@@ -54,10 +57,11 @@ def sample(
         raise ValueError(f"training never shows the held-out {options.held_out}")
     rng = Random(f"{split}/{task}/{kind}/{seed}")
     make = TASKS[task][kind or rng.choice(kinds)]
-    while True:
+    for _ in range(_MAX_DRAWS):
         example = make(SceneSource(rng, options, is_prompt=task in PROMPT_TASKS))
-        if _belongs(example, split) and _shows(example, options.held_out):
+        if _belongs(example, split) if options.held_out is None else _shows(example, options.held_out):
             return example
+    raise ValueError(f"{split} has no example of {task} with {options}: allow more boards or pieces")
 
 
 def kinds_of(task: str, held_out: HeldOut | None = None) -> list[str]:
@@ -86,8 +90,8 @@ def _belongs(example: Example, split: Split) -> bool:
     return split_of_key(example.key) == split
 
 
-def _shows(example: Example, held_out: HeldOut | None) -> bool:
-    if held_out not in ("piece", "prompted piece"):
+def _shows(example: Example, held_out: HeldOut) -> bool:
+    if held_out == "relation":
         return True
     piece = HELD_OUT_PIECE if held_out == "piece" else HELD_OUT_PROMPTED_PIECE
     return any(piece in scene.counts for scene in example.scenes)

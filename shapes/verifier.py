@@ -44,10 +44,12 @@ def read_codes(image: Image.Image | Pixels) -> Codes | Unreadable:
     rows, columns = height // TILE_PX, width // TILE_PX
     if height % TILE_PX or width % TILE_PX or not (1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE):
         return Unreadable(f"{width}x{height} pixels are no board of tiles of {TILE_PX}")
-    tiles = pixels.reshape(rows, TILE_PX, columns, TILE_PX, 3).swapaxes(1, 2).reshape(-1, TILE_PX, TILE_PX, 3)
+    tiles = pixels.reshape(rows, TILE_PX, columns, TILE_PX, 3).swapaxes(1, 2).reshape(rows * columns, -1)
+    values = tiles.astype(np.float32) / 255
+    errors, variants = _errors(values)
     codes = np.zeros(rows * columns, dtype=np.int64)
-    for index, tile in enumerate(tiles.astype(np.float32) / 255):
-        read = _read_tile(tile)
+    for index in range(rows * columns):
+        read = _read_tile(values[index], errors[index], variants[index])
         if isinstance(read, Unreadable):
             return Unreadable(f"{cell_name(divmod(index, columns))}: {read.reason}")
         codes[index] = read
@@ -66,17 +68,22 @@ def read_scene(image: Image.Image | Pixels) -> Scene | Unreadable:
     return scene
 
 
-def _read_tile(tile: Floats) -> int | Unreadable:
-    difference = _templates() - tile.reshape(-1)  # (variants, tiles, values)
-    errors = np.sqrt(np.square(difference).mean(axis=-1))
-    variants = errors.argmin(axis=0)
-    best_errors = errors.min(axis=0)
-    first, second = np.argsort(best_errors)[:2]
-    if best_errors[first] > MAX_ERROR:
-        return Unreadable(f"nearest to {_named(first)}, but too far from it ({best_errors[first]:.3f})")
-    if best_errors[first] > MAX_ERROR_RATIO * best_errors[second]:
+def _errors(values: Floats) -> tuple[Floats, Codes]:
+    """Of each tile to each entry of the table: the root-mean-square difference, and to which variant of the entry."""
+    templates = _templates()
+    squares = np.square(values).sum(axis=1)[:, None, None] + np.square(templates).sum(axis=2)
+    products = np.einsum("nv,kcv->nkc", values, templates, optimize=True)
+    errors = np.sqrt(np.maximum(squares - 2 * products, 0) / values.shape[1])
+    return errors.min(axis=1), errors.argmin(axis=1)
+
+
+def _read_tile(values: Floats, errors: Floats, variants: Codes) -> int | Unreadable:
+    first, second = np.argsort(errors)[:2]
+    if errors[first] > MAX_ERROR:
+        return Unreadable(f"nearest to {_named(first)}, but too far from it ({errors[first]:.3f})")
+    if errors[first] > MAX_ERROR_RATIO * errors[second]:
         return Unreadable(f"between {_named(first)} and {_named(second)}")
-    if (worst := _worst_patch(difference[variants[first], first])) > MAX_PATCH_ERROR:
+    if (worst := _worst_patch(values - _templates()[variants[first], first])) > MAX_PATCH_ERROR:
         return Unreadable(f"nearest to {_named(first)}, but one part differs ({worst:.3f})")
     return int(first)
 
