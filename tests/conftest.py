@@ -10,7 +10,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.support.s3_server import S3Server
 
-pytest.register_assert_rewrite("tests.support.store_contract")
+pytest.register_assert_rewrite(
+    "tests.support.command", "tests.support.in_process", "tests.support.run_output", "tests.support.store_contract"
+)
 
 pytest_plugins = ("tests.support.fixtures",)
 

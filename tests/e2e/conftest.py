@@ -11,8 +11,6 @@ import pytest
 
 from tests.support.command import REPOSITORY
 
-pytest.register_assert_rewrite("tests.support.run_output", "tests.support.in_process")
-
 _NOT_COPIED = (".*", "__pycache__", "*.egg-info", "build", "dist", "goldens", "results")
 
 

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.support.run_output", "tests.support.in_process")
-
-from tests.support.in_process import load_models_once, run_here  # noqa: E402 - after the registration
-from tests.support.manifest_rows import mixed_rows, write_manifest, write_photos  # noqa: E402
-from tests.support.run_output import RunOutput  # noqa: E402
+from tests.support.in_process import load_models_once, run_here
+from tests.support.manifest_rows import mixed_rows, write_manifest, write_photos
+from tests.support.run_output import RunOutput
 
 
 @pytest.fixture(scope="session")
