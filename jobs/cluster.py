@@ -1,7 +1,9 @@
 """Connecting to Ray: an existing cluster by its address, or one of this machine's own for the time of the run."""
 
 import os
+import re
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -9,6 +11,8 @@ from contextlib import contextmanager
 
 from dimoo_core.errors import ConfigError
 
+_HOST_AND_PORT = re.compile(r"(?P<host>[^/:]+):(?P<port>\d{1,5})")
+_CONNECT_TIMEOUT_S = 10.0
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least: nothing large passes through it
 
 
@@ -16,24 +20,43 @@ _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least: nothing large passes through it
 def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
     """Connect, and disconnect at the end; yields the number of GPUs.
 
+    Args:
+        address: As ``ray.init`` takes it; None means ``RAY_ADDRESS``, or without that a Ray of this machine's own.
+        num_workers: What that Ray has to have room for.
+
     Raises:
         ConfigError: If no cluster answers at ``address``.
     """
     # Without GPUs an actor keeps CUDA_VISIBLE_DEVICES as it is: the behaviour Ray is moving to, chosen to silence it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    on_terminate = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations at import
         import ray
     if ray.is_initialized():
         raise ConfigError("this process is connected to Ray already: a run makes its own connection")
     try:
-        _init(address, num_workers)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts its own in place, which exits without a word
+        with _handler_kept(signal.SIGTERM):
+            _init(address or os.environ.get("RAY_ADDRESS"), num_workers)
         yield int(ray.cluster_resources().get("GPU", 0))
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _handler_kept(number: signal.Signals) -> Iterator[None]:
+    """Put the signal's handler back in the end: ``ray.init`` sets one of its own, which exits without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(number)
+    try:
+        yield
+    except SystemExit:  # what Ray's handler raises, should the signal come meanwhile
+        signal.signal(number, handler)
+        signal.raise_signal(number)
+        raise
+    finally:
+        signal.signal(number, handler)
 
 
 def _init(address: str | None, num_workers: int) -> None:
@@ -41,6 +64,7 @@ def _init(address: str | None, num_workers: int) -> None:
 
     if address is None:
         ray.init(
+            address="local",  # otherwise one that happens to run here would be joined
             num_cpus=max(os.cpu_count() or 1, num_workers),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
@@ -48,8 +72,19 @@ def _init(address: str | None, num_workers: int) -> None:
             logging_level="error",
         )
         return
+    if match := _HOST_AND_PORT.fullmatch(address):
+        _check_listens(match["host"], int(match["port"]))
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"ray.address: no Ray cluster at {address!r}: {reason}") from error
+
+
+def _check_listens(host: str, port: int) -> None:
+    """Ray itself would try for minutes."""
+    try:
+        socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"ray.address: no Ray cluster at '{host}:{port}': {reason}") from error

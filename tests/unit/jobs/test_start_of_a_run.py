@@ -1,0 +1,151 @@
+"""Decisions at the start of a run, and what is said at its end."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from dimoo_core.errors import ConfigError
+from jobs import run as run_module
+from jobs.cluster import ray_cluster
+from jobs.report_lines import resume_hint, summary_lines
+from jobs.run import _conclude, _segment_rows
+from jobs.summary import RunSummary
+from manifests.row import RowFailure
+from manifests.shard import ManifestFile, plan_shards
+from pipeline.errors import RunFailed
+from pipeline.local_store import LocalStore
+from pipeline.outcome import PartSummary, RunTotals, failures_bytes, part_bytes
+from pipeline.run_directory import RunDirectory
+from tests.support.in_process import run_here
+from tests.support.manifest_rows import SCHEMA, image_row, write_manifest
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_workers", "segment_rows"),
+    [(0, 0, 1), (1, 8, 1), (8, 0, 2), (8, 2, 1), (100, 2, 13), (256, 0, 64), (10**8, 64, 64)],
+)
+def test_segments_are_small_enough_that_every_worker_gets_some(
+    num_rows: int, num_workers: int, segment_rows: int
+) -> None:
+    assert _segment_rows(num_rows, num_workers, None) == segment_rows
+
+
+def test_segments_stay_as_the_first_start_has_cut_them() -> None:
+    assert _segment_rows(10**6, 64, {"results": {"segment_rows": 5}}) == 5
+    assert _segment_rows(8, 2, {"results": {"segment_rows": "many"}}) == 1
+
+
+def summary_of(output: object, failed: int) -> RunSummary:
+    return RunSummary(
+        status="done_with_failures" if failed else "done",
+        output=str(output),
+        rows=10,
+        done=10 - failed,
+        failed=failed,
+        resumed=3,
+        wall_s=75.0,
+        rows_per_s=1.25,
+        engine_busy_ratio=0.987,
+        tokens=1000,
+        workers_lost=0,
+    )
+
+
+def test_a_summary_is_json_with_an_exit_status(tmp_path: Path) -> None:
+    assert summary_of(tmp_path, 0).exit_code == 0
+    assert summary_of(tmp_path, 1).exit_code == 3
+    assert json.loads(json.dumps(summary_of(tmp_path, 0).to_json()))["engine_busy_ratio"] == 0.987
+
+
+def test_what_is_said_at_the_end_names_the_places(tmp_path: Path) -> None:
+    assert list(summary_lines(summary_of(tmp_path, 0))) == [
+        "10 rows done (3 by earlier starts), 0 failed, in 1:15 (1.25 rows/s, engine busy 99%)",
+        f"  images             {tmp_path}/images/",
+        f"  texts and metadata {tmp_path}/parts/*.parquet",
+    ]
+
+
+def test_what_is_said_at_the_end_shows_the_first_failures_in_row_order(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    for segment in (1, 0):
+        failures = [RowFailure(10 * segment + row, f"id{row}", "fetch", "E", "gone") for row in range(4)]
+        store.put(f"_failures/0000000-0000{segment}.parquet", failures_bytes(failures))
+    *_, places, first, second, third, fourth, fifth, more = summary_lines(summary_of(tmp_path, 8))
+    assert places == f"  failures           {tmp_path}/_failures/*.parquet"
+    assert first == "    row 0 (id0), fetch: gone"
+    assert [line.split()[1] for line in (second, third, fourth, fifth)] == ["1", "2", "3", "10"]
+    assert more == "    … and 3 more"
+
+
+def test_the_hint_after_a_stop_names_the_output() -> None:
+    assert "s3://b/out" in resume_hint("s3://b/out")
+
+
+def test_success_is_written_when_every_segment_is_there_and_every_row_is_counted(tmp_path: Path) -> None:
+    run = RunDirectory(LocalStore(str(tmp_path)))
+    plan = plan_shards([ManifestFile("m", 1, 2, "d")], shard_rows=10, segment_rows=1)
+    failures = (RowFailure(0, "a", "fetch", "E", "gone"),)
+    rows = SCHEMA.empty_table()
+    with pytest.raises(RunFailed, match="2 segments are missing at the end and 2 of 2 rows are accounted for"):
+        _conclude(run, plan, RunTotals(2, 0))
+    for segment in plan:
+        failure = RowFailure(segment.first_row, "a", "fetch", "E", "gone")
+        table = rows.from_pylist([{"id": "a"}], schema=SCHEMA)
+        run.commit(segment, part_bytes([failure], table, segment.first_row, writer="w"), PartSummary(0, failures))
+    with pytest.raises(RunFailed, match="0 segments are missing at the end and 1 of 2 rows are accounted for"):
+        _conclude(run, plan, RunTotals(0, 1))
+    assert list(run.store.list("_SUCCESS")) == []
+    _conclude(run, plan, RunTotals(0, 2))
+    assert list(run.store.list("_SUCCESS")) == ["_SUCCESS"]
+
+
+def test_more_gpus_than_ray_has_are_refused_before_anything_is_written(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoGpus:
+        def __init__(self, *arguments: object, **options: object) -> None: ...
+
+        def __enter__(self) -> int:
+            return 0
+
+        def __exit__(self, *error: object) -> None: ...
+
+    monkeypatch.setattr(run_module, "ray_cluster", NoGpus)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    with pytest.raises(ConfigError, match="2 workers with 1 GPU each were asked for, Ray has 0 GPUs"):
+        run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2, device="cuda")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("is_in_environment", [False, True])
+def test_a_ray_cluster_that_is_not_there_is_wrong_input(
+    is_in_environment: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1" if is_in_environment else "127.0.0.1:2")
+    with (
+        pytest.raises(ConfigError, match=r"ray\.address: no Ray cluster at '127\.0\.0\.1:1': Connection refused"),
+        ray_cluster(None if is_in_environment else "127.0.0.1:1", num_workers=1),
+    ):
+        pass
+
+
+def interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_signal_that_comes_while_ray_starts_is_handled_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(address: object, num_workers: int) -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    monkeypatch.setattr("jobs.cluster._init", init)
+    try:
+        with pytest.raises(KeyboardInterrupt), ray_cluster(None, num_workers=1):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
