@@ -16,12 +16,17 @@ _CONNECT_TIMEOUT_S = 10.0
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least: nothing large passes through it
 
 
+def known_address(given: str | None) -> str | None:
+    """The cluster to join: the one given, else the one that Ray's own environment variable names, else none."""
+    return given or os.environ.get("RAY_ADDRESS") or None
+
+
 @contextmanager
 def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
     """Connect, and disconnect at the end; yields the number of GPUs.
 
     Args:
-        address: As ``ray.init`` takes it; None means ``RAY_ADDRESS``, or without that a Ray of this machine's own.
+        address: As ``ray.init`` takes it; None for a Ray of this machine's own.
         num_workers: What that Ray has to have room for.
 
     Raises:
@@ -36,7 +41,7 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
         raise ConfigError("this process is connected to Ray already: a run makes its own connection")
     try:
         with _handler_kept(signal.SIGTERM):
-            _init(address or os.environ.get("RAY_ADDRESS"), num_workers)
+            _init(address, num_workers)
         yield int(ray.cluster_resources().get("GPU", 0))
     finally:
         ray.shutdown()

@@ -13,7 +13,7 @@ from dimoo_core.checkpoint import Checkpoint, digest, find_checkpoint
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import DtypeName
-from jobs.cluster import ray_cluster
+from jobs.cluster import known_address, ray_cluster
 from jobs.progress import ProgressState, display_of
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
@@ -109,13 +109,13 @@ def _work(pool: WorkerPool, book: LeaseBook, state: ProgressState) -> Coordinato
 
 def _workers(spec: JobSpec, stack: ExitStack) -> Workers:
     """Decide how many workers there are, starting or joining Ray if there is any."""
-    count = spec.workers
-    if count is None and spec.ray.address is None:
+    count, address = spec.workers, known_address(spec.ray.address)
+    if count is None and address is None:
         count = _local_gpus()
     if count == 0:
         device = spec.device if spec.device != "auto" else ("cuda" if _local_gpus() else "cpu")
         return Workers(0, device, 0, 0)
-    num_gpus = stack.enter_context(ray_cluster(spec.ray.address, num_workers=count or 1))
+    num_gpus = stack.enter_context(ray_cluster(address, num_workers=count or 1))
     count = count or max(1, num_gpus)
     device = spec.device if spec.device != "auto" else ("cuda" if num_gpus else "cpu")
     gpus_each = spec.ray.gpus_per_worker if spec.ray.gpus_per_worker is not None else float(device.startswith("cuda"))

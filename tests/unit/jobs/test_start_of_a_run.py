@@ -9,7 +9,7 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from jobs import run as run_module
-from jobs.cluster import ray_cluster
+from jobs.cluster import known_address, ray_cluster
 from jobs.report_lines import resume_hint, summary_lines
 from jobs.run import _conclude, _segment_rows
 from jobs.summary import RunSummary
@@ -120,16 +120,21 @@ def test_more_gpus_than_ray_has_are_refused_before_anything_is_written(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("is_in_environment", [False, True])
-def test_a_ray_cluster_that_is_not_there_is_wrong_input(
-    is_in_environment: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_cluster_to_join_is_the_one_given_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert known_address(None) is None
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert known_address(None) == "head:6379"
+    assert known_address("other:6379") == "other:6379"
+
+
+def test_a_cluster_that_is_not_there_is_wrong_input(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1" if is_in_environment else "127.0.0.1:2")
-    with (
-        pytest.raises(ConfigError, match=r"ray\.address: no Ray cluster at '127\.0\.0\.1:1': Connection refused"),
-        ray_cluster(None if is_in_environment else "127.0.0.1:1", num_workers=1),
-    ):
-        pass
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    with pytest.raises(ConfigError, match=r"ray\.address: no Ray cluster at '127\.0\.0\.1:1': Connection refused"):
+        run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=None)
 
 
 def interrupt(number: int, frame: object) -> None:
