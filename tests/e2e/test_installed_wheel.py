@@ -38,7 +38,7 @@ def run(script: Path, folder: Path, *arguments: object, stderr: int = subprocess
         ended = subprocess.run(
             command,
             cwd=folder,
-            env=environment | {"RAY_TMPDIR": ray_folder, "TERM": "xterm", "COLUMNS": "100"},
+            env=environment | {"RAY_TMPDIR": ray_folder, "RAY_ADDRESS": "", "TERM": "xterm", "COLUMNS": "100"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -92,7 +92,7 @@ def running_command(manifest: object, output: object, spec: Mapping[str, Any]) -
         folder = Path(name)
         (folder / "spec.yaml").write_text(json.dumps(spec))
         command = [sys.executable, "-m", "jobs.cli", "run", str(manifest), "--output", str(output)]
-        environment = os.environ | {"RAY_TMPDIR": name, "PYTHONPATH": str(REPOSITORY)}
+        environment = os.environ | {"RAY_TMPDIR": name, "PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ""}
         with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 [*command, "--spec", str(folder / "spec.yaml")],
