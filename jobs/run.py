@@ -186,9 +186,10 @@ def _plan(
     }
     found = run.start(description)
     if changed := differences(results, found.get("results", {})):
+        anew = "" if run.committed_segments() else ", or delete its run.json, since it has committed nothing"
         raise ConfigError(
             f"{run.store.uri} holds a run with other settings ({'; '.join(changed)}): choose another --output, or "
-            "give the settings it was started with"
+            f"give the settings it was started with{anew}"
         )
     return source.plan(segment_rows=segment_rows, limit=spec.limit)
 

@@ -1,11 +1,13 @@
 """What ends a run before its end: told in one line, with exit status 1, and the same command goes on."""
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dimoo_core.engine import Engine
 from pipeline.errors import StoreError
@@ -155,14 +157,13 @@ def test_a_thread_that_cannot_be_started_is_told_and_not_waited_for(
 
 
 def test_a_checkpoint_without_a_tensor_is_wrong_input(manifest: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    for path in tiny_checkpoint.iterdir():
-        (model / path.name).symlink_to(path)
-    (model / "model.safetensors").unlink()
+    model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
+    tensors = load_file(model / "model.safetensors")
+    missing, _ = tensors.popitem()
+    save_file(tensors, model / "model.safetensors")
     result = call(manifest, model)
     assert result.exit_code == 2
-    check_one_line(result.stderr, str(model))
+    check_one_line(result.stderr, str(model), missing)
     assert RunOutput(tmp_path / "out").keys("parts/") == []
 
 

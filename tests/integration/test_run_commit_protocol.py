@@ -237,6 +237,22 @@ def test_a_resume_with_another_manifest_or_model_is_refused(
         run(manifest, tmp_path / "out", tiny_checkpoint)
 
 
+def test_a_run_that_has_committed_nothing_can_be_started_anew(
+    manifest: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_model(*args: object, **options: object) -> Model:
+        raise ConfigError("no such device")
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="no such device"):
+        patch.setattr("pipeline.worker.load_model", load_model)
+        run(manifest, tmp_path / "out", tiny_checkpoint, seed=1)
+    with pytest.raises(ConfigError, match=r"seed: 1 there, 0 now.* or delete its run\.json"):
+        run(manifest, tmp_path / "out", tiny_checkpoint)
+    (tmp_path / "out" / "run.json").unlink()
+    run(manifest, tmp_path / "out", tiny_checkpoint)
+    RunOutput(tmp_path / "out").check_complete(IDS)
+
+
 def test_settings_that_decide_no_results_may_change(manifest: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     run(manifest, tmp_path / "out", tiny_checkpoint)
     open_store(str(tmp_path / "out")).delete("parts/0000000-00002.parquet")
