@@ -243,9 +243,10 @@ def test_a_run_that_has_committed_nothing_can_be_started_anew(
     def load_model(*args: object, **options: object) -> Model:
         raise ConfigError("no such device")
 
-    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="no such device"):
+    with monkeypatch.context() as patch:
         patch.setattr("pipeline.worker.load_model", load_model)
-        run(manifest, tmp_path / "out", tiny_checkpoint, seed=1)
+        with pytest.raises(ConfigError, match="no such device"):
+            run(manifest, tmp_path / "out", tiny_checkpoint, seed=1)
     with pytest.raises(ConfigError, match=r"seed: 1 there, 0 now.* or delete its run\.json"):
         run(manifest, tmp_path / "out", tiny_checkpoint)
     (tmp_path / "out" / "run.json").unlink()
