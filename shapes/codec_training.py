@@ -4,7 +4,8 @@ The encoder learns to put out the vector of each tile's code, from blurred, nois
 to draw tiles. Its hard part is to know where within a tile a pixel lies, since it upsamples copies of one vector and
 finds a tile's edges only by comparing neighbours. So it is grown: first the levels up to 1/8 of the resolution learn
 to predict, through a linear head, the 8x8 pixels under each position, then the levels up to 1/4, to 1/2, and at last
-the whole decoder. The early stages are cheap and do the hard part; their heads are thrown away.
+the whole decoder. The early stages are cheap and do the hard part; their heads are thrown away. The last stage only
+weighs empty tiles as much as pieces, so that backgrounds come out flat.
 """
 
 import math
@@ -27,11 +28,7 @@ from shapes.world import BOARDS, STYLES
 
 _SEED = 20_240
 _BATCH = 16
-_EMPTY_WEIGHT = 0.3
-"""Weight of an empty tile's loss; flat tiles are learned at once."""
-
 _EMPTY_CODES = [CODE_OF[Tile(family)] for family in (*STYLES, EDGES)]
-_REPORT_STEPS = 50
 _SAVE_STEPS = 250
 
 
@@ -43,6 +40,7 @@ class Stage:
     num_steps: int
     muon_lr: float
     scale: int | None = None  # None: the encoder
+    empty_weight: float = 0.3  # of an empty tile's loss, against 1 of a piece's: flat tiles are learned at once
 
 
 STAGES = (
@@ -51,6 +49,7 @@ STAGES = (
     Stage("decoder 1/4", 1200, 0.02, 4),
     Stage("decoder 1/2", 1200, 0.02, 2),
     Stage("decoder", 3000, 0.015, 1),
+    Stage("polish", 1500, 0.006, 1, empty_weight=1.0),
 )
 
 
@@ -61,12 +60,16 @@ class CodecTraining:
         directory: Gets ``vqvae/`` after every stage, and ``training/`` with the log, the curve and the state.
         device: As torch names it.
         stages: For a shorter run.
+        report_steps: Steps between two lines of the log.
     """
 
-    def __init__(self, directory: Path, *, device: str = "cpu", stages: tuple[Stage, ...] = STAGES) -> None:
+    def __init__(
+        self, directory: Path, *, device: str = "cpu", stages: tuple[Stage, ...] = STAGES, report_steps: int = 50
+    ) -> None:
         self._directory = directory
         self._device = torch.device(device)
         self._stages = stages
+        self._report_steps = report_steps
         self._log = TrainingLog(directory / "training", "codec")
         self._state_path = directory / "training" / "codec.pt"
         torch.manual_seed(_SEED)
@@ -95,7 +98,7 @@ class CodecTraining:
             recent.append(self._train_step(stage))
             self._step += 1
             self._seconds = before + time.monotonic() - start
-            if self._step % _REPORT_STEPS == 0 or self._step == stage.num_steps:
+            if self._step % self._report_steps == 0 or self._step == stage.num_steps:
                 self._report(stage, recent)
                 recent = []
             if self._step == stage.num_steps:
@@ -115,7 +118,7 @@ class CodecTraining:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * _lr_factor(self._step, stage.num_steps)
         loss, measure = (
-            self._encoder_loss(grids, rng) if stage.scale is None else self._decoder_loss(grids, stage.scale)
+            self._encoder_loss(stage, grids, rng) if stage.scale is None else self._decoder_loss(stage, grids)
         )
         for optimizer in self._optimizers:
             optimizer.zero_grad()
@@ -125,23 +128,24 @@ class CodecTraining:
             optimizer.step()
         return loss.item(), measure
 
-    def _encoder_loss(self, grids: Codes, rng: np.random.Generator) -> tuple[Tensor, float]:
+    def _encoder_loss(self, stage: Stage, grids: Codes, rng: np.random.Generator) -> tuple[Tensor, float]:
         codes = torch.from_numpy(grids).to(self._device)
         images = disturb(grid_images(grids), rng).to(self._device)
         latents = self.model.encode(images).latents.permute(0, 2, 3, 1)
         errors = (latents - self._vectors[codes]).square().mean(-1)
         nearest = torch.cdist(latents.detach().flatten(0, 2), self._vectors).argmin(-1)
         accuracy = (nearest == codes.flatten()).float().mean().item()
-        return (errors * _weights(codes)).mean(), accuracy
+        return _weighted_mean(errors, _is_empty(codes), stage), accuracy
 
-    def _decoder_loss(self, grids: Codes, scale: int) -> tuple[Tensor, float]:
+    def _decoder_loss(self, stage: Stage, grids: Codes) -> tuple[Tensor, float]:
+        assert stage.scale is not None
         codes = torch.from_numpy(grids).to(self._device)
-        target = F.pixel_unshuffle(grid_images(grids).to(self._device), scale)
-        drawn = self._draw(self._vectors[codes].permute(0, 3, 1, 2), scale)
+        target = F.pixel_unshuffle(grid_images(grids).to(self._device), stage.scale)
+        drawn = self._draw(self._vectors[codes].permute(0, 3, 1, 2), stage.scale)
         errors = (drawn - target).square().mean(1)
-        weights = _weights(codes).repeat_interleave(16 // scale, 1).repeat_interleave(16 // scale, 2)
-        is_piece = weights == 1
-        return (errors * weights).mean(), math.sqrt(errors.detach()[is_piece].mean().item())
+        repeats = 16 // stage.scale
+        is_empty = _is_empty(codes).repeat_interleave(repeats, 1).repeat_interleave(repeats, 2)
+        return _weighted_mean(errors, is_empty, stage), math.sqrt(errors.detach()[~is_empty].mean().item())
 
     def _draw(self, latents: Tensor, scale: int) -> Tensor:
         """The pixels under each position, as channels, by the levels up to ``1 / scale``."""
@@ -225,13 +229,17 @@ def disturb(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _lr_factor(step: int, num_steps: int) -> float:
-    """Warm-up over 50 steps, then half a cosine down to 2%."""
-    return min(1.0, (step + 1) / 50) * (0.51 + 0.49 * math.cos(math.pi * step / num_steps))
+    """Warm-up over a tenth of the steps, 50 at most, then half a cosine down to 2%."""
+    warmup = min(50, num_steps // 10 + 1)
+    return min(1.0, (step + 1) / warmup) * (0.51 + 0.49 * math.cos(math.pi * step / num_steps))
 
 
-def _weights(codes: Tensor) -> Tensor:
-    is_empty = torch.isin(codes, torch.tensor(_EMPTY_CODES, device=codes.device))
-    return torch.where(is_empty, _EMPTY_WEIGHT, 1.0)
+def _is_empty(codes: Tensor) -> Tensor:
+    return torch.isin(codes, torch.tensor(_EMPTY_CODES, device=codes.device))
+
+
+def _weighted_mean(errors: Tensor, is_empty: Tensor, stage: Stage) -> Tensor:
+    return (errors * torch.where(is_empty, stage.empty_weight, 1.0)).mean()
 
 
 def _num_blocks(scale: int) -> int:

@@ -16,14 +16,21 @@ from shapes.drawing import TILE_PX
 from shapes.tile import TILES, Codes, Pixels, codes_scene, tile_pixels
 from shapes.world import MAX_SIDE, STYLES, Scene, cell_name
 
-MAX_ERROR = 0.075
+MAX_ERROR = 0.07
 """Largest root-mean-square difference to the tile that is read, of values in 0..1."""
 
-MAX_ERROR_RATIO = 0.66
+MAX_ERROR_RATIO = 0.62
 """Largest difference to the tile that is read, as a share of the difference to the next best."""
 
-MAX_PATCH_ERROR = 0.21
+MAX_PATCH_ERROR = 0.14
 """Largest root-mean-square difference within any of the tile's 4x4 patches of 4x4 pixels."""
+
+MAX_PATCH_ERROR_RATIO = 0.75
+"""The share again, within each patch and against each entry of the table that differs there by ``CLEAR_DIFFERENCE``.
+
+It refuses a tile of which a part belongs to another entry: a half shape, a merged shape."""
+
+CLEAR_DIFFERENCE = 0.15
 
 _PATCH_PX = 4
 
@@ -83,15 +90,31 @@ def _read_tile(values: Floats, errors: Floats, variants: Codes) -> int | Unreada
         return Unreadable(f"nearest to {_named(first)}, but too far from it ({errors[first]:.3f})")
     if errors[first] > MAX_ERROR_RATIO * errors[second]:
         return Unreadable(f"between {_named(first)} and {_named(second)}")
-    if (worst := _worst_patch(values - _templates()[variants[first], first])) > MAX_PATCH_ERROR:
-        return Unreadable(f"nearest to {_named(first)}, but one part differs ({worst:.3f})")
+    patch_errors = _patch_errors(values - _templates()[variants, np.arange(len(TILES))])
+    if patch_errors[first].max() > MAX_PATCH_ERROR:
+        return Unreadable(f"nearest to {_named(first)}, but one part differs ({patch_errors[first].max():.3f})")
+    is_rival = (patch_errors[first] > MAX_PATCH_ERROR_RATIO * patch_errors) & (
+        _patch_differences()[first] > CLEAR_DIFFERENCE
+    )
+    if is_rival.any():
+        return Unreadable(
+            f"nearest to {_named(first)}, but one part is as near to {_named(is_rival.any(axis=1).argmax())}"
+        )
     return int(first)
 
 
-def _worst_patch(difference: Floats) -> float:
+def _patch_errors(difference: Floats) -> Floats:
+    """Root-mean-square difference within each patch: (..., values) to (..., patches)."""
     side = TILE_PX // _PATCH_PX
-    patches = difference.reshape(side, _PATCH_PX, side, _PATCH_PX, 3)
-    return float(np.sqrt(np.square(patches).mean(axis=(1, 3, 4))).max())
+    patches = np.square(difference).reshape(*difference.shape[:-1], side, _PATCH_PX, side, _PATCH_PX, 3)
+    return np.sqrt(patches.mean(axis=(-4, -2, -1))).reshape(*difference.shape[:-1], side * side)
+
+
+@cache
+def _patch_differences() -> Floats:
+    """Of each two entries of the table within each patch, (tiles, tiles, patches)."""
+    sharp = _templates()[0]
+    return np.stack([_patch_errors(sharp - tile) for tile in sharp])
 
 
 @cache

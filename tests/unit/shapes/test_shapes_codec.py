@@ -15,7 +15,7 @@ from shapes.split import split_of
 from shapes.tile import NUM_CODES, TILES, codes_scene
 from shapes.world import Board
 
-SHORT_STAGES = (Stage("encoder", 12, 0.02), Stage("decoder 1/8", 14, 0.03, 8), Stage("decoder", 2, 0.02, 1))
+SHORT_STAGES = (Stage("encoder", 16, 0.02), Stage("decoder 1/8", 16, 0.03, 8), Stage("decoder", 2, 0.02, 1))
 
 
 def losses(directory: Path, stage: str) -> list[float]:
@@ -33,14 +33,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_vectors_of_used_codes_are_well_apart() -> None:
     distances = torch.cdist(code_vectors(), code_vectors())
     used = distances[: len(TILES)].fill_diagonal_(9)
-    assert used.min() > 2
+    assert used.min() >= 2
     assert code_vectors().shape[0] == NUM_CODES
 
 
 def test_a_short_training_lowers_the_loss_of_each_network(trained: Path) -> None:
     for stage in ("encoder", "decoder 1/8"):
         first, *_, last = losses(trained, stage)
-        assert last < 0.8 * first
+        assert last < 0.7 * first
 
 
 def test_the_product_loads_what_training_saves(trained: Path) -> None:

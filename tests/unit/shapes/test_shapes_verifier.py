@@ -14,7 +14,7 @@ SCENE = Scene.of(Board(3, 4), "sky", {(0, 0): Piece("red", "star"), (2, 3): Piec
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_scenes_are_read_right_through_small_defects(defect: str) -> None:
-    assert num_read(defect, 100) == 100
+    assert num_read(defect, 60) == 60
 
 
 @pytest.mark.parametrize("name", MUST_REFUSE)
