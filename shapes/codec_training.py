@@ -27,7 +27,6 @@ from shapes.training_log import TrainingLog
 from shapes.world import BOARDS, STYLES
 
 _SEED = 20_240
-_BATCH = 16
 _EMPTY_CODES = [CODE_OF[Tile(family)] for family in (*STYLES, EDGES)]
 _SAVE_STEPS = 250
 
@@ -60,16 +59,23 @@ class CodecTraining:
         directory: Gets ``vqvae/`` after every stage, and ``training/`` with the log, the curve and the state.
         device: As torch names it.
         stages: For a shorter run.
+        batch_size: Images of one step.
         report_steps: Steps between two lines of the log.
     """
 
     def __init__(
-        self, directory: Path, *, device: str = "cpu", stages: tuple[Stage, ...] = STAGES, report_steps: int = 50
+        self,
+        directory: Path,
+        *,
+        device: str = "cpu",
+        stages: tuple[Stage, ...] = STAGES,
+        batch_size: int = 16,
+        report_steps: int = 50,
     ) -> None:
         self._directory = directory
         self._device = torch.device(device)
         self._stages = stages
-        self._report_steps = report_steps
+        self._batch_size, self._report_steps = batch_size, report_steps
         self._log = TrainingLog(directory / "training", "codec")
         self._state_path = directory / "training" / "codec.pt"
         torch.manual_seed(_SEED)
@@ -113,7 +119,7 @@ class CodecTraining:
     def _train_step(self, stage: Stage) -> tuple[float, float]:
         """One update; returns the loss and the stage's measure."""
         rng = np.random.default_rng((_SEED, self._stage_index, self._step))
-        grids = draw_grids(rng, BOARDS[rng.integers(len(BOARDS))], _BATCH)
+        grids = draw_grids(rng, BOARDS[rng.integers(len(BOARDS))], self._batch_size)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * _lr_factor(self._step, stage.num_steps)

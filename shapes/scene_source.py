@@ -13,6 +13,10 @@ HeldOut = Literal["piece", "prompted piece", "relation"]
 """Which of the held-out combinations an example is to show; see ``split``."""
 
 
+_ALLOWED = tuple(piece for piece in PIECES if piece != HELD_OUT_PIECE)
+_ALLOWED_IN_PROMPTS = tuple(piece for piece in _ALLOWED if piece != HELD_OUT_PROMPTED_PIECE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleOptions:
     """How large and how varied examples are."""
@@ -35,8 +39,7 @@ class SceneSource:
 
     def __post_init__(self) -> None:
         self._is_due = self.options.held_out in ("piece", "prompted piece")
-        banned = {HELD_OUT_PIECE, HELD_OUT_PROMPTED_PIECE} if self.is_prompt else {HELD_OUT_PIECE}
-        self._allowed = tuple(piece for piece in PIECES if piece not in banned)
+        self._allowed = _ALLOWED_IN_PROMPTS if self.is_prompt else _ALLOWED
 
     def board(self) -> Board:
         """Any board."""

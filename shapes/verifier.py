@@ -51,8 +51,8 @@ def read_codes(image: Image.Image | Pixels) -> Codes | Unreadable:
     rows, columns = height // TILE_PX, width // TILE_PX
     if height % TILE_PX or width % TILE_PX or not (1 <= rows <= MAX_SIDE and 1 <= columns <= MAX_SIDE):
         return Unreadable(f"{width}x{height} pixels are no board of tiles of {TILE_PX}")
-    tiles = pixels.reshape(rows, TILE_PX, columns, TILE_PX, 3).swapaxes(1, 2).reshape(rows * columns, -1)
-    values = tiles.astype(np.float32) / 255
+    tiles = pixels.reshape(rows, TILE_PX, columns, TILE_PX, 3).swapaxes(1, 2)
+    values = _values(tiles.reshape(rows * columns, TILE_PX, TILE_PX, 3).astype(np.float32) / 255)
     errors, variants = _errors(values)
     codes = np.zeros(rows * columns, dtype=np.int64)
     for index in range(rows * columns):
@@ -103,11 +103,18 @@ def _read_tile(values: Floats, errors: Floats, variants: Codes) -> int | Unreada
     return int(first)
 
 
-def _patch_errors(difference: Floats) -> Floats:
-    """Root-mean-square difference within each patch: (..., values) to (..., patches)."""
+def _values(tiles: Floats) -> Floats:
+    """Tiles as rows of values, patch after patch: (tiles, height, width, 3) to (tiles, values)."""
     side = TILE_PX // _PATCH_PX
-    patches = np.square(difference).reshape(*difference.shape[:-1], side, _PATCH_PX, side, _PATCH_PX, 3)
-    return np.sqrt(patches.mean(axis=(-4, -2, -1))).reshape(*difference.shape[:-1], side * side)
+    patches = tiles.reshape(-1, side, _PATCH_PX, side, _PATCH_PX, 3).swapaxes(2, 3)
+    return patches.reshape(len(tiles), -1)
+
+
+def _patch_errors(difference: Floats) -> Floats:
+    """Root-mean-square difference within each patch: (tiles, values) to (tiles, patches)."""
+    size = 3 * _PATCH_PX**2
+    patches = difference.reshape(len(difference), -1, size)
+    return np.sqrt(np.einsum("npv,npv->np", patches, patches) / size)
 
 
 @cache
@@ -125,7 +132,7 @@ def _templates() -> Floats:
     weights = (0.2, 0.6, 0.2)
     rows = sum(weight * padded[:, start : start + TILE_PX] for start, weight in enumerate(weights))
     blurred = sum(weight * rows[:, :, start : start + TILE_PX] for start, weight in enumerate(weights))
-    return np.stack((sharp, blurred)).reshape(2, len(TILES), -1)
+    return np.stack((_values(sharp), _values(blurred)))
 
 
 def _named(code: int) -> str:

@@ -26,7 +26,7 @@ def losses(directory: Path, stage: str) -> list[float]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("codec")
-    assert CodecTraining(directory, stages=SHORT_STAGES, report_steps=2).run()
+    assert CodecTraining(directory, stages=SHORT_STAGES, batch_size=4, report_steps=2).run()
     return directory
 
 
@@ -40,7 +40,7 @@ def test_vectors_of_used_codes_are_well_apart() -> None:
 def test_a_short_training_lowers_the_loss_of_each_network(trained: Path) -> None:
     for stage in ("encoder", "decoder 1/8"):
         first, *_, last = losses(trained, stage)
-        assert last < 0.7 * first
+        assert last < 0.8 * first
 
 
 def test_the_product_loads_what_training_saves(trained: Path) -> None:
@@ -55,12 +55,12 @@ def test_the_product_loads_what_training_saves(trained: Path) -> None:
 
 
 def test_a_stopped_training_continues_as_if_it_had_not_been_stopped(tmp_path: Path) -> None:
-    stages = (Stage("encoder", 6, 0.02),)
-    whole = CodecTraining(tmp_path / "whole", stages=stages, report_steps=2)
+    stages = (Stage("encoder", 4, 0.02),)
+    whole = CodecTraining(tmp_path / "whole", stages=stages, batch_size=4, report_steps=2)
     whole.run()
-    first = CodecTraining(tmp_path / "parts", stages=stages, report_steps=2)
+    first = CodecTraining(tmp_path / "parts", stages=stages, batch_size=4, report_steps=2)
     assert not first.run(minutes=0)
-    rest = CodecTraining(tmp_path / "parts", stages=stages, report_steps=2)
+    rest = CodecTraining(tmp_path / "parts", stages=stages, batch_size=4, report_steps=2)
     assert rest.run()
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(rest.model.state_dict()[name], weight, rtol=0, atol=0)
