@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/python examples/gallery.py $(DEMO)/output
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: install
 	$(BIN)/ruff format --check .
