@@ -38,10 +38,17 @@ def _make_tokenizer(arguments: argparse.Namespace) -> None:
 def _train_codec(arguments: argparse.Namespace) -> None:
     import torch
 
+    from dimoo_core.image_codec import ImageCodec
+    from shapes.codec_evaluation import evaluate_codec
     from shapes.codec_training import CodecTraining
 
     torch.set_num_threads(arguments.threads)
-    CodecTraining(arguments.out, device=arguments.device).run(minutes=arguments.minutes)
+    is_finished = CodecTraining(arguments.out, device=arguments.device).run(minutes=arguments.minutes)
+    if is_finished:
+        codec = ImageCodec.load(arguments.out, device=arguments.device, max_batch=16)
+        print(evaluate_codec(codec, "tune", num_images=400))
+    else:
+        print("stopped; the same command goes on")
 
 
 def _train_model(arguments: argparse.Namespace) -> None:

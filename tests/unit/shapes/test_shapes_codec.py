@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from shapes.split import split_of
 from shapes.tile import NUM_CODES, TILES, codes_scene
 from shapes.world import Board
 
-SHORT_STAGES = (Stage("encoder", 16, 0.02), Stage("decoder 1/8", 16, 0.03, 8), Stage("decoder", 2, 0.02, 1))
+SHORT_STAGES = (Stage("encoder", 30, 0.02), Stage("decoder 1/8", 20, 0.03, 8), Stage("decoder", 2, 0.02, 1))
 
 
 def losses(directory: Path, stage: str) -> list[float]:
@@ -39,8 +40,8 @@ def test_vectors_of_used_codes_are_well_apart() -> None:
 
 def test_a_short_training_lowers_the_loss_of_each_network(trained: Path) -> None:
     for stage in ("encoder", "decoder 1/8"):
-        first, *_, last = losses(trained, stage)
-        assert last < 0.8 * first
+        reports = losses(trained, stage)
+        assert mean(reports[-3:]) < 0.85 * mean(reports[:3])
 
 
 def test_the_product_loads_what_training_saves(trained: Path) -> None:

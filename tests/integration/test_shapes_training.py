@@ -1,0 +1,46 @@
+"""The documented training commands, for a few seconds each."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from dimoo_core.image_codec import ImageCodec
+from dimoo_core.tokenizer import Tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def train(*arguments: object) -> str:
+    """Run ``python -m shapes.train`` and return what it prints."""
+    command = [sys.executable, "-m", "shapes.train", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_tokenizer_command_writes_a_tokenizer_that_the_product_loads(tmp_path: Path) -> None:
+    train("tokenizer", "--out", tmp_path)
+    assert len(Tokenizer(tmp_path).encode("a red circle at b3")) == 5
+
+
+def test_codec_training_that_ran_out_of_time_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    def num_steps() -> int:
+        assert "the same command goes on" in train("codec", "--out", tmp_path, "--minutes", 0.05)
+        state = torch.load(tmp_path / "training" / "codec.pt", weights_only=True)
+        return int(state["step"])
+
+    first = num_steps()
+    assert first > 0
+    assert num_steps() > first
+
+
+def test_weights_are_saved_when_a_stage_is_done(tmp_path: Path) -> None:
+    from shapes.codec_training import CodecTraining, Stage
+
+    training = CodecTraining(tmp_path, stages=(Stage("encoder", 2, 0.02),), batch_size=2)
+    assert training.run()
+    assert ImageCodec.load(tmp_path, device="cpu").num_codes == 128
