@@ -22,6 +22,8 @@ demo: install
 		--model $(DEMO)/model --output $(DEMO)/output --workers 2 || test $$? -eq 3
 	$(BIN)/python examples/gallery.py $(DEMO)/output
 
+# Several processes share few cores: threads that spin while they wait would take them from each other.
+test: export OMP_WAIT_POLICY = PASSIVE
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
