@@ -20,7 +20,7 @@ AFTER_DRIVER_S = 15.0  # the time that worker processes have to end after their 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
     """Rows of some seconds, one of them wrong."""
-    rows = [image_row(row_id, width=64, height=64, steps=30, cfg_scale=2.0) for row_id in IDS]
+    rows = [image_row(row_id, width=64, height=64, steps=50, cfg_scale=2.0) for row_id in IDS]
     rows[3] = text_row(IDS[3], b"no image")
     rows[5] = text_row(IDS[5], encoded(picture(0)))
     return write_manifest(tmp_path / "m.parquet", rows)
