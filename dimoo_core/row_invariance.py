@@ -55,9 +55,9 @@ def silu(x: Tensor) -> Tensor:
     """``x * sigmoid(x)``, each element computed alike wherever it lies.
 
     torch's CPU kernel takes the exponential of a vector's tail from another library than that of its body, so that
-    the last bit depends on the batch; ``torch.exp`` does not.
+    the last bit depends on the batch; ``torch.exp`` does not. Training, which asks for no invariance, takes torch's.
     """
-    if x.is_cuda or x.is_meta:
+    if x.is_cuda or x.is_meta or x.requires_grad:
         return F.silu(x)
     x_f32 = x.float()
     return (x_f32 / (1.0 + torch.exp(-x_f32))).to(x.dtype)

@@ -1,15 +1,18 @@
 """Training the embedded transformer on all tasks at once, as a masked diffusion model.
 
-Each target token is masked with one probability a sequence, uniform in (0, 1]; the loss is the cross-entropy of the
-masked ones, over image codes for images and over the vocabulary for texts: what generation samples from.
+The loss is the cross-entropy of the masked target tokens, over image codes for images and over the vocabulary for
+texts: what generation samples from.
 Dimensions: R masked positions of a batch, E hidden size, V columns.
 """
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from random import Random
 from typing import Any
 
@@ -18,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dimoo_core.config import ModelConfig
-from dimoo_core.packing import StreamView, pack
+from dimoo_core.packing import pack
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import SpecialTokens, read_special_tokens
 from shapes.model_weights import TrainableTransformer, matrices, others, save_checkpoint
 from shapes.muon import Muon
 from shapes.scene_source import SampleOptions
-from shapes.sequence import SequenceBuilder, TrainingSequence, equal_length_groups
+from shapes.sequence import MaskedSequence, SequenceBuilder, TrainingSequence, equal_length_groups, masked
 from shapes.task import TASKS, sample
 from shapes.tile import NUM_CODES
 from shapes.training_log import TrainingLog
@@ -65,13 +68,17 @@ class ModelTraining:
         minutes: Length of the whole run, earlier starts included.
         config: Sizes and rates.
         device: As torch names it.
+        num_threads: Groups that are computed at a time, each on one thread: small products gain nothing from more.
     """
 
-    def __init__(self, directory: Path, *, minutes: float, config: TrainingConfig, device: str) -> None:
+    def __init__(
+        self, directory: Path, *, minutes: float, config: TrainingConfig, device: str, num_threads: int
+    ) -> None:
         self._directory = directory
         self._state_path = directory / "training" / "model.pt"
         self._log = TrainingLog(directory / "training", "model")
         self._minutes = minutes
+        self._num_threads = num_threads
         self._config = config
         self._device = torch.device(device)
         tokenizer = Tokenizer(directory)
@@ -88,13 +95,17 @@ class ModelTraining:
         )
         self._tokens: SpecialTokens = read_special_tokens(tokenizer, self._model_config, num_codes=NUM_CODES)
         self._builder = SequenceBuilder(tokenizer, self._tokens)
-        self._model = TrainableTransformer(self._model_config, seed=config.seed, device=self._device)
+        self._model = TrainableTransformer.new(self._model_config, tokenizer, seed=config.seed, device=self._device)
+        self._replicas: SimpleQueue[TrainableTransformer] = SimpleQueue()
+        for _ in range(num_threads):
+            self._replicas.put(self._model.replica())
         leaves = self._model.leaves
+        halves = matrices(leaves)[::2], matrices(leaves)[1::2]  # so that two threads can share the work
         self._optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices(leaves), lr=config.muon_lr),  # type: ignore[arg-type]
+            *(Muon(half, lr=config.muon_lr) for half in halves),  # type: ignore[arg-type]
             torch.optim.AdamW(others(leaves), lr=config.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
         ]
-        self._rates = [config.muon_lr, config.adam_lr]
+        self._rates = [config.muon_lr, config.muon_lr, config.adam_lr]
         self._step = 0
         self._spent_s = 0.0
         self._resume()
@@ -103,23 +114,26 @@ class ModelTraining:
         """Train until the time is used up, then write the checkpoint."""
         rng = Random(f"{self._config.seed}:{self._step}")
         groups = equal_length_groups(self._sequences(rng), GROUP_SIZE)
-        losses: dict[str, list[float]] = {}
+        losses: dict[str, list[float]] = defaultdict(list)
         last_s = saved_s = time.monotonic()
-        while self._progress < 1.0:
-            batch = [sequence for _ in range(self._config.groups_per_step) for sequence in next(groups)]
-            for name, loss in self._train_step(batch, rng).items():
-                losses.setdefault(name, []).append(loss)
-            now_s = time.monotonic()
-            self._spent_s += now_s - last_s
-            last_s = now_s
-            self._step += 1
-            if self._step % report_every == 0:
-                means = {name: sum(values) / len(values) for name, values in losses.items()}
-                self._log.append(step=self._step, minutes=self._spent_s / 60, pieces=self._max_pieces, **means)
-                losses.clear()
-            if now_s - saved_s > save_every_s:
-                self.save()
-                saved_s = now_s
+        with ThreadPoolExecutor(self._num_threads) as pool:
+            batch = self._batch(groups, rng)
+            while self._progress < 1.0:
+                found = [pool.submit(self._gradients, group) for group in batch]
+                batch = self._batch(groups, rng)  # of the next step, while this one is computed
+                for name, loss in self._move([future.result() for future in found], pool):
+                    losses[name].append(loss)
+                now_s = time.monotonic()
+                self._spent_s += now_s - last_s
+                last_s = now_s
+                self._step += 1
+                if self._step % report_every == 0:
+                    means = {name: sum(values) / len(values) for name, values in sorted(losses.items())}
+                    self._log.append(step=self._step, minutes=self._spent_s / 60, pieces=self._max_pieces, **means)
+                    losses.clear()
+                if now_s - saved_s > save_every_s:
+                    self.save()
+                    saved_s = now_s
         self.save()
 
     def save(self) -> None:
@@ -148,51 +162,52 @@ class ModelTraining:
     def _sequences(self, rng: Random) -> Iterator[TrainingSequence]:
         names = [(task, kind) for task, kinds in TASKS.items() for kind in kinds]
         while True:
-            task, _ = rng.choice(names)
+            task, kind = rng.choice(names)
             options = SampleOptions(max_pieces=self._max_pieces)
-            example = sample(task, rng.getrandbits(48), "train", options=options)
+            example = sample(task, rng.getrandbits(48), "train", kind=kind, options=options)
             yield self._builder.build(example, rng)
 
-    def _train_step(self, batch: list[TrainingSequence], rng: Random) -> dict[str, float]:
-        views, targets, weights = zip(*(self._masked(sequence, rng) for sequence in batch), strict=True)
-        hidden_RE = self._model.hidden(pack(views, self._device))
-        parts = torch.split(hidden_RE, [len(view.read_R) for view in views])
-        losses = {}
-        for name, is_image, columns in (
-            ("image", True, self._tokens.image_columns),
-            ("text", False, self._tokens.vocabulary_columns),
-        ):
-            members = [index for index, sequence in enumerate(batch) if sequence.is_image == is_image]
-            if members:
-                logits_RV = self._model.logits(torch.cat([parts[index] for index in members]), columns)
-                target_R = torch.cat([targets[index] for index in members]).to(self._device) - columns.start
-                weight_R = torch.cat([weights[index] for index in members]).to(self._device)
-                losses[name] = (
-                    F.cross_entropy(logits_RV, target_R, reduction="none") * weight_R
-                ).sum() / weight_R.sum()
-        self._move(torch.stack(list(losses.values())).sum())
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+    def _batch(self, groups: Iterator[list[TrainingSequence]], rng: Random) -> list[list[MaskedSequence]]:
+        wanted = range(self._config.groups_per_step)
+        return [[masked(sequence, self._tokens.mask, rng) for sequence in next(groups)] for _ in wanted]
 
-    def _masked(self, sequence: TrainingSequence, rng: Random) -> tuple[StreamView, Tensor, Tensor]:
-        """The sequence with some of its target masked, the true ids there, and their weights."""
-        num_predicted = len(sequence.predicted_N)
-        num_masked = max(1, round(num_predicted * (1.0 - rng.random())))
-        chosen = torch.tensor(sorted(rng.sample(range(num_predicted), num_masked)))
-        positions_R = sequence.predicted_N[chosen]
-        ids_T = sequence.ids_T.clone()
-        ids_T[positions_R] = self._tokens.mask
-        return StreamView(ids_T, positions_R), sequence.ids_T[positions_R], sequence.weight_N[chosen]
+    def _gradients(self, group: list[MaskedSequence]) -> tuple[tuple[Tensor, ...], list[tuple[str, float]]]:
+        """Gradients of a group's mean loss, and the loss of each of its sequences by task; one thread a replica."""
+        replica = self._replicas.get()
+        try:
+            hidden_RE = replica.hidden(pack([member.view for member in group], self._device))
+            parts = torch.split(hidden_RE, [len(member.view.read_R) for member in group])
+            losses: dict[int, Tensor] = {}
+            for is_image, columns in ((True, self._tokens.image_columns), (False, self._tokens.vocabulary_columns)):
+                members = [index for index, member in enumerate(group) if member.is_image == is_image]
+                if members:
+                    logits_RV = replica.logits(torch.cat([parts[index] for index in members]), columns)
+                    target_R = torch.cat([group[index].target_R for index in members]).to(self._device) - columns.start
+                    loss_R = F.cross_entropy(logits_RV, target_R, reduction="none")
+                    of_members = torch.split(loss_R, [len(parts[index]) for index in members])
+                    for index, loss in zip(members, of_members, strict=True):
+                        weight_R = group[index].weight_R.to(self._device)
+                        losses[index] = (loss * weight_R).sum() / weight_R.sum()
+            total = torch.stack(list(losses.values())).mean()
+            gradients = torch.autograd.grad(total, list(replica.leaves.values()), materialize_grads=True)
+            return gradients, [(group[index].task, float(loss.detach())) for index, loss in losses.items()]
+        finally:
+            self._replicas.put(replica)
 
-    def _move(self, loss: Tensor) -> None:
+    def _move(
+        self, found: list[tuple[tuple[Tensor, ...], list[tuple[str, float]]]], pool: ThreadPoolExecutor
+    ) -> list[tuple[str, float]]:
+        """One step of the optimisers along the mean gradient; returns the losses."""
+        leaves = list(self._model.leaves.values())
+        for leaf, *gradients in zip(leaves, *(gradients for gradients, _ in found), strict=True):
+            leaf.grad = torch.stack(gradients).mean(0)
+        torch.nn.utils.clip_grad_norm_(leaves, 1.0)
         scale = self._rate_scale()
         for optimizer, rate in zip(self._optimizers, self._rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._model.leaves.values(), 1.0)
-        for optimizer in self._optimizers:
-            optimizer.step()
+        list(pool.map(lambda optimizer: optimizer.step(), self._optimizers))
+        return [named_loss for _, losses in found for named_loss in losses]
 
     def _rate_scale(self) -> float:
         progress, config = self._progress, self._config

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dimoo_core.config import ModelConfig
+from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.transformer import Observer, PackedBatch, Transformer
-from dimoo_core.weights import expected_shapes
+from shapes.initial_weights import initial_weights
 
 _PREFIX = "model.transformer."
 
@@ -22,10 +23,22 @@ _PREFIX = "model.transformer."
 class TrainableTransformer:
     """A transformer of the product's own class, run on leaves that are named as in a checkpoint."""
 
-    def __init__(self, config: ModelConfig, *, seed: int, device: torch.device) -> None:
+    def __init__(self, config: ModelConfig, leaves: dict[str, Tensor]) -> None:
         self.config = config
-        self.transformer = Transformer(config, device=device)
-        self.leaves = _initial(config, seed=seed, device=device)
+        self.leaves = leaves
+        self.transformer = Transformer(config, device=next(iter(leaves.values())).device)
+
+    @classmethod
+    def new(
+        cls, config: ModelConfig, tokenizer: Tokenizer, *, seed: int, device: torch.device
+    ) -> "TrainableTransformer":
+        """One that has learned nothing yet."""
+        weights = initial_weights(config, tokenizer, seed=seed)
+        return cls(config, {name: weight.to(device).requires_grad_() for name, weight in weights.items()})
+
+    def replica(self) -> "TrainableTransformer":
+        """The same leaves for use in another thread: a pass puts them into the module for as long as it lasts."""
+        return TrainableTransformer(self.config, self.leaves)
 
     def hidden(self, batch: PackedBatch, observe: Observer | None = None) -> Tensor:
         """Final hidden states at the positions that are read, (R, E), with gradients to the leaves."""
@@ -107,19 +120,3 @@ def save_checkpoint(
     (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
     tensors = {name: leaf.detach().to("cpu", torch.bfloat16).contiguous() for name, leaf in leaves.items()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-
-
-def _initial(config: ModelConfig, *, seed: int, device: torch.device) -> dict[str, Tensor]:
-    """Norms of one; matrices normal with variance 1 / inputs, those into the residual stream smaller with depth."""
-    generator = torch.Generator().manual_seed(seed)
-    leaves: dict[str, Tensor] = {}
-    for name, shape in expected_shapes(config).items():
-        if len(shape) == 1:
-            values = torch.ones(shape)
-        else:
-            scale = 0.02 if ".blocks." not in name else shape[1] ** -0.5
-            if ".blocks." in name and name.endswith(("attn_out.weight", "ff_out.weight")):
-                scale *= (2 * config.num_layers) ** -0.5
-            values = torch.randn(shape, generator=generator) * scale
-        leaves[name] = values.to(device).requires_grad_()
-    return leaves

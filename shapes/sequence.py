@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dimoo_core.layout import RequestLayout, with_newlines
 from dimoo_core.noise import SeededNoise
+from dimoo_core.packing import StreamView
 from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
 from dimoo_core.tokenizer import Tokenizer
@@ -27,6 +28,9 @@ NO_PROMPT_RATIO = 0.1
 FILLER_WEIGHT = 0.15
 """Weight in the loss of end-of-text after the first, which is easy and would drown the words."""
 
+FULL_MASK_RATIO = 0.4
+"""Share of sequences whose whole target is masked."""
+
 _NO_NOISE = SeededNoise(0, torch.device("cpu"))  # a request has a source of noise, but nothing is sampled here
 
 
@@ -41,6 +45,18 @@ class TrainingSequence:
     predicted_N: Tensor
     weight_N: Tensor
     is_image: bool
+    task: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskedSequence:
+    """A sequence as the model sees it: ``view`` reads the masked positions, ``target_R`` are the true ids there."""
+
+    view: StreamView
+    target_R: Tensor
+    weight_R: Tensor
+    is_image: bool
+    task: str
 
 
 class SequenceBuilder:
@@ -69,7 +85,7 @@ class SequenceBuilder:
         # A newline token stands where the flag's layout has the newline id, which is no flag.
         is_predicted_N = with_newlines(is_predicted_HW, self._tokens) == 1
         predicted_N = is_predicted_N.nonzero().squeeze(-1) + len(stream.prefix)
-        return TrainingSequence(stream.around(target_N), predicted_N, torch.ones(len(predicted_N)), True)
+        return TrainingSequence(stream.around(target_N), predicted_N, torch.ones(len(predicted_N)), True, example.task)
 
     def _image_request(self, example: Example, grid: tuple[int, ...]) -> Request:
         settings = ImageSettings(
@@ -95,7 +111,28 @@ class SequenceBuilder:
         weight_N = torch.ones(length)
         weight_N[len(answer_ids) + 1 :] = FILLER_WEIGHT
         predicted_N = torch.arange(length) + len(stream.prefix)
-        return TrainingSequence(stream.around(torch.tensor([*answer_ids, *filler])), predicted_N, weight_N, False)
+        ids_T = stream.around(torch.tensor([*answer_ids, *filler]))
+        return TrainingSequence(ids_T, predicted_N, weight_N, False, example.task)
+
+
+def masked(sequence: TrainingSequence, mask_id: int, rng: Random) -> MaskedSequence:
+    """The sequence with some of its target masked: all of it, or a share that is uniform in (0, 1].
+
+    The first step of generation decides most, and there the prompt alone says what is right.
+    """
+    num_predicted = len(sequence.predicted_N)
+    ratio = 1.0 if rng.random() < FULL_MASK_RATIO else 1.0 - rng.random()
+    chosen = torch.tensor(sorted(rng.sample(range(num_predicted), max(1, round(num_predicted * ratio)))))
+    positions_R = sequence.predicted_N[chosen]
+    ids_T = sequence.ids_T.clone()
+    ids_T[positions_R] = mask_id
+    return MaskedSequence(
+        view=StreamView(ids_T, positions_R),
+        target_R=sequence.ids_T[positions_R],
+        weight_R=sequence.weight_N[chosen],
+        is_image=sequence.is_image,
+        task=sequence.task,
+    )
 
 
 def equal_length_groups(sequences: Iterator[TrainingSequence], group_size: int) -> Iterator[list[TrainingSequence]]:

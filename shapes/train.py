@@ -56,9 +56,15 @@ def _train_model(arguments: argparse.Namespace) -> None:
 
     from shapes.model_training import ModelTraining, TrainingConfig
 
-    torch.set_num_threads(arguments.threads)
-    config = TrainingConfig()
-    ModelTraining(arguments.out, minutes=arguments.minutes, config=config, device=arguments.device).run()
+    torch.set_num_threads(1)
+    training = ModelTraining(
+        arguments.out,
+        minutes=arguments.minutes,
+        config=TrainingConfig(),
+        device=arguments.device,
+        num_threads=arguments.threads,
+    )
+    training.run()
 
 
 if __name__ == "__main__":
