@@ -1,6 +1,7 @@
 """One start of a run: check everything, find what is left to do, do it, conclude."""
 
 import importlib.metadata
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from dimoo_core.checkpoint import Checkpoint, digest, find_checkpoint
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
+from dimoo_core.preset import PRESETS
 from dimoo_core.settings import DtypeName
 from jobs.cluster import known_address, ray_cluster
 from jobs.progress import ProgressState, display_of
@@ -205,7 +207,7 @@ def _what_decides_results(
     spec: JobSpec, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings, segment_rows: int
 ) -> dict[str, Any]:
     """Everything that a resume must not change, in JSON's types."""
-    return {
+    decides = {
         "manifest_fingerprint": source.fingerprint,
         "model_digest": digest(checkpoint.directory),
         "limit": spec.limit,
@@ -214,6 +216,7 @@ def _what_decides_results(
         "device": settings.device.partition(":")[0],
         "dtype": settings.dtype,
         "defaults": asdict(settings.defaults),
+        "presets": {name: asdict(preset) for name, preset in PRESETS.items()},
         "input_resolution": settings.input_resolution,
         "random_crop": settings.random_crop,
         "image_format": settings.image_format,
@@ -223,6 +226,8 @@ def _what_decides_results(
             name: importlib.metadata.version(name) for name in ("dimoo-batch", "torch", "diffusers", "pillow")
         },
     }
+    in_json: dict[str, Any] = json.loads(json.dumps(decides))
+    return in_json
 
 
 def _pool(settings: RunSettings, workers: Workers) -> WorkerPool:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import ConfigError
-from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
+from dimoo_core.preset import DEFAULT_PRESET, find_preset
+from dimoo_core.settings import DtypeName, ImageSettings, Remasking, StepCacheConfig, TextSettings
 from manifests.row import RowDefaults
 from pipeline.run_settings import ImageFormat
 
@@ -25,6 +26,28 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class StepCacheSpec(_Section):
+    """A step cache instead of the preset's; what is not given has the default of its mode."""
+
+    mode: Literal["none", "reference"]
+    reuse_ratio: float | None = None
+    refresh_interval: int | None = None
+    warmup_ratio: float | None = None
+
+    def settings(self) -> StepCacheConfig | None:
+        """The engine's form.
+
+        Raises:
+            ConfigError: If a value is out of range, or means nothing in this mode.
+        """
+        given = self.model_dump(exclude={"mode"}, exclude_none=True)
+        if self.mode == "none":
+            if given:
+                raise ConfigError(f"step_cache.{next(iter(given))} means nothing where step_cache.mode is 'none'")
+            return None
+        return StepCacheConfig(**given)
+
+
 class TextToImageSpec(_Section):
     """Defaults of rows that make an image."""
 
@@ -33,6 +56,7 @@ class TextToImageSpec(_Section):
     steps: int = 64
     cfg_scale: float = 4.0
     temperature: float = 1.0
+    step_cache: StepCacheSpec | None = None
 
     def settings(self) -> ImageSettings:
         """The engine's form.
@@ -47,7 +71,12 @@ class TextToImageSpec(_Section):
                 num_steps=self.steps,
                 cfg_scale=self.cfg_scale,
                 temperature=self.temperature,
+                step_cache=self.step_cache.settings() if self.step_cache is not None else None,
             )
+
+    def explicit(self) -> tuple[str, ...]:
+        """Fields of the engine's form that a preset must leave alone."""
+        return ("step_cache",) if self.step_cache is not None else ()
 
 
 class UnderstandingSpec(_Section):
@@ -123,6 +152,7 @@ class JobSpec(_Section):
     dtype: DtypeName | Literal["auto"] = "auto"
     task: str | None = None
     prompt: str | None = None
+    preset: str = DEFAULT_PRESET
     passthrough: tuple[str, ...] = ()
     text_to_image: TextToImageSpec = TextToImageSpec()
     understanding: UnderstandingSpec = UnderstandingSpec()
@@ -148,6 +178,8 @@ class JobSpec(_Section):
         return RowDefaults(
             task=self.task,
             prompt=self.prompt,
+            preset=find_preset(self.preset).name,
+            explicit=self.text_to_image.explicit(),
             text_to_image=self.text_to_image.settings(),
             understanding=self.understanding.settings(),
         )

@@ -72,6 +72,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("cfg_scale", NUMBER, "classifier-free guidance, 0 is none", "the job's setting"),
             Column("temperature", NUMBER, "randomness of sampling, 0 is greedy", "the job's setting"),
             Column("seed", WHOLE, "key of the row's randomness, 0 to 2^63-1", "derived from the job's seed and id"),
+            Column("preset", TEXT, "which approximations save work, see presets", "the job's preset"),
             Column("max_tokens", WHOLE, "length of the generated text in tokens", "the job's setting"),
             Column(
                 "block_length",

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
+from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
 from manifests.cell import UndecodableText, has_control_characters, shown, text_cell, whole_cell
 from manifests.column import COLUMNS
@@ -28,10 +29,16 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDefaults:
-    """What the job says for every row that does not say it itself."""
+    """What the job says for every row that does not say it itself.
+
+    The preset, the row's or this one, is put over the settings, except over the fields named in ``explicit``: those
+    the job sets itself.
+    """
 
     task: str | None = None
     prompt: str | None = None
+    preset: str = DEFAULT_PRESET
+    explicit: tuple[str, ...] = ()
     text_to_image: ImageSettings = field(default_factory=ImageSettings)
     understanding: TextSettings = field(default_factory=TextSettings)
 
@@ -40,6 +47,7 @@ class RowDefaults:
             raise ConfigError(_unknown_task(self.task))
         if self.prompt is not None and not self.prompt.strip():
             raise ConfigError(f"prompt must not be empty, got {self.prompt!r}: leave the default prompt out")
+        find_preset(self.preset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,7 @@ class Row:
     image: ImageSource | None
     settings: ImageSettings | TextSettings
     seed: int | None
+    preset: str = DEFAULT_PRESET
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +109,10 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         value = shown_cells.get(name)
         if value is not None:
             raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {shown(value)}: leave it null")
+    preset = _preset(record, defaults)
     try:
         settings = (
-            image_settings(record, defaults.text_to_image)
+            image_settings(record, preset.image(defaults.text_to_image, defaults.explicit))
             if task.kind == "image"
             else text_settings(record, defaults.understanding)
         )
@@ -116,6 +126,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         image=image,
         settings=settings,
         seed=_seed(record),
+        preset=preset.name,
     )
 
 
@@ -158,6 +169,13 @@ def _unknown_task(name: str) -> str:
     near = nearest_task(name)
     hint = f" (did you mean {near!r}?)" if near else ""
     return f"task must be one of {', '.join(TASKS)}, got {shown(name)}{hint}"
+
+
+def _preset(record: Mapping[str, Any], defaults: RowDefaults) -> Preset:
+    try:
+        return find_preset(text_cell("preset", record.get("preset")) or defaults.preset)
+    except ConfigError as error:
+        raise ManifestRowError(str(error)) from error
 
 
 def _prompt(record: Mapping[str, Any], task: Task, defaults: RowDefaults) -> str:

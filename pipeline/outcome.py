@@ -32,6 +32,7 @@ DONE_SCHEMA = pa.schema(
         pa.field("cfg_scale", pa.float64(), nullable=False),
         pa.field("temperature", pa.float64(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("preset", pa.string(), nullable=False),
         pa.field("num_tokens", pa.int32(), nullable=False),
         pa.field("finish_reason", pa.string()),
         pa.field("sha256", pa.string()),
@@ -68,6 +69,7 @@ class RowDone:
     cfg_scale: float
     temperature: float
     seed: int
+    preset: str
     num_tokens: int
     finish_reason: str | None
     sha256: str | None

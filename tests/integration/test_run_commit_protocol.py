@@ -210,6 +210,7 @@ def test_columns_that_pass_through_keep_their_values_and_types(tiny_checkpoint: 
         ({"understanding": {"temperature": 0.5}}, "defaults.understanding.temperature: 0.0 there, 0.5 now"),
         ({"understanding": {"resolution": 64}}, "input_resolution: 32 there, 64 now"),
         ({"engine": {"batch_invariance": "off"}}, "batch_invariance: 'auto' there, 'off' now"),
+        ({"preset": "reference-cache"}, "defaults.preset: 'exact' there, 'reference-cache' now"),
         ({"prompt": "What else?"}, "defaults.prompt: None there, 'What else?' now"),
     ],
 )

@@ -34,7 +34,8 @@ def test_the_engine_imports_without_cluster_storage_and_what_only_loading_needs(
 
 
 @pytest.mark.parametrize(
-    "module", ["settings", "engine_config", "errors", "config", "tokens", "prompts", "checkpoint", "image_fit"]
+    "module",
+    ["settings", "preset", "engine_config", "errors", "config", "tokens", "prompts", "checkpoint", "image_fit"],
 )
 def test_what_a_plan_needs_imports_without_torch(module: str) -> None:
     import_without(f"dimoo_core.{module}", "torch", "diffusers", "transformers")

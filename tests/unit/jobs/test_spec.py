@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 from jobs.spec import DEFAULT_MODEL, JobSpec, load_spec
 
 
@@ -81,6 +81,12 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("understanding.random_crop=true", lambda job: job.understanding.random_crop),
         ("text_to_image.cfg_scale=3", lambda job: job.text_to_image.cfg_scale == 3.0),
         ("passthrough=[promt]", lambda job: job.passthrough == ("promt",)),
+        ("preset=reference-cache", lambda job: job.row_defaults().preset == "reference-cache"),
+        ("text_to_image.step_cache.mode=none", lambda job: job.row_defaults().explicit == ("step_cache",)),
+        (
+            "text_to_image.step_cache={mode: reference, refresh_interval: 4}",
+            lambda job: job.text_to_image.settings().step_cache == StepCacheConfig(refresh_interval=4),
+        ),
         ("limit=", lambda job: job.limit is None),
         ("image={format: webp, quality: 80}", lambda job: (job.image.format, job.image.quality) == ("webp", 80)),
     ],
@@ -142,6 +148,15 @@ def test_every_problem_is_told_at_once() -> None:
         ("text_to_image.steps=0", "text_to_image.steps must be at least 1, got 0"),
         ("text_to_image.temperature=-1", "text_to_image.temperature must be 0 or more, got -1.0"),
         ("understanding.block_length=100", "understanding.block_length must be a divisor of max_tokens (1024)"),
+        ("preset=exat", "preset must be one of exact, reference-cache, got 'exat' (did you mean 'exact'?)"),
+        (
+            "text_to_image.step_cache={mode: reference, reuse_ratio: 1}",
+            "text_to_image.step_cache.reuse_ratio must be between 0 and 1, got 1.0",
+        ),
+        (
+            "text_to_image.step_cache={mode: none, reuse_ratio: 0.5}",
+            "text_to_image.step_cache.reuse_ratio means nothing where step_cache.mode is 'none'",
+        ),
         ("task=draw", "task must be one of text_to_image"),
         ("prompt=' '", "prompt must not be empty"),
     ],

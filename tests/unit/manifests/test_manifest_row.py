@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 from manifests.column import COLUMNS
 from manifests.content_id import content_id
 from manifests.errors import ManifestRowError
@@ -47,6 +47,22 @@ def test_a_row_is_complete_with_the_defaults_of_the_job() -> None:
         settings=ImageSettings(width_px=512, height_px=256),
         seed=None,
     )
+
+
+def test_the_preset_of_the_row_wins_over_that_of_the_job_and_over_no_setting_that_the_job_makes() -> None:
+    cached, own = StepCacheConfig(), StepCacheConfig(refresh_interval=2)
+    job = RowDefaults(preset="reference-cache")
+    assert image_settings_of(DRAW, job).step_cache == cached
+    assert image_settings_of({**DRAW, "preset": "exact"}, job).step_cache is None
+    assert image_settings_of({**DRAW, "preset": "reference-cache", "steps": 8}).num_steps == 8
+    insisting = RowDefaults(explicit=("step_cache",), text_to_image=ImageSettings(step_cache=own))
+    assert image_settings_of({**DRAW, "preset": "reference-cache"}, insisting).step_cache == own
+    assert parse_row({**CAPTION, "preset": "reference-cache"}, 0, NO_DEFAULTS).preset == "reference-cache"
+
+
+def test_a_preset_that_is_unknown_or_no_text_is_refused_with_the_nearest() -> None:
+    assert refusal({**DRAW, "preset": "exat"}).endswith("got 'exat' (did you mean 'exact'?)")
+    assert refusal({**DRAW, "preset": 3}) == "preset must be text, got 3"
 
 
 def test_what_the_row_says_wins_over_the_job() -> None:

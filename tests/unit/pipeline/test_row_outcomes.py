@@ -44,6 +44,7 @@ def done(row: int, **values: Any) -> RowDone:
             "cfg_scale": 0.0,
             "temperature": 0.5,
             "seed": 2**63 - 1,
+            "preset": "exact",
             "num_tokens": 3,
             "finish_reason": "stop",
             "sha256": None,

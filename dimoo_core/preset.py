@@ -1,0 +1,63 @@
+"""Named trade-offs between cost and likeness to the reference. Importable without torch.
+
+A preset says which approximations are made, never what is asked for: size, steps, guidance and temperature are those
+of the row or the job. What each one costs: docs/presets.md.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from dimoo_core.errors import ConfigError
+from dimoo_core.settings import ImageSettings, StepCacheConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Approximations that go together; fields are named as in ``ImageSettings``."""
+
+    name: str
+    meaning: str
+    step_cache: StepCacheConfig | None = None
+
+    def image(self, settings: ImageSettings, explicit: Collection[str] = ()) -> ImageSettings:
+        """The settings with this preset's approximations, except fields named in ``explicit``, which stay."""
+        return replace(settings, **self._changes(("step_cache",), explicit))
+
+    def _changes(self, names: tuple[str, ...], explicit: Collection[str]) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if name not in explicit}
+
+
+DEFAULT_PRESET = "exact"
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            Preset(name=DEFAULT_PRESET, meaning="what the reference computes, token for token"),
+            Preset(
+                name="reference-cache",
+                meaning="images with the reference's own step cache (ML-Cache) at its default settings",
+                step_cache=StepCacheConfig(),
+            ),
+        )
+    }
+)
+"""Every preset by name, the most faithful first."""
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        ConfigError: Names the presets there are and, if one is near, the one that is likely meant.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    folded = name.strip().lower().replace("_", "-").replace(" ", "-")
+    near = difflib.get_close_matches(folded, PRESETS, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    shown = repr(name) if len(name) <= 60 else f"{name[:60]!r}..."
+    raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {shown}{hint}")
