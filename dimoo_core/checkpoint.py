@@ -1,4 +1,4 @@
-"""Finding a checkpoint: a directory, or a repository of the Hugging Face hub at a fixed revision."""
+"""Finding a checkpoint: the embedded one, a directory, or a repository of the Hugging Face hub at a fixed revision."""
 
 import hashlib
 import re
@@ -7,6 +7,10 @@ from pathlib import Path
 
 from dimoo_core.errors import WeightsError
 
+BUILTIN = "builtin"
+"""Name of the small trained checkpoint that is installed with the package."""
+
+_BUILTIN_DIRECTORY = Path(__file__).with_name("builtin")
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")  # never code, never pickles
 _WHOLE_BYTES = 64 * 2**20  # files up to this size are digested whole
@@ -17,29 +21,34 @@ _SAMPLES, _SAMPLE_BYTES = 64, 2**20
 class Checkpoint:
     """A checkpoint on local disk and the name by which every process finds the same one."""
 
-    name: str  # the directory as given, or ID@COMMIT
+    name: str  # the absolute directory, ID@COMMIT, or builtin
     directory: Path
 
 
 def find_checkpoint(model: str) -> Checkpoint:
-    """Resolve a directory or a hub id, downloading the latter.
+    """Resolve ``builtin``, a directory or a hub id, downloading the latter.
 
     A branch, or no revision for the main one, is resolved to the commit that it points to now, so that the name of the
     returned checkpoint means the same weights for every worker and every resume. Without a connection, to the commit
     that it pointed to at the last download.
 
     Args:
-        model: A directory laid out as the published repository, ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
+        model: ``builtin``, a directory laid out as the published repository, ``OWNER/NAME`` or
+            ``OWNER/NAME@REVISION``. A directory that is itself named ``builtin`` is ``./builtin``.
 
     Raises:
         WeightsError: If neither exists.
     """
+    if model == BUILTIN:
+        return Checkpoint(BUILTIN, _BUILTIN_DIRECTORY)
     directory = Path(model).expanduser()
     if model and directory.is_dir():
         return Checkpoint(str(directory.resolve()), directory.resolve())
     match = _HUB_ID.fullmatch(model)
     if match is None:
-        raise WeightsError(f"no checkpoint at {model!r}: give a directory, OWNER/NAME or OWNER/NAME@REVISION")
+        raise WeightsError(
+            f"no checkpoint at {model!r}: give {BUILTIN}, a directory, OWNER/NAME or OWNER/NAME@REVISION"
+        )
     return _from_hub(match["repo"], match["revision"])
 
 

@@ -44,15 +44,21 @@ def crop_sizes_for(size: Size, resolution: Resolution) -> list[Size]:
     Raises:
         ConfigError: If the resolution is not a multiple of 32.
     """
-    if resolution == "adaptive":
+    if isinstance(resolution, str):
         area = size[0] * size[1]
-        if 512 * 512 <= area <= 1024 * 1024:
-            width, height = (side // PIXELS_PER_TOKEN * PIXELS_PER_TOKEN for side in size)
-            return [(width, height)]
+        if area <= 1024 * 1024 and (resolution == "native" or area >= 512 * 512):
+            return [_whole_tokens(size)]
         resolution = 512 if area < 512 * 512 else 1024
     if resolution < _PATCH_PX or resolution % _PATCH_PX:
-        raise ConfigError(f"resolution must be 'adaptive' or a positive multiple of {_PATCH_PX}, got {resolution}")
+        allowed = f"'adaptive', 'native' or a positive multiple of {_PATCH_PX}"
+        raise ConfigError(f"resolution must be {allowed}, got {resolution}")
     return crop_sizes((resolution // _PATCH_PX) ** 2)
+
+
+def _whole_tokens(size: Size) -> Size:
+    """The largest size of whole tokens within this one, at least one token."""
+    width, height = (max(1, side // PIXELS_PER_TOKEN) * PIXELS_PER_TOKEN for side in size)
+    return width, height
 
 
 def best_crop_size(size: Size, sizes: Sequence[Size]) -> Size:

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dimoo_core.checkpoint import Checkpoint, digest, find_checkpoint
+from dimoo_core.checkpoint import BUILTIN, Checkpoint, digest, find_checkpoint
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import PRESETS
 from dimoo_core.settings import DtypeName
 from jobs.cluster import known_address, ray_cluster
+from jobs.generation_defaults import with_generation_defaults
 from jobs.progress import ProgressState, display_of
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
@@ -32,6 +33,10 @@ from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 
 _MAX_SEGMENT_ROWS = 64
+_BUILTIN_HINT = (
+    "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "
+    "else give --model Alpha-VLLM/Lumina-DiMOO"
+)
 _SEGMENTS_PER_WORKER = 4  # of a small manifest, so that every worker gets some
 
 
@@ -58,13 +63,16 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         RunFailed: The run broke off; the same command resumes.
     """
     started_s = time.monotonic()
-    source = open_manifest(spec.manifest, defaults=spec.row_defaults(), passthrough=spec.passthrough)
+    source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     say(f"manifest {spec.manifest}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)
     with ExitStack() as stack:
         checkpoint = find_checkpoint(spec.model)
+        spec = with_generation_defaults(spec, checkpoint.directory)
+        if checkpoint.name == BUILTIN:
+            say(_BUILTIN_HINT)
         workers = _workers(spec, stack)
         settings = _settings(spec, workers, checkpoint, store.uri)
         plan = _plan(spec, workers, source, run, checkpoint, settings)

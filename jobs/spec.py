@@ -6,12 +6,14 @@ Unknown keys are errors that name the nearest known one. Imports neither torch n
 import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dimoo_core.checkpoint import BUILTIN
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, find_preset
@@ -19,7 +21,7 @@ from dimoo_core.settings import DtypeName, ImageSettings, Remasking, StepCacheCo
 from manifests.row import RowDefaults
 from pipeline.run_settings import ImageFormat
 
-DEFAULT_MODEL = "Alpha-VLLM/Lumina-DiMOO"
+DEFAULT_MODEL = BUILTIN
 
 
 class _Section(BaseModel):
@@ -64,7 +66,7 @@ class TextToImageSpec(_Section):
         Raises:
             ConfigError: If a value is out of range.
         """
-        with _named("text_to_image"):
+        with within_section("text_to_image"):
             return ImageSettings(
                 width_px=self.width,
                 height_px=self.height,
@@ -88,7 +90,7 @@ class UnderstandingSpec(_Section):
     cfg_scale: float = 0.0
     temperature: float = 0.0
     remasking: Remasking = "low_confidence"
-    resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive"] = 1024
+    resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive", "native"] = 1024
     random_crop: bool = False
 
     def settings(self) -> TextSettings:
@@ -97,7 +99,7 @@ class UnderstandingSpec(_Section):
         Raises:
             ConfigError: If a value is out of range.
         """
-        with _named("understanding"):
+        with within_section("understanding"):
             return TextSettings(
                 max_tokens=self.max_tokens,
                 block_length=self.block_length,
@@ -169,6 +171,20 @@ class JobSpec(_Section):
         name = self.manifest.rstrip("/").rsplit("/", 1)[-1]
         return f"{name.removesuffix('.parquet') or 'manifest'}-output"
 
+    def early_defaults(self) -> RowDefaults:
+        """Those of ``row_defaults`` that do not depend on the checkpoint's own; enough to check a manifest's columns.
+
+        Lengths of texts are left as they are by default: whether given ones fit is known with the checkpoint's.
+
+        Raises:
+            ConfigError: If a value is out of range whatever the checkpoint says, or the task is unknown.
+        """
+        lengths = {
+            name: UnderstandingSpec.model_fields[name].default for name in ("max_tokens", "block_length", "steps")
+        }
+        understanding = self.understanding.model_copy(update=lengths)
+        return self.model_copy(update={"understanding": understanding}).row_defaults()
+
     def row_defaults(self) -> RowDefaults:
         """What rows take from the job where they say nothing.
 
@@ -185,18 +201,13 @@ class JobSpec(_Section):
         )
 
 
-class _named:  # noqa: N801 (reads as a verb: with _named("text_to_image"))
+@contextmanager
+def within_section(name: str) -> Iterator[None]:
     """Put the section's name before the message of a ``ConfigError``."""
-
-    def __init__(self, section: str) -> None:
-        self._section = section
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ConfigError):
-            raise ConfigError(f"{self._section}.{error}") from error
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{name}.{error}") from error
 
 
 def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> JobSpec:
@@ -217,7 +228,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable
     try:
         return JobSpec.model_validate(_with_tuples(raw))
     except ValidationError as error:
-        raise ConfigError("; ".join(_problems(error.errors()))) from error
+        raise ConfigError("; ".join(spec_problems(error))) from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -266,10 +277,10 @@ def _with_tuples(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"passthrough": tuple(passthrough)} if isinstance(passthrough, list) else raw
 
 
-def _problems(details: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def spec_problems(error: ValidationError) -> Iterator[str]:
     """One problem for each key; where a value may be of several kinds, pydantic has one for each of those."""
     of_key: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for detail in details:
+    for detail in error.errors():
         names = (part for part in detail["loc"] if isinstance(part, str) and not _is_union_branch(part))
         of_key.setdefault(tuple(names), []).append(detail)
     for location, (first, *others) in of_key.items():

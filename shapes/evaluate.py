@@ -7,11 +7,13 @@ judged by rules. The table is in the manner of GenEval; ``--json`` writes the sa
 import argparse
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from dimoo_core.checkpoint import BUILTIN
 from dimoo_core.settings import ImageSettings, TextSettings
+from jobs.generation_defaults import with_generation_defaults
+from jobs.spec import load_spec
 from shapes.score import Score, summed, table
 from shapes.split import SPLITS
 from shapes.task import TASKS
@@ -20,7 +22,7 @@ from shapes.task import TASKS
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m shapes.evaluate", description=__doc__)
-    parser.add_argument("--model", required=True, help="checkpoint directory")
+    parser.add_argument("--model", default=BUILTIN, help="builtin, checkpoint directory or hub id")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), metavar="TASK")
     parser.add_argument("--per-group", type=int, default=400, help="examples of each kind of each task")
     parser.add_argument("--held-out", type=int, help="examples of each kind with a held-out combination")
@@ -46,6 +48,7 @@ def main() -> None:
     from dimoo_core.model import load_model
     from shapes.evaluation import HELD_OUT, WrongOutput, categories, evaluate
     from shapes.generation import ExampleGenerator
+    from shapes.package import WEIGHTS, sha256
 
     torch.set_num_threads(args.threads)
     checkpoint = find_checkpoint(args.model)
@@ -74,7 +77,9 @@ def main() -> None:
         report = {
             "model": checkpoint.name,
             "model_digest": digest(checkpoint.directory),
+            "weights_sha256": sha256(checkpoint.directory / WEIGHTS),
             "split": args.split,
+            "per_group": args.per_group,
             "image": asdict(image),
             "text": asdict(text),
             "dtype": args.dtype,
@@ -89,13 +94,15 @@ def main() -> None:
 
 def settings(args: argparse.Namespace, directory: Path) -> tuple[ImageSettings, TextSettings]:
     """The checkpoint's own generation settings, with what the command line says put over them."""
-    raw: dict[str, Any] = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))
-    images, texts = raw["text_to_image"], raw["understanding"]
-    image = ImageSettings(num_steps=images["steps"], cfg_scale=images["cfg_scale"], temperature=images["temperature"])
-    text = TextSettings(max_tokens=texts["max_tokens"], block_length=texts["block_length"], num_steps=texts["steps"])
-    given = {"num_steps": args.steps, "cfg_scale": args.cfg, "temperature": args.temperature}
-    image = replace(image, **{name: value for name, value in given.items() if value is not None})
-    return image, text if args.steps is None else replace(text, num_steps=args.steps)
+    given = {
+        "text_to_image.steps": args.steps,
+        "text_to_image.cfg_scale": args.cfg,
+        "text_to_image.temperature": args.temperature,
+        "understanding.steps": args.steps,
+    }
+    assignments = [f"{key}={value}" for key, value in given.items() if value is not None]
+    defaults = with_generation_defaults(load_spec(None, {"manifest": "-"}, assignments), directory).row_defaults()
+    return defaults.text_to_image, defaults.understanding
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,12 @@ class Score:
             self.right += 1
         else:
             self.mistakes[mistake] += 1
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Score":
+        """The score that ``to_json`` wrote."""
+        counts = Counter({str(name): int(number) for name, number in raw["mistakes"].items()})
+        return cls(raw["task"], raw["kind"], raw["held_out"], raw["right"], raw["total"], counts)
 
     def to_json(self) -> dict[str, Any]:
         """The score in JSON's types."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dimoo_core.checkpoint import BUILTIN, find_checkpoint
 from tests.support.command import TIMEOUT_S, Ended
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
@@ -61,6 +62,14 @@ def test_the_wheel_has_exactly_the_four_packages(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"dimoo_core", "manifests", "pipeline", "jobs"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_has_the_embedded_model(wheel: Path) -> None:
+    directory = find_checkpoint(BUILTIN).directory
+    with zipfile.ZipFile(wheel) as archive:
+        for path in directory.rglob("*"):
+            if path.is_file():
+                assert archive.read(f"dimoo_core/builtin/{path.relative_to(directory).as_posix()}") == path.read_bytes()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -109,7 +109,7 @@ def test_a_directory_is_found_under_its_absolute_path(tiny_checkpoint: Path, mon
 
 @pytest.mark.parametrize("model", ["no/such/directory", "", "what ever", "owner/name@"])
 def test_what_is_neither_directory_nor_id_is_refused(model: str) -> None:
-    with pytest.raises(WeightsError, match="give a directory, OWNER/NAME or OWNER/NAME@REVISION"):
+    with pytest.raises(WeightsError, match="give builtin, a directory, OWNER/NAME or OWNER/NAME@REVISION"):
         find_checkpoint(model)
 
 

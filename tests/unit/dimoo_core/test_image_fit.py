@@ -54,9 +54,23 @@ def test_the_adaptive_rule_keeps_what_lies_between(size: tuple[int, int], crop: 
     assert best_crop_size(size, crop_sizes_for(size, "adaptive")) == crop
 
 
+@pytest.mark.parametrize(
+    ("size", "crop"),
+    [
+        ((48, 64), (48, 64)),
+        ((300, 200), (288, 192)),  # cut, but for whole tokens
+        ((1024, 1024), (1024, 1024)),
+        ((1920, 1080), (1344, 768)),  # large: as for 1024
+        ((7, 40), (16, 32)),  # scaled up to one token at least
+    ],
+)
+def test_the_native_rule_keeps_every_image_that_is_not_large(size: tuple[int, int], crop: tuple[int, int]) -> None:
+    assert best_crop_size(size, crop_sizes_for(size, "native")) == crop
+
+
 @pytest.mark.parametrize("resolution", [0, -32, 500])
 def test_a_resolution_between_the_patches_is_refused(resolution: int) -> None:
-    with pytest.raises(ConfigError, match="resolution must be 'adaptive' or a positive multiple of 32"):
+    with pytest.raises(ConfigError, match="resolution must be 'adaptive', 'native' or a positive multiple of 32"):
         crop_sizes_for((100, 100), resolution)
 
 

@@ -120,7 +120,7 @@ def test_assignments_to_one_section_add_up() -> None:
         ("image.quality=0", "image.quality: input should be greater than or equal to 1, got 0"),
         (
             "understanding.resolution=100",
-            "understanding.resolution: input should be a multiple of 32 or 'adaptive', got 100",
+            "understanding.resolution: input should be a multiple of 32 or 'adaptive' or 'native', got 100",
         ),
         ("dtype=int8", "dtype: input should be 'float32', 'bfloat16' or 'float16' or 'auto', got 'int8'"),
         ("engine.batch_invariance=maybe", "engine.batch_invariance: input should be 'auto', 'on' or 'off'"),

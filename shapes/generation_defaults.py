@@ -1,0 +1,9 @@
+"""How to generate with the embedded model, as its ``generation_config.json`` says; chosen on tuning examples."""
+
+from typing import Any
+
+GENERATION: dict[str, dict[str, Any]] = {
+    "text_to_image": {"width": 64, "height": 64, "steps": 16, "cfg_scale": 0.0, "temperature": 1.0},
+    "understanding": {"max_tokens": 32, "block_length": 32, "steps": 16, "resolution": "native"},
+}
+"""Sections of the job spec; an input image keeps its size, since one tile of the world is one code."""
