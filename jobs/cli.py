@@ -71,7 +71,7 @@ def run(
     from jobs.run import run_job
     from jobs.spec import load_spec
     from manifests.errors import ManifestError
-    from pipeline.errors import StoreError
+    from pipeline.errors import RunInUse, StoreError
 
     target = output or manifest
     try:
@@ -85,6 +85,8 @@ def run(
         _fail(str(error), EXIT_WRONG_INPUT)
     except StoreError as error:
         _fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
+    except RunInUse as error:
+        _fail(str(error), EXIT_FAILED)
     except DimooError as error:
         _fail(f"{error}\n{resume_hint(target)}", EXIT_FAILED)
     except (KeyboardInterrupt, Stopped) as error:

@@ -22,6 +22,7 @@ from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from manifests.shard import ShardPlan
 from pipeline.coordinator import Coordinator, CoordinatorReport
+from pipeline.epoch import RunEpoch, claimed_epoch
 from pipeline.errors import RunFailed
 from pipeline.event import Event
 from pipeline.lease import LeaseBook
@@ -60,6 +61,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
     Raises:
         ConfigError, ManifestError, WeightsError: Something asked for is wrong; nothing was run.
         StoreError: The manifest or the output cannot be reached.
+        RunInUse: Another driver is at work on the same output.
         RunFailed: The run broke off; the same command resumes.
     """
     started_s = time.monotonic()
@@ -74,7 +76,8 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
         workers = _workers(spec, stack)
-        settings = _settings(spec, workers, checkpoint, store.uri)
+        epoch = stack.enter_context(claimed_epoch(store, say))
+        settings = _settings(spec, workers, checkpoint, store.uri, epoch.number)
         plan = _plan(spec, workers, source, run, checkpoint, settings)
         committed = run.committed_segments()
         resumed = run.totals(committed)
@@ -89,8 +92,9 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         report = CoordinatorReport(RunTotals(), 0)
         if len(committed) < plan.num_segments:
             book = LeaseBook(plan, committed, source.repeated_ids())
-            report = _work(_pool(settings, workers), book, state)
-    totals = _conclude(run, plan, resumed + report.totals)
+            report = _work(_pool(settings, workers), book, state, epoch)
+        epoch.fence.check()
+        totals = _conclude(run, plan, resumed + report.totals)
     wall_s = time.monotonic() - started_s
     return RunSummary(
         status="done" if totals.num_failed == 0 else "done_with_failures",
@@ -107,14 +111,14 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
     )
 
 
-def _work(pool: WorkerPool, book: LeaseBook, state: ProgressState) -> CoordinatorReport:
+def _work(pool: WorkerPool, book: LeaseBook, state: ProgressState, epoch: RunEpoch) -> CoordinatorReport:
     with display_of(state) as display:
 
         def listen(name: str, event: Event) -> None:
             state.take(name, event)
             display.refresh()
 
-        return Coordinator(pool, book, listen).run()
+        return Coordinator(pool, book, listen, epoch.check).run()
 
 
 def _workers(spec: JobSpec, stack: ExitStack) -> Workers:
@@ -146,7 +150,7 @@ def _cpus_each(num_workers: int) -> float:
     return float(max(1, int(ray.cluster_resources().get("CPU", 1)) // num_workers))
 
 
-def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:
+def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str, epoch: int) -> RunSettings:
     dtype: DtypeName = "bfloat16" if workers.device.startswith("cuda") else "float32"
     if spec.dtype != "auto":
         dtype = spec.dtype
@@ -161,6 +165,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         image_format=spec.image.format,
         image_quality=spec.image.quality,
         output_uri=output_uri,
+        epoch=epoch,
         engine=EngineConfig(max_step_tokens=spec.engine.max_step_tokens, batch_invariance=spec.engine.batch_invariance),
         max_rows_in_flight=spec.pipeline.max_rows_in_flight,
         fetch_threads=spec.pipeline.fetch_threads,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import ManifestError
-from pipeline.errors import RunFailed
+from pipeline.errors import RunFailed, RunSuperseded
 from pipeline.event import (
     Event,
     SegmentCommitted,
@@ -44,12 +44,20 @@ class Coordinator:
         pool: Not yet started.
         leases: What is to be done.
         listen: Called with every event of every worker.
+        check: Called all the time; what it raises ends the run.
     """
 
-    def __init__(self, pool: WorkerPool, leases: LeaseBook, listen: Callable[[str, Event], None]) -> None:
+    def __init__(
+        self,
+        pool: WorkerPool,
+        leases: LeaseBook,
+        listen: Callable[[str, Event], None],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._pool = pool
         self._leases = leases
         self._listen = listen
+        self._check = check
         self._totals = RunTotals()
         self._num_lost = 0
         self._deaths_since_commit = 0
@@ -61,12 +69,14 @@ class Coordinator:
 
         Raises:
             ConfigError, ManifestError, WeightsError: If the workers found wrong what was asked for.
+            RunSuperseded: If another driver has taken over.
             RunFailed: If a worker failed in another way that a new try would not mend, or workers keep dying.
         """
         try:
             self._open_workers = set(self._pool.start())
             self._hand_out()
             while not self._leases.is_done:
+                self._check()
                 for name, event in self._pool.poll(_POLL_TIMEOUT_S):
                     self._take(name, event)
                 self._hand_out()
@@ -105,8 +115,8 @@ class Coordinator:
                 self._totals += totals
                 self._deaths_since_commit = 0
             case WorkerFailed(error, row_ids):
-                if isinstance(error, ConfigError | ManifestError | WeightsError):
-                    raise error  # what was asked for is wrong: no resume can help
+                if isinstance(error, ConfigError | ManifestError | WeightsError | RunSuperseded):
+                    raise error  # what was asked for is wrong, or others do it: no resume can help
                 rows = f" (rows in the engine: {', '.join(row_ids[:20])})" if row_ids else ""
                 raise RunFailed(f"{error}{rows}") from error
             case WorkerDied(reason):

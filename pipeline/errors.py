@@ -3,6 +3,8 @@
 ::
 
     RunFailed                    the run broke off; the same command resumes
+    └── RunSuperseded            another driver has taken the run over
+    RunInUse                     another driver is at work on the run
     StoreError                   one operation on one object failed; ``.retryable`` says if trying again may help
     ├── ObjectNotFound           the object does not exist
     ├── BucketNotFound           the bucket does not exist
@@ -16,6 +18,14 @@ from dimoo_core.errors import DimooError
 
 class RunFailed(DimooError):
     """The run cannot go on; what is committed stays, and the same command resumes."""
+
+
+class RunSuperseded(RunFailed):
+    """A later start of the same run has taken over: whoever belongs to an earlier one commits nothing more."""
+
+
+class RunInUse(DimooError):
+    """Another driver is at work on this run, so this one does not begin."""
 
 
 class StoreError(DimooError):

@@ -33,6 +33,7 @@ class RunSettings:
     image_quality: int = 95  # of JPEG and WebP, 1 to 100
 
     output_uri: str
+    epoch: int = 1  # of the driver; see ``pipeline.epoch``
     engine: EngineConfig = field(default_factory=EngineConfig)
     max_rows_in_flight: int = 128  # read from the manifest and not yet stored, for each worker
     fetch_threads: int = 8

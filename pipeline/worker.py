@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from PIL import Image
@@ -22,7 +23,8 @@ from dimoo_core.model import load_model
 from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
-from pipeline.errors import RunFailed
+from pipeline.epoch import BEAT_INTERVAL_S, Fence
+from pipeline.errors import RunFailed, StoreError
 from pipeline.event import Event, SegmentCommitted, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
@@ -91,6 +93,7 @@ class Worker:
         self._decode_pool = ThreadPoolExecutor(1, "decode")
         feeder = threading.Thread(target=self._guarded, args=(self._feed, leases), name="feed", daemon=True)
         feeder.start()
+        threading.Thread(target=self._guarded, args=(self._watch_fence,), name="fence", daemon=True).start()
         self._guarded(self._step_until_done, feeder)
         self._stop.set()
         for pool in (self._fetch_pool, self._decode_pool, self._store_pool):
@@ -107,10 +110,17 @@ class Worker:
         directory = find_checkpoint(settings.model).directory
         model = load_model(directory, device=settings.device, dtype=settings.dtype)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
+        self._fence = Fence(self._run_directory.store, settings.epoch)
         self._preparer = RowPreparer(model, settings, self._patience)
         self._finisher = RowFinisher(model, settings, self._run_directory, self._patience)
         self._engine = Engine(model.transformer, model.tokens, settings.engine)
         self._emit(WorkerReady(time.monotonic() - started_s))
+
+    def _watch_fence(self) -> None:
+        """Stop a worker whose driver was superseded even if it has nothing to commit."""
+        while not self._stop.wait(2 * BEAT_INTERVAL_S):
+            with suppress(StoreError):  # a commit asks again, with patience
+                self._fence.check()
 
     def _feed(self, leases: LeaseQueue) -> None:
         """Read leased segments and hand their rows to the fetch threads, as far as credits go."""
@@ -224,6 +234,7 @@ class Worker:
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
         part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=uuid.uuid4().hex)
         summary = PartSummary(len(outcomes) - len(failures), failures)
+        self._patience.retry(self._fence.check)
         totals = self._patience.retry(partial(self._run_directory.commit, segment, part, summary))
         self._emit(SegmentCommitted(segment.name, totals))
 

@@ -4,12 +4,15 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from jobs.summary import RunSummary
+from pipeline.errors import RunInUse
 from tests.support.command import REPOSITORY, TIMEOUT_S
 from tests.support.crashing_run import CrashPoint
 from tests.support.in_process import load_models_once, run_here
@@ -62,17 +65,24 @@ def test_a_crash_around_a_commit_loses_nothing_and_repeats_nothing(
     output.check_complete(IDS)
 
 
-def test_the_same_run_twice_at_once_is_one_run(
+def test_of_the_same_run_twice_at_once_one_goes_on_and_the_other_says_so(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_models_once(monkeypatch)
+    begin = threading.Barrier(2)
+
+    def run(_: int) -> RunSummary | RunInUse:
+        begin.wait()
+        try:
+            return run_here(manifest, tmp_path / "out", tiny_checkpoint, pipeline={"segment_rows": 1})
+        except RunInUse as error:
+            return error
+
     with ThreadPoolExecutor(2) as pool:
-        runs = [
-            pool.submit(run_here, manifest, tmp_path / "out", tiny_checkpoint, pipeline={"segment_rows": 1})
-            for _ in range(2)
-        ]
-        summaries = [run.result() for run in runs]
-    assert [(summary.done, summary.failed) for summary in summaries] == [(4, 4), (4, 4)]
+        first, second = sorted(pool.map(run, range(2)), key=lambda ended: isinstance(ended, RunInUse))
+    assert isinstance(first, RunSummary)
+    assert (first.done, first.failed) == (4, 4)
+    assert "is being worked on by another driver" in str(second)
     output = RunOutput(tmp_path / "out")
     output.check_complete(IDS)
     assert len(output.keys("parts/")) == len(IDS)

@@ -54,6 +54,7 @@ def test_a_run_from_s3_to_s3_gives_what_a_local_run_gives(
         "run.json",
         "images",
         "parts",
+        "_epochs",
         "_SUCCESS",
     }
     head = s3_env.client.head_object(Bucket=s3_bucket, Key="out/run 1/" + output.by_id()["wide"]["output"])

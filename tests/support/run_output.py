@@ -18,7 +18,8 @@ class RunOutput:
         self.store = open_store(str(uri))
 
     def keys(self, prefix: str = "") -> list[str]:
-        return sorted(self.store.list(prefix))
+        """What readers may look at; the driver's own book-keeping is left out."""
+        return sorted(key for key in self.store.list(prefix) if not key.startswith("_epochs/"))
 
     def rows(self) -> list[dict[str, Any]]:
         """Finished rows of all parts, as they lie there."""

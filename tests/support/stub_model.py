@@ -76,7 +76,9 @@ class StubEngine:
 def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
     """From now on workers of this process load a stub, which is returned."""
     model = StubModel()
-    patch.setattr("pipeline.worker.find_checkpoint", lambda name: Checkpoint(name, Path(name)))
+    for module in ("pipeline.worker", "jobs.run"):
+        patch.setattr(f"{module}.find_checkpoint", lambda name: Checkpoint(name, Path(name)))
+    patch.setattr("jobs.run.digest", lambda directory: "stub")
     patch.setattr("pipeline.worker.load_model", lambda *arguments, **options: model)
     patch.setattr("pipeline.worker.Engine", StubEngine)
     return model

@@ -1,0 +1,173 @@
+"""One driver at a time: who claims an epoch works, who is superseded stops, who comes second says so."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests.row import RowDefaults
+from pipeline.epoch import Fence, claimed_epoch, latest_epoch
+from pipeline.errors import RunInUse, RunSuperseded, StoreError
+from pipeline.event import Event, SegmentCommitted, WorkerFailed
+from pipeline.lease import LeaseBook, LeaseQueue
+from pipeline.manifest_source import open_manifest
+from pipeline.run_settings import RunSettings
+from pipeline.store import Store, open_store
+from pipeline.worker import Worker
+from tests.support.in_process import run_here
+from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
+from tests.support.run_output import RunOutput
+from tests.support.stub_model import StubEngine, use_stub_model
+
+ELSEWHERE = {"host": "elsewhere/1", "pid": 1, "process_started_s": 0.0, "claimed_at": "then", "nonce": "n"}
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    root = str(tmp_path / "out")
+    if request.param == "s3":
+        root = f"s3://{request.getfixturevalue('s3_bucket')}/out"
+    store = open_store(root)
+    yield store
+    store.close()
+
+
+def claim_elsewhere(store: Store, number: int, beats: int | None = 1) -> None:
+    """Leave what a driver on another machine would have written."""
+    assert store.put_if_absent(f"_epochs/{number:06d}.json", json.dumps(ELSEWHERE).encode())
+    if beats is not None:
+        beat_elsewhere(store, number, beats)
+
+
+def beat_elsewhere(store: Store, number: int, beats: int, *, ended: bool = False) -> None:
+    store.put(f"_epochs/{number:06d}-beat.json", json.dumps({"beats": beats, "ended": ended}).encode())
+
+
+def test_each_start_has_the_next_number(store: Store) -> None:
+    numbers = []
+    for _ in range(3):
+        with claimed_epoch(store) as epoch:
+            epoch.fence.check()
+            epoch.check()
+            numbers.append(epoch.number)
+    assert numbers == [1, 2, 3]
+
+
+def test_a_second_driver_is_told_who_is_at_work_and_the_first_goes_on(store: Store) -> None:
+    with claimed_epoch(store) as first:
+        with pytest.raises(RunInUse, match="is being worked on by another driver"), claimed_epoch(store):
+            pass
+        first.fence.check()
+    assert latest_epoch(store) == 1
+
+
+def test_of_many_drivers_that_start_at_once_exactly_one_wins(store: Store) -> None:
+    barrier = threading.Barrier(8)
+
+    def start(_: int) -> int | None:
+        barrier.wait()
+        try:
+            return stack.enter_context(claimed_epoch(store)).number
+        except RunInUse:
+            return None
+
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        assert sorted(filter(None, pool.map(start, range(8)))) == [1]
+
+
+@pytest.mark.parametrize("beats", [None, 7], ids=["never", "once"])
+def test_a_driver_elsewhere_that_is_silent_is_succeeded(store: Store, beats: int | None) -> None:
+    claim_elsewhere(store, 1, beats)
+    lines: list[str] = []
+    with claimed_epoch(store, lines.append, silence_s=0.2) as epoch:
+        assert epoch.number == 2
+        with pytest.raises(RunSuperseded, match="has taken over"):
+            Fence(store, 1).check()
+    assert len(lines) == 1
+    assert "process 1 on elsewhere" in lines[0]
+
+
+def test_a_driver_elsewhere_that_has_ended_is_succeeded_without_a_wait(store: Store) -> None:
+    claim_elsewhere(store, 1)
+    beat_elsewhere(store, 1, 2, ended=True)
+    lines: list[str] = []
+    with claimed_epoch(store, lines.append) as epoch:
+        assert epoch.number == 2
+    assert lines == []
+
+
+def test_a_driver_elsewhere_that_gives_a_sign_of_life_is_left_in_peace(store: Store) -> None:
+    claim_elsewhere(store, 1)
+
+    def beat(line: str) -> None:
+        beat_elsewhere(store, 1, 2)
+
+    with pytest.raises(RunInUse, match="process 1 on elsewhere"), claimed_epoch(store, beat, silence_s=600):
+        pass
+    assert latest_epoch(store) == 1
+
+
+def test_a_worker_of_an_older_epoch_commits_nothing_and_stops(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is superseded while its rows are in the engine."""
+    use_stub_model(monkeypatch)
+    step = StubEngine.step
+
+    def supersede_and_step(engine: StubEngine) -> Any:
+        if engine.waiting and latest_epoch(store) == 1:
+            claim_elsewhere(store, 2)
+        return step(engine)
+
+    monkeypatch.setattr(StubEngine, "step", supersede_and_step)
+    rows = [text_row(f"row{number}", encoded(picture(0, (32, 32))), max_tokens=8) for number in range(6)]
+    source = open_manifest(str(write_manifest(tmp_path / "m.parquet", rows)), defaults=RowDefaults())
+    book, leases = LeaseBook(source.plan(segment_rows=3, limit=None)), LeaseQueue()
+    for _ in range(2):
+        leases.put(book.next_for("zombie"))
+    events: list[Event] = []
+    with claimed_epoch(store) as epoch:
+        settings = RunSettings(
+            model="stub", device="cpu", dtype="float32", output_uri=store.uri, input_resolution=32, epoch=epoch.number
+        )
+        Worker(settings, events.append).run(leases)
+    assert [type(event.error) for event in events if isinstance(event, WorkerFailed)] == [RunSuperseded]
+    assert not any(isinstance(event, SegmentCommitted) for event in events)
+    assert list(store.list("parts/")) == []
+
+
+def test_a_driver_that_is_superseded_stops_and_the_other_ends_the_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub_model(monkeypatch)
+    step = StubEngine.step
+
+    def supersede_and_step(engine: StubEngine) -> Any:
+        if engine.waiting and latest_epoch(store) == 1:
+            claim_elsewhere(store, 2)
+        return step(engine)
+
+    monkeypatch.setattr(StubEngine, "step", supersede_and_step)
+    ids = [f"row{number}" for number in range(6)]
+    rows = [text_row(row_id, encoded(picture(0, (32, 32))), max_tokens=8) for row_id in ids]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    with pytest.raises(RunSuperseded):
+        run_here(manifest, store.uri, Path("stub"))
+    assert list(store.list("parts/")) == []
+    beat_elsewhere(store, 2, 1, ended=True)
+    run_here(manifest, store.uri, Path("stub"))
+    RunOutput(store.uri).check_complete(ids)
+
+
+def test_a_store_that_cannot_be_asked_is_no_leave_to_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def size(key: str) -> int | None:
+        raise StoreError("read", store.uri_of(key), "SlowDown", retryable=True)
+
+    monkeypatch.setattr(store, "size", size)
+    with pytest.raises(StoreError, match="SlowDown"):
+        Fence(store, 1).check()
