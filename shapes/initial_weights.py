@@ -2,7 +2,8 @@
 
 The embedding of a tile's code is the sum of a vector for its family, one for its shape and one for its colour, and the
 embeddings of the words ``red`` or ``circle`` hold the same vectors; so do the code's row of the head. A cell's name is
-the sum of a vector for its row and one for its column. Nothing is fixed: training moves every number.
+the sum of a vector for its row and one for its column. All embeddings share one vector, by which attention can look for
+a place whatever stands there. Nothing is fixed: training moves every number.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from shapes.world import COLOURS, MAX_SIDE, SHAPES, STYLES, cell_name
 
 _EMBEDDING, _HEAD = "model.transformer.wte.weight", "model.transformer.ff_out.weight"
 _EMBEDDING_SCALE = 0.02
+_SHARED_SCALE = 2.0
+"""Length of the vector that all embeddings share, against that of a token's own."""
 
 
 def initial_weights(config: ModelConfig, tokenizer: Tokenizer, *, seed: int) -> dict[str, Tensor]:
@@ -37,6 +40,8 @@ def initial_weights(config: ModelConfig, tokenizer: Tokenizer, *, seed: int) -> 
         weights[name] = torch.randn(shape, generator=generator) * scale
     for table in (weights[_EMBEDDING], weights[_HEAD]):
         _compose(table, tokenizer, generator)
+    shared = torch.randn(config.hidden_size, generator=generator) * _EMBEDDING_SCALE
+    weights[_EMBEDDING] += _SHARED_SCALE * shared
     return weights
 
 

@@ -31,10 +31,15 @@ from shapes.sequence import MaskedSequence, SequenceBuilder, TrainingSequence, e
 from shapes.task import TASKS, sample
 from shapes.tile import NUM_CODES
 from shapes.training_log import TrainingLog
+from shapes.world import BOARDS
 
 GROUP_SIZE = 16  # sequences of one length, one attention batch
-CURRICULUM = ((0.0, 1), (0.06, 2), (0.15, 3), (0.25, 4))
+MAX_PIECES = ((0.0, 2), (0.05, 3), (0.12, 4))
 """From which share of the training on, scenes have up to so many pieces."""
+
+ALL_BOARDS_FROM = 0.25
+"""Share of the training up to which there is only the largest board. On one board a place is at one distance, and to
+look there is learned in a few hundred steps; on four at once it took more than ten times as many."""
 
 GENERATION = {
     "text_to_image": {"width": 64, "height": 64, "steps": 16, "cfg_scale": 0.0, "temperature": 1.0},
@@ -52,11 +57,11 @@ class TrainingConfig:
     num_heads: int = 6
     mlp_size: int = 512
     rope_theta: float = 10_000.0
-    groups_per_step: int = 6
+    groups_per_step: int = 4
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     warmup_ratio: float = 0.02
-    decay_from: float = 0.4  # share of the training after which rates fall, linearly to a hundredth
+    decay_from: float = 0.6  # share of the training after which rates fall, linearly to a hundredth
     seed: int = 0
 
 
@@ -157,13 +162,14 @@ class ModelTraining:
 
     @property
     def _max_pieces(self) -> int:
-        return max(pieces for start, pieces in CURRICULUM if self._progress >= start)
+        return max(pieces for start, pieces in MAX_PIECES if self._progress >= start)
 
     def _sequences(self, rng: Random) -> Iterator[TrainingSequence]:
         names = [(task, kind) for task, kinds in TASKS.items() for kind in kinds]
         while True:
             task, kind = rng.choice(names)
-            options = SampleOptions(max_pieces=self._max_pieces)
+            boards = BOARDS if self._progress >= ALL_BOARDS_FROM else BOARDS[-1:]
+            options = SampleOptions(boards=boards, max_pieces=self._max_pieces)
             example = sample(task, rng.getrandbits(48), "train", kind=kind, options=options)
             yield self._builder.build(example, rng)
 
