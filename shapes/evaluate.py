@@ -7,19 +7,18 @@ judged by rules. The table is in the manner of GenEval; ``--json`` writes the sa
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN
-from dimoo_core.settings import ImageSettings, TextSettings
-from jobs.generation_defaults import with_generation_defaults
-from jobs.spec import load_spec
-from shapes.score import Score, summed, table
+from dimoo_core.preset import DEFAULT_PRESET, PRESETS
 from shapes.split import SPLITS
 from shapes.task import TASKS
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m shapes.evaluate", description=__doc__)
     parser.add_argument("--model", default=BUILTIN, help="builtin, checkpoint directory or hub id")
@@ -27,82 +26,109 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--per-group", type=int, default=400, help="examples of each kind of each task")
     parser.add_argument("--held-out", type=int, help="examples of each kind with a held-out combination")
     parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET)
     parser.add_argument("--steps", type=int, help="denoising steps of images and texts")
     parser.add_argument("--cfg", type=float, help="guidance of images by the prompt")
     parser.add_argument("--temperature", type=float, help="of images")
     parser.add_argument("--batch", type=int, help="requests in the engine at a time; as many as fit if not given")
+    parser.add_argument("--pipeline", action="store_true", help="run a manifest, with the tasks that it can ask for")
+    parser.add_argument("--workers", type=int, default=0, help="of the pipeline")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--json", type=Path, help="file to write the scores to")
     parser.add_argument("--show-wrong", type=int, default=0, metavar="N", help="print N wrong outputs of each kind")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Evaluate and print the table."""
-    args = arguments()
+    args = arguments(given)
     import torch
 
-    from dimoo_core.checkpoint import digest, find_checkpoint
-    from dimoo_core.model import load_model
-    from shapes.evaluation import HELD_OUT, WrongOutput, categories, evaluate
-    from shapes.generation import ExampleGenerator
-    from shapes.package import WEIGHTS, sha256
+    from dimoo_core.checkpoint import find_checkpoint
+    from shapes.evaluation import evaluate, planned
+    from shapes.score import report_tables
 
     torch.set_num_threads(args.threads)
     checkpoint = find_checkpoint(args.model)
-    model = load_model(checkpoint.directory, device=args.device, dtype=args.dtype)
-    image, text = settings(args, checkpoint.directory)
-    generator = ExampleGenerator(model, image=image, text=text, max_running=args.batch)
     started_s = time.monotonic()
-    scores: list[Score] = []
-    wrong: list[WrongOutput] = []
-    num_held_out = args.per_group if args.held_out is None else args.held_out
-    plan = [(None, args.per_group), *((name, num_held_out) for name in HELD_OUT)]
-    for held_out, num_examples in plan:
-        for category in categories(args.tasks, args.split, num_examples, held_out=held_out) if num_examples else ():
-            score, wrong_here = evaluate(generator, category)
-            scores.append(score)
-            wrong += wrong_here
-            for each in wrong_here[: args.show_wrong]:
-                print(f"  {each.category}: {each.prompt!r}: {each.mistake}: {each.reason} {each.output}", flush=True)
-    seen = [score for score in scores if score.held_out is None]
-    print(table([*seen, *summed(seen)]))
-    if len(scores) > len(seen):
-        print(f"\n{table([score for score in scores if score.held_out is not None])}")
+    generate = _pipeline(args) if args.pipeline else _engine(args, checkpoint.directory)
+    held_out = args.per_group if args.held_out is None else args.held_out
+    plan = planned(args.tasks, args.split, args.per_group, held_out, is_manifest=args.pipeline)
+    scores, wrong = evaluate(plan, generate, num_shown=args.show_wrong)
     elapsed_s = time.monotonic() - started_s
+    print(report_tables(scores))
     print(f"\n{sum(score.total for score in scores):,} examples in {elapsed_s:.0f} s")
     if args.json is not None:
-        report = {
-            "model": checkpoint.name,
-            "model_digest": digest(checkpoint.directory),
-            "weights_sha256": sha256(checkpoint.directory / WEIGHTS),
-            "split": args.split,
-            "per_group": args.per_group,
-            "image": asdict(image),
-            "text": asdict(text),
-            "dtype": args.dtype,
-            "device": args.device,
+        report = _description(args, checkpoint.name, checkpoint.directory) | {
             "elapsed_s": round(elapsed_s, 1),
             "scores": [score.to_json() for score in scores],
-            "totals": [score.to_json() for score in summed(seen)],
             "wrong": [asdict(each) for each in wrong],
         }
         args.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def settings(args: argparse.Namespace, directory: Path) -> tuple[ImageSettings, TextSettings]:
-    """The checkpoint's own generation settings, with what the command line says put over them."""
+def _engine(args: argparse.Namespace, directory: Path) -> Any:
+    from dimoo_core.model import load_model
+    from shapes.generation import ExampleGenerator
+
+    model = load_model(directory, device=args.device, dtype=args.dtype)
+    image, text = _settings(args, directory)
+    return ExampleGenerator(model, image=image, text=text, max_running=args.batch).generate
+
+
+def _pipeline(args: argparse.Namespace) -> Any:
+    from functools import partial
+
+    from shapes.pipeline_run import run_examples
+
+    assignments = [*_assignments(args), f"device={args.device}", f"dtype={args.dtype}"]
+    return partial(run_examples, model=args.model, assignments=assignments, workers=args.workers)
+
+
+def _assignments(args: argparse.Namespace) -> list[str]:
+    """What the command line says, as a job spec says it."""
     given = {
+        "preset": args.preset,
         "text_to_image.steps": args.steps,
         "text_to_image.cfg_scale": args.cfg,
         "text_to_image.temperature": args.temperature,
         "understanding.steps": args.steps,
     }
-    assignments = [f"{key}={value}" for key, value in given.items() if value is not None]
-    defaults = with_generation_defaults(load_spec(None, {"manifest": "-"}, assignments), directory).row_defaults()
-    return defaults.text_to_image, defaults.understanding
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def _settings(args: argparse.Namespace, directory: Path) -> Any:
+    """The settings of images and of texts that a run with this command line would have."""
+    from dimoo_core.preset import find_preset
+    from jobs.generation_defaults import with_generation_defaults
+    from jobs.spec import load_spec
+
+    spec = with_generation_defaults(load_spec(None, {"manifest": "-"}, _assignments(args)), directory)
+    defaults = spec.row_defaults()
+    return find_preset(defaults.preset).image(defaults.text_to_image, defaults.explicit), defaults.understanding
+
+
+def _description(args: argparse.Namespace, name: str, directory: Path) -> dict[str, Any]:
+    """What was evaluated, and how."""
+    from dimoo_core.checkpoint import digest
+    from shapes.package import WEIGHTS, sha256
+
+    image, text = _settings(args, directory)
+    return {
+        "model": name,
+        "model_digest": digest(directory),
+        "weights_sha256": sha256(directory / WEIGHTS),
+        "split": args.split,
+        "per_group": args.per_group,
+        "is_pipeline": args.pipeline,
+        "preset": args.preset,
+        "image": asdict(image),
+        "text": asdict(text),
+        "dtype": args.dtype,
+        "device": args.device,
+    }
 
 
 if __name__ == "__main__":

@@ -1,19 +1,27 @@
 """How good a model is: examples of every category, generated, judged and counted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+from PIL import Image
 
 from shapes.diagnosis import image_mistake, text_mistake
 from shapes.example import Example
-from shapes.generation import ExampleGenerator, Output
+from shapes.generation import Output
 from shapes.judge import judge
+from shapes.pipeline_run import can_ask
 from shapes.scene_source import HeldOut, SampleOptions
 from shapes.score import Score
 from shapes.split import Split
 from shapes.task import kinds_of, sample
+from shapes.tile import Codes
+from shapes.verifier import Unreadable, read_codes
 
 HELD_OUT: tuple[HeldOut, ...] = ("piece", "prompted piece", "relation")
 """The combinations that training never shows."""
+
+Generate = Callable[[Sequence[Example], Sequence[int]], list[Output]]
+"""One output for each example, from one seed for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +62,35 @@ def categories(
             yield Category(task, kind, held_out, found, seeds)
 
 
-def evaluate(generator: ExampleGenerator, category: Category) -> tuple[Score, list[WrongOutput]]:
-    """The score of one category, and what went wrong."""
-    outputs = generator.generate(category.examples, category.seeds)
-    return scored(category, outputs)
+def planned(
+    tasks: Sequence[str], split: Split, num_examples: int, num_held_out: int, *, is_manifest: bool = False
+) -> list[Category]:
+    """Categories with what training shows, then those with what it does not; of these a manifest cannot ask for all."""
+    plan = list(categories(tasks, split, num_examples)) if num_examples else []
+    if num_held_out:
+        for held_out in HELD_OUT:
+            plan += categories(tasks, split, num_held_out, held_out=held_out)
+    return [category for category in plan if not is_manifest or all(map(can_ask, category.examples))]
+
+
+def evaluate(
+    plan: Sequence[Category], generate: Generate, *, num_shown: int = 0
+) -> tuple[list[Score], list[WrongOutput]]:
+    """The score of each category, and what went wrong, of which so many outputs a category are printed.
+
+    All examples are generated together, so that the engine is never half empty.
+    """
+    examples = [example for category in plan for example in category.examples]
+    outputs = iter(generate(examples, [seed for category in plan for seed in category.seeds]))
+    scores: list[Score] = []
+    wrong: list[WrongOutput] = []
+    for category in plan:
+        score, wrong_here = scored(category, [next(outputs) for _ in category.examples])
+        scores.append(score)
+        wrong += wrong_here
+        for each in wrong_here[:num_shown]:
+            print(f"  {each.category}: {each.prompt!r}: {each.mistake}: {each.reason} {each.output}")
+    return scores, wrong
 
 
 def scored(category: Category, outputs: Sequence[Output]) -> tuple[Score, list[WrongOutput]]:
@@ -82,6 +115,14 @@ def _verdict(example: Example, output: Output) -> tuple[str, str | None]:
         verdict = judge(example, output.text)
         return verdict.reason, None if verdict.is_right else text_mistake(example.goal, output.text)
     assert output.image is not None
-    assert output.codes is not None
-    verdict = judge(example, output.image, output.codes)
-    return verdict.reason, None if verdict.is_right else image_mistake(example.goal, output.codes)
+    codes = output.codes if output.codes is not None else _codes_shown(output.image)
+    verdict = judge(example, output.image, codes)
+    if verdict.is_right:
+        return "", None
+    return verdict.reason, "unreadable" if codes is None else image_mistake(example.goal, codes)
+
+
+def _codes_shown(image: Image.Image) -> Codes | None:
+    """The codes of an image of which only the pixels are known."""
+    codes = read_codes(image)
+    return None if isinstance(codes, Unreadable) else codes

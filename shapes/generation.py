@@ -1,5 +1,7 @@
 """Examples through the product: the requests, the engine and the codec that a run uses, without Ray and Parquet."""
 
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +18,8 @@ from dimoo_core.request import ImageResult, Request, Result, TextResult
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
 from shapes.example import Example
 from shapes.tile import Codes, render_codes
+
+_REPORT_INTERVAL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +63,16 @@ class ExampleGenerator:
         return [self._output(results[str(index)]) for index in range(len(examples))]
 
     def _run(self, requests: list[Request]) -> Iterator[Result]:
-        waiting = requests[::-1]
+        waiting, num_done, next_report_s = requests[::-1], 0, time.monotonic() + _REPORT_INTERVAL_S
         while waiting or self._engine.num_unfinished:
             while waiting and self._has_room():
                 self._engine.submit(waiting.pop())
-            yield from self._engine.step()
+            results = self._engine.step()
+            num_done += len(results)
+            yield from results
+            if time.monotonic() > next_report_s:
+                print(f"{num_done:,} of {len(requests):,} examples", file=sys.stderr, flush=True)
+                next_report_s = time.monotonic() + _REPORT_INTERVAL_S
 
     def _has_room(self) -> bool:
         if self._max_running is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shapes.score import Score, table
+from shapes.score import Score, summed, table
 
 _HEAD = """---
 license: apache-2.0
@@ -97,7 +97,7 @@ def _scores(report: dict[str, Any]) -> str:
         temperature=image["temperature"],
         dtype=report["dtype"],
         table=table([score for score in scores if score.held_out is None]),
-        totals=table([Score.from_json(each) for each in report["totals"]]),
+        totals=table(summed(score for score in scores if score.held_out is None)),
     )
     held_out = [score for score in scores if score.held_out is not None]
     return text + (_HELD_OUT.format(table=table(held_out)) if held_out else "")

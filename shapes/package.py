@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.preset import DEFAULT_PRESET
 from shapes.generation_defaults import GENERATION
 from shapes.model_card import Provenance, model_card
 
@@ -67,6 +68,8 @@ def _sums(directory: Path) -> str:
 def _check_scores(report: dict[str, Any], source: Path) -> None:
     if report["weights_sha256"] != sha256(source / WEIGHTS):
         raise ValueError(f"the scores are those of {report['model']}, whose weights are not those of {source}")
+    if report["preset"] != DEFAULT_PRESET:
+        raise ValueError(f"the scores are those of preset {report['preset']}, the card is about {DEFAULT_PRESET}")
     ours, theirs = GENERATION["text_to_image"], report["image"]
     settings = {"num_steps": ours["steps"], "cfg_scale": ours["cfg_scale"], "temperature": ours["temperature"]}
     if changed := {name: theirs[name] for name in settings if theirs[name] != settings[name]}:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,3 +94,11 @@ def table(scores: Iterable[Score]) -> str:
             f"| {100 * low:.1f} to {100 * high:.1f} | {mistakes} |"
         )
     return "\n".join(lines)
+
+
+def report_tables(scores: Sequence[Score]) -> str:
+    """Every category, the sums by task, and apart from them what training never shows."""
+    seen = [score for score in scores if score.held_out is None]
+    held_out = [score for score in scores if score.held_out is not None]
+    tables = [table([*seen, *summed(seen)])] if seen else []
+    return "\n\n".join([*tables, table(held_out)] if held_out else tables)

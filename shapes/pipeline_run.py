@@ -1,0 +1,87 @@
+"""Examples through a whole run: a Parquet manifest in, parts and images out, as ``dimoo-batch run`` does it."""
+
+import io
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from PIL import Image
+
+from dimoo_core.settings import PIXELS_PER_TOKEN
+from jobs.run import run_job
+from jobs.spec import load_spec
+from shapes.example import Example
+from shapes.generation import Output
+from shapes.tile import Codes, render_codes
+
+MANIFEST_TASKS = {"text_to_image": "text_to_image", "captioning": "caption", "questions": "vqa"}
+"""The task of a manifest row for each task of the world that a manifest can ask for."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task", pa.string()),
+        ("prompt", pa.string()),
+        ("image", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("seed", pa.int64()),
+    ]
+)
+
+
+def can_ask(example: Example) -> bool:
+    """Whether a manifest row can ask for this example."""
+    return example.task in MANIFEST_TASKS and len(example.inputs) <= 1
+
+
+def manifest_row(example: Example, row_id: str, seed: int) -> dict[str, Any]:
+    """The row that asks for an example."""
+    row: dict[str, Any] = {"id": row_id, "task": MANIFEST_TASKS[example.task], "prompt": example.prompt, "seed": seed}
+    if example.inputs:
+        row["image"] = png(example.inputs[0])
+    if example.target_codes is not None:
+        rows, columns = example.target_codes.shape
+        row |= {"width": columns * PIXELS_PER_TOKEN, "height": rows * PIXELS_PER_TOKEN}
+    return row
+
+
+def png(codes: Codes) -> bytes:
+    """The file of a board's image."""
+    buffer = io.BytesIO()
+    Image.fromarray(render_codes(codes)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def run_examples(
+    examples: Sequence[Example], seeds: Sequence[int], *, model: str, assignments: Sequence[str], workers: int
+) -> list[Output]:
+    """One output for each example, in their order, of one run in a folder of its own.
+
+    Raises:
+        ValueError: If a row failed; examples are right by construction.
+    """
+    rows = [
+        manifest_row(example, f"example-{index}", seed)
+        for index, (example, seed) in enumerate(zip(examples, seeds, strict=True))
+    ]
+    with tempfile.TemporaryDirectory(prefix="shapes-") as folder:
+        manifest, output = Path(folder, "examples.parquet"), Path(folder, "output")
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), manifest)
+        flags = {"manifest": str(manifest), "output": str(output), "model": model, "workers": workers}
+        summary = run_job(load_spec(None, flags, assignments), lambda line: None)
+        if summary.failed:
+            raise ValueError(f"{summary.failed} of {summary.rows} rows failed")
+        done = ds.dataset(output / "parts").to_table().sort_by("row").to_pylist()
+        return [_output(row, output) for row in done]
+
+
+def _output(row: dict[str, Any], folder: Path) -> Output:
+    if row["output"] is None:
+        return Output(text=row["text"])
+    with Image.open(folder / row["output"]) as image:
+        return Output(image=image.convert("RGB"))
