@@ -26,15 +26,37 @@ class RequestLayout:
         self._tokenizer = tokenizer
         self._tokens = tokens
 
-    def text_to_image(self, request_id: str, prompt: str, settings: ImageSettings, noise: NoiseSource) -> Request:
-        """A fully masked image: a conditional stream, and an unconditional one if there is guidance.
+    def text_to_image(
+        self,
+        request_id: str,
+        prompt: str,
+        settings: ImageSettings,
+        noise: NoiseSource,
+        *,
+        negative_prompt: str | None = None,
+        known_codes: Tensor | None = None,
+    ) -> Request:
+        """An image as an answer to a prompt: a conditional stream, and an unconditional one if there is guidance.
+
+        Args:
+            request_id: Returned with the result.
+            prompt: What the image is to show.
+            settings: Size and guidance.
+            noise: Where randomness comes from.
+            negative_prompt: Stands in the unconditional stream; None is the model's own unconditional prompt.
+            known_codes: VQ codes of the image, (rows, columns), -1 where the model is to paint; None paints all of it.
 
         Raises:
-            RequestError: If the prompt holds a token of the layout.
+            RequestError: If a prompt holds a token of the layout, or the codes are of another size.
         """
+        grid = (settings.height_px // PIXELS_PER_TOKEN, settings.width_px // PIXELS_PER_TOKEN)
+        if known_codes is not None and tuple(known_codes.shape) != grid:
+            raise RequestError(f"the image to complete has {tuple(known_codes.shape)} codes, the size asked for {grid}")
         cond = self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, prompt))
-        uncond = self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT)) if settings.cfg_scale else None
-        return image_request(request_id, cond, uncond, self.masked_image(settings), settings, noise, self._tokens)
+        uncond = self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, _or_unconditional(negative_prompt)))
+        target = self.masked_image(settings) if known_codes is None else self.partly_masked_image(known_codes)
+        guide = uncond if settings.cfg_scale else None
+        return image_request(request_id, cond, guide, target, settings, noise, self._tokens)
 
     def image_to_image(
         self,
@@ -44,6 +66,8 @@ class RequestLayout:
         images: Sequence[Tensor],
         settings: ImageSettings,
         noise: NoiseSource,
+        *,
+        negative_prompt: str | None = None,
     ) -> Request:
         """A fully masked image that answers a prompt about input images.
 
@@ -57,12 +81,14 @@ class RequestLayout:
             images: VQ codes of each input image, (rows, columns).
             settings: Size and guidance.
             noise: Where randomness comes from.
+            negative_prompt: Stands where guidance by text leaves the prompt out; None is the model's own
+                unconditional prompt.
 
         Raises:
-            RequestError: If the prompt holds a token of the layout.
+            RequestError: If a prompt holds a token of the layout.
         """
         text_ids = self._prompt_ids(chat(system, prompt))
-        without_text = self._prompt_ids(chat(system, UNCONDITIONAL_PROMPT))
+        without_text = self._prompt_ids(chat(system, _or_unconditional(negative_prompt)))
         return image_to_image_request(
             request_id,
             self.with_images(text_ids, images),
@@ -78,6 +104,11 @@ class RequestLayout:
         """The target of an image of which nothing is known."""
         rows, columns = settings.height_px // PIXELS_PER_TOKEN, settings.width_px // PIXELS_PER_TOKEN
         return with_newlines(torch.full((rows, columns), self._tokens.mask, dtype=torch.int64), self._tokens)
+
+    def partly_masked_image(self, codes_HW: Tensor) -> Tensor:
+        """The target of an image whose codes are known, except where they are -1."""
+        ids_HW = (codes_HW + self._tokens.image_offset).masked_fill(codes_HW < 0, self._tokens.mask)
+        return with_newlines(ids_HW, self._tokens)
 
     def with_images(self, text_ids: Tensor, images: Sequence[Tensor]) -> Tensor:
         """Input images laid out before the last token of a prompt, the one that closes the user's turn."""
@@ -123,6 +154,10 @@ class RequestLayout:
             name = self._tokenizer.decode([min(found)], skip_special_tokens=False)
             raise RequestError(f"the prompt must not contain {name!r}: the model reads it as part of its own layout")
         return torch.tensor(ids, dtype=torch.int64)
+
+
+def _or_unconditional(negative_prompt: str | None) -> str:
+    return UNCONDITIONAL_PROMPT if negative_prompt is None else negative_prompt
 
 
 def with_newlines(ids_HW: Tensor, tokens: SpecialTokens) -> Tensor:

@@ -3,6 +3,10 @@
 Source: ``prompt_utils.py`` of the reference. These strings are part of the model: a changed word changes results.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
 TEXT_TO_IMAGE_SYSTEM = "Generate an image according to the text prompt."
 UNDERSTANDING_SYSTEM = (
     "You are a multimodal model that can process both text and images. Answer the following question based on the "
@@ -16,6 +20,45 @@ MULTI_VIEW_SYSTEM = "Generate a view-image based on the given image."
 STYLE_TRANSFER_SYSTEM = "Transform the current image into the style of the provided image."
 IMAGE_TO_IMAGE_SYSTEM = "Generate an image according to the prompt and image."
 UNCONDITIONAL_PROMPT = "<uncondition>"
+
+MAP_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "canny": "canny edge map",
+        "hed": "hed edge map",
+        "depth": "depth map",
+        "openpose": "pose estimation map",
+        "normal": "normal map",
+        "seg": "sam2 mask",
+    }
+)
+"""What each family of dense prediction is called in the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """A system prompt, and the user's turn if the task has words of its own; None leaves it to the user."""
+
+    system: str
+    words: str | None = None
+
+    def filled(self, prompt: str) -> str:
+        """System and user turn with the task's own words, else with ``prompt``."""
+        return chat(self.system, prompt if self.words is None else self.words)
+
+
+def dense_prediction(family: str) -> PromptTemplate:
+    """The template of a family of maps; one that is not in ``MAP_NAMES`` is any dense map."""
+    name = MAP_NAMES.get(family, "dense map")
+    return PromptTemplate(DENSE_PREDICTION_SYSTEM, f"Generate a {name} according to the image.")
+
+
+def multi_view(view: str) -> PromptTemplate:
+    """The template for another view, such as ``left``, of an object that is shown from the front."""
+    return PromptTemplate(MULTI_VIEW_SYSTEM, f"Generate the {view} view based on the provided front view.")
+
+
+STYLE_TRANSFER = PromptTemplate(STYLE_TRANSFER_SYSTEM, STYLE_TRANSFER_SYSTEM)
+"""The user's turn of style transfer repeats the system prompt."""
 
 
 def chat(system: str, user: str) -> str:

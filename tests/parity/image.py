@@ -20,6 +20,7 @@ from dimoo_core.schedule import cosine_keep_counts
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, StepCacheConfig
 from dimoo_core.step_cache import StepCache
 from tests.parity.checkpoints import Checkpoints, run_alone
+from tests.parity.edit_type import image_spans, template_of, user_words
 from tests.parity.golden import GUIDED_ATOL, Comparison, Golden, Mismatch
 from tests.parity.witnessed_noise import WitnessedNoise, sha256_of
 
@@ -88,10 +89,12 @@ def _check_layout(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
     is_newline = with_newlines(torch.zeros(rows, columns, dtype=torch.int64), tokens) == tokens.newline
     comparison.equal("newlines", request.target == tokens.newline, is_newline)
 
-    if "input_prompt" in golden.meta and golden.meta["kind"] == "t2i":
+    if golden.meta["kind"] == "i2i":
+        _check_image_to_image_prompt(golden, comparison, checkpoints, request)
+    elif "input_prompt" in golden.meta:
         _check_prompt(golden, comparison, checkpoints, request)
     else:
-        comparison.not_checked.append("prompt text")
+        _check_prompt_frame(golden, comparison, checkpoints, request)
 
 
 def _check_prompt(golden: Golden, comparison: Comparison, checkpoints: Checkpoints, request: Request) -> None:
@@ -107,12 +110,54 @@ def _check_prompt(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
     assert isinstance(request.settings, ImageSettings)
     prompt = text.removeprefix(before).removesuffix(after)
     built = model.layout.text_to_image(golden.name, prompt, request.settings, request.noise)
-    comparison.equal("number of streams", len(built.streams), len(request.streams))
-    for index, (mine, recorded) in enumerate(zip(built.streams, request.streams, strict=True)):
-        comparison.equal(f"prefix of stream {index}", mine.prefix, recorded.prefix)
-        comparison.equal(f"suffix of stream {index}", mine.suffix, recorded.suffix)
-    if int((request.target == model.tokens.mask).sum()) == golden.meta["seq_len"]:
-        comparison.equal("masked target", built.target, request.target)
+    if int((request.target == model.tokens.mask).sum()) < golden.meta["seq_len"]:
+        codes_HW = _known_codes(request.target, model)
+        built = model.layout.text_to_image(golden.name, prompt, request.settings, request.noise, known_codes=codes_HW)
+    _compare_requests(comparison, built, request)
+
+
+def _check_prompt_frame(golden: Golden, comparison: Comparison, checkpoints: Checkpoints, request: Request) -> None:
+    """A recording without its prompt's text: the recorded ids, as text, give the recorded streams again."""
+    model, tokenizer = checkpoints.model(golden), checkpoints.tokenizer(golden)
+    text = tokenizer.decode(request.streams[0].prefix[:-2].tolist(), skip_special_tokens=False)
+    before, after = chat(TEXT_TO_IMAGE_SYSTEM, "\0").split("\0")
+    comparison.true("the prompt has another frame", text.startswith(before) and text.endswith(after))
+    assert isinstance(request.settings, ImageSettings)
+    prompt = text.removeprefix(before).removesuffix(after)
+    codes_HW = _known_codes(request.target, model)
+    built = model.layout.text_to_image(golden.name, prompt, request.settings, request.noise, known_codes=codes_HW)
+    _compare_requests(comparison, built, request)
+
+
+def _check_image_to_image_prompt(
+    golden: Golden, comparison: Comparison, checkpoints: Checkpoints, request: Request
+) -> None:
+    """Template and words of the edit type, and the input images of the recorded ids, give the recorded streams."""
+    model = checkpoints.model(golden)
+    template, words = template_of(golden.meta["edit_type"]), user_words(golden.meta["input_prompt"])
+    comparison.equal("input_prompt", template.filled(words), golden.meta["input_prompt"])
+    comparison.equal("uncon_prompt", chat(template.system, UNCONDITIONAL_PROMPT), golden.meta["uncon_prompt"])
+    assert isinstance(request.settings, ImageSettings)
+    images = image_spans(request.streams[0].prefix[:-2], model)
+    built = model.layout.image_to_image(
+        golden.name, template.system, template.words or words, images, request.settings, request.noise
+    )
+    _compare_requests(comparison, built, request)
+
+
+def _known_codes(target: Tensor, model: Model) -> Tensor:
+    """Codes of a target, -1 where it is masked."""
+    is_newline = target == model.tokens.newline
+    ids_HW = target[~is_newline].view(int(is_newline.sum()), -1)
+    return (ids_HW - model.tokens.image_offset).masked_fill(ids_HW == model.tokens.mask, -1)
+
+
+def _compare_requests(comparison: Comparison, built: Request, recorded: Request) -> None:
+    comparison.equal("number of streams", len(built.streams), len(recorded.streams))
+    for index, (mine, theirs) in enumerate(zip(built.streams, recorded.streams, strict=True)):
+        comparison.equal(f"prefix of stream {index}", mine.prefix, theirs.prefix)
+        comparison.equal(f"suffix of stream {index}", mine.suffix, theirs.suffix)
+    comparison.equal("target", built.target, recorded.target)
 
 
 def _replay(golden: Golden, comparison: Comparison, model: Model, request: Request) -> None:

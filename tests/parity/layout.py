@@ -41,7 +41,7 @@ def _check_text_to_image_case(
 ) -> None:
     rows, columns = case["height"] // PIXELS_PER_TOKEN, case["width"] // PIXELS_PER_TOKEN
     settings = ImageSettings(width_px=columns * PIXELS_PER_TOKEN, height_px=rows * PIXELS_PER_TOKEN, cfg_scale=1.0)
-    request = model.layout.text_to_image("row", case["prompt"], settings, _no_noise())
+    request = model.layout.text_to_image("row", case["prompt"], settings, no_noise())
     cond, uncond = request.streams
     comparison.equal(f"{where} grid", [rows, columns], case["grid"])
     comparison.equal(f"{where} seq_len", rows * columns, case["seq_len"])
@@ -89,19 +89,19 @@ def check_full_understanding(golden: Golden, comparison: Comparison, checkpoints
     cropped = fit(
         image, crop_sizes_for(image.size, _SCRIPT_RESOLUTION), random_offset(golden.meta["python_random_seed"])
     )
-    _check_crop(golden, comparison, cropped)
+    check_crop(golden, comparison, cropped)
     (codes_HW,) = model.codec.encode([cropped])
     comparison.equal("grid", list(codes_HW.shape), golden.meta["grid"])
     image_ids, recorded = model.layout.image_span(codes_HW), golden.tensors["image_tokens"].long()
     comparison.equal("length of image_tokens", len(image_ids), len(recorded))
-    is_clear = _clear_cells(golden, image_ids, model)
+    is_clear = clear_cells(golden, image_ids, model)
     comparison.true("no cell of the image is clear enough to compare", bool(is_clear.any()))
     comparison.equal("image_tokens", image_ids[is_clear], recorded[is_clear])
     _check_around_image(golden, comparison, _understanding(model, options.prompt, codes_HW, options.gen_length))
     comparison.not_checked.append("the script's broken image part")
 
 
-def _check_crop(golden: Golden, comparison: Comparison, cropped: Image.Image) -> None:
+def check_crop(golden: Golden, comparison: Comparison, cropped: Image.Image) -> None:
     comparison.equal("crop_wh", list(cropped.size), golden.meta["crop_wh"])
     pixels_hw3 = torch.frombuffer(bytearray(cropped.tobytes()), dtype=torch.uint8).view(*cropped.size[::-1], 3)
     if (first_rows := golden.tensors.get("cropped_u8_rows0_16")) is not None:
@@ -109,7 +109,7 @@ def _check_crop(golden: Golden, comparison: Comparison, cropped: Image.Image) ->
     comparison.equal("cropped_sha256", hashlib.sha256(cropped.tobytes()).hexdigest(), golden.meta["cropped_sha256"])
 
 
-def _clear_cells(golden: Golden, image_ids: Tensor, model: Model) -> Tensor:
+def clear_cells(golden: Golden, image_ids: Tensor, model: Model) -> Tensor:
     """Positions that are no code, and those of cells with a margin."""
     is_code = image_ids >= model.tokens.image_offset
     is_clear = ~is_code
@@ -133,7 +133,7 @@ def _check_around_image(golden: Golden, comparison: Comparison, request: Request
 
 def _understanding(model: Model, question: str, codes_HW: Tensor, num_tokens: int) -> Request:
     settings = TextSettings(max_tokens=num_tokens, block_length=num_tokens)
-    return model.layout.understanding("row", question, [codes_HW], settings, _no_noise())
+    return model.layout.understanding("row", question, [codes_HW], settings, no_noise())
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
@@ -143,5 +143,5 @@ def _options(argv: list[str]) -> argparse.Namespace:
     return parser.parse_known_args(argv)[0]
 
 
-def _no_noise() -> SeededNoise:
+def no_noise() -> SeededNoise:
     return SeededNoise(0, torch.device("cpu"))

@@ -2,7 +2,20 @@
 
 from collections.abc import Callable
 
-from tests.parity import cached_forward, codec, forward, image, layout, preprocess, sampling, text, tokenizer
+from tests.parity import (
+    cached_forward,
+    codec,
+    edit_type,
+    forward,
+    image,
+    layout,
+    painting,
+    preprocess,
+    sampling,
+    text,
+    tokenizer,
+    wrong_input,
+)
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 
@@ -11,12 +24,16 @@ Check = Callable[[Golden, Comparison, Checkpoints], None]
 
 CHECKS: dict[str, Check] = {
     "cached_forward": cached_forward.check,
+    "errors": wrong_input.check,
     "forward": forward.check_forward,
     "forward_padding_quirk": forward.check_padding_quirk,
     "i2i": image.check,
+    "layout_full_i2i": edit_type.check_full,
     "layout_full_mmu": layout.check_full_understanding,
+    "layout_i2i": edit_type.check,
     "layout_mmu": layout.check_understanding,
     "layout_t2i": layout.check_text_to_image,
+    "paint": painting.check,
     "preprocess": preprocess.check,
     "sampling": sampling.check,
     "t2i": image.check,
@@ -25,12 +42,4 @@ CHECKS: dict[str, Check] = {
     "vq": codec.check,
 }
 
-NOT_SUPPORTED: dict[str, str] = {
-    "errors": "what the reference does with wrong input, for information",
-    "layout_full_i2i": "image to image does not exist yet",
-    "layout_i2i": "image to image does not exist yet",
-    "paint": "in- and outpainting layouts do not exist yet",
-}
-"""Known kinds without a check, and why."""
-
-KINDS = sorted(CHECKS.keys() | NOT_SUPPORTED.keys())
+KINDS = sorted(CHECKS)
