@@ -72,16 +72,21 @@ class PackedLayout:
         return self._on_device[device]
 
 
-def packed_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy) -> Tensor:
+Keys = Tensor | Sequence[Tensor]
+"""Keys, or values, of all streams on one axis, or one tensor a stream where they lie in different places."""
+
+
+def packed_attention(q_QHD: Tensor, keys: Keys, values: Keys, layout: PackedLayout, policy: RowPolicy) -> Tensor:
     """Bidirectional attention of each stream's queries over that stream's keys alone.
 
     On CUDA in half precision one variable-length kernel serves all streams. Elsewhere neighbouring streams of equal
-    lengths are one batch of ``scaled_dot_product_attention``, whose entries are computed alike in every batch.
+    lengths are one batch of ``scaled_dot_product_attention``, whose entries are computed alike in every batch; streams
+    with keys of their own are taken one by one, so that nothing is copied.
 
     Args:
         q_QHD: Rotated queries of all streams.
-        k_KGD: Rotated keys of all streams; H must be a multiple of G.
-        v_KGD: Values of all streams.
+        keys: Rotated keys, (K, G, D) or one such tensor a stream; H must be a multiple of G.
+        values: Values, in the same form.
         layout: Which queries and keys belong together.
         policy: Fewest query rows to compute at a time on a CPU.
 
@@ -91,11 +96,18 @@ def packed_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: Packed
     if not len(q_QHD):
         return q_QHD
     if q_QHD.is_cuda and q_QHD.dtype != torch.float32:  # the variable-length kernel knows half precision only
+        k_KGD = keys if isinstance(keys, Tensor) else torch.cat(list(keys))
+        v_KGD = values if isinstance(values, Tensor) else torch.cat(list(values))
         return _varlen_attention(q_QHD, k_KGD, v_KGD, layout, policy)
+    if isinstance(keys, Tensor) and isinstance(values, Tensor):
+        groups = [(n, queries, keys[place], values[place]) for n, queries, place in layout.groups()]
+    else:
+        spans = zip(layout.spans(), keys, values, strict=True)
+        groups = [(1, queries, k_KGD, v_KGD) for (queries, _), k_KGD, v_KGD in spans]
     return torch.cat(
         [
-            _equal_streams_attention(num_streams, q_QHD[queries], k_KGD[keys], v_KGD[keys], policy)
-            for num_streams, queries, keys in layout.groups()
+            _equal_streams_attention(num_streams, q_QHD[queries], k_KGD, v_KGD, policy)
+            for num_streams, queries, k_KGD, v_KGD in groups
             if queries.start < queries.stop
         ]
     )

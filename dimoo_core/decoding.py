@@ -24,6 +24,14 @@ class StepTrace:
     cache: StepCache | None = None  # as it was left by this step
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scope:
+    """What a step computes of one stream: ascending target positions, and what follows the target or not."""
+
+    target_C: Tensor
+    has_suffix: bool
+
+
 class Decoding(ABC):
     """One request between steps. Owns its target, its step counter and nothing of the model."""
 
@@ -38,8 +46,11 @@ class Decoding(ABC):
         """Ascending target positions whose logits the next step needs; never empty before ``is_done``."""
 
     @abstractmethod
-    def advance(self, logits: Sequence[Tensor]) -> StepTrace:
-        """Do one step from the logits of each stream, (M, V) float32 at ``reads()``. Changes the target."""
+    def advance(self, logits: Sequence[Tensor | None]) -> StepTrace:
+        """Do one step from the logits of each stream, (M, V) float32 at ``reads()``; None for those not ``due()``.
+
+        Changes the target.
+        """
 
     @property
     @abstractmethod
@@ -50,6 +61,34 @@ class Decoding(ABC):
     @abstractmethod
     def num_steps_run(self) -> int:
         """Forward passes so far."""
+
+    def due(self) -> list[int]:
+        """Streams that the next step computes, ascending."""
+        return list(range(len(self.request.streams)))
+
+    def scope(self, stream: int) -> Scope | None:
+        """What the next step computes of a stream that is due, None for all of it. Holds ``reads()``."""
+        del stream
+        return None
+
+    def is_reused(self) -> bool:
+        """Whether a step after the next one computes less than everything, so that keys and values have to be kept."""
+        return False
+
+    def num_tokens(self) -> int:
+        """Tokens that the next step computes, all streams together; 0 when done."""
+        return 0 if self.is_done else sum(self._num_tokens_of(stream) for stream in self.due())
+
+    def num_bytes(self) -> int:
+        """Memory that is kept between steps, beside the cache of keys and values."""
+        return 0
+
+    def _num_tokens_of(self, stream: int) -> int:
+        prefix, suffix = self._around[stream]
+        scope = self.scope(stream)
+        if scope is None:
+            return len(prefix) + len(self.target) + len(suffix)
+        return len(scope.target_C) + (len(suffix) if scope.has_suffix else 0)
 
     def stream_ids(self) -> list[tuple[Tensor, int]]:
         """Each stream's ids as they stand, and where the target begins in it."""

@@ -17,9 +17,10 @@ from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.row_invariance import FREE, RowPolicy, probe_row_policy
 from dimoo_core.scheduler import Scheduler, Slot
-from dimoo_core.settings import ImageSettings
+from dimoo_core.scoped_cache import ScopedCache
+from dimoo_core.settings import ImageSettings, StepCacheConfig
 from dimoo_core.step_batch import StepBatch
-from dimoo_core.step_cache import StepCache
+from dimoo_core.step_cache import RequestCache, StepCache
 from dimoo_core.text_decoding import TextDecoding
 from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
@@ -73,18 +74,23 @@ class Engine:
         """Queue a request; it joins at the next step with room for it."""
         kind = ImageDecoding if isinstance(request.settings, ImageSettings) else TextDecoding
         decoding: Decoding = kind(request, self._tokens, self._transformer.device)
-        self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._step_cache(request)))
+        self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._cache(decoding)))
 
-    def _step_cache(self, request: Request) -> StepCache | None:
-        if not isinstance(request.settings, ImageSettings) or request.settings.step_cache is None:
+    def _cache(self, decoding: Decoding) -> RequestCache | None:
+        request, settings, transformer = decoding.request, decoding.request.settings, self._transformer
+        config = settings.step_cache if isinstance(settings, ImageSettings) else settings.cache
+        if config is None:
             return None
+        if not isinstance(settings, ImageSettings) or not isinstance(config, StepCacheConfig):
+            return ScopedCache(decoding, transformer.config, device=transformer.device, dtype=transformer.dtype)
         return StepCache(
-            request.settings,
-            self._transformer.config,
+            settings,
+            transformer.config,
             [(len(stream.around(request.target)), len(stream.prefix)) for stream in request.streams],
             len(request.target),
-            device=self._transformer.device,
-            dtype=self._transformer.dtype,
+            decoding.columns.stop - decoding.columns.start,
+            device=transformer.device,
+            dtype=transformer.dtype,
         )
 
     def step(self) -> list[Result]:
@@ -114,8 +120,8 @@ class Engine:
             self.stats.num_tokens_shared += num_shared
         for slot, of_streams in zip(slots, logits, strict=True):
             trace = slot.decoding.advance(of_streams)
-            if slot.cache is not None:
-                slot.num_tokens = slot.cache.num_tokens()
+            slot.num_tokens = (slot.cache or slot.decoding).num_tokens()
+            if isinstance(slot.cache, StepCache):
                 trace = replace(trace, cache=slot.cache)
             if self._observe is not None:
                 self._observe(slot.decoding.request.request_id, trace)

@@ -1,6 +1,7 @@
-"""Parallel decoding of an image: sample every masked position, keep the most confident, mask the rest again.
+"""Parallel decoding of an image: sample the masked positions, keep the most confident, mask the rest again.
 
-Source: ``generate_image`` and ``generate_i2i`` of the reference (MaskGIT). Dimensions: M masked positions, V codes.
+Source: ``generate_image`` and ``generate_i2i`` of the reference (MaskGIT). Dimensions: M positions that are read, V
+codes, N target positions.
 """
 
 from collections.abc import Sequence
@@ -8,11 +9,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import Decoding, StepTrace
+from dimoo_core.decoding import Decoding, Scope, StepTrace
+from dimoo_core.guidance import ImageGuidance
+from dimoo_core.image_focus import foreseen, image_passes, num_looked_at, steps_since_refresh, without_rows
 from dimoo_core.request import Request
-from dimoo_core.sampling import guide_image, guide_image_to_image, gumbel_max_sample, probability_of, stays_masked
+from dimoo_core.sampling import (
+    expected_log_probability,
+    gumbel_max_sample,
+    most_confident,
+    probability_of,
+    stays_masked,
+)
 from dimoo_core.schedule import cosine_keep_counts
-from dimoo_core.settings import ImageSettings
+from dimoo_core.settings import ImageSettings, TargetCacheConfig
 from dimoo_core.tokens import SpecialTokens
 
 
@@ -22,11 +31,18 @@ class ImageDecoding(Decoding):
     def __init__(self, request: Request, tokens: SpecialTokens, device: torch.device) -> None:
         super().__init__(request, tokens.image_columns, device)
         assert isinstance(request.settings, ImageSettings)
-        self._settings = request.settings
+        self._settings = settings = request.settings
         self._tokens = tokens
         self._step = 0
         self._masked = self._find_masked()
-        self._keep_counts = cosine_keep_counts(len(self._masked), self._settings.num_steps)
+        self._keep_counts = cosine_keep_counts(len(self._masked), settings.num_steps)
+        self._guidance = ImageGuidance(request, settings, device)
+        self._focus = settings.step_cache if isinstance(settings.step_cache, TargetCacheConfig) else None
+        self._passes = image_passes(settings.num_steps, self._focus)
+        self._expected_N = torch.zeros(len(self.target), device=device)
+        self._rows: Tensor | None = None  # of the masked positions, those that the next step reads; None: not chosen
+        self._confidence_noise: Tensor | None = None
+        self._undone: list[list[Tensor]] = [[] for _ in request.streams]  # decided since a stream was computed
 
     @property
     def is_done(self) -> bool:
@@ -39,47 +55,103 @@ class ImageDecoding(Decoding):
         return self._step
 
     def reads(self) -> Tensor:
-        """Every masked position."""
-        return self._masked
+        """Every masked position, or those that the step is about to decide."""
+        return self._masked if self._passes[self._step] != "some" else self._masked[self._chosen_rows()]
 
-    def advance(self, logits: Sequence[Tensor]) -> StepTrace:
-        """Sample all masked positions, commit the confident ones."""
-        settings, step, masked_M = self._settings, self._step, self._masked
-        guided_MV = self._guide(logits)
-        uniform_MV = None
-        if settings.temperature != 0:
-            shape = tuple(guided_MV.shape)
-            uniform_MV = self.request.noise.uniform(step, "sample", shape, rows=None, dtype=torch.float32)
-        codes_M = gumbel_max_sample(guided_MV, settings.temperature, uniform_MV)
+    def due(self) -> list[int]:
+        """The conditional stream; the others at refreshes and at every ``uncond_interval``-th step since."""
+        since = steps_since_refresh(self._passes, self._step) if self._focus else self._step
+        is_due = since % self._settings.uncond_interval == 0
+        return [index for index, stream in enumerate(self.request.streams) if is_due or stream.role == "cond"]
+
+    def scope(self, stream: int) -> Scope | None:
+        """What is read, and what was decided since the stream was last computed."""
+        kind = self._passes[self._step]
+        if kind == "all":
+            return None
+        if kind == "target":
+            return Scope(torch.arange(len(self.target), device=self.target.device), has_suffix=True)
+        return Scope(torch.cat((*self._undone[stream], self.reads())).sort().values, has_suffix=False)
+
+    def is_reused(self) -> bool:
+        """Whether a later step computes less than everything."""
+        return any(kind != "all" for kind in self._passes[self._step + 1 :])
+
+    def num_bytes(self) -> int:
+        """Memory of the differences that streams made to guidance."""
+        return self._guidance.num_bytes(self.columns.stop - self.columns.start)
+
+    def advance(self, logits: Sequence[Tensor | None]) -> StepTrace:
+        """Sample the positions that are read, commit the confident ones."""
+        step, reads_M = self._step, self.reads()
+        guided_MV = self._guidance.combine(logits, reads_M)
+        codes_M = gumbel_max_sample(guided_MV, self._settings.temperature, self._sample_noise(guided_MV))
         confidence_M = probability_of(guided_MV, codes_M)
-        uniform_M = self.request.noise.uniform(
-            step, "confidence", tuple(confidence_M.shape), rows=None, dtype=torch.float32
-        )
-        stays_M = stays_masked(confidence_M, self._keep_counts[step], settings.temperature, uniform_M)
         sampled_M = codes_M + self._tokens.image_offset
-        self.target[masked_M] = torch.where(stays_M, self._tokens.mask, sampled_M)
+        if self._focus is not None:
+            self._expected_N[reads_M] = expected_log_probability(guided_MV, self._settings.temperature)
+        if self._passes[step] == "some":
+            committed = self._commit_some(reads_M, sampled_M, confidence_M)
+        else:
+            committed = self._commit(reads_M, sampled_M, confidence_M)
+        for stream in range(len(self._undone)):
+            self._undone[stream] = [*(() if logits[stream] is not None else self._undone[stream]), committed]
         self._step += 1
-        self._masked = masked_M[stays_M]
+        self._rows = self._confidence_noise = None
         return StepTrace(
             step=step,
-            read=masked_M,
+            read=reads_M,
             logits=guided_MV,
             sampled_ids=sampled_M,
             confidence=confidence_M,
-            committed=masked_M[~stays_M],
+            committed=committed,
         )
 
-    def _guide(self, logits: Sequence[Tensor]) -> Tensor:
-        by_role = {stream.role: part for stream, part in zip(self.request.streams, logits, strict=True)}
-        if "uncond" in by_role:
-            return guide_image(by_role["cond"], by_role["uncond"], self._settings.cfg_scale)
-        return guide_image_to_image(
-            by_role["cond"],
-            by_role.get("uncond_text"),
-            by_role.get("uncond_image"),
-            self._settings.cfg_scale,
-            self._settings.cfg_image_scale,
-        )
+    def _commit(self, masked_M: Tensor, sampled_M: Tensor, confidence_M: Tensor) -> Tensor:
+        """Leave the least confident of all masked positions masked."""
+        keep_count, temperature = self._keep_counts[self._step], self._settings.temperature
+        stays_M = stays_masked(confidence_M, keep_count, temperature, self._noise_of_confidence())
+        self.target[masked_M] = torch.where(stays_M, self._tokens.mask, sampled_M)
+        self._masked = masked_M[stays_M]
+        return masked_M[~stays_M]
+
+    def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor) -> Tensor:
+        """Decide the most confident of the positions that were looked at, as many as all of them would have had to."""
+        rows = self._chosen_rows()
+        uniform_M = self._noise_of_confidence()[rows]
+        chosen = most_confident(confidence_M, self._num_decided(), self._settings.temperature, uniform_M)
+        committed = reads_M[chosen]
+        self.target[committed] = sampled_M[chosen]
+        self._masked = without_rows(self._masked, rows[chosen], len(self.target))
+        return committed
+
+    def _num_decided(self) -> int:
+        """Positions that the step decides; at least one, as in the reference."""
+        return max(1, len(self._masked) - self._keep_counts[self._step])
+
+    def _chosen_rows(self) -> Tensor:
+        if self._rows is None:
+            assert self._focus is not None
+            count = num_looked_at(len(self._masked), self._num_decided(), self._focus)
+            expected_M = self._expected_N[self._masked]
+            self._rows = foreseen(expected_M, self._noise_of_confidence(), self._settings.temperature, count)
+        return self._rows
+
+    def _noise_of_confidence(self) -> Tensor:
+        """Noise of every masked position, drawn once a step."""
+        if self._confidence_noise is None:
+            shape = (len(self._masked),)
+            self._confidence_noise = self.request.noise.uniform(
+                self._step, "confidence", shape, rows=None, dtype=torch.float32
+            )
+        return self._confidence_noise
+
+    def _sample_noise(self, guided_MV: Tensor) -> Tensor | None:
+        if self._settings.temperature == 0:
+            return None
+        shape = (len(self._masked), guided_MV.shape[-1])
+        rows = self._chosen_rows() if self._passes[self._step] == "some" else None
+        return self.request.noise.uniform(self._step, "sample", shape, rows=rows, dtype=torch.float32)
 
     def vq_codes(self) -> Tensor:
         """The finished image's codes, (rows, columns) on the CPU; every row of the target ends with a newline."""

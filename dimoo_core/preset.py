@@ -11,20 +11,38 @@ from types import MappingProxyType
 from typing import Any
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.settings import ImageSettings, StepCacheConfig
+from dimoo_core.settings import (
+    ImageSettings,
+    ParallelCommit,
+    StepCacheConfig,
+    TargetCacheConfig,
+    TextCacheConfig,
+    TextSettings,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """Approximations that go together; fields are named as in ``ImageSettings``."""
+    """Approximations that go together; fields are named as in ``ImageSettings`` and ``TextSettings``."""
 
     name: str
     meaning: str
-    step_cache: StepCacheConfig | None = None
+    step_cache: StepCacheConfig | TargetCacheConfig | None = None
+    uncond_interval: int = 1
+    cache: TextCacheConfig | None = None
+    commit: ParallelCommit | None = None
 
     def image(self, settings: ImageSettings, explicit: Collection[str] = ()) -> ImageSettings:
-        """The settings with this preset's approximations, except fields named in ``explicit``, which stay."""
-        return replace(settings, **self._changes(("step_cache",), explicit))
+        """The settings with this preset's approximations, except fields named in ``explicit``, which stay.
+
+        Raises:
+            ConfigError: If what stays does not go with the rest.
+        """
+        return replace(settings, **self._changes(("step_cache", "uncond_interval"), explicit))
+
+    def text(self, settings: TextSettings, explicit: Collection[str] = ()) -> TextSettings:
+        """As ``image``."""
+        return replace(settings, **self._changes(("cache", "commit"), explicit))
 
     def _changes(self, names: tuple[str, ...], explicit: Collection[str]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if name not in explicit}
@@ -41,6 +59,20 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 name="reference-cache",
                 meaning="images with the reference's own step cache (ML-Cache) at its default settings",
                 step_cache=StepCacheConfig(),
+            ),
+            Preset(
+                name="balanced",
+                meaning="images and texts recompute what is about to be decided and what was just decided",
+                step_cache=TargetCacheConfig(),
+                cache=TextCacheConfig(),
+            ),
+            Preset(
+                name="fast",
+                meaning="as balanced, with fewer refreshes, guidance every other step, and sure words decided at once",
+                step_cache=TargetCacheConfig(refresh_interval=8, lookahead=2.0),
+                uncond_interval=2,
+                cache=TextCacheConfig(),
+                commit=ParallelCommit(),
             ),
         )
     }

@@ -66,6 +66,20 @@ def probability_of(logits_MV: Tensor, sampled_M: Tensor) -> Tensor:
     return torch.softmax(logits_MV, dim=-1).gather(-1, sampled_M[:, None]).squeeze(-1)
 
 
+def expected_log_probability(logits_MV: Tensor, temperature: float) -> Tensor:
+    """Log-probability to be expected of the id that ``gumbel_max_sample`` draws at this temperature, (M,)."""
+    log_p_MV = torch.log_softmax(logits_MV, dim=-1)
+    if temperature == 0:
+        return log_p_MV.amax(dim=-1)
+    drawn_MV = log_p_MV.exp() if temperature == 1 else torch.softmax(logits_MV / temperature, dim=-1)
+    return (drawn_MV * log_p_MV).sum(dim=-1)
+
+
+def most_confident(probability_M: Tensor, count: int, temperature: float, uniform_M: Tensor) -> Tensor:
+    """Ascending rows of the ``count`` most confident positions; confidence is that of ``stays_masked``."""
+    return _noisy_confidence(probability_M, temperature, uniform_M).topk(count).indices.sort().values
+
+
 def stays_masked(probability_M: Tensor, num_kept: int, temperature: float, uniform_M: Tensor) -> Tensor:
     """Which positions stay masked: the ``num_kept`` least confident, confidence being noisy at a temperature above 0.
 
@@ -74,9 +88,27 @@ def stays_masked(probability_M: Tensor, num_kept: int, temperature: float, unifo
     Returns:
         (M,) bool.
     """
-    confidence_M = torch.log(probability_M.clamp_min(1e-20)) + temperature * gumbel(uniform_M)
+    confidence_M = _noisy_confidence(probability_M, temperature, uniform_M)
     rank = min(max(num_kept, 0), len(probability_M) - 1)
     return confidence_M < torch.sort(confidence_M).values[rank]
+
+
+def _noisy_confidence(probability_M: Tensor, temperature: float, uniform_M: Tensor) -> Tensor:
+    return torch.log(probability_M.clamp_min(1e-20)) + temperature * gumbel(uniform_M)
+
+
+def num_within_entropy(logits_AV: Tensor, confidence_A: Tensor, bound: float) -> int:
+    """How many of the most confident positions may be decided together.
+
+    As many as keep the sum of their entropies less the largest one, in nats, at most ``bound``: that is the most that
+    deciding them one after the other could still say about them.
+
+    Source: entropy-bounded unmasking (Ben-Hamu et al. 2025, arXiv:2505.24857).
+    """
+    log_p_AV = torch.log_softmax(logits_AV.double(), dim=-1)
+    entropy_A = -(log_p_AV.exp() * log_p_AV).sum(dim=-1)[confidence_A.argsort(descending=True, stable=True)]
+    excess_A = entropy_A.cumsum(0) - entropy_A.cummax(0).values
+    return int((excess_A <= bound).sum())
 
 
 def noisy_text_scores(logits_MV: Tensor, temperature: float, uniform_MV: Tensor | None) -> Tensor:

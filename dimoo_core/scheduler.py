@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from dimoo_core.decoding import Decoding
 from dimoo_core.errors import ConfigError
-from dimoo_core.step_cache import StepCache
+from dimoo_core.step_cache import RequestCache
 
 
 @dataclass(slots=True, eq=False)
@@ -18,10 +18,15 @@ class Slot:
 
     decoding: Decoding
     num_tokens: int  # of all its streams, in its next step
-    cache: StepCache | None = None
+    cache: RequestCache | None = None
     admitted_at_s: float | None = None
     overtaken: int = 0
     tokens_computed: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the request keeps between steps, once all of it is allocated."""
+        return self.decoding.num_bytes() + (self.cache.num_bytes() if self.cache is not None else 0)
 
 
 @dataclass(slots=True, eq=False)

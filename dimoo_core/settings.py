@@ -60,11 +60,86 @@ class StepCacheConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetCacheConfig:
+    """When an image may reuse what earlier steps computed, if only its target is looked at.
+
+    Changes results. Steps up to ``warmup_ratio`` (in [0, 1]) of all compute everything. After that one in
+    ``refresh_interval`` computes the whole image, and every ``prompt_interval``-th of these the prompt with its input
+    images too; 0 is never again. The other steps compute what the last step decided, and of the masked positions those
+    that they are about to decide: ``lookahead`` (at least 1) for each one, and no less than ``compute_ratio`` (in
+    [0, 1]) of them. Only what was computed is decided.
+    """
+
+    warmup_ratio: float = 0.0
+    refresh_interval: int = 4
+    prompt_interval: int = 0
+    lookahead: float = 3.0
+    compute_ratio: float = 0.05
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warmup_ratio <= 1, "step_cache.warmup_ratio", self.warmup_ratio, "from 0 to 1")
+        _require(self.refresh_interval >= 1, "step_cache.refresh_interval", self.refresh_interval, "at least 1")
+        _require(self.prompt_interval >= 0, "step_cache.prompt_interval", self.prompt_interval, "0 or more")
+        is_valid = math.isfinite(self.lookahead) and self.lookahead >= 1
+        _require(is_valid, "step_cache.lookahead", self.lookahead, "at least 1")
+        _require(0 <= self.compute_ratio <= 1, "step_cache.compute_ratio", self.compute_ratio, "from 0 to 1")
+
+
+TextCacheMode = Literal["prefix", "dual"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCacheConfig:
+    """What an answer may reuse of earlier steps.
+
+    Changes results. The first step computes everything. The first step of each later block computes the answer from
+    the block before it on, and the prompt with its images too in every ``prompt_interval``-th block (0: in none).
+    The other steps compute the block (``dual``), or the block and all that follows it (``prefix``), except that
+    every ``refresh_interval``-th step of a block computes everything (0: none does, 1: all do).
+    """
+
+    mode: TextCacheMode = "dual"
+    prompt_interval: int = 0
+    refresh_interval: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.mode in ("prefix", "dual"), "cache.mode", self.mode, "'prefix' or 'dual'")
+        _require(self.prompt_interval >= 0, "cache.prompt_interval", self.prompt_interval, "0 or more")
+        _require(self.refresh_interval >= 0, "cache.refresh_interval", self.refresh_interval, "0 or more")
+
+
+CommitRule = Literal["confidence", "entropy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParallelCommit:
+    """When a step may decide more of an answer than its share, so that later steps need not run.
+
+    Changes results. ``confidence``: every position whose sampled token is at least ``bound`` (in (0, 1]) probable.
+    ``entropy``: the most confident positions as long as the entropies of all of them but the largest add up to at
+    most ``bound`` (0 or more, in nats).
+    """
+
+    rule: CommitRule = "confidence"
+    bound: float = 0.9
+
+    def __post_init__(self) -> None:
+        _require(self.rule in ("confidence", "entropy"), "commit.rule", self.rule, "'confidence' or 'entropy'")
+        if self.rule == "confidence":
+            _require(0 < self.bound <= 1, "commit.bound", self.bound, "above 0 and at most 1 for rule 'confidence'")
+        else:
+            is_valid = math.isfinite(self.bound) and self.bound >= 0
+            _require(is_valid, "commit.bound", self.bound, "0 or more for rule 'entropy'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSettings:
     """How one image is generated; the defaults are those of the reference's scripts.
 
     ``temperature`` 0 is greedy. ``cfg_scale`` 0 is no guidance: Diffusers' ``guidance_scale`` is ``cfg_scale + 1``.
     ``cfg_image_scale`` guides towards the input images, where there are any. ``step_cache`` None computes everything.
+    Streams without prompt or images are computed every ``uncond_interval``-th step and whenever a ``TargetCacheConfig``
+    refreshes; in between the difference that they made is kept.
     """
 
     width_px: int = 1024
@@ -73,7 +148,8 @@ class ImageSettings:
     cfg_scale: float = 4.0
     cfg_image_scale: float = 0.0
     temperature: float = 1.0
-    step_cache: StepCacheConfig | None = None
+    step_cache: StepCacheConfig | TargetCacheConfig | None = None
+    uncond_interval: int = 1
 
     def __post_init__(self) -> None:
         for name, side in (("width", self.width_px), ("height", self.height_px)):
@@ -86,6 +162,9 @@ class ImageSettings:
         _require(
             math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
         )
+        _require(self.uncond_interval >= 1, "uncond_interval", self.uncond_interval, "at least 1")
+        if isinstance(self.step_cache, StepCacheConfig):
+            _require(self.uncond_interval == 1, "uncond_interval", self.uncond_interval, "1 with the reference's cache")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +172,8 @@ class TextSettings:
     """How one answer is generated, block by block; the defaults are those of the reference's scripts.
 
     ``num_steps`` counts the steps of all blocks together. None means one step for each eight tokens, the reference's
-    ratio, rounded up to a whole number of steps a block.
+    ratio, rounded up to a whole number of steps a block. ``cache`` None computes everything at each step; ``commit``
+    None decides at each step its even share.
     """
 
     max_tokens: int = 1024
@@ -102,6 +182,8 @@ class TextSettings:
     cfg_scale: float = 0.0
     temperature: float = 0.0
     remasking: Remasking = "low_confidence"
+    cache: TextCacheConfig | None = None
+    commit: ParallelCommit | None = None
 
     def __post_init__(self) -> None:
         _require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
@@ -119,6 +201,9 @@ class TextSettings:
         _require(
             self.remasking in ("low_confidence", "random"), "remasking", self.remasking, "'low_confidence' or 'random'"
         )
+        if self.commit is not None:
+            allowed = "'low_confidence' where commit is given"
+            _require(self.remasking == "low_confidence", "remasking", self.remasking, allowed)
 
     @property
     def num_blocks(self) -> int:

@@ -13,8 +13,9 @@ from dimoo_core.transformer import Transformer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Member:
-    """One stream of one request: the view that serves it, and what it computes if it has a cache."""
+    """One stream of one request: its index, the view that serves it, and what it computes if it has a cache."""
 
+    stream: int
     view: int
     part: ComputedPart | None
 
@@ -47,28 +48,32 @@ class StepBatch:
             counts.append((slot, computed, shared))
         return counts
 
-    def logits(self, transformer: Transformer) -> list[list[Tensor]]:
-        """One forward pass; logits at what each request reads, for each of its streams, (M, V) float32."""
+    def logits(self, transformer: Transformer) -> list[list[Tensor | None]]:
+        """One forward pass; logits at what each request reads, (M, V) float32, for each of its streams that is due."""
         hidden_RE = transformer(pack(self._views, transformer.device))
         hidden = torch.split(hidden_RE, [len(view.read_R) for view in self._views])
         fresh = self._head(transformer, hidden)
-        return [
-            [self._complete(slot, stream, member, fresh[member.view], reads_M) for stream, member in enumerate(members)]
-            for slot, members, reads_M in zip(self._slots, self._members, self._reads, strict=True)
-        ]
+        completed: list[list[Tensor | None]] = []
+        for slot, members, reads_M in zip(self._slots, self._members, self._reads, strict=True):
+            of_streams: list[Tensor | None] = [None] * len(slot.decoding.request.streams)
+            for member in members:
+                of_streams[member.stream] = self._complete(slot, member, fresh[member.view], reads_M)
+            completed.append(of_streams)
+        return completed
 
     def _plan(self, slot: Slot, reads_M: Tensor) -> list[_Member]:
         members: list[_Member] = []
-        step = slot.decoding.num_steps_run
-        for stream, (ids_T, target_start) in enumerate(slot.decoding.stream_ids()):
+        step, ids = slot.decoding.num_steps_run, slot.decoding.stream_ids()
+        for stream in slot.decoding.due():
+            ids_T, target_start = ids[stream]
             part = slot.cache.part(stream, step, reads_M) if slot.cache is not None else None
             if part is not None and part.slab is not None:
                 ids_C = ids_T if part.positions_C is None else ids_T[part.positions_C]
                 view = StreamView(ids_C, part.read_R, part.positions_C, part.slab)
-                members.append(_Member(self._add(view), part))
+                members.append(_Member(stream, self._add(view), part))
             else:
                 view = StreamView(ids_T, reads_M + target_start)
-                members.append(_Member(self._find_or_add(slot, view), part))
+                members.append(_Member(stream, self._find_or_add(slot, view), part))
         return members
 
     def _find_or_add(self, slot: Slot, view: StreamView) -> int:
@@ -100,7 +105,7 @@ class StepBatch:
         return logits
 
     @staticmethod
-    def _complete(slot: Slot, stream: int, member: _Member, fresh_RV: Tensor, reads_M: Tensor) -> Tensor:
+    def _complete(slot: Slot, member: _Member, fresh_RV: Tensor, reads_M: Tensor) -> Tensor:
         if slot.cache is None or member.part is None:
             return fresh_RV
-        return slot.cache.absorb(stream, slot.decoding.num_steps_run, member.part, fresh_RV, reads_M)
+        return slot.cache.absorb(member.stream, slot.decoding.num_steps_run, member.part, fresh_RV, reads_M)

@@ -10,6 +10,7 @@ Dimensions: L layers, T tokens of a stream, C computed positions, G key/value he
 positions, M masked positions, V image codes.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,11 @@ class KeyValueSlab:
         return self.keys_LTGD[layer], self.values_LTGD[layer]
 
 
+def slab_bytes(model: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
+    """Memory of slabs for so many tokens."""
+    return 2 * model.num_layers * num_tokens * model.kv_size * dtype.itemsize
+
+
 @dataclass(slots=True, eq=False)
 class _StreamState:
     """One stream between steps; ``positions_C`` None means that the next step computes all."""
@@ -77,14 +83,48 @@ class ComputedPart:
     slab: KeyValueSlab | None
 
 
-class StepCache:
-    """The cache of one request. Steps are taken in order: ``part`` of each stream, then ``absorb`` of each.
+class RequestCache(ABC):
+    """What a request keeps of its earlier steps. Steps are taken in order: ``part`` of each stream, then ``absorb``.
+
+    A step that was planned by ``part`` and not run, for want of memory, may be planned again.
+    """
+
+    @abstractmethod
+    def num_tokens(self) -> int:
+        """Tokens that the next step computes, all streams together."""
+
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Memory that it takes once all of it is allocated; known before the first step."""
+
+    @abstractmethod
+    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+        """What this step computes of a stream.
+
+        Args:
+            stream: Its index in the request.
+            step: Counted from 0.
+            reads_M: Ascending target positions whose logits are sampled from.
+        """
+
+    @abstractmethod
+    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+        """Take in what the step computed of a stream.
+
+        Returns:
+            Logits at ``reads_M``, fresh or kept, (M, V) float32.
+        """
+
+
+class StepCache(RequestCache):
+    """The reference's cache, position for position.
 
     Args:
         settings: With a step cache.
         model: Shapes of the slabs.
         streams: Length of each stream, and where the target begins in it.
         num_target: Positions of the target.
+        num_columns: Image codes.
         dtype: Type of keys and values.
         device: Where they are.
     """
@@ -95,23 +135,33 @@ class StepCache:
         model: ModelConfig,
         streams: list[tuple[int, int]],
         num_target: int,
+        num_columns: int,
         *,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        assert settings.step_cache is not None
+        assert isinstance(settings.step_cache, StepCacheConfig)
         self._config = settings.step_cache
         self._num_steps = settings.num_steps
         self._refreshes = refresh_steps(settings.num_steps, settings.step_cache)
         self._model = model
         self._streams = [_StreamState(length, target_start) for length, target_start in streams]
         self._num_target = num_target
+        self._num_columns = num_columns
         self._device = device
         self._dtype = dtype
 
     def num_tokens(self) -> int:
-        """Tokens that the next step computes, all streams together."""
+        """See ``RequestCache``."""
         return sum(s.length if s.positions_C is None else len(s.positions_C) for s in self._streams)
+
+    def num_bytes(self) -> int:
+        """See ``RequestCache``."""
+        if len(self._refreshes) == self._num_steps:
+            return 0
+        num_tokens = sum(state.length for state in self._streams)
+        kept = num_tokens + len(self._streams) * self._num_target * self._num_columns  # float32 scores and logits
+        return slab_bytes(self._model, num_tokens, self._dtype) + kept * torch.float32.itemsize
 
     def positions(self, stream: int) -> Tensor | None:
         """What the next step computes of a stream, None for all."""
@@ -121,17 +171,11 @@ class StepCache:
         """Best image logit of each position as of its last computation, None if none were kept yet."""
         return self._streams[stream].scores_T
 
-    def part(self, stream: int, step: int, masked_M: Tensor) -> ComputedPart:
-        """What this step computes of a stream.
-
-        Args:
-            stream: Its index in the request.
-            step: Counted from 0.
-            masked_M: Ascending target positions whose logits are sampled from.
-        """
+    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+        """See ``RequestCache``."""
         state, is_kept = self._streams[stream], self._is_kept(step)
         if state.positions_C is None and not is_kept:
-            return ComputedPart(None, masked_M + state.target_start, None)
+            return ComputedPart(None, reads_M + state.target_start, None)
         if state.slab is None:
             state.slab = KeyValueSlab(self._model, state.length, device=self._device, dtype=self._dtype)
         num_computed = state.length if state.positions_C is None else len(state.positions_C)
@@ -139,15 +183,11 @@ class StepCache:
             read_R = torch.arange(num_computed, device=self._device)
         else:
             assert state.positions_C is not None
-            read_R = torch.isin(state.positions_C, masked_M + state.target_start).nonzero().squeeze(-1)
+            read_R = torch.isin(state.positions_C, reads_M + state.target_start).nonzero().squeeze(-1)
         return ComputedPart(state.positions_C, read_R, state.slab)
 
-    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, masked_M: Tensor) -> Tensor:
-        """Keep what the step computed of a stream and decide what the next one computes.
-
-        Returns:
-            Logits at the masked positions, fresh or kept, (M, V) float32.
-        """
+    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+        """Keep what the step computed of a stream, and decide what the next one computes."""
         state = self._streams[stream]
         if part.slab is None:
             return logits_RV
@@ -160,7 +200,7 @@ class StepCache:
                 state.scores_T = torch.empty(state.length, device=self._device)
             state.scores_T[positions_R] = logits_RV.amax(dim=-1)
             state.positions_C = positions_to_compute(state.scores_T, self._config.reuse_ratio)
-        return state.logits_NV[masked_M]
+        return state.logits_NV[reads_M]
 
     def _keep_logits(self, state: _StreamState, positions_R: Tensor, logits_RV: Tensor) -> None:
         if state.logits_NV is None:

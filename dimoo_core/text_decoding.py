@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import Decoding, StepTrace
+from dimoo_core.decoding import Decoding, Scope, StepTrace
 from dimoo_core.request import FinishReason, Request, StreamRole
-from dimoo_core.sampling import guide_text, noisy_text_scores, probability_of
+from dimoo_core.sampling import guide_text, noisy_text_scores, num_within_entropy, probability_of
 from dimoo_core.schedule import even_transfer_counts
 from dimoo_core.settings import TextSettings
 from dimoo_core.tokens import SpecialTokens
@@ -29,11 +29,14 @@ class TextDecoding(Decoding):
         self._block = 0
         self._step_in_block = 0
         self._num_steps_run = 0
+        self._num_run_in_block = 0
+        self._stale_start = 0  # first position whose id may have changed since it was computed
         self._is_stopped = False
         self._is_given = self.target != tokens.mask
         self._prompt_holds_end = bool((torch.cat(self._around[0]) == tokens.end_of_text).any())
-        self._counts = self._transfer_counts()
+        self._enter_block()
         self._skip_idle_steps()
+        self._active = self._find_active()
 
     @property
     def is_done(self) -> bool:
@@ -52,21 +55,45 @@ class TextDecoding(Decoding):
 
     def reads(self) -> Tensor:
         """Masked positions up to the end of the present block."""
-        end = (self._block + 1) * self._settings.block_length
-        return (self.target[:end] == self._tokens.mask).nonzero().squeeze(-1)
+        return self._active
 
-    def advance(self, logits: Sequence[Tensor]) -> StepTrace:
+    def scope(self, stream: int) -> Scope | None:
+        """At most the block and what follows it, if a cache has the rest."""
+        del stream
+        cache, length = self._settings.cache, self._settings.block_length
+        if cache is None or cache.refresh_interval == 1 or self._num_steps_run == 0:
+            return None
+        start, end, device = self._block * length, len(self.target), self.target.device
+        if self._num_run_in_block == 0:
+            if cache.prompt_interval and self._block % cache.prompt_interval == 0:
+                return None
+            start = min(start, self._stale_start)
+        elif cache.refresh_interval and self._num_run_in_block % cache.refresh_interval == 0:
+            return None
+        elif cache.mode == "dual":
+            return Scope(torch.arange(start, start + length, device=device), has_suffix=False)
+        return Scope(torch.arange(start, end, device=device), has_suffix=True)
+
+    def is_reused(self) -> bool:
+        """Whether a later step may compute less than everything."""
+        return self._settings.cache is not None and self._settings.cache.refresh_interval != 1
+
+    def advance(self, logits: Sequence[Tensor | None]) -> StepTrace:
         """Decide the step's share of the block's masked positions."""
-        settings, step, active_A = self._settings, self.step, self.reads()
-        guided_AV = logits[0] if len(logits) == 1 else guide_text(logits[0], logits[1], settings.cfg_scale)
+        settings, step, active_A = self._settings, self.step, self._active
+        guided_AV = self._guide(logits)
         sampled_A = noisy_text_scores(guided_AV, settings.temperature, self._sample_noise(step, guided_AV)).argmax(-1)
         confidence_A = self._confidence(step, guided_AV, sampled_A)
-        chosen = confidence_A.topk(min(self._counts[self._step_in_block], len(active_A))).indices.sort().values
+        chosen = confidence_A.topk(self._num_decided(guided_AV, sampled_A, confidence_A)).indices.sort().values
         committed = active_A[chosen]
         self.target[committed] = sampled_A[chosen]
+        self._num_left -= len(committed)
         self._num_steps_run += 1
+        self._num_run_in_block += 1
         self._step_in_block += 1
+        self._stale_start = self._block * settings.block_length
         self._skip_idle_steps()
+        self._active = self._find_active()
         return StepTrace(
             step=step,
             read=active_A,
@@ -91,6 +118,23 @@ class TextDecoding(Decoding):
                 return tuple(finished[:position]), "stop"
         return tuple(finished), "length"
 
+    def _guide(self, logits: Sequence[Tensor | None]) -> Tensor:
+        cond_AV, *others = (part_AV for part_AV in logits if part_AV is not None)
+        return guide_text(cond_AV, others[0], self._settings.cfg_scale) if others else cond_AV
+
+    def _num_decided(self, guided_AV: Tensor, sampled_A: Tensor, confidence_A: Tensor) -> int:
+        """The step's share; more if the rule for parallel commits allows it."""
+        share, commit = min(self._counts[self._step_in_block], len(confidence_A)), self._settings.commit
+        if commit is None:
+            return share
+        if commit.rule == "confidence":
+            return max(share, int((confidence_A >= commit.bound).sum()))
+        return max(share, num_within_entropy(guided_AV, confidence_A, commit.bound))
+
+    def _find_active(self) -> Tensor:
+        end = (self._block + 1) * self._settings.block_length
+        return (self.target[:end] == self._tokens.mask).nonzero().squeeze(-1)
+
     def _sample_noise(self, step: int, guided_AV: Tensor) -> Tensor | None:
         if self._settings.temperature == 0:
             return None
@@ -108,20 +152,20 @@ class TextDecoding(Decoding):
         return len(prefix) + len(self.target) + len(suffix)
 
     def _sequence_positions(self) -> Tensor:
-        return self.reads() + len(self._around[0][0])
+        return self._active + len(self._around[0][0])
 
     def _block_ids(self) -> Tensor:
         length = self._settings.block_length
         return self.target[self._block * length : (self._block + 1) * length]
 
-    def _transfer_counts(self) -> list[int]:
-        num_masked = int((self._block_ids() == self._tokens.mask).sum())
-        return even_transfer_counts(num_masked, self._settings.steps_per_block)
+    def _enter_block(self) -> None:
+        self._num_left = int((self._block_ids() == self._tokens.mask).sum())
+        self._counts = even_transfer_counts(self._num_left, self._settings.steps_per_block)
 
     def _skip_idle_steps(self) -> None:
         """Move to the next step that decides something, closing blocks on the way."""
         while not self.is_done:
-            while self._step_in_block < len(self._counts):
+            while self._num_left and self._step_in_block < len(self._counts):
                 if self._counts[self._step_in_block]:
                     return
                 self._step_in_block += 1
@@ -134,6 +178,6 @@ class TextDecoding(Decoding):
         ).any()
         self._is_stopped = self._prompt_holds_end or bool(holds_end)
         self._block += 1
-        self._step_in_block = 0
+        self._step_in_block = self._num_run_in_block = 0
         if not self.is_done:
-            self._counts = self._transfer_counts()
+            self._enter_block()

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimoo_core.attention import PackedLayout, packed_attention
+from dimoo_core.attention import Keys, PackedLayout, packed_attention
 from dimoo_core.config import ModelConfig
 from dimoo_core.row_invariance import FREE, RowPolicy, linear, silu
 from dimoo_core.step_cache import KeyValueSlab
@@ -37,8 +37,8 @@ class PackedBatch:
     read_layout: PackedLayout
     slabs: tuple[tuple[KeyValueSlab | None, Tensor | None], ...] = ()
 
-    def exchange(self, layer: int, k_TGD: Tensor, v_TGD: Tensor) -> tuple[Tensor, Tensor]:
-        """Put this batch's keys and values into the slabs that streams have, and take out whole streams."""
+    def exchange(self, layer: int, k_TGD: Tensor, v_TGD: Tensor) -> tuple[Keys, Keys]:
+        """Put this batch's keys and values into the slabs that streams have, and take out whole streams, uncopied."""
         if all(slab is None for slab, _ in self.slabs):
             return k_TGD, v_TGD
         keys: list[Tensor] = []
@@ -49,7 +49,7 @@ class PackedBatch:
                 k, v = slab.renew(layer, positions_C, k, v)
             keys.append(k)
             values.append(v)
-        return torch.cat(keys), torch.cat(values)
+        return keys, values
 
 
 Observer = Callable[[int, Tensor], None]
@@ -136,9 +136,9 @@ class Block(nn.Module):
         head_dim = self.config.head_dim
         q_THD = Rotary.rotate(q.view(len(q), self.config.num_heads, head_dim), query_tables)
         k_TGD = Rotary.rotate(k.view(len(k), self.config.num_kv_heads, head_dim), tables)
-        k_KGD, v_KGD = batch.exchange(layer, k_TGD, v.view(len(v), self.config.num_kv_heads, head_dim))
+        keys, values = batch.exchange(layer, k_TGD, v.view(len(v), self.config.num_kv_heads, head_dim))
         layout = batch.read_layout if is_last else batch.layout
-        attended_THD = packed_attention(q_THD, k_KGD, v_KGD, layout, policy)
+        attended_THD = packed_attention(q_THD, keys, values, layout, policy)
         x_TE = x_TE + linear(attended_THD.flatten(-2), self.attn_out, policy)
         gate, up = linear(self.ff_norm(x_TE), self.gate_up, policy).chunk(2, dim=-1)
         return x_TE + linear(silu(gate) * up, self.ff_out, policy)

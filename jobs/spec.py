@@ -11,46 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from dimoo_core.checkpoint import BUILTIN
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, find_preset
-from dimoo_core.settings import DtypeName, ImageSettings, Remasking, StepCacheConfig, TextSettings
+from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
+from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
+from jobs.section import Section
 from manifests.row import RowDefaults
 from pipeline.run_settings import ImageFormat
 
 DEFAULT_MODEL = BUILTIN
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class StepCacheSpec(_Section):
-    """A step cache instead of the preset's; what is not given has the default of its mode."""
-
-    mode: Literal["none", "reference"]
-    reuse_ratio: float | None = None
-    refresh_interval: int | None = None
-    warmup_ratio: float | None = None
-
-    def settings(self) -> StepCacheConfig | None:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range, or means nothing in this mode.
-        """
-        given = self.model_dump(exclude={"mode"}, exclude_none=True)
-        if self.mode == "none":
-            if given:
-                raise ConfigError(f"step_cache.{next(iter(given))} means nothing where step_cache.mode is 'none'")
-            return None
-        return StepCacheConfig(**given)
-
-
-class TextToImageSpec(_Section):
+class TextToImageSpec(Section):
     """Defaults of rows that make an image."""
 
     width: int = 1024
@@ -59,6 +35,7 @@ class TextToImageSpec(_Section):
     cfg_scale: float = 4.0
     temperature: float = 1.0
     step_cache: StepCacheSpec | None = None
+    uncond_interval: int | None = None
 
     def settings(self) -> ImageSettings:
         """The engine's form.
@@ -74,14 +51,15 @@ class TextToImageSpec(_Section):
                 cfg_scale=self.cfg_scale,
                 temperature=self.temperature,
                 step_cache=self.step_cache.settings() if self.step_cache is not None else None,
+                uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
             )
 
     def explicit(self) -> tuple[str, ...]:
         """Fields of the engine's form that a preset must leave alone."""
-        return ("step_cache",) if self.step_cache is not None else ()
+        return tuple(name for name in ("step_cache", "uncond_interval") if getattr(self, name) is not None)
 
 
-class UnderstandingSpec(_Section):
+class UnderstandingSpec(Section):
     """Defaults of rows that read an image."""
 
     max_tokens: int = 1024
@@ -92,6 +70,8 @@ class UnderstandingSpec(_Section):
     remasking: Remasking = "low_confidence"
     resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive", "native"] = 1024
     random_crop: bool = False
+    cache: TextCacheSpec | None = None
+    commit: CommitSpec | None = None
 
     def settings(self) -> TextSettings:
         """The engine's form.
@@ -107,24 +87,30 @@ class UnderstandingSpec(_Section):
                 cfg_scale=self.cfg_scale,
                 temperature=self.temperature,
                 remasking=self.remasking,
+                cache=self.cache.settings() if self.cache is not None else None,
+                commit=self.commit.settings() if self.commit is not None else None,
             )
 
+    def explicit(self) -> tuple[str, ...]:
+        """Fields of the engine's form that a preset must leave alone."""
+        return tuple(name for name in ("cache", "commit") if getattr(self, name) is not None)
 
-class ImageSpec(_Section):
+
+class ImageSpec(Section):
     """How images are written; ``quality`` is for JPEG and WebP."""
 
     format: ImageFormat = "png"
     quality: Annotated[int, Field(ge=1, le=100)] = 95
 
 
-class EngineSpec(_Section):
+class EngineSpec(Section):
     """How requests are batched; see ``EngineConfig``."""
 
     max_step_tokens: Annotated[int, Field(ge=1)] = EngineConfig().max_step_tokens
     batch_invariance: BatchInvariance = "auto"
 
 
-class RaySpec(_Section):
+class RaySpec(Section):
     """Where workers run. Without an address a Ray of this machine's own is started and ended with the run."""
 
     address: str | None = None
@@ -132,7 +118,7 @@ class RaySpec(_Section):
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
 
 
-class PipelineSpec(_Section):
+class PipelineSpec(Section):
     """Sizes of what is committed together and of what is in hand at once."""
 
     segment_rows: Annotated[int, Field(ge=1)] | None = None
@@ -141,7 +127,7 @@ class PipelineSpec(_Section):
     store_threads: Annotated[int, Field(ge=1)] = 8
 
 
-class JobSpec(_Section):
+class JobSpec(Section):
     """One run. Everything but the manifest has a default."""
 
     manifest: Annotated[str, Field(min_length=1)]
@@ -191,11 +177,12 @@ class JobSpec(_Section):
         Raises:
             ConfigError: If a value is out of range or the task is unknown.
         """
+        find_preset(self.preset)
         return RowDefaults(
             task=self.task,
             prompt=self.prompt,
-            preset=find_preset(self.preset).name,
-            explicit=self.text_to_image.explicit(),
+            preset=self.preset,
+            explicit=(*self.text_to_image.explicit(), *self.understanding.explicit()),
             text_to_image=self.text_to_image.settings(),
             understanding=self.understanding.settings(),
         )

@@ -47,7 +47,9 @@ class RowDefaults:
             raise ConfigError(_unknown_task(self.task))
         if self.prompt is not None and not self.prompt.strip():
             raise ConfigError(f"prompt must not be empty, got {self.prompt!r}: leave the default prompt out")
-        find_preset(self.preset)
+        preset = find_preset(self.preset)
+        preset.image(self.text_to_image, self.explicit)
+        preset.text(self.understanding, self.explicit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         settings = (
             image_settings(record, preset.image(defaults.text_to_image, defaults.explicit))
             if task.kind == "image"
-            else text_settings(record, defaults.understanding)
+            else text_settings(record, preset.text(defaults.understanding, defaults.explicit))
         )
     except ConfigError as error:
         raise ManifestRowError(str(error)) from error

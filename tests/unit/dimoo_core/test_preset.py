@@ -1,19 +1,26 @@
 """Presets: names, what they change, and what they leave alone."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, PRESETS, find_preset
-from dimoo_core.settings import ImageSettings, StepCacheConfig
+from dimoo_core.settings import (
+    ImageSettings,
+    ParallelCommit,
+    StepCacheConfig,
+    TargetCacheConfig,
+    TextCacheConfig,
+    TextSettings,
+)
 
 PAGE = (Path(__file__).parents[3] / "docs" / "presets.md").read_text()
 
 
 def test_the_default_preset_changes_nothing() -> None:
     assert find_preset(DEFAULT_PRESET).image(ImageSettings()) == ImageSettings()
+    assert find_preset(DEFAULT_PRESET).text(TextSettings()) == TextSettings()
 
 
 def test_the_reference_cache_is_the_reference_cache_at_its_default_settings() -> None:
@@ -23,15 +30,19 @@ def test_the_reference_cache_is_the_reference_cache_at_its_default_settings() ->
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_can_be_put_over_another_and_leaves_no_trace_of_it(name: str) -> None:
-    settings = ImageSettings(width_px=512, cfg_scale=2.0, num_steps=7)
+    image = ImageSettings(width_px=512, cfg_scale=2.0, num_steps=7)
+    text = TextSettings(max_tokens=64, block_length=32)
     for other in PRESETS.values():
-        assert PRESETS[name].image(other.image(settings)) == PRESETS[name].image(settings)
+        assert PRESETS[name].image(other.image(image)) == PRESETS[name].image(image)
+        assert PRESETS[name].text(other.text(text)) == PRESETS[name].text(text)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_is_set_explicitly_stays(name: str) -> None:
-    settings = replace(ImageSettings(), step_cache=StepCacheConfig(refresh_interval=2))
-    assert PRESETS[name].image(settings, explicit=("step_cache",)).step_cache == settings.step_cache
+    image = ImageSettings(step_cache=TargetCacheConfig(refresh_interval=3), uncond_interval=3)
+    text = TextSettings(cache=TextCacheConfig(mode="prefix"), commit=ParallelCommit(bound=0.7))
+    assert PRESETS[name].image(image, explicit=("step_cache", "uncond_interval")) == image
+    assert PRESETS[name].text(text, explicit=("cache", "commit")) == text
 
 
 @pytest.mark.parametrize(
@@ -49,5 +60,5 @@ def test_an_unknown_name_is_refused_with_the_list_and_the_nearest(name: str, end
 
 
 def test_the_page_lists_the_presets_in_order() -> None:
-    rows = [line.split("`")[1] for line in PAGE.splitlines() if line.startswith("| `")]
+    rows = [line.split("`")[1] for line in PAGE.split("## Setting")[0].splitlines() if line.startswith("| `")]
     assert rows == list(PRESETS)

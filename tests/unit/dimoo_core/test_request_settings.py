@@ -1,12 +1,20 @@
 """Settings refuse nonsense with the name, what is allowed, and the value."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import (
+    ImageSettings,
+    ParallelCommit,
+    StepCacheConfig,
+    TargetCacheConfig,
+    TextCacheConfig,
+    TextSettings,
+)
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -22,6 +30,11 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"cfg_scale": NAN}, "cfg_scale must be 0 or more, got nan"),
         ({"cfg_image_scale": INFINITY}, "cfg_image_scale must be 0 or more, got inf"),
         ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
+        ({"uncond_interval": 0}, "uncond_interval must be at least 1, got 0"),
+        (
+            {"uncond_interval": 2, "step_cache": StepCacheConfig()},
+            "uncond_interval must be 1 with the reference's cache, got 2",
+        ),
     ],
 )
 def test_wrong_image_settings_are_refused(options: dict[str, Any], message: str) -> None:
@@ -43,12 +56,38 @@ def test_wrong_image_settings_are_refused(options: dict[str, Any], message: str)
         ({"num_steps": 0}, r"steps must be a multiple of the number of blocks \(4\), got 0"),
         ({"cfg_scale": -1.0}, "cfg_scale must be 0 or more, got -1.0"),
         ({"temperature": INFINITY}, "temperature must be 0 or more, got inf"),
+        (
+            {"remasking": "random", "commit": ParallelCommit()},
+            "remasking must be 'low_confidence' where commit is given, got 'random'",
+        ),
         ({"remasking": "lucky"}, "remasking must be 'low_confidence' or 'random', got 'lucky'"),
     ],
 )
 def test_wrong_text_settings_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TextSettings(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (TargetCacheConfig, {"warmup_ratio": 1.1}, r"step_cache\.warmup_ratio must be from 0 to 1, got 1.1"),
+        (TargetCacheConfig, {"refresh_interval": 0}, r"step_cache\.refresh_interval must be at least 1, got 0"),
+        (TargetCacheConfig, {"prompt_interval": -1}, r"step_cache\.prompt_interval must be 0 or more, got -1"),
+        (TargetCacheConfig, {"lookahead": 0.5}, r"step_cache\.lookahead must be at least 1, got 0.5"),
+        (TargetCacheConfig, {"lookahead": INFINITY}, r"step_cache\.lookahead must be at least 1, got inf"),
+        (TargetCacheConfig, {"compute_ratio": NAN}, r"step_cache\.compute_ratio must be from 0 to 1, got nan"),
+        (TextCacheConfig, {"mode": "both"}, r"cache\.mode must be 'prefix' or 'dual', got 'both'"),
+        (TextCacheConfig, {"prompt_interval": -1}, r"cache\.prompt_interval must be 0 or more, got -1"),
+        (TextCacheConfig, {"refresh_interval": -1}, r"cache\.refresh_interval must be 0 or more, got -1"),
+        (ParallelCommit, {"rule": "luck"}, r"commit\.rule must be 'confidence' or 'entropy', got 'luck'"),
+        (ParallelCommit, {"bound": 0.0}, r"commit\.bound must be above 0 and at most 1 for rule 'confidence', got 0.0"),
+        (ParallelCommit, {"rule": "entropy", "bound": -1.0}, r"commit\.bound must be 0 or more for rule 'entropy'"),
+    ],
+)
+def test_wrong_cache_settings_are_refused(kind: Callable[..., object], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**options)
 
 
 def test_the_defaults_of_images_are_the_reference_scripts() -> None:

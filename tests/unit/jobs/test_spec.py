@@ -4,7 +4,14 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
+from dimoo_core.settings import (
+    ImageSettings,
+    ParallelCommit,
+    StepCacheConfig,
+    TargetCacheConfig,
+    TextCacheConfig,
+    TextSettings,
+)
 from jobs.spec import DEFAULT_MODEL, JobSpec, load_spec
 
 
@@ -87,6 +94,23 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
             "text_to_image.step_cache={mode: reference, refresh_interval: 4}",
             lambda job: job.text_to_image.settings().step_cache == StepCacheConfig(refresh_interval=4),
         ),
+        (
+            "text_to_image={step_cache: {mode: target, lookahead: 4}, uncond_interval: 3}",
+            lambda job: (
+                job.text_to_image.settings().step_cache == TargetCacheConfig(lookahead=4.0)
+                and job.row_defaults().explicit == ("step_cache", "uncond_interval")
+            ),
+        ),
+        (
+            "understanding={cache: {mode: prefix, refresh_interval: 4}, commit: {rule: entropy, bound: 0.5}}",
+            lambda job: (
+                job.understanding.settings().cache == TextCacheConfig(mode="prefix", refresh_interval=4)
+                and job.understanding.settings().commit == ParallelCommit(rule="entropy", bound=0.5)
+                and job.row_defaults().explicit == ("cache", "commit")
+            ),
+        ),
+        ("understanding.cache.mode=none", lambda job: job.row_defaults().understanding.cache is None),
+        ("understanding.commit.rule=none", lambda job: job.row_defaults().explicit == ("commit",)),
         ("limit=", lambda job: job.limit is None),
         ("image={format: webp, quality: 80}", lambda job: (job.image.format, job.image.quality) == ("webp", 80)),
     ],
@@ -148,7 +172,10 @@ def test_every_problem_is_told_at_once() -> None:
         ("text_to_image.steps=0", "text_to_image.steps must be at least 1, got 0"),
         ("text_to_image.temperature=-1", "text_to_image.temperature must be 0 or more, got -1.0"),
         ("understanding.block_length=100", "understanding.block_length must be a divisor of max_tokens (1024)"),
-        ("preset=exat", "preset must be one of exact, reference-cache, got 'exat' (did you mean 'exact'?)"),
+        (
+            "preset=exat",
+            "preset must be one of exact, reference-cache, balanced, fast, got 'exat' (did you mean 'exact'?)",
+        ),
         (
             "text_to_image.step_cache={mode: reference, reuse_ratio: 1}",
             "text_to_image.step_cache.reuse_ratio must be between 0 and 1, got 1.0",
@@ -156,6 +183,23 @@ def test_every_problem_is_told_at_once() -> None:
         (
             "text_to_image.step_cache={mode: none, reuse_ratio: 0.5}",
             "text_to_image.step_cache.reuse_ratio means nothing where step_cache.mode is 'none'",
+        ),
+        (
+            "text_to_image.step_cache={mode: reference, lookahead: 4}",
+            "text_to_image.step_cache.lookahead means nothing where step_cache.mode is 'reference'",
+        ),
+        (
+            "text_to_image={step_cache: {mode: reference}, uncond_interval: 2}",
+            "text_to_image.uncond_interval must be 1 with the reference's cache, got 2",
+        ),
+        (
+            "understanding.cache={mode: dual, prompt_interval: -1}",
+            "understanding.cache.prompt_interval must be 0 or more",
+        ),
+        ("understanding.commit.rule=entropy", "understanding.commit.bound is missing: rule 'entropy' needs one"),
+        (
+            "understanding.commit={rule: confidence, bound: 2}",
+            "understanding.commit.bound must be above 0 and at most 1",
         ),
         ("task=draw", "task must be one of text_to_image"),
         ("prompt=' '", "prompt must not be empty"),

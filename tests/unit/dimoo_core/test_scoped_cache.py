@@ -1,0 +1,255 @@
+"""Caches of answers and of image targets: what is computed, and what must not change."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from dimoo_core.decoding import StepTrace
+from dimoo_core.engine import Engine
+from dimoo_core.image_focus import image_passes, num_looked_at
+from dimoo_core.model import Model
+from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
+from dimoo_core.request import Request
+from dimoo_core.settings import (
+    ImageSettings,
+    ParallelCommit,
+    StepCacheConfig,
+    TargetCacheConfig,
+    TextCacheConfig,
+    TextSettings,
+)
+from dimoo_core.transformer import PackedBatch
+from tests.support.engine_run import answer_of, ids_of, image_codes, image_of, noise_of, run_all
+
+TEXT = TextSettings(max_tokens=24, block_length=6, num_steps=12)
+IMAGE = ImageSettings(width_px=96, height_px=64, num_steps=12, cfg_scale=3.0)
+
+
+def engine_of(model: Model) -> Engine:
+    return Engine(model.transformer, model.tokens)
+
+
+def ids_alone(model: Model, request: Request) -> list[int]:
+    return ids_of(run_all(engine_of(model), [request])[request.request_id])
+
+
+def edit_of(model: Model, name: str, settings: ImageSettings) -> Request:
+    """Two input images, guided by text and by image."""
+    codes = [torch.randint(8192, (2, 3), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    system = TEXT_TO_IMAGE_SYSTEM
+    return model.layout.image_to_image(name, system, "make it night", codes, settings, noise_of(name))
+
+
+def computed_lengths(model: Model, request: Request) -> list[list[int]]:
+    """Tokens of each stream in each forward pass."""
+    forward, seen = model.transformer.forward, []
+
+    def watched(batch: PackedBatch) -> Tensor:
+        offsets = batch.layout.query_offsets
+        seen.append([end - start for start, end in pairwise(offsets)])
+        return forward(batch)
+
+    model.transformer.forward = watched  # type: ignore[method-assign]
+    try:
+        run_all(engine_of(model), [request])
+    finally:
+        del model.transformer.forward
+    return seen
+
+
+def traces_of(model: Model, request: Request) -> list[StepTrace]:
+    traces: list[StepTrace] = []
+    engine = Engine(model.transformer, model.tokens, observe=lambda _, trace: traces.append(trace))
+    run_all(engine, [request])
+    return traces
+
+
+@pytest.mark.parametrize("mode", ["prefix", "dual"])
+@pytest.mark.parametrize("cfg_scale", [0.0, 1.5])
+def test_a_text_cache_that_is_refreshed_at_every_step_changes_nothing(
+    tiny_model: Model, mode: str, cfg_scale: float
+) -> None:
+    plain = replace(TEXT, cfg_scale=cfg_scale)
+    cached = replace(plain, cache=TextCacheConfig(mode=mode, refresh_interval=1))  # type: ignore[arg-type]
+    assert ids_alone(tiny_model, answer_of(tiny_model, "a", settings=cached)) == ids_alone(
+        tiny_model, answer_of(tiny_model, "a", settings=plain)
+    )
+
+
+@pytest.mark.parametrize(("mode", "blocks"), [("dual", [6] * 4), ("prefix", [24, 18, 12, 6])])
+def test_an_answer_computes_all_then_at_each_block_from_the_one_before_on_then_the_block(
+    tiny_model: Model, mode: str, blocks: list[int]
+) -> None:
+    settings = replace(TEXT, cache=TextCacheConfig(mode=mode))  # type: ignore[arg-type]
+    request = answer_of(tiny_model, "a", settings=settings)
+    suffix = len(request.streams[0].suffix)
+    lengths = [length for (length,) in computed_lengths(tiny_model, request)]
+    whole = len(request.streams[0].around(request.target))
+    firsts, others = [lengths[0], *lengths[3::3]], [lengths[1:3], lengths[4:6], lengths[7:9], lengths[10:12]]
+    assert firsts == [whole, 24 + suffix, 18 + suffix, 12 + suffix]
+    tail = suffix if mode == "prefix" else 0
+    assert others == [[length + tail] * 2 for length in blocks]
+
+
+def test_a_text_cache_recomputes_the_prompt_at_the_blocks_and_steps_that_it_is_told_to(tiny_model: Model) -> None:
+    request = answer_of(tiny_model, "a")
+    whole = len(request.streams[0].around(replace(request, target=torch.zeros(24, dtype=torch.int64)).target))
+
+    def full_steps(cache: TextCacheConfig) -> list[int]:
+        lengths = computed_lengths(tiny_model, answer_of(tiny_model, "a", settings=replace(TEXT, cache=cache)))
+        return [step for step, (length,) in enumerate(lengths) if length == whole]
+
+    assert full_steps(TextCacheConfig(prompt_interval=1)) == [0, 3, 6, 9]
+    assert full_steps(TextCacheConfig(prompt_interval=2)) == [0, 6]
+    assert full_steps(TextCacheConfig(refresh_interval=2)) == [0, 2, 5, 8, 11]
+
+
+def test_a_bound_that_nothing_meets_commits_the_share_of_the_schedule(tiny_model: Model) -> None:
+    never = replace(TEXT, commit=ParallelCommit(rule="confidence", bound=1.0))
+    assert ids_alone(tiny_model, answer_of(tiny_model, "a", settings=never)) == ids_alone(
+        tiny_model, answer_of(tiny_model, "a", settings=TEXT)
+    )
+
+
+@pytest.mark.parametrize("rule", ["confidence", "entropy"])
+def test_a_bound_that_everything_meets_decides_a_block_a_step(tiny_model: Model, rule: str) -> None:
+    bound = 1e-9 if rule == "confidence" else 1e9
+    always = replace(TEXT, commit=ParallelCommit(rule=rule, bound=bound))  # type: ignore[arg-type]
+    traces = traces_of(tiny_model, answer_of(tiny_model, "a", settings=always))
+    assert [len(trace.committed) for trace in traces] == [6] * 4
+    assert [trace.step for trace in traces] == [0, 3, 6, 9]
+
+
+@pytest.mark.parametrize("uncond_interval", [1, 3])
+def test_an_image_cache_that_is_never_warm_changes_nothing(tiny_model: Model, uncond_interval: int) -> None:
+    cold = replace(IMAGE, step_cache=TargetCacheConfig(warmup_ratio=1.0), uncond_interval=uncond_interval)
+    for build in (edit_of, lambda model, name, settings: image_of(model, name, settings=settings)):
+        assert ids_alone(tiny_model, build(tiny_model, "a", cold)) == ids_alone(
+            tiny_model, build(tiny_model, "a", IMAGE)
+        )
+
+
+def test_passes_follow_warm_up_refreshes_and_the_refreshes_that_include_the_prompt() -> None:
+    config = TargetCacheConfig(warmup_ratio=0.1, refresh_interval=3, prompt_interval=2)
+    assert image_passes(10, config) == ("all", "all", *("some",) * 2, "target", *("some",) * 2, "all", *("some",) * 2)
+    assert image_passes(3, TargetCacheConfig(refresh_interval=1)) == ("all", "target", "target")
+    assert image_passes(3, None) == ("all",) * 3
+
+
+def test_a_step_looks_at_enough_positions_and_never_at_more_than_are_masked() -> None:
+    config = TargetCacheConfig(lookahead=2.5, compute_ratio=0.1)
+    assert num_looked_at(100, 8, config) == 20
+    assert num_looked_at(100, 1, config) == 10
+    assert num_looked_at(5, 4, config) == 5
+
+
+@pytest.mark.parametrize("uncond_interval", [1, 2])
+@pytest.mark.parametrize("kind", ["image", "edit", "inpainting"])
+def test_what_a_step_decides_is_computed_by_the_next_and_is_no_more_than_was_looked_at(
+    tiny_model: Model, kind: str, uncond_interval: int
+) -> None:
+    cache = TargetCacheConfig(refresh_interval=4, lookahead=2.0, compute_ratio=0.0)
+    settings = replace(IMAGE, step_cache=cache, uncond_interval=uncond_interval, cfg_image_scale=1.5)
+    request = edit_of(tiny_model, "a", settings) if kind == "edit" else image_of(tiny_model, "a", settings=settings)
+    if kind == "inpainting":
+        given = torch.arange(len(request.target)) % 7 < 2
+        is_code = request.target == tiny_model.tokens.mask
+        known = torch.where(given & is_code, tiny_model.tokens.image_offset + 9, request.target)
+        request = replace(request, target=known)
+    traces, lengths = traces_of(tiny_model, request), computed_lengths(tiny_model, request)
+    passes = image_passes(settings.num_steps, cache)
+    suffix = len(request.streams[0].suffix)
+    for step, (trace, computed) in enumerate(zip(traces, lengths, strict=True)):
+        since = step % 4
+        num_streams = len(request.streams) if since % uncond_interval == 0 else 1
+        assert len(computed) == num_streams
+        if passes[step] == "target":
+            assert computed == [len(request.target) + suffix] * num_streams
+        if passes[step] == "some":
+            assert computed[0] == len(traces[step - 1].committed) + len(trace.read)
+            assert set(trace.committed.tolist()) <= set(trace.read.tolist())
+            skipped = 0 if uncond_interval == 1 else len(traces[step - 2].committed)
+            assert computed[1:] == [computed[0] + skipped] * (num_streams - 1)
+    assert sum(len(trace.committed) for trace in traces) == int((request.target == tiny_model.tokens.mask).sum())
+
+
+def test_every_masked_position_is_decided_once_whatever_is_looked_at(tiny_model: Model) -> None:
+    settings = replace(IMAGE, step_cache=TargetCacheConfig(lookahead=1.0, compute_ratio=0.0, refresh_interval=100))
+    traces = traces_of(tiny_model, image_of(tiny_model, "a", settings=settings))
+    decided = torch.cat([trace.committed for trace in traces])
+    assert len(decided) == len(decided.unique()) == 24
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_looking_at_every_masked_position_decides_as_many_as_without_a_cache(
+    tiny_model: Model, temperature: float
+) -> None:
+    plain = replace(IMAGE, temperature=temperature)
+    cached = replace(plain, step_cache=TargetCacheConfig(compute_ratio=1.0))
+    counts = [
+        [len(trace.committed) for trace in traces_of(tiny_model, image_of(tiny_model, "a", settings=settings))]
+        for settings in (plain, cached)
+    ]
+    assert counts[0] == counts[1]
+
+
+def cached_requests(model: Model) -> list[Request]:
+    dual, prefix = TextCacheConfig(), TextCacheConfig(mode="prefix", prompt_interval=2)
+    target = replace(IMAGE, step_cache=TargetCacheConfig())
+    return [
+        answer_of(model, "dual", settings=replace(TEXT, cache=dual)),
+        answer_of(model, "prefix", settings=replace(TEXT, cache=prefix, cfg_scale=1.0, temperature=0.5)),
+        answer_of(model, "entropy", settings=replace(TEXT, commit=ParallelCommit(rule="entropy", bound=2.0))),
+        image_of(model, "target", settings=target),
+        image_of(model, "residual", settings=replace(IMAGE, uncond_interval=3)),
+        image_of(model, "reference", settings=replace(IMAGE, step_cache=StepCacheConfig())),
+        edit_of(model, "edit", replace(target, uncond_interval=2, cfg_image_scale=1.5)),
+        image_of(model, "plain", settings=IMAGE),
+    ]
+
+
+def test_cached_requests_do_not_depend_on_their_batch_mates(tiny_model: Model) -> None:
+    requests = cached_requests(tiny_model)
+    alone = {request.request_id: ids_alone(tiny_model, request) for request in requests}
+    for batch in (requests, requests[::-1], requests[::2]):
+        together = run_all(engine_of(tiny_model), batch)
+        assert {name: ids_of(result) for name, result in together.items()} == {name: alone[name] for name in together}
+
+
+def test_the_engine_knows_before_each_step_how_many_tokens_it_will_compute(tiny_model: Model) -> None:
+    for request in cached_requests(tiny_model):
+        engine = engine_of(tiny_model)
+        engine.submit(request)
+        slot, expected, before = engine._scheduler.waiting[0], [], 0
+        while engine.num_unfinished:
+            expected.append(slot.num_tokens)
+            engine.step()
+            assert engine.stats.num_tokens - before == expected[-1], request.request_id
+            before = engine.stats.num_tokens
+
+
+def test_the_memory_of_a_request_is_known_before_its_first_step(tiny_model: Model) -> None:
+    config = tiny_model.config
+    for request in cached_requests(tiny_model):
+        engine = engine_of(tiny_model)
+        engine.submit(request)
+        slab = 2 * config.num_layers * request.num_tokens * config.kv_size * 4
+        num_target, settings = len(request.target), request.settings
+        expected = {
+            "entropy": 0,
+            "plain": 0,
+            "residual": num_target * 8192 * 2,
+            "edit": slab + 2 * num_target * 8192 * 2,
+            "reference": slab + 4 * (request.num_tokens + 2 * num_target * 8192),
+        }.get(request.request_id, slab)
+        assert engine._scheduler.waiting[0].num_bytes == expected, (request.request_id, settings)
+
+
+def test_an_image_with_a_cache_is_whole(tiny_model: Model) -> None:
+    request = image_of(tiny_model, "a", settings=replace(IMAGE, step_cache=TargetCacheConfig(), uncond_interval=2))
+    codes = image_codes(run_all(engine_of(tiny_model), [request])["a"])
+    assert codes.shape == (4, 6)
+    assert 0 <= int(codes.min()) <= int(codes.max()) < 8192
