@@ -16,6 +16,9 @@ from dimoo_core.checkpoint import BUILTIN
 from dimoo_core.preset import DEFAULT_PRESET, PRESETS
 from shapes.split import SPLITS
 from shapes.task import TASKS
+from shapes.world import BOARDS
+
+_BOARDS = {f"{board.rows}x{board.columns}": board for board in BOARDS}
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,6 +28,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), metavar="TASK")
     parser.add_argument("--per-group", type=int, default=400, help="examples of each kind of each task")
     parser.add_argument("--held-out", type=int, help="examples of each kind with a held-out combination")
+    parser.add_argument("--boards", nargs="+", choices=list(_BOARDS), default=list(_BOARDS), help="rows by columns")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET)
     parser.add_argument("--steps", type=int, help="denoising steps of images and texts")
@@ -55,7 +59,8 @@ def main(given: Sequence[str] | None = None) -> None:
     started_s = time.monotonic()
     generate = _pipeline(args) if args.pipeline else _engine(args, checkpoint.directory)
     held_out = args.per_group if args.held_out is None else args.held_out
-    plan = planned(args.tasks, args.split, args.per_group, held_out, is_manifest=args.pipeline)
+    boards = tuple(_BOARDS[name] for name in args.boards)
+    plan = planned(args.tasks, args.split, args.per_group, held_out, is_manifest=args.pipeline, boards=boards)
     scores, wrong = evaluate(plan, generate, num_shown=args.show_wrong)
     elapsed_s = time.monotonic() - started_s
     print(report_tables(scores))
@@ -122,6 +127,7 @@ def _description(args: argparse.Namespace, name: str, directory: Path) -> dict[s
         "weights_sha256": sha256(directory / WEIGHTS),
         "split": args.split,
         "per_group": args.per_group,
+        "boards": args.boards,
         "is_pipeline": args.pipeline,
         "preset": args.preset,
         "image": asdict(image),

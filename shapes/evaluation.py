@@ -16,6 +16,7 @@ from shapes.split import Split
 from shapes.task import kinds_of, sample
 from shapes.tile import Codes
 from shapes.verifier import Unreadable, read_codes
+from shapes.world import BOARDS, Board
 
 HELD_OUT: tuple[HeldOut, ...] = ("piece", "prompted piece", "relation")
 """The combinations that training never shows."""
@@ -47,7 +48,12 @@ class WrongOutput:
 
 
 def categories(
-    tasks: Sequence[str], split: Split, num_examples: int, *, held_out: HeldOut | None = None
+    tasks: Sequence[str],
+    split: Split,
+    num_examples: int,
+    *,
+    held_out: HeldOut | None = None,
+    boards: tuple[Board, ...] = BOARDS,
 ) -> Iterator[Category]:
     """So many examples of each kind of these tasks; tasks that cannot show what is held out are left out."""
     for task in tasks:
@@ -56,20 +62,26 @@ def categories(
         except ValueError:
             continue
         for kind in kinds:
-            options = SampleOptions(held_out=held_out)
+            options = SampleOptions(held_out=held_out, boards=boards)
             seeds = tuple(range(num_examples))
             found = tuple(sample(task, seed, split, kind=kind, options=options) for seed in seeds)
             yield Category(task, kind, held_out, found, seeds)
 
 
 def planned(
-    tasks: Sequence[str], split: Split, num_examples: int, num_held_out: int, *, is_manifest: bool = False
+    tasks: Sequence[str],
+    split: Split,
+    num_examples: int,
+    num_held_out: int,
+    *,
+    is_manifest: bool = False,
+    boards: tuple[Board, ...] = BOARDS,
 ) -> list[Category]:
     """Categories with what training shows, then those with what it does not; of these a manifest cannot ask for all."""
-    plan = list(categories(tasks, split, num_examples)) if num_examples else []
+    plan = list(categories(tasks, split, num_examples, boards=boards)) if num_examples else []
     if num_held_out:
         for held_out in HELD_OUT:
-            plan += categories(tasks, split, num_held_out, held_out=held_out)
+            plan += categories(tasks, split, num_held_out, held_out=held_out, boards=boards)
     return [category for category in plan if not is_manifest or all(map(can_ask, category.examples))]
 
 

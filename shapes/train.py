@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+_CPU_MINUTES, _GPU_MINUTES = 240.0, 12.0
+
 
 def main() -> None:
     """Parse the command line and train."""
@@ -20,51 +22,68 @@ def main() -> None:
     model.add_argument("--minutes", type=float, default=60.0, help="length of the whole run, earlier starts included")
     model.add_argument("--threads", type=int, default=2, help="CPU threads")
     model.add_argument("--device", default="cpu")
+    model.add_argument(
+        "--report-every", type=int, default=50, metavar="STEPS", help="steps between two lines of the log"
+    )
+    whole = parts.add_parser("all", help="tokenizer, codec and transformer, one after the other")
+    whole.add_argument("--out", type=Path, required=True, help="checkpoint directory; a run that was stopped goes on")
+    whole.add_argument("--minutes", type=float, help="for the transformer; 240 on a CPU, 12 on a GPU if not given")
+    whole.add_argument("--threads", type=int, default=2, help="CPU threads")
+    whole.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     if arguments.part == "tokenizer":
-        _make_tokenizer(arguments)
-    elif arguments.part == "codec":
-        _train_codec(arguments)
+        _make_tokenizer(arguments.out)
+        return
+    common = {"device": arguments.device, "num_threads": arguments.threads, "minutes": arguments.minutes}
+    if arguments.part == "codec":
+        _train_codec(arguments.out, **common)
+    elif arguments.part == "model":
+        _train_model(arguments.out, **common, report_every=arguments.report_every)
     else:
-        _train_model(arguments)
+        _train_all(arguments.out, **common)
 
 
-def _make_tokenizer(arguments: argparse.Namespace) -> None:
+def _make_tokenizer(directory: Path) -> None:
     from shapes.tokenizer import save_tokenizer
 
-    save_tokenizer(arguments.out)
+    save_tokenizer(directory)
 
 
-def _train_codec(arguments: argparse.Namespace) -> None:
+def _train_codec(directory: Path, *, device: str, num_threads: int, minutes: float | None) -> None:
     import torch
 
     from dimoo_core.image_codec import ImageCodec
     from shapes.codec_evaluation import evaluate_codec
     from shapes.codec_training import CodecTraining
 
-    torch.set_num_threads(arguments.threads)
-    is_finished = CodecTraining(arguments.out, device=arguments.device).run(minutes=arguments.minutes)
+    torch.set_num_threads(num_threads)
+    is_finished = CodecTraining(directory, device=device).run(minutes=minutes)
     if is_finished:
-        codec = ImageCodec.load(arguments.out, device=arguments.device, max_batch=16)
+        codec = ImageCodec.load(directory, device=device, max_batch=16)
         print(evaluate_codec(codec, "tune", num_images=400))
     else:
         print("stopped; the same command goes on")
 
 
-def _train_model(arguments: argparse.Namespace) -> None:
+def _train_model(directory: Path, *, device: str, num_threads: int, minutes: float, report_every: int = 50) -> None:
     import torch
 
     from shapes.model_training import ModelTraining, TrainingConfig
 
     torch.set_num_threads(1)
     training = ModelTraining(
-        arguments.out,
-        minutes=arguments.minutes,
-        config=TrainingConfig(),
-        device=arguments.device,
-        num_threads=arguments.threads,
+        directory, minutes=minutes, config=TrainingConfig(), device=device, num_threads=num_threads
     )
-    training.run()
+    training.run(report_every=report_every)
+
+
+def _train_all(directory: Path, *, device: str, num_threads: int, minutes: float | None) -> None:
+    """Each part in turn; parts that are finished are not trained again."""
+    is_gpu = device.startswith("cuda")
+    _make_tokenizer(directory)
+    _train_codec(directory, device=device, num_threads=1 if is_gpu else num_threads, minutes=None)
+    model_minutes = minutes if minutes is not None else _GPU_MINUTES if is_gpu else _CPU_MINUTES
+    _train_model(directory, device=device, num_threads=num_threads, minutes=model_minutes)
 
 
 if __name__ == "__main__":

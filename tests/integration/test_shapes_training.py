@@ -1,14 +1,20 @@
 """The documented training commands, for a few seconds each."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
+from statistics import mean
 
 import torch
 
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.tokenizer import Tokenizer
+from shapes.evaluate import main
+from shapes.package import package
+from shapes.task import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,3 +50,23 @@ def test_weights_are_saved_when_a_stage_is_done(tmp_path: Path) -> None:
     training = CodecTraining(tmp_path, stages=(Stage("encoder", 2, 0.02),), batch_size=2)
     assert training.run()
     assert ImageCodec.load(tmp_path, device="cpu").num_codes == 128
+
+
+def test_a_short_training_of_the_model_lowers_the_loss_and_leaves_a_checkpoint_to_run_and_to_package(
+    tmp_path: Path,
+) -> None:
+    directory, packaged = tmp_path / "trained", tmp_path / "packaged"
+    train("tokenizer", "--out", directory)
+    copytree(ROOT / "shapes" / "trained" / "vqvae", directory / "vqvae")
+    command = ("model", "--out", directory, "--threads", 1, "--report-every", 4)
+    losses: list[float] = []
+    for minutes in (0.4, 0.8):  # the second goes on where the first ended
+        train(*command, "--minutes", minutes)
+        reports = map(json.loads, (directory / "training" / "model.jsonl").read_text().splitlines())
+        losses = [mean(value for name, value in report.items() if name in TASKS) for report in reports]
+    assert len(losses) >= 2
+    assert losses[-1] < 0.8 * losses[0]
+
+    package(directory, packaged, None)
+    assert "Not evaluated yet" in (packaged / "README.md").read_text()
+    main(["--model", str(packaged), "--tasks", "questions", "--per-group", "1", "--held-out", "0", "--split", "tune"])
