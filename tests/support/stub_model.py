@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dimoo_core.checkpoint import Checkpoint
 from dimoo_core.engine import EngineStats
-from dimoo_core.request import Result, TextResult
+from dimoo_core.request import ImageResult, Result, TextResult
 
 
 @dataclass
 class StubModel:
-    """Stands for ``Model``: every request is its id, every answer its length; counts the rows on their way."""
+    """Stands for ``Model``: every request is its id, every answer its length, every image one colour.
+
+    Counts the rows on their way."""
 
     num_in_hand: int = 0
     most_in_hand: int = 0
@@ -40,7 +43,13 @@ class StubModel:
         with self.lock:
             self.num_in_hand += 1
             self.most_in_hand = max(self.most_in_hand, self.num_in_hand)
-        return SimpleNamespace(request_id=request_id)
+        return SimpleNamespace(request_id=request_id, makes_image=False)
+
+    def text_to_image(self, request_id: str, *rest: object) -> Any:
+        return SimpleNamespace(request_id=request_id, makes_image=True)
+
+    def decode(self, codes: list[torch.Tensor]) -> list[Image.Image]:
+        return [Image.new("RGB", (2, 2), tuple(int(part) for part in each.flatten()[:3])) for each in codes]
 
     def answer_text(self, token_ids: tuple[int, ...]) -> str:
         with self.lock:
@@ -53,24 +62,27 @@ class StubEngine:
 
     def __init__(self, *arguments: object) -> None:
         self.stats = EngineStats()
-        self.waiting: list[str] = []
+        self.waiting: list[Any] = []
 
     @property
     def num_unfinished(self) -> int:
         return len(self.waiting)
 
     def submit(self, request: Any) -> None:
-        self.waiting.append(request.request_id)
+        self.waiting.append(request)
 
     def step(self) -> list[Result]:
         self.stats.num_steps += 1
         ended, self.waiting = self.waiting[:4], self.waiting[4:]
-        return [
-            TextResult(
-                request_id=request_id, token_ids=(1, 2), finish_reason="stop", num_steps=1, num_tokens=2, engine_s=0.0
-            )
-            for request_id in ended
-        ]
+        return [_result_of(request) for request in ended]
+
+
+def _result_of(request: Any) -> Result:
+    counts: dict[str, Any] = {"request_id": request.request_id, "num_steps": 1, "num_tokens": 2, "engine_s": 0.0}
+    if not request.makes_image:
+        return TextResult(token_ids=(1, 2), finish_reason="stop", **counts)
+    row = int(request.request_id)
+    return ImageResult(vq_codes=torch.tensor([[row % 256, row // 256 % 256], [row // 65536 % 256, 0]]), **counts)
 
 
 def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
