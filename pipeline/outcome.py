@@ -168,5 +168,5 @@ def _rows_at(indices: Iterable[int], table: pa.Table) -> pa.Table:
 
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()

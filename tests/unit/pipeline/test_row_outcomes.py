@@ -172,3 +172,12 @@ def test_columns_of_a_part_are_reserved_in_manifests() -> None:
 
 def test_totals_add_up() -> None:
     assert sum([RunTotals(1, 2), RunTotals(3, 4)], RunTotals()) == RunTotals(4, 6)
+
+
+def test_a_damaged_page_of_a_part_is_noticed_by_who_checks() -> None:
+    whole = part_bytes([done(0)], pa.table({"note": [1]}), 0, writer="w")
+    at = whole.index(b"\x28\xb5\x2f\xfd") + 12  # inside the first compressed page
+    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    pq.read_table(io.BytesIO(whole), page_checksum_verification=True)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(io.BytesIO(damaged), page_checksum_verification=True)
