@@ -21,7 +21,7 @@ a small version of the published model, shares no weights with it and says nothi
 
 - **Architecture**: that of the published checkpoint, smaller: {sizes}. The tokenizer, the codec and the layout of
   sequences are of the same kinds: system prompts, special tokens, a newline after each row of codes.
-- **World**: boards of 3x3 to 4x4 tiles of 16 pixels, five shapes, six colours, three backgrounds, one to four pieces.
+- **World**: boards of 4x4 and 5x3 tiles of 16 pixels, five shapes, six colours, three backgrounds, one to four pieces.
   Prompts outside of it give nonsense. Its grammar and examples are in `shapes/README.md` of the repository.
 - **Data**: drawn by a program from seeds while training. No picture, no text and no weights of anybody else went in.
 - **Training**: {training}

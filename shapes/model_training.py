@@ -38,8 +38,8 @@ MAX_PIECES = ((0.0, 2), (0.05, 3), (0.12, 4))
 """From which share of the training on, scenes have up to so many pieces."""
 
 ALL_BOARDS_FROM = 0.25
-"""Share of the training up to which there is only the largest board. On one board a place is at one distance, and to
-look there is learned in a few hundred steps; on four at once it took more than ten times as many."""
+"""Share of the training up to which there is only the square board: on one board a place is at one distance, and to
+look there is learned in a few hundred steps."""
 
 GENERATION = {
     "text_to_image": {"width": 64, "height": 64, "steps": 16, "cfg_scale": 0.0, "temperature": 1.0},

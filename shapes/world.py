@@ -47,8 +47,12 @@ class Board:
         return tuple((row, column) for row in range(self.rows) for column in range(self.columns))
 
 
-BOARDS = (Board(3, 3), Board(3, 4), Board(4, 3), Board(4, 4))
-"""Boards of the embedded model, rows by columns."""
+BOARDS = (Board(5, 3), Board(4, 4))
+"""Boards of the embedded model, rows by columns.
+
+Both are 20 tokens with their newlines, so that a cell of an input image is equally far from its place in the output on
+both: to find it is then learned in minutes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
