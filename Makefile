@@ -13,13 +13,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
 	touch $@
 
-# The quickstart manifest on a small random checkpoint with the real layout. Exit status 3 is right:
-# one row of the manifest is broken on purpose.
+# The quickstart manifest on the embedded model. Exit status 3 is right: one row of the manifest is broken on purpose.
 demo: install
 	rm -rf $(DEMO)/output
-	test -d $(DEMO)/model || $(BIN)/python -m dimoo_core.random_checkpoint $(DEMO)/model
 	$(BIN)/dimoo-batch run examples/quickstart.parquet --spec examples/quickstart.yaml \
-		--model $(DEMO)/model --output $(DEMO)/output --workers 2 || test $$? -eq 3
+		--output $(DEMO)/output --workers 2 || test $$? -eq 3
 	$(BIN)/python examples/gallery.py $(DEMO)/output
 
 # Several processes share few cores: threads that spin while they wait would take them from each other.

@@ -60,12 +60,18 @@ def contact_sheet(cells: list[tuple[Image.Image, str]]) -> Image.Image:
     for number, (image, text) in enumerate(cells):
         left = 10 + number % COLUMNS * (CELL_PX + 10)
         top = 10 + number // COLUMNS * (CELL_PX + TEXT_PX)
-        thumbnail = image.copy()
-        thumbnail.thumbnail((CELL_PX, CELL_PX))
+        thumbnail = _fitted(image)
         sheet.paste(thumbnail, (left, top + CELL_PX - thumbnail.height))
         printable = "".join(character if character.isprintable() else "·" for character in text)
         draw.text((left, top + CELL_PX + 4), "\n".join(textwrap.wrap(printable, 36)[:5]), fill="black", font=font)
     return sheet
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    """The image as large as a cell; small ones keep sharp pixels."""
+    scale = CELL_PX / max(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
 def _cell(row: dict[str, Any], output: Path, sources: dict[str, bytes]) -> tuple[Image.Image, str, str | None]:
