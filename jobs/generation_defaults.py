@@ -16,7 +16,7 @@ from manifests.errors import ManifestRowError
 from manifests.row_settings import text_settings
 
 FILE_NAME = "generation_config.json"
-SECTIONS = ("text_to_image", "understanding")
+SECTIONS = ("text_to_image", "image_to_image", "understanding")
 """Sections of a job spec that a checkpoint may have defaults for."""
 
 

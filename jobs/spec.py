@@ -20,7 +20,7 @@ from dimoo_core.preset import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
 from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
 from jobs.section import Section
-from manifests.row import RowDefaults
+from manifests.row import IMAGE_TO_IMAGE, RowDefaults
 from pipeline.run_settings import ImageFormat
 
 DEFAULT_MODEL = BUILTIN
@@ -57,6 +57,30 @@ class TextToImageSpec(Section):
     def explicit(self) -> tuple[str, ...]:
         """Fields of the engine's form that a preset must leave alone."""
         return tuple(name for name in ("step_cache", "uncond_interval") if getattr(self, name) is not None)
+
+
+class ImageToImageSpec(Section):
+    """Defaults of rows that make an image from an image; its size is that of the input image after its crop."""
+
+    steps: int = IMAGE_TO_IMAGE.num_steps
+    cfg_scale: float = IMAGE_TO_IMAGE.cfg_scale
+    cfg_image_scale: float = IMAGE_TO_IMAGE.cfg_image_scale
+    temperature: float = IMAGE_TO_IMAGE.temperature
+    resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive", "native"] = 512
+
+    def settings(self) -> ImageSettings:
+        """The engine's form.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        with within_section("image_to_image"):
+            return ImageSettings(
+                num_steps=self.steps,
+                cfg_scale=self.cfg_scale,
+                cfg_image_scale=self.cfg_image_scale,
+                temperature=self.temperature,
+            )
 
 
 class UnderstandingSpec(Section):
@@ -143,6 +167,7 @@ class JobSpec(Section):
     preset: str = DEFAULT_PRESET
     passthrough: tuple[str, ...] = ()
     text_to_image: TextToImageSpec = TextToImageSpec()
+    image_to_image: ImageToImageSpec = ImageToImageSpec()
     understanding: UnderstandingSpec = UnderstandingSpec()
     image: ImageSpec = ImageSpec()
     engine: EngineSpec = EngineSpec()
@@ -184,6 +209,7 @@ class JobSpec(Section):
             preset=self.preset,
             explicit=(*self.text_to_image.explicit(), *self.understanding.explicit()),
             text_to_image=self.text_to_image.settings(),
+            image_to_image=self.image_to_image.settings(),
             understanding=self.understanding.settings(),
         )
 

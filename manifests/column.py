@@ -70,6 +70,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("height", WHOLE, "height of the generated image in pixels, a multiple of 16", "the job's setting"),
             Column("steps", WHOLE, "denoising steps; for text, of all blocks together", "the job's setting"),
             Column("cfg_scale", NUMBER, "classifier-free guidance, 0 is none", "the job's setting"),
+            Column("cfg_image_scale", NUMBER, "guidance towards the input image, 0 is none", "the job's setting"),
             Column("temperature", NUMBER, "randomness of sampling, 0 is greedy", "the job's setting"),
             Column("seed", WHOLE, "key of the row's randomness, 0 to 2^63-1", "derived from the job's seed and id"),
             Column("preset", TEXT, "which approximations save work, see presets", "the job's preset"),

@@ -26,6 +26,9 @@ __all__ = ["ImageSource", "Row", "RowDefaults", "RowFailure", "content_id", "par
 MAX_ID_CHARACTERS = 512
 MAX_SEED = 2**63 - 1
 
+IMAGE_TO_IMAGE = ImageSettings(cfg_scale=2.5, cfg_image_scale=4.0)
+"""Settings of an image from an image, as the reference's script has them; its size is that of the input image."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDefaults:
@@ -40,6 +43,7 @@ class RowDefaults:
     preset: str = DEFAULT_PRESET
     explicit: tuple[str, ...] = ()
     text_to_image: ImageSettings = field(default_factory=ImageSettings)
+    image_to_image: ImageSettings = field(default_factory=lambda: IMAGE_TO_IMAGE)
     understanding: TextSettings = field(default_factory=TextSettings)
 
     def __post_init__(self) -> None:
@@ -113,11 +117,12 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
             raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {shown(value)}: leave it null")
     preset = _preset(record, defaults)
     try:
-        settings = (
-            image_settings(record, preset.image(defaults.text_to_image, defaults.explicit))
-            if task.kind == "image"
-            else text_settings(record, preset.text(defaults.understanding, defaults.explicit))
-        )
+        settings: ImageSettings | TextSettings
+        if task.kind == "text":
+            settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit))
+        else:
+            default = defaults.text_to_image if task.kind == "image" else defaults.image_to_image
+            settings = image_settings(record, preset.image(default, defaults.explicit))
     except ConfigError as error:
         raise ManifestRowError(str(error)) from error
     return Row(

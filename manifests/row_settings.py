@@ -18,6 +18,7 @@ def image_settings(record: Mapping[str, Any], default: ImageSettings) -> ImageSe
     changes = {
         "width_px": whole_cell("width", record.get("width")),
         "height_px": whole_cell("height", record.get("height")),
+        "cfg_image_scale": number_cell("cfg_image_scale", record.get("cfg_image_scale")),
         **_shared_changes(record),
     }
     return replace(default, **_given(changes))

@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-TaskKind = Literal["image", "text"]
+from dimoo_core.prompts import (
+    CONTROL_SYSTEM,
+    IMAGE_EDITING_SYSTEM,
+    IMAGE_TO_IMAGE_SYSTEM,
+    MAP_NAMES,
+    SUBJECT_SYSTEM,
+    dense_prediction,
+)
+
+TaskKind = Literal["image", "image_to_image", "text"]
 
 SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
     {
         "image": ("width", "height", "steps", "cfg_scale", "temperature"),
+        "image_to_image": ("steps", "cfg_scale", "cfg_image_scale", "temperature"),
         "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature"),
     }
 )
@@ -21,7 +31,8 @@ SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
 class Task:
     """One thing the model can be asked to do.
 
-    ``default_prompt`` stands in where neither the row nor the job gives a prompt.
+    ``default_prompt`` stands in where neither the row nor the job gives a prompt. ``system`` is the system prompt of a
+    task that makes an image from an image; ``free_system`` takes its place where the prompt is not the task's own.
     """
 
     name: str
@@ -30,6 +41,16 @@ class Task:
     needs_image: bool
     needs_prompt: bool
     default_prompt: str | None = None
+    system: str = IMAGE_TO_IMAGE_SYSTEM
+    free_system: str | None = None
+
+    def system_for(self, prompt: str) -> str:
+        """The system prompt that goes with a prompt.
+
+        Source: the reference's script has templates of its own for dense predictions, and a generic one that it falls
+        back to with the user's words for ``canny_pred`` and its like.
+        """
+        return self.system if self.free_system is None or prompt == self.default_prompt else self.free_system
 
     @property
     def unused_columns(self) -> tuple[str, ...]:
@@ -37,6 +58,35 @@ class Task:
         settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
         unused = tuple(name for name in settings if name not in SETTING_COLUMNS[self.kind])
         return unused if self.needs_image else ("image", *unused)
+
+
+_EDITS = {
+    "edit": "the image after any edit that the prompt asks for",
+    "edit_add": "the image with what the prompt adds",
+    "edit_remove": "the image without what the prompt removes",
+    "edit_replace": "the image with one thing replaced, as the prompt says",
+    "edit_background": "the image on the background that the prompt asks for",
+    "edit_text_transfer": "the image with its lettering changed, as the prompt says",
+}
+_CONTROLS = {"canny": "canny edge map", "hed": "HED edge map", "depth": "depth map", "openpose": "pose map"}
+
+
+def _with_image(name: str, meaning: str, system: str) -> Task:
+    return Task(name=name, kind="image_to_image", meaning=meaning, needs_image=True, needs_prompt=True, system=system)
+
+
+def _prediction(family: str) -> Task:
+    template = dense_prediction(family)
+    return Task(
+        name=f"{family}_pred",
+        kind="image_to_image",
+        meaning=f"the {MAP_NAMES[family]} of the image",
+        needs_image=True,
+        needs_prompt=False,
+        default_prompt=template.words,
+        system=template.system,
+        free_system=IMAGE_TO_IMAGE_SYSTEM,
+    )
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -50,6 +100,13 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 needs_image=False,
                 needs_prompt=True,
             ),
+            *(_with_image(name, meaning, IMAGE_EDITING_SYSTEM) for name, meaning in _EDITS.items()),
+            *(
+                _with_image(f"{name}_control", f"an image of the prompt that follows the {what}", CONTROL_SYSTEM)
+                for name, what in _CONTROLS.items()
+            ),
+            _with_image("subject_driven", "an image of the prompt with the object of the image", SUBJECT_SYSTEM),
+            *(_prediction(family) for family in MAP_NAMES),
             Task(
                 name="vqa",
                 kind="text",

@@ -1,14 +1,18 @@
 """From a manifest row to a request: fetch, decode, crop, encode, lay out. Runs on the fetch threads."""
 
+from dataclasses import replace
+
 from PIL import Image
+from torch import Tensor
 
 from dimoo_core.errors import RequestError
 from dimoo_core.image_fit import centered, crop_sizes_for, fit, random_offset
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.request import Request
-from dimoo_core.settings import ImageSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution
 from manifests.row import ImageSource, Row, RowFailure
+from manifests.task import TASKS
 from pipeline.errors import RunFailed, StoreError
 from pipeline.fetch import ImageUnreadable, fetch_image
 from pipeline.object_reader import ObjectReader
@@ -50,12 +54,22 @@ class RowPreparer:
         model, seed = self._model, row_seed(row, self._settings.seed)
         request_id, noise = str(row.index), SeededNoise(seed, model.device)
         if isinstance(row.settings, ImageSettings):
-            return model.layout.text_to_image(request_id, row.prompt, row.settings, noise)
+            if row.image is None:
+                return model.layout.text_to_image(request_id, row.prompt, row.settings, noise)
+            codes = self._encoded(row.image, folder_uri, seed, self._settings.image_to_image_resolution)
+            height_px, width_px = (side * PIXELS_PER_TOKEN for side in codes[0].shape)
+            settings = replace(row.settings, width_px=width_px, height_px=height_px)
+            system = TASKS[row.task].system_for(row.prompt)
+            return model.layout.image_to_image(request_id, system, row.prompt, codes, settings, noise)
         assert row.image is not None  # the row parser refuses understanding without an image
-        image = self._fetch(row.image, folder_uri)
-        sizes = crop_sizes_for(image.size, self._settings.input_resolution)
+        codes = self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)
+        return model.layout.understanding(request_id, row.prompt, codes, row.settings, noise)
+
+    def _encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> list[Tensor]:
+        image = self._fetch(source, folder_uri)
+        sizes = crop_sizes_for(image.size, resolution)
         cropped = fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
-        return model.layout.understanding(request_id, row.prompt, model.codec.encode([cropped]), row.settings, noise)
+        return self._model.codec.encode([cropped])
 
     def _fetch(self, source: ImageSource, folder_uri: str) -> Image.Image:
         """The input image, tried for with patience.

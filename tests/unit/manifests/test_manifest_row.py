@@ -15,6 +15,7 @@ from manifests.errors import ManifestRowError
 from manifests.image_source import EMBEDDED_NAME, ImageSource
 from manifests.row import MAX_SEED, Row, RowDefaults, RowFailure, parse_row, parse_rows
 from manifests.row_settings import text_settings
+from manifests.task import TASKS
 
 DRAW = {"task": "text_to_image", "prompt": "a boat"}
 CAPTION = {"task": "caption", "image": "a.png"}
@@ -87,10 +88,10 @@ def test_text_that_is_empty_or_no_text_is_refused_even_where_a_default_exists(co
 
 
 def test_a_task_that_is_null_or_unknown_is_refused_with_the_list_and_the_nearest() -> None:
-    assert refusal({"prompt": "a"}).endswith("give one of text_to_image, vqa, caption")
+    assert refusal({"prompt": "a"}).endswith(f"give one of {', '.join(TASKS)}")
     assert "(did you mean 'text_to_image'?)" in refusal({**DRAW, "task": "text-to-image"})
     assert "(did you mean 'caption'?)" in refusal({**CAPTION, "task": "captioning"})
-    assert refusal({**DRAW, "task": "zzz"}).endswith("text_to_image, vqa, caption, got 'zzz'")
+    assert refusal({**DRAW, "task": "zzz"}).endswith("vqa, caption, got 'zzz'")
 
 
 def test_what_a_task_needs_must_be_there_and_what_it_does_not_take_must_not() -> None:
