@@ -60,5 +60,5 @@ def test_an_unknown_name_is_refused_with_the_list_and_the_nearest(name: str, end
 
 
 def test_the_page_lists_the_presets_in_order() -> None:
-    rows = [line.split("`")[1] for line in PAGE.split("## Setting")[0].splitlines() if line.startswith("| `")]
+    rows = [line.split("`")[1] for line in PAGE.split("Share of")[0].splitlines() if line.startswith("| `")]
     assert rows == list(PRESETS)
