@@ -51,16 +51,31 @@ def linear(x_RI: Tensor, weight_OI: Tensor, policy: RowPolicy) -> Tensor:
     return out_RO
 
 
-def silu(x: Tensor) -> Tensor:
-    """``x * sigmoid(x)``, each element computed alike wherever it lies.
+def silu(x_TF: Tensor, policy: RowPolicy = FREE) -> Tensor:
+    """``x * sigmoid(x)``; under any policy but ``FREE`` each element is computed alike wherever it lies.
 
     torch's CPU kernel takes the exponential of a vector's tail from another library than that of its body, so that
-    the last bit depends on the batch; ``torch.exp`` does not. Training, which asks for no invariance, takes torch's.
+    the last bit could depend on the batch. It is used where no thread's share can have a tail, else ``torch.exp``,
+    which has none.
     """
-    if x.is_cuda or x.is_meta or x.requires_grad:
-        return F.silu(x)
-    x_f32 = x.float()
-    return (x_f32 / (1.0 + torch.exp(-x_f32))).to(x.dtype)
+    is_free = policy == FREE or not x_TF.is_cpu or x_TF.requires_grad
+    if is_free or _has_no_tails(x_TF.shape[-1], x_TF.dtype.itemsize, torch.get_num_threads()):
+        return F.silu(x_TF)
+    x_f32 = x_TF.float()
+    denominator_TF = torch.exp(-x_f32).add_(1.0)
+    return torch.div(x_f32, denominator_TF, out=denominator_TF).to(x_TF.dtype)
+
+
+_VECTOR_BYTES = 2 * 64  # the longest vectors of x86 and ARM kernels, unrolled twice
+
+
+@lru_cache(maxsize=64)
+def _has_no_tails(width: int, itemsize: int, num_threads: int) -> bool:
+    """Whether rows of this width, any number of them, fall into whole vectors for every number of threads used.
+
+    torch gives each of k threads ``ceil(elements / k)`` neighbouring elements, k being at most ``num_threads``.
+    """
+    return all(width * itemsize % (_VECTOR_BYTES * k) == 0 for k in range(1, num_threads + 1))
 
 
 def probe_row_policy(shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> RowPolicy:

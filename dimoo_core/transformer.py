@@ -80,19 +80,20 @@ class Rotary(nn.Module):
         self.theta = config.rope_theta
 
     def tables(self, positions_T: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, each (T, 1, D) float32."""
+        """Cosines, and sines whose first half is negated, each (T, 1, D) float32."""
         exponents = torch.arange(0, self.head_dim, 2, device=positions_T.device, dtype=torch.float32) / self.head_dim
-        angles_TD = positions_T.float()[:, None] * (1.0 / (self.theta**exponents))
-        angles_T1D = torch.cat((angles_TD, angles_TD), dim=-1)[:, None]
-        return angles_T1D.cos(), angles_T1D.sin()
+        angles_T1D = (positions_T.float()[:, None] * (1.0 / (self.theta**exponents)))[:, None]
+        cos_T1D, sin_T1D = angles_T1D.cos(), angles_T1D.sin()
+        return torch.cat((cos_T1D, cos_T1D), dim=-1), torch.cat((-sin_T1D, sin_T1D), dim=-1)
 
     @staticmethod
     def rotate(x_THD: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
         """Heads rotated by their token's angles, in the input's type."""
-        cos_T1D, sin_T1D = tables
+        cos_T1D, signed_sin_T1D = tables
         x_f32 = x_THD.float()
         first, second = x_f32.chunk(2, dim=-1)
-        return (x_f32 * cos_T1D + torch.cat((-second, first), dim=-1) * sin_T1D).to(x_THD.dtype)
+        swapped_THD = torch.cat((second, first), dim=-1)
+        return swapped_THD.mul_(signed_sin_T1D).add_(x_f32 * cos_T1D).to(x_THD.dtype)
 
 
 class Block(nn.Module):
@@ -122,26 +123,40 @@ class Block(nn.Module):
         policy: RowPolicy,
     ) -> Tensor:
         """The residual stream after this layer: (T, E), or (R, E) after the last."""
-        size, kv_size = self.config.hidden_size, self.config.kv_size
         normed_TE = self.attn_norm(x_TE)
         is_last = layer == self.config.num_layers - 1
-        if not is_last:
-            q, k, v = torch.split(linear(normed_TE, self.qkv, policy), [size, kv_size, kv_size], dim=-1)
-            query_tables = tables
-        else:
-            q = linear(normed_TE[batch.read_R], self.qkv[:size], policy)
-            k, v = linear(normed_TE, self.qkv[size:], policy).chunk(2, dim=-1)
-            query_tables = (tables[0][batch.read_R], tables[1][batch.read_R])
+        if is_last:
+            q_THD, k_TGD, v_TGD = self._project_last(normed_TE, tables, batch.read_R, policy)
             x_TE = x_TE[batch.read_R]
-        head_dim = self.config.head_dim
-        q_THD = Rotary.rotate(q.view(len(q), self.config.num_heads, head_dim), query_tables)
-        k_TGD = Rotary.rotate(k.view(len(k), self.config.num_kv_heads, head_dim), tables)
-        keys, values = batch.exchange(layer, k_TGD, v.view(len(v), self.config.num_kv_heads, head_dim))
+        else:
+            q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, policy)
+        keys, values = batch.exchange(layer, k_TGD, v_TGD)
         layout = batch.read_layout if is_last else batch.layout
         attended_THD = packed_attention(q_THD, keys, values, layout, policy)
-        x_TE = x_TE + linear(attended_THD.flatten(-2), self.attn_out, policy)
+        x_TE = linear(attended_THD.flatten(-2), self.attn_out, policy).add_(x_TE)
         gate, up = linear(self.ff_norm(x_TE), self.gate_up, policy).chunk(2, dim=-1)
-        return x_TE + linear(silu(gate) * up, self.ff_out, policy)
+        return linear(silu(gate, policy).mul_(up), self.ff_out, policy).add_(x_TE)
+
+    def _project(
+        self, normed_TE: Tensor, tables: tuple[Tensor, Tensor], policy: RowPolicy
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys, and values."""
+        num_heads, num_kv_heads = self.config.num_heads, self.config.num_kv_heads
+        qkv = linear(normed_TE, self.qkv, policy).view(len(normed_TE), -1, self.config.head_dim)
+        queries_and_keys, v_TGD = torch.split(qkv, [num_heads + num_kv_heads, num_kv_heads], dim=1)
+        q_THD, k_TGD = torch.split(Rotary.rotate(queries_and_keys, tables), [num_heads, num_kv_heads], dim=1)
+        return q_THD, k_TGD, v_TGD
+
+    def _project_last(
+        self, normed_TE: Tensor, tables: tuple[Tensor, Tensor], read_R: Tensor, policy: RowPolicy
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same with queries at the positions that are read only."""
+        size, head_dim = self.config.hidden_size, self.config.head_dim
+        q_RHD = linear(normed_TE[read_R], self.qkv[:size], policy).view(len(read_R), self.config.num_heads, head_dim)
+        kv = linear(normed_TE, self.qkv[size:], policy).view(len(normed_TE), -1, head_dim)
+        k_TGD, v_TGD = kv.chunk(2, dim=1)
+        query_tables = (tables[0][read_R], tables[1][read_R])
+        return Rotary.rotate(q_RHD, query_tables), Rotary.rotate(k_TGD, tables), v_TGD
 
 
 class Transformer(nn.Module):

@@ -40,9 +40,18 @@ def test_nothing_is_probed_without_memory() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_silu_computes_an_element_alike_wherever_it_lies(dtype: torch.dtype) -> None:
-    x = (3 * torch.randn(1000)).to(dtype)
-    whole = silu(x)
-    torch.testing.assert_close(whole, F.silu(x))
-    for length in (1, 7, 8, 13, 31, 500):
-        assert torch.equal(silu(x[3 : 3 + length]), whole[3 : 3 + length])
+@pytest.mark.parametrize("width", [1, 7, 160, 768, 12288])
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_silu_computes_a_row_alike_wherever_it_lies(dtype: torch.dtype, width: int, num_threads: int) -> None:
+    num_threads_before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        gate_and_up = (3 * torch.randn(90, 2 * width)).to(dtype)
+        gate = gate_and_up.chunk(2, dim=-1)[0]
+        whole = silu(gate, POLICIES[1])
+        torch.testing.assert_close(whole, F.silu(gate))
+        for start, end in ((0, 1), (3, 10), (5, 52), (1, 90)):
+            assert torch.equal(silu(gate[start:end], POLICIES[1]), whole[start:end])
+            assert torch.equal(silu(gate[start:end].contiguous(), POLICIES[1]), whole[start:end])
+    finally:
+        torch.set_num_threads(num_threads_before)
