@@ -64,6 +64,8 @@ def write_random_checkpoint(
     dtype: DtypeName = "bfloat16",
     num_shards: int = 1,
     padded_rows: int = 0,
+    num_codes: int = NUM_VQ_CODES,
+    unused_ids: int = 0,
 ) -> Path:
     """Write a checkpoint into ``directory``, which is made if need be, and return it; about 4 MB by default.
 
@@ -78,21 +80,28 @@ def write_random_checkpoint(
         dtype: Type of the stored weights; the image codec's are float32.
         num_shards: Safetensors files; an index is written if there are several.
         padded_rows: Rows of embedding and head beyond the last VQ code.
+        num_codes: Entries of the image codebook; the published one has 8192.
+        unused_ids: Ids between the tokenizer's last and the first VQ code. With these two a small model's head has the
+            share of the arithmetic, and VQ codes the share of the head, that they have in the published one.
     """
     directory.mkdir(parents=True, exist_ok=True)
     num_ids = _write_tokenizer(directory)
+    offset = num_ids + unused_ids
     config = ModelConfig(
         hidden_size=hidden_size,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         num_layers=num_layers,
         mlp_size=mlp_size,
-        num_embeddings=num_ids + NUM_VQ_CODES + padded_rows,
+        num_embeddings=offset + num_codes + padded_rows,
+        image_token_offset=offset if unused_ids else None,
     )
     _write_json(directory / "config.json", _config_json(config, dtype))
     seeded = _SeededTensors(seed)
-    _write_weights(directory, _transformer_weights(config, seeded, num_ids), getattr(torch, dtype), num_shards)
-    _write_image_codec(directory / "vqvae", seeded)
+    code_rows = slice(offset, offset + num_codes)
+    weights = _transformer_weights(config, seeded, num_ids, code_rows)
+    _write_weights(directory, weights, getattr(torch, dtype), num_shards)
+    _write_image_codec(directory / "vqvae", seeded, num_codes)
     return directory
 
 
@@ -148,18 +157,21 @@ def _config_json(config: ModelConfig, dtype: DtypeName) -> dict[str, Any]:
         "include_bias": False,
         "weight_tying": False,
         "torch_dtype": dtype,
+        **({} if config.image_token_offset is None else {"image_token_offset": config.image_token_offset}),
     }
 
 
-def _transformer_weights(config: ModelConfig, seeded: _SeededTensors, num_ids: int) -> dict[str, Tensor]:
+def _transformer_weights(
+    config: ModelConfig, seeded: _SeededTensors, num_ids: int, code_rows: slice
+) -> dict[str, Tensor]:
     return {
         name: torch.ones(shape) if "norm" in name or "ln_f" in name else seeded.uniform(name, shape, std)
         for name, shape in expected_shapes(config).items()
-        for std in [_standard_deviation(name, shape, num_ids)]
+        for std in [_standard_deviation(name, shape, num_ids, code_rows)]
     }
 
 
-def _standard_deviation(name: str, shape: tuple[int, ...], num_ids: int) -> float | Tensor:
+def _standard_deviation(name: str, shape: tuple[int, ...], num_ids: int, code_rows: slice) -> float | Tensor:
     """Keeps activations near 1 everywhere; of the head, one number a row."""
     if name.endswith("transformer.wte.weight"):
         return 1.0
@@ -167,7 +179,7 @@ def _standard_deviation(name: str, shape: tuple[int, ...], num_ids: int) -> floa
     if name.endswith("transformer.ff_out.weight"):
         row_std = torch.full((shape[0], 1), _SPECIAL_LOGIT_STD)
         row_std[: num_ids - len(SPECIAL_TOKENS)] = _TEXT_LOGIT_STD
-        row_std[num_ids : num_ids + NUM_VQ_CODES] = _IMAGE_LOGIT_STD
+        row_std[code_rows] = _IMAGE_LOGIT_STD
         return row_std * scale
     return _ATTENTION_GAIN * scale if "q_proj" in name or "k_proj" in name else scale
 
@@ -190,7 +202,7 @@ def _write_weights(directory: Path, weights: dict[str, Tensor], dtype: torch.dty
     _write_json(directory / "model.safetensors.index.json", index)
 
 
-def _write_image_codec(directory: Path, seeded: _SeededTensors) -> None:
+def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) -> None:
     from diffusers import VQModel
 
     num_levels, num_channels = 5, 16  # 2 ** (5 - 1) = 16 pixels a code
@@ -202,7 +214,7 @@ def _write_image_codec(directory: Path, seeded: _SeededTensors) -> None:
             layers_per_block=1,
             latent_channels=8,
             norm_num_groups=num_channels // 2,  # two channels a group, or an image of one code could not be normalised
-            num_vq_embeddings=NUM_VQ_CODES,
+            num_vq_embeddings=num_codes,
             lookup_from_codebook=True,
             mid_block_add_attention=False,
         )
