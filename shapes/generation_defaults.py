@@ -4,6 +4,13 @@ from typing import Any
 
 GENERATION: dict[str, dict[str, Any]] = {
     "text_to_image": {"width": 64, "height": 64, "steps": 16, "cfg_scale": 0.0, "temperature": 1.0},
+    "image_to_image": {
+        "steps": 16,
+        "cfg_scale": 0.0,
+        "cfg_image_scale": 0.0,
+        "temperature": 1.0,
+        "resolution": "native",
+    },
     "understanding": {"max_tokens": 32, "block_length": 32, "steps": 16, "resolution": "native"},
 }
 """Sections of the job spec; an input image keeps its size, since one tile of the world is one code."""

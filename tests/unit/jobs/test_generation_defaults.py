@@ -11,6 +11,7 @@ from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.settings import ImageSettings, TextSettings
 from jobs.generation_defaults import with_generation_defaults
 from jobs.spec import JobSpec, load_spec
+from shapes.generation_defaults import GENERATION
 
 SMALL = {
     "text_to_image": {"width": 64, "height": 48, "steps": 8, "cfg_scale": 0},
@@ -43,6 +44,16 @@ def test_the_checkpoints_defaults_hold_where_the_job_says_nothing(directory: Pat
     assert defaults.text_to_image == ImageSettings(width_px=64, height_px=48, num_steps=8, cfg_scale=0.0)
     assert defaults.understanding == TextSettings(max_tokens=32, block_length=16, num_steps=8)
     assert spec.understanding.resolution == "native"
+
+
+def test_the_embedded_models_package_says_how_its_boards_are_edited(tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps(GENERATION))
+    spec = resolved(tmp_path)
+    defaults = spec.row_defaults()
+    drawn, edited = defaults.text_to_image, defaults.image_to_image
+    assert spec.image_to_image.resolution == "native"
+    assert (edited.num_steps, edited.cfg_scale) == (drawn.num_steps, drawn.cfg_scale)  # examples are judged with these
+    assert (edited.cfg_image_scale, edited.temperature) == (0.0, drawn.temperature)
 
 
 def test_the_job_wins_even_with_the_products_own_default(directory: Path) -> None:
