@@ -96,6 +96,38 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
+@app.command()
+def verify(
+    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    orphans: Annotated[bool, typer.Option("--orphans", help="List objects that nothing in the run refers to.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, the totals last.")] = False,
+) -> None:
+    """Prove from the output alone that a run is complete and undamaged.
+
+    Reads every part, failure and image: each row of the manifest is there exactly once, each image has its recorded
+    size and checksum, names and totals agree. Each finding is a line: the object, what was expected, what was found.
+
+    \b
+    Examples:
+      dimoo-batch verify prompts-output
+      dimoo-batch verify s3://data/images --orphans
+      dimoo-batch verify prompts-output --json | tail -n 1
+
+    Exit status: 0 complete, 1 something is wrong or missing, 2 not a run, or it cannot be read.
+    """
+    _refuse_shadowed_packages()
+    from dimoo_core.errors import DimooError
+    from jobs.verify import verify_output
+
+    try:
+        totals = verify_output(output, typer.echo, list_orphans=orphans, as_json=as_json)
+    except DimooError as error:
+        _fail(str(error), EXIT_WRONG_INPUT)
+    except KeyboardInterrupt:
+        _fail("stopped before everything was read", 128 + signal.SIGINT)
+    raise typer.Exit(0 if totals.is_complete else EXIT_FAILED)
+
+
 def main() -> None:
     """Entry point of the console script."""
     app()

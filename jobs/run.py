@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
-from pipeline.run_directory import RunDirectory, differences
+from pipeline.run_directory import RunDirectory, differences, results_digest
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 
@@ -78,7 +78,8 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         workers = _workers(spec, stack)
         epoch = stack.enter_context(claimed_epoch(store, say))
         settings = _settings(spec, workers, checkpoint, store.uri, epoch.number)
-        plan = _plan(spec, workers, source, run, checkpoint, settings)
+        plan, run_digest = _plan(spec, workers, source, run, checkpoint, settings)
+        settings = replace(settings, run_digest=run_digest)
         committed = run.committed_segments()
         resumed = run.totals(committed)
         if committed:
@@ -181,8 +182,11 @@ def _plan(
     run: RunDirectory,
     checkpoint: Checkpoint,
     settings: RunSettings,
-) -> ShardPlan:
+) -> tuple[ShardPlan, str]:
     """Cut the manifest as the first start did, having made sure that this start wants the same results.
+
+    Returns:
+        The plan, and the digest of what decides the results.
 
     Raises:
         ConfigError: If another run lies at the output.
@@ -207,7 +211,7 @@ def _plan(
             f"{run.store.uri} holds a run with other settings ({'; '.join(changed)}): choose another --output, or "
             f"give the settings it was started with{anew}"
         )
-    return source.plan(segment_rows=segment_rows, limit=spec.limit)
+    return source.plan(segment_rows=segment_rows, limit=spec.limit), results_digest(found["results"])
 
 
 def _segment_rows(num_rows: int, num_workers: int, before: Mapping[str, Any] | None) -> int:

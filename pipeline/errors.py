@@ -5,6 +5,7 @@
     RunFailed                    the run broke off; the same command resumes
     └── RunSuperseded            another driver has taken the run over
     RunInUse                     another driver is at work on the run
+    NotARun                      what is to be checked is not the output of a run
     StoreError                   one operation on one object failed; ``.retryable`` says if trying again may help
     ├── ObjectNotFound           the object does not exist
     ├── BucketNotFound           the bucket does not exist
@@ -26,6 +27,10 @@ class RunSuperseded(RunFailed):
 
 class RunInUse(DimooError):
     """Another driver is at work on this run, so this one does not begin."""
+
+
+class NotARun(DimooError):
+    """There is no run at the place, or nothing that tells what run it is."""
 
 
 class StoreError(DimooError):

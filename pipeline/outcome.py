@@ -103,7 +103,7 @@ class PartSummary:
         return RunTotals(self.num_done, len(self.failures))
 
 
-def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, writer: str) -> bytes:
+def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, writer: str, run: str) -> bytes:
     """The Parquet part of one segment.
 
     Args:
@@ -111,6 +111,7 @@ def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, w
         rows: The segment's rows as read from the manifest; their pass-through columns are copied.
         first_row: Number of the first of them in the whole manifest.
         writer: Unique to this attempt.
+        run: The ``results_digest`` of the run, by which a part of another one is told.
 
     Raises:
         ValueError: If a row has no outcome, or two.
@@ -129,6 +130,7 @@ def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, w
         "dimoo.format": str(FORMAT_VERSION),
         "dimoo.num_done": str(len(done)),
         "dimoo.failures": json.dumps([asdict(failure) for failure in failures], ensure_ascii=False),
+        "dimoo.run": run,
         "dimoo.writer": writer,
     }
     return _parquet(table.replace_schema_metadata(metadata))

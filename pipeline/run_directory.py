@@ -5,6 +5,7 @@ is not in a part does not exist for a reader. ``_failures/`` repeats what the pa
 ``run.json`` says what the run is, ``_SUCCESS`` that it is complete.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -137,6 +138,12 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any], prefix: s
         elif ours != theirs:
             lines.append(f"{prefix}{key}: {theirs!r} there, {ours!r} now")
     return lines
+
+
+def results_digest(results: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits that change with anything that decides results; JSON with sorted keys, without spaces."""
+    text = json.dumps(results, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _part_key(segment_name: str) -> str:

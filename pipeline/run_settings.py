@@ -34,6 +34,7 @@ class RunSettings:
     image_quality: int = 95  # of JPEG and WebP, 1 to 100
 
     output_uri: str
+    run_digest: str = ""  # of what decides results, the manifest included; each part repeats it
     epoch: int = 1  # of the driver; see ``pipeline.epoch``
     engine: EngineConfig = field(default_factory=EngineConfig)
     max_rows_in_flight: int = 128  # read from the manifest and not yet stored, for each worker

@@ -232,7 +232,8 @@ class Worker:
     def _commit(self, open_segment: OpenSegment) -> None:
         segment, outcomes = open_segment.segment, open_segment.outcomes()
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
-        part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=uuid.uuid4().hex)
+        writer, run = uuid.uuid4().hex, self._settings.run_digest
+        part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=writer, run=run)
         summary = PartSummary(len(outcomes) - len(failures), failures)
         self._patience.retry(self._fence.check)
         totals = self._patience.retry(partial(self._run_directory.commit, segment, part, summary))

@@ -102,7 +102,7 @@ def test_a_part_that_another_worker_committed_first_stands_and_is_counted(
 ) -> None:
     """The other one got it in after this start had listed the parts, and was killed before it wrote the failures."""
     failures = [RowFailure(row, f"row{row}", "generate", "Other", "failed elsewhere") for row in (2, 3)]
-    foreign = part_bytes(failures, pq.read_table(manifest).slice(2, 2), 2, writer="another")
+    foreign = part_bytes(failures, pq.read_table(manifest).slice(2, 2), 2, writer="another", run="r")
     output = RunOutput(tmp_path / "out")
 
     load_model = pipeline.worker.load_model

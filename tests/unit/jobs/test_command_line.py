@@ -27,6 +27,11 @@ def test_help_imports_nothing_heavy() -> None:
     assert imported_after("import jobs.cli\ntry: jobs.cli.app(['run', '--help'])\nexcept SystemExit: pass") == set()
 
 
+def test_verify_starts_without_torch_ray_and_boto3() -> None:
+    assert imported_after("import jobs.cli\ntry: jobs.cli.app(['verify', '--help'])\nexcept SystemExit: pass") == set()
+    assert imported_after("import jobs.verify") <= {"pyarrow", "numpy"}
+
+
 def test_wrong_specs_are_told_without_torch_and_ray() -> None:
     code = "import jobs.cli\ntry: jobs.cli.app(['run', 'm', '--set', 'limt=3'])\nexcept SystemExit: pass"
     assert imported_after(code) <= {"pyarrow", "numpy"}

@@ -94,7 +94,9 @@ def test_success_is_written_when_every_segment_is_there_and_every_row_is_counted
     for segment in plan:
         failure = RowFailure(segment.first_row, "a", "fetch", "E", "gone")
         table = rows.from_pylist([{"id": "a"}], schema=SCHEMA)
-        run.commit(segment, part_bytes([failure], table, segment.first_row, writer="w"), PartSummary(0, failures))
+        run.commit(
+            segment, part_bytes([failure], table, segment.first_row, writer="w", run="r"), PartSummary(0, failures)
+        )
     with pytest.raises(RunFailed, match="0 segments are missing at the end and 1 of 2 rows are accounted for"):
         _conclude(run, plan, RunTotals(0, 1))
     assert list(run.store.list("_SUCCESS")) == []

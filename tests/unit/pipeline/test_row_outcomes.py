@@ -95,7 +95,7 @@ def test_of_many_threads_exactly_one_completes_a_segment() -> None:
 
 def test_a_part_has_the_finished_rows_in_row_order_and_what_passes_through() -> None:
     segment = open_segment(5, 4)
-    table = read(part_bytes([done(8), failed(7), done(5), failed(6)], segment.rows, 5, writer="w"))
+    table = read(part_bytes([done(8), failed(7), done(5), failed(6)], segment.rows, 5, writer="w", run="r"))
     assert table.column("row").to_pylist() == [5, 8]
     assert table.column("text").to_pylist() == ["answer 5", "answer 8"]
     assert table.column("note").to_pylist() == [0, 3]
@@ -105,7 +105,7 @@ def test_a_part_has_the_finished_rows_in_row_order_and_what_passes_through() -> 
 def test_parts_have_the_same_columns_whatever_became_of_their_rows() -> None:
     rows = open_segment(0, 2).rows
     schemas = [
-        read(part_bytes(outcomes, rows, 0, writer="w")).schema
+        read(part_bytes(outcomes, rows, 0, writer="w", run="r")).schema
         for outcomes in ([done(0), done(1)], [failed(0), done(1)], [failed(0), failed(1)])
     ]
     assert schemas[0].equals(schemas[1])
@@ -114,7 +114,7 @@ def test_parts_have_the_same_columns_whatever_became_of_their_rows() -> None:
 
 def test_metadata_of_a_part_tell_its_counts_and_failures() -> None:
     failures = (failed(1, "größe\n'\"\\ 🦤"), failed(2, ""))
-    part = part_bytes([done(0), *failures], open_segment(0, 3).rows, 0, writer="w")
+    part = part_bytes([done(0), *failures], open_segment(0, 3).rows, 0, writer="w", run="r")
     summary = part_summary(pq.read_metadata(io.BytesIO(part)).metadata)
     assert summary == PartSummary(1, failures)
     assert summary.totals == RunTotals(1, 2)
@@ -122,14 +122,14 @@ def test_metadata_of_a_part_tell_its_counts_and_failures() -> None:
 
 def test_parts_of_two_writers_differ_and_of_one_do_not() -> None:
     rows, outcomes = open_segment(0, 1).rows, [done(0)]
-    assert part_bytes(outcomes, rows, 0, writer="a") == part_bytes(outcomes, rows, 0, writer="a")
-    assert part_bytes(outcomes, rows, 0, writer="a") != part_bytes(outcomes, rows, 0, writer="b")
+    assert part_bytes(outcomes, rows, 0, writer="a", run="r") == part_bytes(outcomes, rows, 0, writer="a", run="r")
+    assert part_bytes(outcomes, rows, 0, writer="a", run="r") != part_bytes(outcomes, rows, 0, writer="b", run="r")
 
 
 @pytest.mark.parametrize("outcomes", [[], [done(0)], [done(0), done(0)], [done(0), done(2)], [done(1), done(2)]])
 def test_a_part_needs_one_outcome_for_each_row(outcomes: list[Outcome]) -> None:
     with pytest.raises(ValueError, match="one outcome a row"):
-        part_bytes(outcomes, open_segment(0, 2).rows, 0, writer="w")
+        part_bytes(outcomes, open_segment(0, 2).rows, 0, writer="w", run="r")
 
 
 @given(
@@ -143,7 +143,7 @@ def test_every_row_is_found_again_with_its_own_values(rows: list[tuple[bool, Any
     outcomes = [
         done(first_row + index) if is_done else failed(first_row + index) for index, (is_done, _) in enumerate(rows)
     ]
-    part = part_bytes(outcomes, table, first_row, writer="w")
+    part = part_bytes(outcomes, table, first_row, writer="w", run="r")
     kept = [index for index, (is_done, _) in enumerate(rows) if is_done]
     found = read(part).to_pylist()
     assert [row["row"] for row in found] == [first_row + index for index in kept]
@@ -175,7 +175,7 @@ def test_totals_add_up() -> None:
 
 
 def test_a_damaged_page_of_a_part_is_noticed_by_who_checks() -> None:
-    whole = part_bytes([done(0)], pa.table({"note": [1]}), 0, writer="w")
+    whole = part_bytes([done(0)], pa.table({"note": [1]}), 0, writer="w", run="r")
     at = whole.index(b"\x28\xb5\x2f\xfd") + 12  # inside the first compressed page
     damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
     pq.read_table(io.BytesIO(whole), page_checksum_verification=True)

@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def part(writer: str) -> bytes:
-    return part_bytes(FAILURES, ROWS, 40, writer=writer)
+    return part_bytes(FAILURES, ROWS, 40, writer=writer, run="r")
 
 
 def test_a_commit_publishes_the_part_and_repeats_its_failures(run: RunDirectory) -> None:

@@ -1,0 +1,67 @@
+"""Whether the failures of a segment are told alike in its part and in ``_failures/``."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from pipeline.damage import CONTENT_ERRORS, checked_parquet, damage_of
+from pipeline.finding import Finding
+from pipeline.segment_name import SegmentName
+from pipeline.store import Store
+
+_FIELDS = {"row": int, "id": str, "stage": str, "error_type": str, "message": str}
+
+
+def parse_failures(text: bytes | None) -> list[dict[str, Any]] | None:
+    """The failures in a part's metadata; None if they are no list of failures."""
+    try:
+        found = json.loads(text) if text is not None else None
+    except ValueError:
+        return None
+    return found if isinstance(found, list) and all(_is_failure(each) for each in found) else None
+
+
+def audit_copy(
+    store: Store, segment: SegmentName, failures: list[dict[str, Any]], *, has_copy: bool
+) -> Iterator[Finding]:
+    """``_failures/`` repeats the failures of a part, and is absent where there are none.
+
+    Raises:
+        StoreError: The store is out of reach.
+    """
+    key = segment.failures_key
+    if not failures and has_copy:
+        yield Finding(key, "object", "nothing, since no row failed", "a file")
+    if not failures:
+        return
+    expected = f"a copy of the {len(failures)} failures in {segment.part_key}"
+    if not has_copy:
+        yield Finding(key, "object", expected, "nothing")
+        return
+    try:
+        with store.open(key) as file:
+            copies = list(_records(file))
+    except CONTENT_ERRORS as error:
+        yield Finding(key, "content", expected, damage_of(error))
+        return
+    yield from _compare(key, failures, copies)
+
+
+def _compare(key: str, failures: list[dict[str, Any]], copies: list[dict[str, Any]]) -> Iterator[Finding]:
+    if len(failures) != len(copies):
+        yield Finding(key, "rows", str(len(failures)), str(len(copies)))
+        return
+    for failure, copy in zip(failures, copies, strict=True):
+        for name in {**_FIELDS, **copy}:
+            if name not in copy or copy[name] != failure.get(name):
+                found = repr(copy[name]) if name in copy else "no such column"
+                yield Finding(key, f"{name} of row {failure['row']}", repr(failure.get(name)), found)
+
+
+def _is_failure(found: object) -> bool:
+    return isinstance(found, dict) and all(type(found.get(name)) is kind for name, kind in _FIELDS.items())
+
+
+def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    for batch in checked_parquet(file).iter_batches(use_threads=False):
+        yield from batch.to_pylist()

@@ -1,0 +1,44 @@
+"""One thing that is wrong with the output of a run, told in a line."""
+
+import json
+from dataclasses import asdict, dataclass
+
+_MAX_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, what ought to be there by the rules of the output, and what is.
+
+    Attributes:
+        object: Key of the object below the output, or a prefix that ends in ``/``.
+        what: Which property of it.
+        expected: What it ought to be.
+        found: What it is.
+    """
+
+    object: str
+    what: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return one_line(f"{self.object}: {self.what}: expected {_short(self.expected)}, found {_short(self.found)}")
+
+    def to_json(self) -> str:
+        """A line for programs."""
+        return json.dumps({"finding": asdict(self)})
+
+
+def one_line(text: str) -> str:
+    """Escape what is not printable: names and texts come from users and may hold line breaks."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def row_span(first: int, last: int) -> str:
+    """``row 3`` or ``rows 3 to 5``."""
+    return f"row {first}" if first == last else f"rows {first} to {last}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

@@ -1,0 +1,177 @@
+"""Whether one part keeps the rules of the output. Reads it without the code that writes it.
+
+What a part has to be is stated once more here, from docs/output.md: a checker that shared the writer's schema and
+names would agree with the writer's mistakes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from pipeline.damage import CONTENT_ERRORS, checked_parquet, damage_of
+from pipeline.failure_audit import audit_copy, parse_failures
+from pipeline.finding import Finding, row_span
+from pipeline.image_audit import ImageClaim
+from pipeline.run_facts import RunFacts
+from pipeline.segment_name import SegmentName
+from pipeline.store import Store
+
+_COLUMNS = {
+    "row": pa.int64(),
+    "id": pa.string(),
+    "task": pa.string(),
+    "prompt": pa.string(),
+    "output": pa.string(),
+    "text": pa.string(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "steps": pa.int32(),
+    "cfg_scale": pa.float64(),
+    "temperature": pa.float64(),
+    "seed": pa.int64(),
+    "preset": pa.string(),
+    "num_tokens": pa.int32(),
+    "finish_reason": pa.string(),
+    "sha256": pa.string(),
+    "bytes": pa.int64(),
+}
+_READ_COLUMNS = ("row", "id", "output", "text", "width", "height", "sha256", "bytes")
+_ID_CHARACTERS_IN_NAME = 100
+_BATCH_ROWS = 256
+
+
+@dataclass(slots=True)
+class PartAudit:
+    """What one part holds, and what is wrong with it.
+
+    ``rows`` is the first and the last row, None if the part cannot be read or is empty; ``images`` are those whose
+    names are right.
+    """
+
+    segment: SegmentName
+    rows: tuple[int, int] | None = None
+    num_done: int = 0
+    num_failed: int = 0
+    images: list[ImageClaim] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def tell(self, what: str, expected: object, found: object) -> None:
+        """Record that the part is not what it ought to be."""
+        self.findings.append(Finding(self.segment.part_key, what, str(expected), str(found)))
+
+
+def audit_part(store: Store, facts: RunFacts, segment: SegmentName, *, has_copy: bool) -> PartAudit:
+    """Read a part, every page of it, and the copy of its failures.
+
+    Args:
+        store: The root of the run.
+        facts: What ``run.json`` says.
+        segment: Which part.
+        has_copy: Whether ``_failures/`` lists a file of this segment.
+
+    Raises:
+        StoreError: The store is out of reach, which says nothing about the part.
+    """
+    audit = PartAudit(segment)
+    try:
+        with store.open(segment.part_key) as file:
+            failures = _read_part(file, audit, facts)
+    except CONTENT_ERRORS as error:
+        found = damage_of(error)
+        audit = PartAudit(segment, findings=audit.findings)
+        audit.tell("content", "a readable part", found)
+        return audit
+    audit.findings += audit_copy(store, segment, failures, has_copy=has_copy)
+    return audit
+
+
+def image_keys(store: Store, segment: SegmentName) -> set[str] | None:
+    """Every key that the rows of a part refer to; None if it cannot be read."""
+    try:
+        with store.open(segment.part_key) as file:
+            return set(checked_parquet(file).read(columns=["output"]).column("output").drop_null().to_pylist())
+    except (*CONTENT_ERRORS, KeyError) as error:
+        damage_of(error)
+        return None
+
+
+def _read_part(file: BinaryIO, audit: PartAudit, facts: RunFacts) -> list[dict[str, Any]]:
+    """Check what a part says of itself; returns its failures."""
+    parquet = checked_parquet(file)
+    schema = parquet.schema_arrow
+    wrong = {
+        name: schema.field(name).type if name in schema.names else "nothing"
+        for name, kind in _COLUMNS.items()
+        if name not in schema.names or schema.field(name).type != kind
+    }
+    for name, found in wrong.items():
+        audit.tell(f"column {name}", _COLUMNS[name], found)
+    metadata = parquet.metadata.metadata or {}
+    failures = _audit_metadata(audit, metadata, facts)
+    rows = [failure["row"] for failure in failures]
+    audit.num_failed = len(rows)
+    for batch in parquet.iter_batches(_BATCH_ROWS, use_threads=False):  # every column: that checks every page
+        audit.num_done += batch.num_rows
+        if not wrong:
+            for record in batch.select(_READ_COLUMNS).to_pylist():
+                if record["row"] is None or record["id"] is None:
+                    audit.tell("row and id", "in every row", "null")
+                else:
+                    rows.append(record["row"])
+                    _audit_row(audit, record, facts)
+    if metadata.get(b"dimoo.num_done") != str(audit.num_done).encode():
+        audit.tell("dimoo.num_done", audit.num_done, _shown(metadata.get(b"dimoo.num_done")))
+    _audit_rows(audit, sorted(rows), facts)
+    return failures
+
+
+def _audit_metadata(audit: PartAudit, metadata: Mapping[bytes, bytes], facts: RunFacts) -> list[dict[str, Any]]:
+    expected = {b"dimoo.format": "1", b"dimoo.run": facts.results_digest}
+    for key, value in expected.items():
+        if metadata.get(key) != value.encode():
+            audit.tell(key.decode(), value, _shown(metadata.get(key)))
+    failures = parse_failures(metadata.get(b"dimoo.failures"))
+    if failures is None:
+        audit.tell("dimoo.failures", "a list of failures", _shown(metadata.get(b"dimoo.failures")))
+    return failures or []
+
+
+def _audit_rows(audit: PartAudit, rows: list[int], facts: RunFacts) -> None:
+    """The rows of a part, done and failed, follow each other without a gap."""
+    if not rows:
+        audit.tell("rows", "at least one", "none")
+        return
+    audit.rows = rows[0], rows[-1]
+    for before, after in pairwise(rows):
+        if after == before:
+            audit.tell(f"row {after}", "once", "twice")
+        elif after != before + 1:
+            audit.tell(row_span(before + 1, after - 1), "once", "done or failed nowhere in this part")
+    if len(rows) > facts.segment_rows:
+        audit.tell("rows", f"at most {facts.segment_rows}", len(rows))
+
+
+def _audit_row(audit: PartAudit, record: Mapping[str, Any], facts: RunFacts) -> None:
+    """One finished row has a text, or an image with everything that tells it apart."""
+    row, of_image = record["row"], [record[name] for name in ("output", "width", "height", "sha256", "bytes")]
+    if record["text"] is not None:
+        if any(value is not None for value in of_image):
+            audit.tell(f"row {row}", "a text or an image", "both")
+        return
+    if any(value is None for value in of_image):
+        audit.tell(f"row {row}", "a text, or an image with width, height, sha256 and bytes", of_image)
+        return
+    name = f"{row:010d}-{quote(record['id'], safe='')[:_ID_CHARACTERS_IN_NAME]}{facts.image_suffix}"
+    expected = f"images/{audit.segment.shard:07d}/{name}"
+    if record["output"] != expected:
+        audit.tell(f"output of row {row}", expected, record["output"])
+        return
+    audit.images.append(ImageClaim(row, expected, record["sha256"], record["bytes"], record["width"], record["height"]))
+
+
+def _shown(value: bytes | None) -> str:
+    return "nothing" if value is None else value.decode(errors="backslashreplace")

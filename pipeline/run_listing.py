@@ -1,0 +1,55 @@
+"""Every object of an output, sorted into what it is by its name alone."""
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.finding import Finding
+from pipeline.segment_name import SegmentName
+from pipeline.store import Store
+
+_SEGMENT_FILE = re.compile(r"(?P<folder>parts|_failures)/(?P<shard>\d{7})-(?P<place>\d{5})\.parquet")
+_IMAGE = re.compile(r"images/(?P<shard>\d{7})/[^/]+")
+_OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json")
+
+
+@dataclass(slots=True)
+class RunListing:
+    """What lies in an output. Memory grows with segments, not with rows: images are counted by shard."""
+
+    parts: list[SegmentName] = field(default_factory=list)
+    copies: set[SegmentName] = field(default_factory=set)
+    num_images: Counter[int] = field(default_factory=Counter)
+
+    def parts_of(self, shard: int) -> list[SegmentName]:
+        """Parts of one shard, in order."""
+        first = bisect_left(self.parts, SegmentName(shard, 0))
+        return self.parts[first : bisect_left(self.parts, SegmentName(shard + 1, 0))]
+
+
+def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callable[[str], None]) -> RunListing:
+    """List an output once.
+
+    Args:
+        store: Its root.
+        tell: Told of objects that readers of ``parts/`` or ``_failures/`` would take for theirs.
+        tell_orphan: Told of objects that belong to no run.
+    """
+    listing = RunListing()
+    for key in store.list():
+        if match := _SEGMENT_FILE.fullmatch(key):
+            segment = SegmentName(int(match["shard"]), int(match["place"]))
+            if match["folder"] == "parts":
+                listing.parts.append(segment)
+            else:
+                listing.copies.add(segment)
+        elif match := _IMAGE.fullmatch(key):
+            listing.num_images[int(match["shard"])] += 1
+        elif key.startswith(("parts/", "_failures/")):
+            tell(Finding(key, "name", "<shard>-<segment>.parquet", "a file that readers take for one of the run"))
+        elif not _OTHERS.fullmatch(key):
+            tell_orphan(key)
+    listing.parts.sort()
+    return listing
