@@ -72,6 +72,11 @@ def best_crop_size(size: Size, sizes: Sequence[Size]) -> Size:
     return max(sizes, key=lambda crop: (kept_share(crop), crop))
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says, in its own mode."""
+    return ImageOps.exif_transpose(image)
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says, in RGB; transparency is dropped as the reference does."""
     return ImageOps.exif_transpose(image).convert("RGB")
@@ -103,9 +108,21 @@ def plan_fit(size: Size, sizes: Sequence[Size]) -> FitPlan:
     return FitPlan(crop, num_halvings, (round(width * scale), round(height * scale)))
 
 
+def unscaled_plan(size: Size) -> FitPlan:
+    """A plan that scales nothing if it can: up to 1024x1024 pixels, all are kept but a rest beyond whole tokens."""
+    sizes = crop_sizes_for(size, "native")
+    crop = sizes[0]
+    is_inside = len(sizes) == 1 and crop[0] <= size[0] and crop[1] <= size[1]
+    return FitPlan(crop, 0, size) if is_inside else plan_fit(size, sizes)
+
+
 def fit(image: Image.Image, sizes: Sequence[Size], offset: Offset) -> Image.Image:
     """Scale to cover the best of ``sizes``, then cut it out at ``offset``."""
-    plan = plan_fit(image.size, sizes)
+    return fit_as_planned(image, plan_fit(image.size, sizes), offset)
+
+
+def fit_as_planned(image: Image.Image, plan: FitPlan, offset: Offset) -> Image.Image:
+    """Scale and cut an image of the size that the plan was made for; of any mode that can be scaled."""
     for _ in range(plan.num_halvings):
         image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
     image = image.resize(plan.scaled, resample=Image.Resampling.BICUBIC)

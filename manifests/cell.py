@@ -5,6 +5,7 @@ None is a null cell and passes through; whether a column may be null is for ``ro
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from manifests.errors import ManifestRowError
@@ -84,3 +85,18 @@ def number_cell(column: str, value: object) -> float | None:
         if math.isfinite(number):
             return number
     raise ManifestRowError(f"{column} must be one finite number or null, got {shown(value)}")
+
+
+def numbers_cell(column: str, value: object, meanings: Sequence[str]) -> tuple[float, ...] | None:
+    """A cell with a list of numbers, one for each of ``meanings``.
+
+    Raises:
+        ManifestRowError: The cell is no list of so many finite numbers.
+    """
+    if value is None:
+        return None
+    wanted = f"[{', '.join(meanings)}]"
+    if isinstance(value, list) and len(value) == len(meanings) and all(number is not None for number in value):
+        numbers = tuple(number_cell(f"{column}: {name}", each) for name, each in zip(meanings, value, strict=True))
+        return tuple(number for number in numbers if number is not None)
+    raise ManifestRowError(f"{column} must be a list of {len(meanings)} numbers, got {shown(value)}: give {wanted}")

@@ -50,6 +50,11 @@ def _is_number(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype))
 
 
+def _is_numbers(dtype: pa.DataType) -> bool:
+    is_list = pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
+    return bool(is_list and _is_number(dtype.value_type))
+
+
 TEXT = ColumnKind("string (also large, view or dictionary-encoded)", is_text)
 IMAGE = ColumnKind(
     "string (a URI), binary (the file's bytes), or struct<bytes: binary, path: string>",
@@ -57,6 +62,7 @@ IMAGE = ColumnKind(
 )
 WHOLE = ColumnKind("any integer type; a float type whose values are whole", _is_number)
 NUMBER = ColumnKind("any float or integer type", _is_number)
+NUMBERS = ColumnKind("a list of any float or integer type", _is_numbers)
 
 COLUMNS: Mapping[str, Column] = MappingProxyType(
     {
@@ -66,6 +72,10 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("task", TEXT, "what to do, one of the tasks below", "the job's default task"),
             Column("prompt", TEXT, "the text given to the model", "the job's default prompt, then the task's own"),
             Column("image", IMAGE, "the image given to the model", "none; required where the task needs an image"),
+            Column("mask_image", IMAGE, "what to paint: white is painted, black is kept", "none; see masks"),
+            Column("mask_box", NUMBERS, "a box of the image in pixels: left, top, right, bottom", "none; see masks"),
+            Column("mask_ratio", NUMBERS, "a box in the middle: its shares of width and height", "none; see masks"),
+            Column("mask_dilation", WHOLE, "tokens of 16 pixels that the painted part grows on every side", "0"),
             Column("width", WHOLE, "width of the generated image in pixels, a multiple of 16", "the job's setting"),
             Column("height", WHOLE, "height of the generated image in pixels, a multiple of 16", "the job's setting"),
             Column("steps", WHOLE, "denoising steps; for text, of all blocks together", "the job's setting"),

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 
 from manifests.cell import UndecodableText
-from manifests.column import COLUMNS
+from manifests.column import COLUMNS, IMAGE
 
 HASHED_COLUMNS = tuple(sorted(name for name in COLUMNS if name != "id"))
 
@@ -21,7 +21,7 @@ def content_id(record: Mapping[str, object]) -> str:
     digest = hashlib.blake2b(digest_size=16, person=b"manifest row 1")
     for name in HASHED_COLUMNS:
         value = record.get(name)
-        if name == "image" and isinstance(value, Mapping):
+        if COLUMNS[name].kind is IMAGE and isinstance(value, Mapping):
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
         if value is not None:
             tag, payload = _encoded(value)
@@ -45,4 +45,6 @@ def _encoded(value: object) -> tuple[bytes, bytes]:
         return b"number", str(value).encode()
     if isinstance(value, float) and math.isfinite(value):
         return b"number", str(int(value) if value.is_integer() else value).encode()
+    if isinstance(value, list):
+        return b"list", b"".join(struct.pack("<Q", len(part)) + part for item in value for part in _encoded(item))
     return b"other", repr(value).encode("utf-8", "backslashreplace")

@@ -23,8 +23,8 @@ class ImageSource:
             raise ValueError(f"an image source has either a uri or data, {self.name} has both or neither")
 
 
-def image_source(value: object) -> ImageSource | None:
-    """The source an ``image`` cell names; None when it is null.
+def image_source(value: object, column: str = "image") -> ImageSource | None:
+    """The source that a cell of ``image``, or of another column of images, names; None when it is null.
 
     A struct's ``bytes`` win over its ``path``, which then only names the image.
 
@@ -39,18 +39,22 @@ def image_source(value: object) -> ImageSource | None:
         return None
     if isinstance(value, bytes):
         if not value:
-            raise ManifestRowError("image must not be empty, got 0 bytes: give the bytes of an image file")
-        name = _public_name(path) if isinstance(path, str) and path else EMBEDDED_NAME
+            raise ManifestRowError(f"{column} must not be empty, got 0 bytes: give the bytes of an image file")
+        name = _shown_name(path, column) if isinstance(path, str) and path else f"embedded {column}"
         return ImageSource(data=value, name=name)
     if not isinstance(value, str | UndecodableText):
-        raise ManifestRowError(f"image must be a URI or the bytes of an image file, got {shown(value)}")
-    uri = text_cell("image", value)
+        raise ManifestRowError(f"{column} must be a URI or the bytes of an image file, got {shown(value)}")
+    uri = text_cell(column, value)
     if uri is None:
         return None
-    name = _public_name(uri)
+    name = _shown_name(uri, column)
     if has_control_characters(uri):
-        raise ManifestRowError(f"image must be a URI without control characters, got {shown(name)}")
+        raise ManifestRowError(f"{column} must be a URI without control characters, got {shown(name)}")
     return ImageSource(uri=uri, name=name)
+
+
+def _shown_name(uri: str, column: str) -> str:
+    return _public_name(uri) if column == "image" else f"{column} {_public_name(uri)}"
 
 
 def _public_name(uri: str) -> str:

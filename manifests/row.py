@@ -18,6 +18,7 @@ from manifests.column import COLUMNS
 from manifests.content_id import content_id
 from manifests.errors import ManifestRowError
 from manifests.image_source import ImageSource, image_source
+from manifests.mask import Mask, mask_cells
 from manifests.row_settings import image_settings, text_settings
 from manifests.task import TASKS, Task, nearest_task
 
@@ -71,6 +72,7 @@ class Row:
     settings: ImageSettings | TextSettings
     seed: int | None
     preset: str = DEFAULT_PRESET
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,10 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
     image = image_source(record.get("image"))
     if task.needs_image and image is None:
         raise ManifestRowError(f"image is null, task {task.name!r} needs one: give a URI or bytes")
-    shown_cells = {**record, "image": image.name if image else None}
+    mask = mask_cells(record, task.name) if task.kind == "painting" else None
+    mask_image = mask.image if mask else image_source(record.get("mask_image"), "mask_image")
+    sources = {"image": image, "mask_image": mask_image}
+    shown_cells = {**record, **{name: source.name if source else None for name, source in sources.items()}}
     for name in task.unused_columns:
         value = shown_cells.get(name)
         if value is not None:
@@ -121,7 +126,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         if task.kind == "text":
             settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit))
         else:
-            default = defaults.text_to_image if task.kind == "image" else defaults.image_to_image
+            default = defaults.image_to_image if task.kind == "image_to_image" else defaults.text_to_image
             settings = image_settings(record, preset.image(default, defaults.explicit))
     except ConfigError as error:
         raise ManifestRowError(str(error)) from error
@@ -131,6 +136,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         task=task.name,
         prompt=_prompt(record, task, defaults),
         image=image,
+        mask=mask,
         settings=settings,
         seed=_seed(record),
         preset=preset.name,

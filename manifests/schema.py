@@ -10,8 +10,9 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from manifests.column import COLUMNS, is_text
+from manifests.column import COLUMNS, IMAGE, is_text
 from manifests.errors import ManifestError
+from manifests.mask import MASK_COLUMNS
 from manifests.row import RowDefaults
 from manifests.task import TASKS, Task
 
@@ -81,6 +82,7 @@ def check_schema(
     problems = [
         *_repeated_columns(schema),
         *_missing_columns(schema, defaults),
+        *_missing_masks(schema, defaults),
         *_wrong_types(schema),
         *_unused_columns(schema, defaults),
         *_near_misses(schema, defaults, passthrough),
@@ -121,11 +123,11 @@ def check_schemas(
 
 
 def passthrough_schema(schema: pa.Schema) -> pa.Schema:
-    """The fields that reach the output unchanged: unknown columns, and ``image`` where it is a URI."""
+    """The fields that reach the output unchanged: unknown columns, and images where they are URIs."""
     return pa.schema(
         field.remove_metadata()
         for field in schema
-        if field.name not in COLUMNS or (field.name == "image" and is_text(field.type))
+        if field.name not in COLUMNS or (COLUMNS[field.name].kind is IMAGE and is_text(field.type))
     )
 
 
@@ -166,6 +168,12 @@ def _missing_columns(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
     for column in min(lacking, key=len):
         default = " and the job sets no default prompt" if column == "prompt" else f", task {tasks[0].name!r} needs it"
         yield f"no column {column!r}{default}{_nearest_found(column, schema)}"
+
+
+def _missing_masks(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
+    task = _only_task(schema, defaults)
+    if task and task.kind == "painting" and not _filled(schema).intersection(MASK_COLUMNS):
+        yield f"no column {' or '.join(map(repr, MASK_COLUMNS))}, task {task.name!r} needs one of them"
 
 
 def _nearest_found(column: str, schema: pa.Schema) -> str:

@@ -14,13 +14,17 @@ from dimoo_core.prompts import (
     SUBJECT_SYSTEM,
     dense_prediction,
 )
+from manifests.mask import MASK_COLUMNS
 
-TaskKind = Literal["image", "image_to_image", "text"]
+INPAINT, OUTPAINT = "inpaint", "outpaint"
+
+TaskKind = Literal["image", "image_to_image", "painting", "text"]
 
 SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
     {
         "image": ("width", "height", "steps", "cfg_scale", "temperature"),
         "image_to_image": ("steps", "cfg_scale", "cfg_image_scale", "temperature"),
+        "painting": (*MASK_COLUMNS, "mask_dilation", "steps", "cfg_scale", "temperature"),
         "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature"),
     }
 )
@@ -68,6 +72,10 @@ _EDITS = {
     "edit_background": "the image on the background that the prompt asks for",
     "edit_text_transfer": "the image with its lettering changed, as the prompt says",
 }
+_PAINTINGS = {
+    INPAINT: "the image with what its mask covers painted anew, as the prompt describes the whole",
+    OUTPAINT: "the image with all but what its box holds painted anew, as the prompt describes the whole",
+}
 _CONTROLS = {"canny": "canny edge map", "hed": "HED edge map", "depth": "depth map", "openpose": "pose map"}
 
 
@@ -107,6 +115,10 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             ),
             _with_image("subject_driven", "an image of the prompt with the object of the image", SUBJECT_SYSTEM),
             *(_prediction(family) for family in MAP_NAMES),
+            *(
+                Task(name=name, kind="painting", meaning=meaning, needs_image=True, needs_prompt=True)
+                for name, meaning in _PAINTINGS.items()
+            ),
             Task(
                 name="vqa",
                 kind="text",

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Callable
 from functools import cache
 
 from PIL import Image, UnidentifiedImageError
@@ -17,17 +18,23 @@ FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM
 """Formats that are opened, where Pillow was built with them; of its others one (EPS) interprets a program."""
 
 
+Convert = Callable[[Image.Image], Image.Image]
+
+
 class ImageUnreadable(DimooError):
     """The bytes of an input image are no image that can be decoded."""
 
 
-def fetch_image(source: ImageSource, reader: ObjectReader, folder_uri: str) -> Image.Image:
+def fetch_image(
+    source: ImageSource, reader: ObjectReader, folder_uri: str, convert: Convert = upright_rgb
+) -> Image.Image:
     """Read and decode an input image.
 
     Args:
         source: Bytes, or a URI; a relative one starts at the manifest's folder.
         reader: Reads by URI.
         folder_uri: Folder of the manifest file that names it.
+        convert: Makes of the opened image what is returned.
 
     Raises:
         StoreError: The bytes cannot be had.
@@ -41,7 +48,7 @@ def fetch_image(source: ImageSource, reader: ObjectReader, folder_uri: str) -> I
         data = reader.read(uri)
     try:
         with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
-            return upright_rgb(image)
+            return convert(image)
     except Image.DecompressionBombError as error:
         raise ImageUnreadable(f"{source.name} has more than the {MAX_INPUT_PIXELS} pixels that are allowed") from error
     except UnidentifiedImageError as error:

@@ -1,24 +1,44 @@
 """From a manifest row to a request: fetch, decode, crop, encode, lay out. Runs on the fetch threads."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from PIL import Image
 from torch import Tensor
 
 from dimoo_core.errors import RequestError
-from dimoo_core.image_fit import centered, crop_sizes_for, fit, random_offset
+from dimoo_core.image_fit import (
+    centered,
+    crop_sizes_for,
+    fit,
+    fit_as_planned,
+    random_offset,
+    unscaled_plan,
+    upright,
+    upright_rgb,
+)
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
+from dimoo_core.painting import masked_codes
 from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution
+from manifests.mask import Mask
 from manifests.row import ImageSource, Row, RowFailure
-from manifests.task import TASKS
+from manifests.task import OUTPAINT, TASKS
 from pipeline.errors import RunFailed, StoreError
-from pipeline.fetch import ImageUnreadable, fetch_image
+from pipeline.fetch import Convert, ImageUnreadable, fetch_image
 from pipeline.object_reader import ObjectReader
+from pipeline.painting import KeptPixels, MaskUnusable, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRow:
+    """A row's request, and what its result keeps of the input image, if anything."""
+
+    request: Request
+    kept: KeptPixels | None = None
 
 
 class RowPreparer:
@@ -31,17 +51,19 @@ class RowPreparer:
         self._reader = ObjectReader()
         self._num_fetched = 0
 
-    def prepare(self, row: Row, folder_uri: str) -> Request | RowFailure:
-        """The row's request, named by its row number; or why there is none.
+    def prepare(self, row: Row, folder_uri: str) -> PreparedRow | RowFailure:
+        """The row with its request, which is named by its row number; or why there is none.
 
         Raises:
             RunFailed: The image could not be read for reasons that are not the row's.
         """
         try:
-            return self._request(row, folder_uri)
+            if row.mask is not None:
+                return self._painting(row, row.mask, folder_uri)
+            return PreparedRow(self._request(row, folder_uri))
         except StoreError as error:
             return row_failure(row, "fetch", error)
-        except ImageUnreadable as error:
+        except (ImageUnreadable, MaskUnusable) as error:
             return row_failure(row, "decode", error)
         except RequestError as error:
             return row_failure(row, "prompt", error)
@@ -65,13 +87,35 @@ class RowPreparer:
         codes = self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)
         return model.layout.understanding(request_id, row.prompt, codes, row.settings, noise)
 
+    def _painting(self, row: Row, mask: Mask, folder_uri: str) -> PreparedRow:
+        assert row.image is not None  # the row parser sees to both
+        assert isinstance(row.settings, ImageSettings)
+        seed = row_seed(row, self._settings.seed)
+        image = self._fetch(row.image, folder_uri)
+        mask_image = self._fetch(mask.image, folder_uri, upright) if mask.image else None
+        painted = painted_pixels(mask, image.size, mask_image, keeps_box=row.task == OUTPAINT)
+        plan = unscaled_plan(image.size)
+        offset = random_offset(seed) if self._settings.random_crop else centered
+        # A random offset is drawn anew from the same seed, so both are cut at the same place.
+        image, painted = (fit_as_planned(each, plan, offset) for each in (image, painted))
+        mask_HW = painted_tokens(mask, painted)
+        (codes_HW,) = self._model.codec.encode([image])
+        request = self._model.layout.text_to_image(
+            str(row.index),
+            row.prompt,
+            replace(row.settings, width_px=image.width, height_px=image.height),
+            SeededNoise(seed, self._model.device),
+            known_codes=masked_codes(codes_HW, mask_HW),
+        )
+        return PreparedRow(request, kept_pixels(image, mask_HW))
+
     def _encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> list[Tensor]:
         image = self._fetch(source, folder_uri)
         sizes = crop_sizes_for(image.size, resolution)
         cropped = fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
         return self._model.codec.encode([cropped])
 
-    def _fetch(self, source: ImageSource, folder_uri: str) -> Image.Image:
+    def _fetch(self, source: ImageSource, folder_uri: str, convert: Convert = upright_rgb) -> Image.Image:
         """The input image, tried for with patience.
 
         Raises:
@@ -83,7 +127,7 @@ class RowPreparer:
 
         def attempt() -> Image.Image:
             try:
-                return fetch_image(source, self._reader, folder_uri)
+                return fetch_image(source, self._reader, folder_uri, convert)
             except StoreError:
                 num_fetched_then.append(self._num_fetched)
                 raise

@@ -20,7 +20,7 @@ from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.engine import Engine
 from dimoo_core.errors import DimooError
 from dimoo_core.model import load_model
-from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.request import ImageResult, RequestFailed, Result, TextResult
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
@@ -32,7 +32,8 @@ from pipeline.lease import LeaseQueue
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
-from pipeline.prepare import RowPreparer, row_failure
+from pipeline.painting import KeptPixels
+from pipeline.prepare import PreparedRow, RowPreparer, row_failure
 from pipeline.retry import Patience
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
@@ -41,6 +42,9 @@ from pipeline.uri import folder_of
 
 _IDLE_WAIT_S = 0.05
 _PROGRESS_INTERVAL_S = 0.5
+
+FinishedImage = tuple[OpenSegment, Row, KeptPixels | None, ImageResult]
+"""An image that is still codes, and where it belongs."""
 
 
 class Worker:
@@ -59,8 +63,8 @@ class Worker:
         self._fatal_lock = threading.Lock()
         self._is_stepping = False
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
-        self._ready: queue.SimpleQueue[tuple[OpenSegment, Row, Request]] = queue.SimpleQueue()
-        self._in_engine: dict[str, tuple[OpenSegment, Row]] = {}
+        self._ready: queue.SimpleQueue[tuple[OpenSegment, Row, PreparedRow]] = queue.SimpleQueue()
+        self._in_engine: dict[str, tuple[OpenSegment, Row, KeptPixels | None]] = {}
         self._patience = Patience(self._stop)
         self._objects = ObjectReader()
         self._counts_lock = threading.Lock()
@@ -84,7 +88,7 @@ class Worker:
             self._guarded(self._work, leases)
         if self._fatal is not None:
             rows = self._in_engine.values() if self._is_stepping else ()
-            self._emit(WorkerFailed(self._fatal, tuple(row.id for _, row in rows)))
+            self._emit(WorkerFailed(self._fatal, tuple(row.id for _, row, _ in rows)))
         self._emit(WorkerEnded())
 
     def _work(self, leases: LeaseQueue) -> None:
@@ -174,9 +178,9 @@ class Worker:
         try:
             wait_s = 0.0 if self._engine.num_unfinished else _IDLE_WAIT_S
             while True:
-                segment, row, request = self._ready.get(timeout=wait_s) if wait_s else self._ready.get_nowait()
-                self._in_engine[request.request_id] = (segment, row)
-                self._engine.submit(request)
+                segment, row, prepared = self._ready.get(timeout=wait_s) if wait_s else self._ready.get_nowait()
+                self._in_engine[prepared.request.request_id] = (segment, row, prepared.kept)
+                self._engine.submit(prepared.request)
                 wait_s = 0.0
         except queue.Empty:
             return
@@ -191,11 +195,11 @@ class Worker:
         return results
 
     def _carry_away(self, results: list[Result]) -> None:
-        images: list[tuple[OpenSegment, Row, ImageResult]] = []
+        images: list[FinishedImage] = []
         for result in results:
-            segment, row = self._in_engine.pop(result.request_id)
+            segment, row, kept = self._in_engine.pop(result.request_id)
             if isinstance(result, ImageResult):
-                images.append((segment, row, result))
+                images.append((segment, row, kept, result))
             elif isinstance(result, TextResult):
                 self._submit(self._store_pool, self._finish_text, segment, row, result)
             else:
@@ -203,10 +207,11 @@ class Worker:
         if images:
             self._submit(self._decode_pool, self._decode, images)
 
-    def _decode(self, images: list[tuple[OpenSegment, Row, ImageResult]]) -> None:
-        decoded = self._finisher.decode([result for _, _, result in images])
-        for (segment, row, result), image in zip(images, decoded, strict=True):
-            self._submit(self._store_pool, self._finish_image, segment, row, result, image)
+    def _decode(self, images: list[FinishedImage]) -> None:
+        decoded = self._finisher.decode([result for *_, result in images])
+        for (segment, row, kept, result), image in zip(images, decoded, strict=True):
+            whole = image if kept is None else kept.pasted_on(image)
+            self._submit(self._store_pool, self._finish_image, segment, row, result, whole)
 
     def _finish_image(self, segment: OpenSegment, row: Row, result: ImageResult, image: Image.Image) -> None:
         self._settle(segment, self._finisher.finish_image(row, segment.segment, result, image))

@@ -48,7 +48,12 @@ def test_the_settings_of_each_kind_of_task_are_listed() -> None:
     words = " ".join(section("Tasks").split())
     for kind, names in SETTING_COLUMNS.items():
         *first, last = (f"`{name}`" for name in names)
-        result = {"image": "an image", "image_to_image": "an image from an image", "text": "text"}[kind]
+        result = {
+            "image": "an image",
+            "image_to_image": "an image from an image",
+            "painting": "an image anew under a mask",
+            "text": "text",
+        }[kind]
         assert f"asks that make {result} take {', '.join(first)} and {last}" in words
 
 

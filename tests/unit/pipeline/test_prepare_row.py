@@ -63,9 +63,9 @@ def throttled() -> StoreError:
 
 
 def test_a_request_is_named_by_its_row_number(preparer: RowPreparer) -> None:
-    request = preparer.prepare(embedded(7), ".")
-    assert not isinstance(request, RowFailure)
-    assert request.request_id == "7"
+    prepared = preparer.prepare(embedded(7), ".")
+    assert not isinstance(prepared, RowFailure)
+    assert (prepared.request.request_id, prepared.kept) == ("7", None)
 
 
 def test_an_image_that_is_throttled_for_a_while_is_read_in_the_end(

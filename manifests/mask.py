@@ -1,0 +1,86 @@
+"""Which part of its image a row wants painted: a mask image, a box, or a share of the middle.
+
+What is checked here needs no image; whether a mask fits its image is for the worker to see.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from manifests.cell import numbers_cell, shown, whole_cell
+from manifests.errors import ManifestRowError
+from manifests.image_source import ImageSource, image_source
+
+MASK_COLUMNS = ("mask_image", "mask_box", "mask_ratio")
+"""Columns that say it; a row fills one of them."""
+
+MAX_DILATION = 128
+"""Tokens along the largest side that an image can have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """Exactly one of ``image``, ``box`` and ``ratio``.
+
+    Of an image, white is painted. ``box`` is left, top, right and bottom in pixels of the input image, the last two
+    the first beyond it; ``ratio`` a box in the middle, as shares of width and height in (0, 1]. ``dilation`` is how
+    many tokens of 16 pixels the painted part grows on every side.
+    """
+
+    image: ImageSource | None = None
+    box: tuple[int, int, int, int] | None = None
+    ratio: tuple[float, float] | None = None
+    dilation: int = 0
+
+    @property
+    def column(self) -> str:
+        """The column that gave it."""
+        given = (self.image, self.box, self.ratio)
+        return next(name for name, value in zip(MASK_COLUMNS, given, strict=True) if value is not None)
+
+
+def mask_cells(record: Mapping[str, Any], task: str) -> Mask:
+    """The mask of a row whose task needs one.
+
+    Raises:
+        ManifestRowError: None is given, or more than one, or a value has the wrong type or range.
+    """
+    image = image_source(record.get("mask_image"), "mask_image")
+    box, ratio = _box(record.get("mask_box")), _ratio(record.get("mask_ratio"))
+    given = [name for name, value in zip(MASK_COLUMNS, (image, box, ratio), strict=True) if value is not None]
+    if not given:
+        *first, last = MASK_COLUMNS
+        raise ManifestRowError(f"{', '.join(first)} and {last} are null, task {task!r} needs one of them: give one")
+    if len(given) > 1:
+        raise ManifestRowError(f"{' and '.join(given)} are given, a row has one mask: leave all but one null")
+    return Mask(image=image, box=box, ratio=ratio, dilation=_dilation(record.get("mask_dilation")))
+
+
+def _box(value: object) -> tuple[int, int, int, int] | None:
+    numbers = numbers_cell("mask_box", value, ("left", "top", "right", "bottom"))
+    if numbers is None:
+        return None
+    if not all(number.is_integer() for number in numbers):
+        raise ManifestRowError(f"mask_box must be whole pixels, got {shown(value)}")
+    left, top, right, bottom = (int(number) for number in numbers)
+    if not (0 <= left < right and 0 <= top < bottom):
+        allowed = "have 0 <= left < right and 0 <= top < bottom"
+        raise ManifestRowError(f"mask_box must {allowed}, got {shown(value)}: give [left, top, right, bottom]")
+    return left, top, right, bottom
+
+
+def _ratio(value: object) -> tuple[float, float] | None:
+    numbers = numbers_cell("mask_ratio", value, ("width", "height"))
+    if numbers is None:
+        return None
+    width, height = numbers
+    if not (0 < width <= 1 and 0 < height <= 1):
+        raise ManifestRowError(f"mask_ratio must be two shares above 0 and at most 1, got {shown(value)}")
+    return width, height
+
+
+def _dilation(value: object) -> int:
+    dilation = whole_cell("mask_dilation", value)
+    if dilation is not None and not 0 <= dilation <= MAX_DILATION:
+        raise ManifestRowError(f"mask_dilation must be from 0 to {MAX_DILATION} tokens, got {dilation}")
+    return dilation or 0
