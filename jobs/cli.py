@@ -128,6 +128,21 @@ def verify(
     raise typer.Exit(0 if totals.is_complete else EXIT_FAILED)
 
 
+@app.command()
+def tasks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
+) -> None:
+    """List what a row can ask for: each task, its columns, an example row."""
+    _refuse_shadowed_packages()
+    from jobs.task_list import task_entries
+
+    entries = task_entries()
+    if as_json:
+        typer.echo(json.dumps([entry.to_json() for entry in entries]))
+        return
+    typer.echo("\n\n".join("\n".join(entry.lines()) for entry in entries))
+
+
 def main() -> None:
     """Entry point of the console script."""
     app()

@@ -1,0 +1,66 @@
+"""What ``dimoo-batch tasks`` shows: each task, its columns, and a row that asks for it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from manifests.mask import MASK_COLUMNS
+from manifests.task import SETTING_COLUMNS, TASKS, Task
+
+ROW_COLUMNS = ("id", "task", "seed", "preset")
+"""Columns that a row of any task may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEntry:
+    """One task; ``one_of`` are columns of which a row fills exactly one, ``example`` is a complete row."""
+
+    name: str
+    meaning: str
+    required: tuple[str, ...]
+    one_of: tuple[str, ...]
+    optional: tuple[str, ...]
+    example: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry for programs."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """The entry for people."""
+        yield f"{self.name}: {self.meaning}"
+        yield f"  required  {', '.join(self.required)}"
+        if self.one_of:
+            yield f"  one of    {', '.join(self.one_of)}"
+        yield f"  optional  {', '.join(self.optional)}"
+        yield f"  example   {self.example}"
+
+
+def task_entries() -> list[TaskEntry]:
+    """Every task, in the order of the table."""
+    return [_entry(task) for task in TASKS.values()]
+
+
+def _entry(task: Task) -> TaskEntry:
+    settings = SETTING_COLUMNS[task.kind]
+    required = [*(["prompt"] if task.needs_prompt else []), *(["image"] if task.needs_image else [])]
+    one_of = tuple(name for name in settings if name in MASK_COLUMNS)
+    example: dict[str, Any] = {"task": task.name}
+    if task.needs_prompt:
+        example["prompt"] = "What is in the picture?" if task.kind == "text" else "a red bicycle"
+    if task.needs_image:
+        example["image"] = "photo.png"
+    if one_of:
+        example["mask_ratio"] = [0.5, 0.5]
+    return TaskEntry(
+        name=task.name,
+        meaning=task.meaning,
+        required=tuple(required),
+        one_of=one_of,
+        optional=(
+            *(() if task.needs_prompt else ("prompt",)),
+            *(name for name in settings if name not in one_of),
+            *ROW_COLUMNS,
+        ),
+        example=example,
+    )

@@ -1,0 +1,39 @@
+"""``dimoo-batch tasks``: what it lists is what the row parser takes."""
+
+import json
+
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.task_list import task_entries
+from manifests.column import COLUMNS
+from manifests.row import RowDefaults, parse_row
+from manifests.task import TASKS
+from tests.unit.jobs.test_command_line import imported_after
+
+
+def test_every_task_is_listed_with_a_row_that_asks_for_it() -> None:
+    entries = task_entries()
+    assert [entry.name for entry in entries] == list(TASKS)
+    for entry in entries:
+        assert parse_row(entry.example, 0, RowDefaults()).task == entry.name
+
+
+def test_the_columns_listed_are_those_that_the_task_takes() -> None:
+    for entry in task_entries():
+        listed = [*entry.required, *entry.one_of, *entry.optional]
+        assert len(set(listed)) == len(listed)
+        assert set(listed) == set(COLUMNS) - set(TASKS[entry.name].unused_columns)
+
+
+def test_programs_get_json_and_people_get_lines() -> None:
+    listed = CliRunner().invoke(app, ["tasks", "--json"])
+    assert listed.exit_code == 0
+    assert [entry["name"] for entry in json.loads(listed.stdout)] == list(TASKS)
+    shown = CliRunner().invoke(app, ["tasks"]).stdout
+    assert "inpaint: the image with what its mask covers" in shown
+    assert "one of    mask_image, mask_box, mask_ratio" in shown
+
+
+def test_the_list_needs_nothing_heavy() -> None:
+    assert imported_after("import jobs.cli\ntry: jobs.cli.app(['tasks'])\nexcept SystemExit: pass") == set()
