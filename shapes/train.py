@@ -22,6 +22,7 @@ def main() -> None:
     model.add_argument("--minutes", type=float, default=60.0, help="length of the whole run, earlier starts included")
     model.add_argument("--threads", type=int, default=2, help="CPU threads")
     model.add_argument("--device", default="cpu")
+    model.add_argument("--start-from", type=Path, metavar="DIR", help="checkpoint whose weights a new run begins with")
     model.add_argument(
         "--report-every", type=int, default=50, metavar="STEPS", help="steps between two lines of the log"
     )
@@ -38,7 +39,7 @@ def main() -> None:
     if arguments.part == "codec":
         _train_codec(arguments.out, **common)
     elif arguments.part == "model":
-        _train_model(arguments.out, **common, report_every=arguments.report_every)
+        _train_model(arguments.out, **common, report_every=arguments.report_every, start_from=arguments.start_from)
     else:
         _train_all(arguments.out, **common)
 
@@ -65,14 +66,27 @@ def _train_codec(directory: Path, *, device: str, num_threads: int, minutes: flo
         print("stopped; the same command goes on")
 
 
-def _train_model(directory: Path, *, device: str, num_threads: int, minutes: float, report_every: int = 50) -> None:
+def _train_model(
+    directory: Path,
+    *,
+    device: str,
+    num_threads: int,
+    minutes: float,
+    report_every: int = 50,
+    start_from: Path | None = None,
+) -> None:
     import torch
 
     from shapes.model_training import ModelTraining, TrainingConfig
 
     torch.set_num_threads(1)
     training = ModelTraining(
-        directory, minutes=minutes, config=TrainingConfig(), device=device, num_threads=num_threads
+        directory,
+        minutes=minutes,
+        config=TrainingConfig(),
+        device=device,
+        num_threads=num_threads,
+        start_from=start_from,
     )
     training.run(report_every=report_every)
 
