@@ -29,7 +29,8 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     shown = 0
     for key in sorted(store.list(FAILURES_PREFIX)):
         with store.open(key) as file:
-            for failure in pq.read_table(file).to_pylist():
+            # Not read_table: its threads may hold the file beyond the end of Python, and abort the process there.
+            for failure in pq.ParquetFile(file).read().to_pylist():
                 if shown == _MAX_SHOWN_FAILURES:
                     yield f"    … and {summary.failed - shown} more"
                     return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.support.s3_server import S3Server
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "tests.support.command", "tests.support.in_process", "tests.support.run_output", "tests.support.store_contract"
 )
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 pytest_plugins = ("tests.support.fixtures",)
 

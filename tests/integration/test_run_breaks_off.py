@@ -170,4 +170,4 @@ def test_a_checkpoint_without_a_tensor_is_wrong_input(manifest: Path, tiny_check
 def test_a_model_that_is_nowhere_is_wrong_input(manifest: Path, tmp_path: Path) -> None:
     result = call(manifest, tmp_path / "nothing")
     assert result.exit_code == 2
-    check_one_line(result.stderr, "no checkpoint at", "give a directory, OWNER/NAME")
+    check_one_line(result.stderr, "no checkpoint at", "give builtin, a directory, OWNER/NAME")
