@@ -5,8 +5,10 @@ two. Norms, rotary embedding, activations, softmax and sampling are not counted:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from itertools import pairwise
+from operator import add
 
 import torch
 from torch import Tensor
@@ -29,17 +31,18 @@ class Flops:
     inner_layers: int = 0  # every layer but the last
     last_layer: int = 0
     head: int = 0
+    spared: int = 0  # of inner_layers, not spent and not in it: the first layer's projections of ids that came before
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """All parts that are spent."""
         return self.inner_layers + self.last_layer + self.head
 
     def __add__(self, other: "Flops") -> "Flops":
-        return Flops(self.inner_layers + other.inner_layers, self.last_layer + other.last_layer, self.head + other.head)
+        return Flops(*map(add, astuple(self), astuple(other)))
 
     def __mul__(self, factor: int) -> "Flops":
-        return Flops(self.inner_layers * factor, self.last_layer * factor, self.head * factor)
+        return Flops(*(part * factor for part in astuple(self)))
 
 
 class CountingTransformer(Transformer):
@@ -49,6 +52,10 @@ class CountingTransformer(Transformer):
     commit and go on. Each stream is counted by driving ``Transformer.forward`` on a batch of meta tensors with its
     numbers of computed and of read positions and of keys; what was seen before is not driven through the inner layers
     again, since these do not know what is read.
+
+    Which ids are equal is known only where weights are. Of the given ones it is counted; each that was decided is taken
+    to be unlike every other of its request, as in an image in which no code occurs twice, and unlike those of other
+    requests. So real runs cost what is counted, or less.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -58,6 +65,7 @@ class CountingTransformer(Transformer):
         self._last_layer_alone = Transformer(replace(config, num_layers=1), device=_META, dtype=torch.bfloat16)
         self._inner_flops: dict[tuple[int, int], int] = {}
         self._last_flops: dict[tuple[int, int, int], int] = {}
+        self._dummies: set[int] = set()  # ids that stand for whatever a model would have decided
         self._generator = torch.Generator().manual_seed(0)
 
     @property
@@ -70,12 +78,15 @@ class CountingTransformer(Transformer):
         offsets = (batch.layout.query_offsets, batch.read_layout.query_offsets, batch.layout.key_offsets)
         for spans in zip(*map(pairwise, offsets), strict=True):
             self.flops += self.stream_flops(*(end - start for start, end in spans))
+        spared = (len(batch.ids_T) - self._num_distinct(batch)) * self._projection_flops
+        self.flops += Flops(inner_layers=-spared, spared=spared)
         self.num_read.append(len(batch.read_R))
         return torch.zeros(len(batch.read_R), 1)
 
     def logits(self, hidden_RE: Tensor, columns: slice) -> Tensor:
         """Count the head at these rows and columns; returns noise, (R, 2)."""
         self.flops += Flops(head=self.head_flops(len(hidden_RE), columns))
+        self._dummies |= {columns.start + column for column in range(_NUM_NOISE_COLUMNS)}
         return torch.randn(len(hidden_RE), _NUM_NOISE_COLUMNS, generator=self._generator)
 
     def head_flops(self, num_rows: int, columns: slice) -> int:
@@ -84,8 +95,35 @@ class CountingTransformer(Transformer):
             super().logits(torch.empty(num_rows, self.config.hidden_size, dtype=self.dtype, device=_META), columns)
         return int(counter.get_total_flops())
 
+    def _num_distinct(self, batch: PackedBatch) -> int:
+        """Tokens whose first projections are computed; streams that decided alike at every place are of one request."""
+        is_dummy_T = torch.isin(batch.ids_T, torch.tensor(sorted(self._dummies), dtype=batch.ids_T.dtype))
+        num_decided: dict[bytes, int] = {}
+        for (start, end), (first_key, end_key) in zip(
+            pairwise(batch.layout.query_offsets), pairwise(batch.layout.key_offsets), strict=True
+        ):
+            is_dummy = is_dummy_T[start:end]
+            from_end = end_key - first_key - batch.positions_T[start:end][is_dummy]  # prompts differ in length
+            decided = torch.stack((from_end, batch.ids_T[start:end][is_dummy]))
+            num_decided[decided.numpy().tobytes()] = decided.shape[1]
+        return len(batch.ids_T[~is_dummy_T].unique()) + sum(num_decided.values())
+
+    @cached_property
+    def _projection_flops(self) -> int:
+        """FLOPs of one token's projections in the first layer, as far as they depend on its id alone."""
+
+        def inner_flops(num_distinct: int) -> int:
+            first_U, place_T = (torch.empty(count, dtype=torch.int64, device=_META) for count in (num_distinct, 2))
+            batch = replace(_meta_batch(self.config, 2, 2, 2), distinct=(first_U, place_T))
+            return sum(layer_flops(lambda observe: Transformer.forward(self, batch, observe))[:-1])
+
+        return inner_flops(2) - inner_flops(1)
+
     def stream_flops(self, num_computed: int, num_read: int, num_keys: int) -> Flops:
-        """FLOPs of one forward pass of one stream, without the head; keys are more where a step cache has them."""
+        """FLOPs of one forward pass of one stream whose ids all differ, without the head.
+
+        Keys are more than the computed tokens where a step cache has them.
+        """
         inner, last = (num_computed, num_keys), (num_computed, num_read, num_keys)
         if inner not in self._inner_flops:
             batch = _meta_batch(self.config, *last)

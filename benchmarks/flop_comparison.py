@@ -35,15 +35,16 @@ class Comparison:
     def savings(self) -> dict[str, int]:
         """What is saved where; adds up to the whole difference."""
         return {
+            "first layer: queries, keys and values once an id": self.engine_apart.spared,
             "layers before the last: positions served from the step cache": (
-                self.reference.inner_layers - self.engine_apart.inner_layers
+                self.reference.inner_layers - self.engine_apart.inner_layers - self.engine_apart.spared
             ),
             "last layer: queries, output and MLP only where logits are read": (
                 self.reference.last_layer - self.engine_apart.last_layer
             ),
             "head: only the columns that are read": self.reference.head - self.reference_head_of_read_columns,
             "head: only the positions that are read": self.reference_head_of_read_columns - self.engine_apart.head,
-            "streams shared between requests": self.engine_apart.total - self.engine.total,
+            "streams and ids shared between requests": self.engine_apart.total - self.engine.total,
         }
 
 

@@ -38,14 +38,25 @@ def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
     read_lengths = [len(stream.read_R) for stream in streams]
     layout = PackedLayout.of_lengths(lengths, key_lengths)
     read_R = torch.cat([stream.read_R + start for stream, start in zip(streams, layout.query_offsets, strict=False)])
+    ids_T = torch.cat([stream.ids_T for stream in streams]).to(device)
     return PackedBatch(
-        ids_T=torch.cat([stream.ids_T for stream in streams]).to(device),
+        ids_T=ids_T,
         positions_T=torch.cat([_positions(stream, device) for stream in streams]),
         layout=layout,
         read_R=read_R.to(device),
         read_layout=PackedLayout.of_lengths(read_lengths, key_lengths),
         slabs=tuple((stream.slab, stream.positions_T) for stream in streams),
+        distinct=distinct_tokens(ids_T),
     )
+
+
+def distinct_tokens(ids_T: Tensor) -> tuple[Tensor, Tensor] | None:
+    """One token of each id, and which of these each token is like; None on the meta device, where ids are unknown."""
+    if ids_T.is_meta:
+        return None
+    distinct_U, place_T = torch.unique(ids_T, return_inverse=True)
+    first_U = torch.empty_like(distinct_U).scatter_(0, place_T, torch.arange(len(ids_T), device=ids_T.device))
+    return first_U, place_T
 
 
 def _positions(stream: StreamView, device: torch.device) -> Tensor:

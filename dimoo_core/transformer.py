@@ -28,6 +28,9 @@ class PackedBatch:
 
     ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream. A stream with a slab
     has keys and values beyond the tokens of this batch; beside it stands which of its positions they are, None for all.
+    ``distinct`` are tokens of which no two have the same id, and which of these each token is like: before positions
+    come in, the first layer's projections depend on the id alone, and many ids are the mask or stand in several
+    streams. None where ids are unknown: every token is projected.
     """
 
     ids_T: Tensor
@@ -36,6 +39,7 @@ class PackedBatch:
     read_R: Tensor
     read_layout: PackedLayout
     slabs: tuple[tuple[KeyValueSlab | None, Tensor | None], ...] = ()
+    distinct: tuple[Tensor, Tensor] | None = None
 
     def exchange(self, layer: int, k_TGD: Tensor, v_TGD: Tensor) -> tuple[Keys, Keys]:
         """Put this batch's keys and values into the slabs that streams have, and take out whole streams, uncopied."""
@@ -129,7 +133,7 @@ class Block(nn.Module):
             q_THD, k_TGD, v_TGD = self._project_last(normed_TE, tables, batch.read_R, policy)
             x_TE = x_TE[batch.read_R]
         else:
-            q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, policy)
+            q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, policy, batch.distinct if layer == 0 else None)
         keys, values = batch.exchange(layer, k_TGD, v_TGD)
         layout = batch.read_layout if is_last else batch.layout
         attended_THD = packed_attention(q_THD, keys, values, layout, policy)
@@ -138,11 +142,20 @@ class Block(nn.Module):
         return linear(silu(gate, policy).mul_(up), self.ff_out, policy).add_(x_TE)
 
     def _project(
-        self, normed_TE: Tensor, tables: tuple[Tensor, Tensor], policy: RowPolicy
+        self,
+        normed_TE: Tensor,
+        tables: tuple[Tensor, Tensor],
+        policy: RowPolicy,
+        distinct: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries, rotated keys, and values."""
+        """Rotated queries, rotated keys, and values; equal rows are multiplied once if it is known which are."""
         num_heads, num_kv_heads = self.config.num_heads, self.config.num_kv_heads
-        qkv = linear(normed_TE, self.qkv, policy).view(len(normed_TE), -1, self.config.head_dim)
+        if distinct is None:
+            qkv = linear(normed_TE, self.qkv, policy)
+        else:
+            first_U, place_T = distinct
+            qkv = linear(normed_TE[first_U], self.qkv, policy)[place_T]
+        qkv = qkv.view(len(normed_TE), -1, self.config.head_dim)
         queries_and_keys, v_TGD = torch.split(qkv, [num_heads + num_kv_heads, num_kv_heads], dim=1)
         q_THD, k_TGD = torch.split(Rotary.rotate(queries_and_keys, tables), [num_heads, num_kv_heads], dim=1)
         return q_THD, k_TGD, v_TGD
