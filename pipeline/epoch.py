@@ -114,7 +114,6 @@ class RunEpoch:
 
     def start(self) -> None:
         """Give the first sign of life and go on with it on a thread."""
-        _live_nonces.add(self._owner.nonce)
         self._thread.start()
 
     def close(self) -> None:
@@ -165,7 +164,14 @@ def claimed_epoch(
     if latest and _is_at_work(store, latest, say, silence_s):
         raise RunInUse(_in_use(store, latest))
     owner = Owner.this_process()
-    if not store.put_if_absent(_claim_key(latest + 1), (json.dumps(asdict(owner)) + "\n").encode()):
+    _live_nonces.add(owner.nonce)  # before the claim can be seen: another thread here would take it for a dead one's
+    try:
+        is_claimed = store.put_if_absent(_claim_key(latest + 1), (json.dumps(asdict(owner)) + "\n").encode())
+    except StoreError:
+        _live_nonces.discard(owner.nonce)
+        raise
+    if not is_claimed:
+        _live_nonces.discard(owner.nonce)
         raise RunInUse(_in_use(store, latest + 1))
     epoch = RunEpoch(store, latest + 1, owner)
     epoch.start()
