@@ -1,15 +1,16 @@
 """The command line. Imports nothing heavy before a command runs, so that ``--help`` answers at once."""
 
-import importlib.util
 import json
 import signal
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
+
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -18,10 +19,6 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-
-EXIT_FAILED = 1
-EXIT_WRONG_INPUT = 2
-_PACKAGES = ("dimoo_core", "manifests", "pipeline", "jobs")
 
 
 class Stopped(BaseException):
@@ -65,7 +62,7 @@ def run(
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, _raise_stopped)
-    _refuse_shadowed_packages()
+    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.report_lines import resume_hint, summary_lines
     from jobs.run import run_job
@@ -82,16 +79,16 @@ def run(
         for line in summary_lines(summary):
             typer.echo(line, err=True)
     except (ConfigError, ManifestError, WeightsError) as error:
-        _fail(str(error), EXIT_WRONG_INPUT)
+        fail(str(error), EXIT_WRONG_INPUT)
     except StoreError as error:
-        _fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
+        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
     except RunInUse as error:
-        _fail(str(error), EXIT_FAILED)
+        fail(str(error), EXIT_FAILED)
     except DimooError as error:
-        _fail(f"{error}\n{resume_hint(target)}", EXIT_FAILED)
+        fail(f"{error}\n{resume_hint(target)}", EXIT_FAILED)
     except (KeyboardInterrupt, Stopped) as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        _fail(f"stopped\n{resume_hint(target)}", 128 + number)
+        fail(f"stopped\n{resume_hint(target)}", 128 + number)
     typer.echo(json.dumps(summary.to_json()))
     raise typer.Exit(summary.exit_code)
 
@@ -115,16 +112,16 @@ def verify(
 
     Exit status: 0 complete, 1 something is wrong or missing, 2 not a run, or it cannot be read.
     """
-    _refuse_shadowed_packages()
+    refuse_shadowed_packages()
     from dimoo_core.errors import DimooError
     from jobs.verify import verify_output
 
     try:
         totals = verify_output(output, typer.echo, list_orphans=orphans, as_json=as_json)
     except DimooError as error:
-        _fail(str(error), EXIT_WRONG_INPUT)
+        fail(str(error), EXIT_WRONG_INPUT)
     except KeyboardInterrupt:
-        _fail("stopped before everything was read", 128 + signal.SIGINT)
+        fail("stopped before everything was read", 128 + signal.SIGINT)
     raise typer.Exit(0 if totals.is_complete else EXIT_FAILED)
 
 
@@ -133,7 +130,7 @@ def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
 ) -> None:
     """List what a row can ask for: each task, its columns, an example row."""
-    _refuse_shadowed_packages()
+    refuse_shadowed_packages()
     from jobs.task_list import task_entries
 
     entries = task_entries()
@@ -150,26 +147,6 @@ def main() -> None:
 
 def _raise_stopped(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(number)
-
-
-def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(f"dimoo-batch: {message}", err=True)
-    raise typer.Exit(exit_code)
-
-
-def _refuse_shadowed_packages() -> None:
-    """Our packages have plain names; stop if another distribution's package would be imported instead of one."""
-    home = Path(__file__).resolve().parents[1]
-    for name in _PACKAGES:
-        found: Any = importlib.util.find_spec(name)
-        origin = Path(found.origin).resolve() if found and found.origin else None
-        if origin is None or origin.parents[1] != home:
-            where = origin.parent if origin else "nowhere"
-            _fail(
-                f"the package {name!r} comes from {where}, not from {home}: install dimoo-batch in an environment of "
-                "its own",
-                EXIT_WRONG_INPUT,
-            )
 
 
 if __name__ == "__main__":
