@@ -6,12 +6,13 @@ import io
 from PIL import Image
 
 from dimoo_core.model import Model
-from dimoo_core.request import ImageResult, TextResult
+from dimoo_core.request import TextResult
 from dimoo_core.settings import ImageSettings, TextSettings
 from manifests.row import Row
 from manifests.shard import Segment
 from pipeline.outcome import RowDone
 from pipeline.retry import Patience
+from pipeline.row_flow import MadeImage
 from pipeline.row_seed import row_seed
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
@@ -51,11 +52,15 @@ class RowFinisher:
             bytes=None,
         )
 
-    def decode(self, results: list[ImageResult]) -> list[Image.Image]:
-        """Pixels of finished images."""
-        return self._model.codec.decode([result.vq_codes for result in results])
+    def decode(self, made: list[MadeImage]) -> list[Image.Image]:
+        """Pixels of finished images, with those that stay as they were pasted back."""
+        decoded = self._model.codec.decode([each.vq_codes for each in made])
+        return [
+            image if each.kept is None else each.kept.pasted_on(image)
+            for each, image in zip(made, decoded, strict=True)
+        ]
 
-    def finish_image(self, row: Row, segment: Segment, result: ImageResult, image: Image.Image) -> RowDone:
+    def finish_image(self, row: Row, segment: Segment, made: MadeImage, image: Image.Image) -> RowDone:
         """Store an image and return its row.
 
         Raises:
@@ -80,7 +85,7 @@ class RowFinisher:
             temperature=row.settings.temperature,
             seed=row_seed(row, self._settings.seed),
             preset=row.preset,
-            num_tokens=result.vq_codes.numel(),
+            num_tokens=made.vq_codes.numel(),
             finish_reason=None,
             sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data),

@@ -1,6 +1,6 @@
-"""From a manifest row to a request: fetch, decode, crop, encode, lay out. Runs on the fetch threads."""
+"""From a manifest row to its first requests: fetch, decode, crop, encode, lay out. Runs on the fetch threads."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from PIL import Image
 from torch import Tensor
@@ -19,7 +19,6 @@ from dimoo_core.image_fit import (
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.painting import masked_codes
-from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution
 from manifests.mask import Mask
 from manifests.row import ImageSource, Row, RowFailure
@@ -27,18 +26,11 @@ from manifests.task import OUTPAINT, TASKS
 from pipeline.errors import RunFailed, StoreError
 from pipeline.fetch import Convert, ImageUnreadable, fetch_image
 from pipeline.object_reader import ObjectReader
-from pipeline.painting import KeptPixels, MaskUnusable, kept_pixels, painted_pixels, painted_tokens
+from pipeline.painting import MaskUnusable, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
+from pipeline.row_flow import Rounds, RowFlow, one_answer, one_image
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedRow:
-    """A row's request, and what its result keeps of the input image, if anything."""
-
-    request: Request
-    kept: KeptPixels | None = None
 
 
 class RowPreparer:
@@ -51,16 +43,14 @@ class RowPreparer:
         self._reader = ObjectReader()
         self._num_fetched = 0
 
-    def prepare(self, row: Row, folder_uri: str) -> PreparedRow | RowFailure:
-        """The row with its request, which is named by its row number; or why there is none.
+    def prepare(self, row: Row, folder_uri: str) -> RowFlow | RowFailure:
+        """The row with its first requests, named after its row number; or why there are none.
 
         Raises:
             RunFailed: The image could not be read for reasons that are not the row's.
         """
         try:
-            if row.mask is not None:
-                return self._painting(row, row.mask, folder_uri)
-            return PreparedRow(self._request(row, folder_uri))
+            return RowFlow(row, self._rounds(row, folder_uri))
         except StoreError as error:
             return row_failure(row, "fetch", error)
         except (ImageUnreadable, MaskUnusable) as error:
@@ -72,22 +62,25 @@ class RowPreparer:
         """Let go of connections."""
         self._reader.close()
 
-    def _request(self, row: Row, folder_uri: str) -> Request:
+    def _rounds(self, row: Row, folder_uri: str) -> Rounds:
+        """What the row asks of the engine. Everything that needs its images is done before this returns."""
+        if row.mask is not None:
+            return self._painting(row, row.mask, folder_uri)
         model, seed = self._model, row_seed(row, self._settings.seed)
         request_id, noise = str(row.index), SeededNoise(seed, model.device)
         if isinstance(row.settings, ImageSettings):
             if row.image is None:
-                return model.layout.text_to_image(request_id, row.prompt, row.settings, noise)
+                return one_image(model.layout.text_to_image(request_id, row.prompt, row.settings, noise))
             codes = self._encoded(row.image, folder_uri, seed, self._settings.image_to_image_resolution)
             height_px, width_px = (side * PIXELS_PER_TOKEN for side in codes[0].shape)
             settings = replace(row.settings, width_px=width_px, height_px=height_px)
             system = TASKS[row.task].system_for(row.prompt)
-            return model.layout.image_to_image(request_id, system, row.prompt, codes, settings, noise)
+            return one_image(model.layout.image_to_image(request_id, system, row.prompt, codes, settings, noise))
         assert row.image is not None  # the row parser refuses understanding without an image
         codes = self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)
-        return model.layout.understanding(request_id, row.prompt, codes, row.settings, noise)
+        return one_answer(model.layout.understanding(request_id, row.prompt, codes, row.settings, noise))
 
-    def _painting(self, row: Row, mask: Mask, folder_uri: str) -> PreparedRow:
+    def _painting(self, row: Row, mask: Mask, folder_uri: str) -> Rounds:
         assert row.image is not None  # the row parser sees to both
         assert isinstance(row.settings, ImageSettings)
         seed = row_seed(row, self._settings.seed)
@@ -107,7 +100,7 @@ class RowPreparer:
             SeededNoise(seed, self._model.device),
             known_codes=masked_codes(codes_HW, mask_HW),
         )
-        return PreparedRow(request, kept_pixels(image, mask_HW))
+        return one_image(request, kept_pixels(image, mask_HW))
 
     def _encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> list[Tensor]:
         image = self._fetch(source, folder_uri)

@@ -1,8 +1,8 @@
 """The loop of one worker: a model, its engine, and threads that feed it and carry its results away.
 
 One thread steps the engine and nothing else. A feeder thread reads leased segments; fetch threads turn rows into
-requests; store threads decode and store results and commit complete segments. Credits bound how many rows are in
-hand, so memory does not grow with the manifest.
+flows with their first requests; store threads decode and store results and commit complete segments. Credits bound
+how many rows are in hand, so memory does not grow with the manifest.
 """
 
 import queue
@@ -20,7 +20,7 @@ from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.engine import Engine
 from dimoo_core.errors import DimooError
 from dimoo_core.model import load_model
-from dimoo_core.request import ImageResult, RequestFailed, Result, TextResult
+from dimoo_core.request import Request, Result, TextResult
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
@@ -32,9 +32,9 @@ from pipeline.lease import LeaseQueue
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
-from pipeline.painting import KeptPixels
-from pipeline.prepare import PreparedRow, RowPreparer, row_failure
+from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
+from pipeline.row_flow import MadeImage, RowFlow
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
@@ -43,7 +43,7 @@ from pipeline.uri import folder_of
 _IDLE_WAIT_S = 0.05
 _PROGRESS_INTERVAL_S = 0.5
 
-FinishedImage = tuple[OpenSegment, Row, KeptPixels | None, ImageResult]
+FinishedImage = tuple[OpenSegment, Row, MadeImage]
 """An image that is still codes, and where it belongs."""
 
 
@@ -63,8 +63,8 @@ class Worker:
         self._fatal_lock = threading.Lock()
         self._is_stepping = False
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
-        self._ready: queue.SimpleQueue[tuple[OpenSegment, Row, PreparedRow]] = queue.SimpleQueue()
-        self._in_engine: dict[str, tuple[OpenSegment, Row, KeptPixels | None]] = {}
+        self._ready: queue.SimpleQueue[tuple[OpenSegment, RowFlow]] = queue.SimpleQueue()
+        self._in_engine: dict[str, tuple[OpenSegment, RowFlow]] = {}  # by request
         self._patience = Patience(self._stop)
         self._objects = ObjectReader()
         self._counts_lock = threading.Lock()
@@ -87,8 +87,8 @@ class Worker:
         if not self._stop.is_set():
             self._guarded(self._work, leases)
         if self._fatal is not None:
-            rows = self._in_engine.values() if self._is_stepping else ()
-            self._emit(WorkerFailed(self._fatal, tuple(row.id for _, row, _ in rows)))
+            flows = self._in_engine.values() if self._is_stepping else ()
+            self._emit(WorkerFailed(self._fatal, tuple(dict.fromkeys(flow.row.id for _, flow in flows))))
         self._emit(WorkerEnded())
 
     def _work(self, leases: LeaseQueue) -> None:
@@ -158,15 +158,17 @@ class Worker:
         prepared = self._preparer.prepare(row, folder_of(segment.segment.file_uri))
         if isinstance(prepared, RowFailure):
             self._settle(segment, prepared)
+        elif prepared.is_over:
+            self._carry_away([(segment, prepared)])
         else:
-            self._ready.put((segment, row, prepared))
+            self._ready.put((segment, prepared))
 
     def _step_until_done(self, feeder: threading.Thread) -> None:
         next_progress_s = 0.0
         while not self._stop.is_set():
             self._admit()
             if self._engine.num_unfinished:
-                self._carry_away(self._step())
+                self._carry_away(self._hand_out(self._step()))
             elif not feeder.is_alive() and self._num_open_segments == 0:
                 return
             if time.monotonic() >= next_progress_s:
@@ -178,12 +180,16 @@ class Worker:
         try:
             wait_s = 0.0 if self._engine.num_unfinished else _IDLE_WAIT_S
             while True:
-                segment, row, prepared = self._ready.get(timeout=wait_s) if wait_s else self._ready.get_nowait()
-                self._in_engine[prepared.request.request_id] = (segment, row, prepared.kept)
-                self._engine.submit(prepared.request)
+                segment, flow = self._ready.get(timeout=wait_s) if wait_s else self._ready.get_nowait()
+                self._enter(segment, flow, flow.first_requests)
                 wait_s = 0.0
         except queue.Empty:
             return
+
+    def _enter(self, segment: OpenSegment, flow: RowFlow, requests: tuple[Request, ...]) -> None:
+        for request in requests:
+            self._in_engine[request.request_id] = (segment, flow)
+            self._engine.submit(request)
 
     def _step(self) -> list[Result]:
         if self._first_step_s is None:
@@ -194,33 +200,38 @@ class Worker:
         self._last_step_s = time.monotonic()
         return results
 
-    def _carry_away(self, results: list[Result]) -> None:
-        images: list[FinishedImage] = []
+    def _hand_out(self, results: list[Result]) -> list[tuple[OpenSegment, RowFlow]]:
+        """Give rows their results and the engine what they ask for next; returns the rows that this ends."""
+        ended: list[tuple[OpenSegment, RowFlow]] = []
         for result in results:
-            segment, row, kept = self._in_engine.pop(result.request_id)
-            if isinstance(result, ImageResult):
-                images.append((segment, row, kept, result))
-            elif isinstance(result, TextResult):
-                self._submit(self._store_pool, self._finish_text, segment, row, result)
+            segment, flow = self._in_engine.pop(result.request_id)
+            if not flow.is_over:
+                self._enter(segment, flow, flow.take(result))
+                ended += [(segment, flow)] if flow.is_over else []
+        return ended
+
+    def _carry_away(self, ended: list[tuple[OpenSegment, RowFlow]]) -> None:
+        images: list[FinishedImage] = []
+        for segment, flow in ended:
+            if flow.error is not None:
+                self._submit(self._store_pool, self._settle, segment, row_failure(flow.row, "generate", flow.error))
+            elif isinstance(flow.result, MadeImage):
+                images.append((segment, flow.row, flow.result))
             else:
-                self._submit(self._store_pool, self._fail, segment, row, result)
+                self._submit(self._store_pool, self._finish_text, segment, flow.row, flow.result)
         if images:
             self._submit(self._decode_pool, self._decode, images)
 
     def _decode(self, images: list[FinishedImage]) -> None:
-        decoded = self._finisher.decode([result for *_, result in images])
-        for (segment, row, kept, result), image in zip(images, decoded, strict=True):
-            whole = image if kept is None else kept.pasted_on(image)
-            self._submit(self._store_pool, self._finish_image, segment, row, result, whole)
+        decoded = self._finisher.decode([made for *_, made in images])
+        for (segment, row, made), image in zip(images, decoded, strict=True):
+            self._submit(self._store_pool, self._finish_image, segment, row, made, image)
 
-    def _finish_image(self, segment: OpenSegment, row: Row, result: ImageResult, image: Image.Image) -> None:
-        self._settle(segment, self._finisher.finish_image(row, segment.segment, result, image))
+    def _finish_image(self, segment: OpenSegment, row: Row, made: MadeImage, image: Image.Image) -> None:
+        self._settle(segment, self._finisher.finish_image(row, segment.segment, made, image))
 
     def _finish_text(self, segment: OpenSegment, row: Row, result: TextResult) -> None:
         self._settle(segment, self._finisher.finish_text(row, result))
-
-    def _fail(self, segment: OpenSegment, row: Row, result: RequestFailed) -> None:
-        self._settle(segment, row_failure(row, "generate", result.error))
 
     def _settle(self, segment: OpenSegment, outcome: Outcome) -> None:
         """Record an outcome, give its credit back, and commit the segment if it was the last."""

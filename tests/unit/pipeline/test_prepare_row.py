@@ -65,7 +65,7 @@ def throttled() -> StoreError:
 def test_a_request_is_named_by_its_row_number(preparer: RowPreparer) -> None:
     prepared = preparer.prepare(embedded(7), ".")
     assert not isinstance(prepared, RowFailure)
-    assert (prepared.request.request_id, prepared.kept) == ("7", None)
+    assert [request.request_id for request in prepared.first_requests] == ["7"]
 
 
 def test_an_image_that_is_throttled_for_a_while_is_read_in_the_end(
