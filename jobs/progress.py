@@ -8,9 +8,10 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
+from pipeline.event import Event, SegmentCommitted, SegmentRepeated, WorkerDied, WorkerProgress, WorkerReady
 
 _LINE_INTERVAL_S = 10.0
+_BAR_INTERVAL_S = 0.1  # a thousand workers speak far more often than anybody looks
 
 
 class ProgressState:
@@ -41,6 +42,9 @@ class ProgressState:
                 self.num_committed += rows
                 self.num_failed += totals.num_failed
                 self._committed_by[name] = self._committed_by.get(name, 0) + rows
+            case SegmentRepeated(_, totals):
+                repeated = totals.num_done + totals.num_failed
+                self._committed_by[name] = self._committed_by.get(name, 0) + repeated
             case WorkerDied():
                 self.num_lost += 1
                 self._ready.discard(name)
@@ -151,6 +155,7 @@ class BarDisplay:
             transient=True,
         )
         self._bar: TaskID | None = None
+        self._next_s = 0.0
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -161,11 +166,16 @@ class BarDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.refresh()
+        self._show()
         self._progress.stop()
 
     def refresh(self) -> None:
         """See ``Display``."""
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _BAR_INTERVAL_S
+            self._show()
+
+    def _show(self) -> None:
         assert self._bar is not None
         _, _, words = self._state.line().partition(" rows, ")
         self._progress.update(self._bar, completed=self._state.num_settled, description=words)

@@ -80,7 +80,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         settings = _settings(spec, workers, checkpoint, store.uri, epoch.number)
         plan, run_digest = _plan(spec, workers, source, run, checkpoint, settings)
         settings = replace(settings, run_digest=run_digest)
-        committed = run.committed_segments()
+        committed = run.committed_segments(plan)
         resumed = run.totals(committed)
         if committed:
             say(f"resuming {store.uri}: {resumed.num_done + resumed.num_failed} rows are committed")
@@ -91,8 +91,8 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
             num_workers=max(1, workers.count),
         )
         report = CoordinatorReport(RunTotals(), 0)
-        if len(committed) < plan.num_segments:
-            book = LeaseBook(plan, committed, source.repeated_ids())
+        if committed.num_missing:
+            book = LeaseBook(committed.missing(), repeats=source.repeated_ids())
             report = _work(_pool(settings, workers), book, state, epoch)
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
@@ -193,7 +193,7 @@ def _plan(
     """
     num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
     before = run.description()
-    if before is None and run.committed_segments():
+    if before is None and run.has_parts():
         raise ConfigError(f"{run.store.uri} holds parts of a run but no run.json: choose another --output")
     segment_rows = spec.pipeline.segment_rows or _segment_rows(num_rows, workers.count, before)
     results = _what_decides_results(spec, source, checkpoint, settings, segment_rows)
@@ -206,7 +206,7 @@ def _plan(
     }
     found = run.start(description)
     if changed := differences(results, found.get("results", {})):
-        anew = "" if run.committed_segments() else ", or delete its run.json, since it has committed nothing"
+        anew = "" if run.has_parts() else ", or delete its run.json, since it has committed nothing"
         raise ConfigError(
             f"{run.store.uri} holds a run with other settings ({'; '.join(changed)}): choose another --output, or "
             f"give the settings it was started with{anew}"
@@ -261,12 +261,11 @@ def _pool(settings: RunSettings, workers: Workers) -> WorkerPool:
 
 def _conclude(run: RunDirectory, plan: ShardPlan, totals: RunTotals) -> RunTotals:
     """Make sure that every segment is committed and every row counted, then write ``_SUCCESS``."""
-    committed = run.committed_segments()
-    missing = [segment.name for segment in plan if segment.name not in committed]
+    num_missing = run.committed_segments(plan).num_missing
     counted = totals.num_done + totals.num_failed
-    if missing or counted != plan.num_rows:
+    if num_missing or counted != plan.num_rows:
         raise RunFailed(
-            f"{len(missing)} segments are missing at the end and {counted} of {plan.num_rows} rows are accounted for: "
+            f"{num_missing} segments are missing at the end and {counted} of {plan.num_rows} rows are accounted for: "
             "run the same command again"
         )
     run.succeed(totals)

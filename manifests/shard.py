@@ -5,6 +5,7 @@ numbers its rows alike.
 """
 
 import hashlib
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from manifests.errors import ManifestError
 
 MAX_SHARDS = 10**7
 MAX_SEGMENTS_PER_SHARD = 10**5
+_SEGMENT_NAME = re.compile(r"(?P<shard>[0-9]{7})-(?P<index>[0-9]{5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,17 @@ class ShardPlan:
         shard_in_file, index = divmod(index_in_file, self._segments_per_shard)
         shard = self._first_shards[file] + shard_in_file
         return Segment(shard, index, *self._rows(file, index_in_file, self.segment_rows))
+
+    def number_of(self, segment_name: str) -> int | None:
+        """The place in row order of the segment with this name; None if the plan has none of that name."""
+        match = _SEGMENT_NAME.fullmatch(segment_name)
+        if match is None or not int(match["shard"]) < self.num_shards:
+            return None
+        file, shard_in_file = _locate(self._first_shards, int(match["shard"]))
+        index_in_file = shard_in_file * self._segments_per_shard + int(match["index"])
+        number = self._first_segments[file] + index_in_file
+        is_of_shard = int(match["index"]) < self._segments_per_shard and number < self._first_segments[file + 1]
+        return number if is_of_shard else None
 
     def shard_segments(self, number: int) -> Iterator[Segment]:
         """The segments of one shard, in row order.

@@ -13,6 +13,7 @@ from pipeline.errors import RunFailed, RunSuperseded
 from pipeline.event import (
     Event,
     SegmentCommitted,
+    SegmentRepeated,
     WorkerDied,
     WorkerEnded,
     WorkerFailed,
@@ -63,6 +64,7 @@ class Coordinator:
         self._deaths_since_commit = 0
         self._open_workers: set[str] = set()
         self._ready_workers: set[str] = set()
+        self._hungry_workers: set[str] = set()  # may be given more, as long as there are segments ahead
 
     def run(self) -> CoordinatorReport:
         """Work until every segment is committed; the pool is stopped in any case.
@@ -74,6 +76,7 @@ class Coordinator:
         """
         try:
             self._open_workers = set(self._pool.start())
+            self._hungry_workers = set(self._open_workers)
             self._hand_out()
             while not self._leases.is_done:
                 self._check()
@@ -89,7 +92,7 @@ class Coordinator:
         """Let the workers end by themselves and hear their final counts; one still loading its model has none."""
         for name in self._open_workers:
             self._pool.close(name)
-        silent = self._open_workers & self._ready_workers
+        silent = {name for name in self._open_workers & self._ready_workers if not self._leases.is_overtaken(name)}
         deadline_s = time.monotonic() + _LAST_WORDS_TIMEOUT_S
         while silent and time.monotonic() < deadline_s:
             for name, event in self._pool.poll(_POLL_TIMEOUT_S):
@@ -99,21 +102,33 @@ class Coordinator:
                     silent.discard(name)
 
     def _hand_out(self) -> None:
-        """Fill every worker up, one lease at a time in turn, so that few segments spread over all of them."""
+        """Fill workers up, one lease at a time in turn, so that few segments spread over all of them.
+
+        Costs as much as there are workers that got room since the last call; all of them when no segment is ahead and
+        what is held is what can be shared.
+        """
         for _ in range(LEASES_PER_WORKER):
-            for name in sorted(self._open_workers, key=self._leases.num_held):
+            candidates = self._open_workers if self._leases.is_exhausted else self._hungry_workers
+            for name in sorted(candidates, key=self._leases.num_held):
                 if self._leases.num_held(name) < LEASES_PER_WORKER and (lease := self._leases.next_for(name)):
                     self._pool.assign(name, lease)
+        self._hungry_workers = {
+            name for name in self._hungry_workers if self._leases.num_held(name) < LEASES_PER_WORKER
+        }
 
     def _take(self, name: str, event: Event) -> None:
+        if isinstance(event, SegmentCommitted) and not self._leases.committed(name, event.segment_name):
+            event = SegmentRepeated(event.segment_name, event.totals)
         self._listen(name, event)
         match event:
             case WorkerReady():
                 self._ready_workers.add(name)
-            case SegmentCommitted(segment_name, totals):
-                self._leases.committed(name, segment_name)
+            case SegmentCommitted(_, totals):
+                self._hungry_workers.add(name)
                 self._totals += totals
                 self._deaths_since_commit = 0
+            case SegmentRepeated():
+                self._hungry_workers.add(name)
             case WorkerFailed(error, row_ids):
                 if isinstance(error, ConfigError | ManifestError | WeightsError | RunSuperseded):
                     raise error  # what was asked for is wrong, or others do it: no resume can help
@@ -126,10 +141,13 @@ class Coordinator:
 
     def _replace(self, name: str, reason: str) -> None:
         self._open_workers.discard(name)
+        self._hungry_workers.discard(name)
         self._num_lost += 1
         self._deaths_since_commit += 1
         self._give_up_on(self._leases.return_all(name), reason)
-        self._open_workers.add(self._pool.replace(name))
+        successor = self._pool.replace(name)
+        self._open_workers.add(successor)
+        self._hungry_workers.add(successor)
 
     def _give_up_on(self, lost: list[Lease], reason: str) -> None:
         """End the run if the same segments take worker after worker with them and nothing is committed meanwhile."""

@@ -34,6 +34,14 @@ class SegmentCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentRepeated:
+    """A segment that was committed, and counted, before this worker was done with it; said by the coordinator."""
+
+    segment_name: str
+    totals: RunTotals
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerFailed:
     """The worker cannot go on, and another try would not help: the run ends.
 
@@ -56,4 +64,4 @@ class WorkerDied:
     reason: str
 
 
-Event = WorkerReady | WorkerProgress | SegmentCommitted | WorkerFailed | WorkerEnded | WorkerDied
+Event = WorkerReady | WorkerProgress | SegmentCommitted | SegmentRepeated | WorkerFailed | WorkerEnded | WorkerDied

@@ -1,11 +1,18 @@
-"""Which segments are to be done, by whom, and which are done. Values only: no threads, no store, no Ray."""
+"""Which segments are to be done, by whom, and which are done. Values only: no threads, no store, no Ray.
+
+Memory grows with the workers, not with the segments: what is ahead is an iterator, what is done is forgotten.
+"""
 
 import queue
+import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from manifests.shard import Segment
+
+COPY_AFTER_S = 10.0
+"""How long a segment is held before it may be copied; most of those that take no longer end by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,39 +31,68 @@ class LeaseBook:
     """Hands out each segment until it is committed; a segment whose worker died is handed out again first.
 
     A lease is a way to share work, not a lock: the store's commit rule is what keeps two workers from both counting.
+    So when nothing is left to hand out, a worker without work gets a copy of what another has held for a while: whoever
+    is first commits it.
 
     Args:
         segments: Every segment of the run, in row order; read as needed.
         committed: Names of segments that are done already.
         repeats: Rows whose id an earlier row has.
+        clock: Seconds from any origin.
     """
 
     def __init__(
-        self, segments: Iterable[Segment], committed: Collection[str] = (), repeats: Mapping[int, int] | None = None
+        self,
+        segments: Iterable[Segment],
+        committed: Container[str] = (),
+        repeats: Mapping[int, int] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._ahead = (segment for segment in segments if segment.name not in committed)
         self._returned: deque[Lease] = deque()
         self._repeats = dict(repeats or {})
         self._held: dict[str, dict[str, Lease]] = {}
+        self._holders: dict[str, list[str]] = {}  # of every segment that is held, in the order of the first lease
+        self._single: dict[str, str] = {}  # those of them that one worker alone holds, with that worker
+        self._leased_at_s: dict[str, float] = {}  # of every segment that is held
+        self._overtaken: dict[str, set[str]] = {}  # what a worker goes on with though another has committed it
         self._num_losses: Counter[str] = Counter()
-        self._is_exhausted = False
+        self.is_exhausted = False
+        """Every segment was handed out at least once."""
 
     def next_for(self, worker: str) -> Lease | None:
-        """Lease the next segment to ``worker``; None when there is nothing left to hand out."""
+        """Lease the next segment to ``worker``; None when there is nothing for it."""
         lease = self._returned.popleft() if self._returned else self._next_ahead()
+        if lease is None:
+            lease = self._copy_for(worker)
         if lease is not None:
             self._held.setdefault(worker, {})[lease.segment.name] = lease
+            self._set_holders(lease.segment.name, [*self._holders.get(lease.segment.name, ()), worker])
         return lease
 
-    def committed(self, worker: str, segment_name: str) -> None:
-        """The segment is done, whoever did it."""
-        self._held.get(worker, {}).pop(segment_name, None)
+    def committed(self, worker: str, segment_name: str) -> bool:
+        """The segment is done, and ``worker`` says so; False if it was known, so that its rows are counted."""
+        self._overtaken.get(worker, set()).discard(segment_name)
+        holders = self._holders.get(segment_name, [])
+        for holder in holders:
+            del self._held[holder][segment_name]
+            if holder != worker:
+                self._overtaken.setdefault(holder, set()).add(segment_name)
+        self._set_holders(segment_name, [])
         self._num_losses.pop(segment_name, None)
+        return bool(holders)
 
     def return_all(self, worker: str) -> list[Lease]:
-        """Take back what a dead worker held; it is handed out next."""
+        """Take back what a dead worker held; what nobody else holds is handed out next."""
+        self._overtaken.pop(worker, None)
         leases = list(self._held.pop(worker, {}).values())
-        self._returned.extend(leases)
+        for lease in leases:
+            name = lease.segment.name
+            self._set_holders(name, [holder for holder in self._holders[name] if holder != worker])
+            if name not in self._holders:
+                self._returned.append(lease)
         self._num_losses.update(lease.segment.name for lease in leases)
         return leases
 
@@ -65,19 +101,48 @@ class LeaseBook:
         return self._num_losses[segment_name]
 
     def num_held(self, worker: str) -> int:
-        """Segments that ``worker`` has not committed yet."""
-        return len(self._held.get(worker, {}))
+        """Segments that ``worker`` has and nobody has committed yet."""
+        return len(self._held.get(worker, ()))
+
+    def is_overtaken(self, worker: str) -> bool:
+        """Whether ``worker`` is busy with a segment that another has committed."""
+        return bool(self._overtaken.get(worker))
 
     @property
     def is_done(self) -> bool:
         """Nothing is left to hand out and nobody holds anything."""
-        return self._is_exhausted and not self._returned and not any(self._held.values())
+        return self.is_exhausted and not self._returned and not self._holders
 
     def _next_ahead(self) -> Lease | None:
-        segment = next(self._ahead, None)
+        segment = None if self.is_exhausted else next(self._ahead, None)
         if segment is None:
-            self._is_exhausted = True
+            self.is_exhausted = True
             return None
         rows = range(segment.first_row, segment.first_row + segment.num_rows)
         repeats = {row: self._repeats[row] for row in rows if row in self._repeats} if self._repeats else {}
         return Lease(segment, repeats)
+
+    def _copy_for(self, worker: str) -> Lease | None:
+        """What another worker will probably be last to finish: its queue if it has one, else what is held longest."""
+        held_since_s = self._clock() - COPY_AFTER_S
+        oldest = next(iter(self._single), None)
+        if oldest is None or self._leased_at_s[oldest] > held_since_s:  # asked all the time at the end of a run
+            return None
+        if self.num_held(worker) or self.is_overtaken(worker):
+            return None
+        known = [name for name in self._single if self._leased_at_s[name] <= held_since_s]
+        longest = max(self.num_held(self._single[name]) for name in known)
+        queued = [name for name in known if self.num_held(self._single[name]) == longest]
+        name = queued[-1] if longest > 1 else queued[0]
+        return self._held[self._single[name]][name]
+
+    def _set_holders(self, segment_name: str, holders: list[str]) -> None:
+        self._single.pop(segment_name, None)
+        if not holders:
+            self._holders.pop(segment_name, None)
+            self._leased_at_s.pop(segment_name, None)
+            return
+        self._leased_at_s.setdefault(segment_name, self._clock())
+        self._holders[segment_name] = holders
+        if len(holders) == 1:
+            self._single[segment_name] = holders[0]

@@ -8,7 +8,7 @@ is not in a part does not exist for a reader. ``_failures/`` repeats what the pa
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
 from manifests.row import RowFailure
-from manifests.shard import Segment
+from manifests.shard import Segment, ShardPlan
 from pipeline.errors import ObjectNotFound, StoreError
+from pipeline.ordered_map import ordered_map
 from pipeline.outcome import PartSummary, RunTotals, failures_bytes, part_summary
+from pipeline.segment_set import SegmentSet
 from pipeline.store import Store
 
 RUN_KEY = "run.json"
@@ -28,8 +30,10 @@ SUCCESS_KEY = "_SUCCESS"
 PARTS_PREFIX = "parts/"
 FAILURES_PREFIX = "_failures/"
 _PART = re.compile(r"parts/(?P<segment>\d+-\d+)\.parquet")
+_COPY = re.compile(r"_failures/(?P<segment>\d+-\d+)\.parquet")
 _MAX_ID_IN_NAME = 100
 _READ_THREADS = 16
+_READ_AHEAD = 4 * _READ_THREADS
 
 
 class RunDirectory:
@@ -65,10 +69,27 @@ class RunDirectory:
         if failures:
             self.store.put(f"{FAILURES_PREFIX}{segment_name}.parquet", failures_bytes(failures))
 
-    def committed_segments(self) -> set[str]:
-        """Names of the segments that are done."""
-        matches = (_PART.fullmatch(key) for key in self.store.list(PARTS_PREFIX))
-        return {match["segment"] for match in matches if match}
+    def has_parts(self) -> bool:
+        """Whether anything was committed here, by whatever run."""
+        return any(_PART.fullmatch(key) for key in self.store.list(PARTS_PREFIX))
+
+    def committed_segments(self, plan: ShardPlan) -> SegmentSet:
+        """The segments that are done.
+
+        Raises:
+            ConfigError: A part is that of no segment of the plan.
+        """
+        committed = SegmentSet(plan)
+        for key in self.store.list(PARTS_PREFIX):
+            if match := _PART.fullmatch(key):
+                try:
+                    committed.add(match["segment"])
+                except KeyError as error:
+                    raise ConfigError(
+                        f"{self.store.uri_of(key)} belongs to no rows of this manifest, yet readers take it for "
+                        "results: move it away"
+                    ) from error
+        return committed
 
     def summary(self, segment_name: str) -> PartSummary:
         """What a committed segment holds, from the part's metadata alone.
@@ -83,18 +104,25 @@ class RunDirectory:
             except (pa.ArrowInvalid, ValueError, KeyError) as error:
                 raise StoreError("read", self.store.uri_of(key), "DamagedPart", "not a part of this run") from error
 
-    def totals(self, segment_names: Iterable[str]) -> RunTotals:
-        """Rows of these segments; failures that a crash kept from ``_failures/`` are written there now."""
-        listed = set(self.store.list(FAILURES_PREFIX))
+    def totals(self, segments: SegmentSet) -> RunTotals:
+        """Rows of these segments; failures that a crash kept from ``_failures/`` are written there now.
 
-        def count(name: str) -> RunTotals:
-            summary = self.summary(name)
-            if summary.failures and f"{FAILURES_PREFIX}{name}.parquet" not in listed:
-                self._write_failures(name, summary.failures)
+        Reads many parts at once, and keeps of them what is counted: memory does not grow with their number.
+        """
+        copied = SegmentSet(segments.plan)
+        for key in self.store.list(FAILURES_PREFIX):
+            if (match := _COPY.fullmatch(key)) and match["segment"] in segments:
+                copied.add(match["segment"])
+
+        def count(segment: Segment) -> RunTotals:
+            summary = self.summary(segment.name)
+            if summary.failures and segment.name not in copied:
+                self._write_failures(segment.name, summary.failures)
             return summary.totals
 
         with ThreadPoolExecutor(_READ_THREADS) as pool:
-            return sum(pool.map(count, segment_names), RunTotals())
+            counted = ordered_map(pool, count, segments, window=_READ_AHEAD)
+            return sum(counted, RunTotals())
 
     def start(self, description: Mapping[str, Any]) -> dict[str, Any]:
         """Write ``run.json`` if this is the first start; return it as it stands."""

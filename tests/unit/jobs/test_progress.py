@@ -5,7 +5,7 @@ from rich.console import Console
 
 from jobs import progress
 from jobs.progress import BarDisplay, PlainDisplay, ProgressState, duration
-from pipeline.event import SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
+from pipeline.event import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
 from pipeline.outcome import RunTotals
 
 
@@ -59,6 +59,14 @@ def test_rows_count_when_they_are_settled_and_once(clock: Clock) -> None:
     state.take("b", SegmentCommitted("0-1", RunTotals(5, 0)))
     assert state.num_settled == 15
     assert state.num_failed == 1
+
+
+def test_rows_that_another_worker_had_committed_before_are_not_counted_again(clock: Clock) -> None:
+    state = state_of()
+    state.take("a", SegmentCommitted("0-0", RunTotals(4, 0)))
+    state.take("b", worked(4))
+    state.take("b", SegmentRepeated("0-0", RunTotals(4, 0)))
+    assert state.num_settled == 4
 
 
 def test_rows_that_a_dead_worker_had_not_committed_are_to_be_done_again(clock: Clock) -> None:

@@ -44,6 +44,16 @@ def test_segments_partition_the_rows_in_order(drawn: tuple[list[int], int, int, 
     assert all(1 <= segment.num_rows <= segment_rows for segment in plan)
 
 
+@given(drawn=PLANS, other=st.from_regex(r"[0-9]{7}-[0-9]{5}", fullmatch=True))
+def test_segments_are_found_by_their_names(drawn: tuple[list[int], int, int, int | None], other: str) -> None:
+    rows, shard_rows, segment_rows, limit = drawn
+    plan = plan_shards(files_of(*rows), shard_rows=shard_rows, segment_rows=segment_rows, limit=limit)
+    names = [segment.name for segment in plan]
+    assert [plan.number_of(name) for name in names] == list(range(plan.num_segments))
+    near = [f"{shard:07d}-{index:05d}" for shard in range(plan.num_shards + 1) for index in range(14)]
+    assert all(plan.number_of(name) is None for name in [other, *near] if name not in names)
+
+
 @given(drawn=PLANS)
 def test_shards_partition_the_segments_and_never_span_two_files(
     drawn: tuple[list[int], int, int, int | None],

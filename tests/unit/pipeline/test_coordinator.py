@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,16 @@ from manifests.errors import ManifestError
 from manifests.shard import ManifestFile, Segment, plan_shards
 from pipeline.coordinator import LEASES_PER_WORKER, MAX_LOSSES, Coordinator, CoordinatorReport
 from pipeline.errors import RunFailed, StoreError
-from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.event import (
+    Event,
+    SegmentCommitted,
+    SegmentRepeated,
+    WorkerDied,
+    WorkerEnded,
+    WorkerFailed,
+    WorkerProgress,
+    WorkerReady,
+)
 from pipeline.lease import Lease, LeaseBook
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
@@ -57,11 +67,13 @@ class PretendingPool(WorkerPool):
     def assign(self, name: str, lease: Lease) -> None:
         assert not self.is_stopped
         self.given.append((name, lease.segment.name))
-        self._leases[name].append(lease)
-        self.most_held = max(self.most_held, len(self._leases[name]))
+        if name in self._leases:  # else its death is an event that was not taken yet
+            self._leases[name].append(lease)
+            self.most_held = max(self.most_held, len(self._leases[name]))
 
     def close(self, name: str) -> None:
-        assert not self._leases[name]
+        if self._leases.get(name):
+            return  # busy with what another has committed
         self._events += [(name, progress(7)), (name, WorkerEnded())]
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
@@ -85,10 +97,12 @@ class PretendingPool(WorkerPool):
         return name
 
 
-def run(pool: PretendingPool, num_segments: int) -> tuple[CoordinatorReport, list[tuple[str, Event]]]:
+def run(
+    pool: PretendingPool, num_segments: int, clock: Callable[[], float] = lambda: 0.0
+) -> tuple[CoordinatorReport, list[tuple[str, Event]]]:
     heard: list[tuple[str, Event]] = []
-    coordinator = Coordinator(pool, LeaseBook(segments(num_segments)), lambda name, event: heard.append((name, event)))
-    return coordinator.run(), heard
+    book = LeaseBook(segments(num_segments), clock=clock)
+    return Coordinator(pool, book, lambda name, event: heard.append((name, event))).run(), heard
 
 
 def test_every_segment_is_given_out_and_counted_once() -> None:
@@ -120,6 +134,29 @@ def test_the_final_counts_of_each_worker_are_heard() -> None:
 def test_totals_are_those_of_the_parts_that_stand() -> None:
     pool = PretendingPool(1, lambda name, lease: SegmentCommitted(lease.segment.name, RunTotals(2, 3)))
     assert run(pool, 4)[0].totals == RunTotals(8, 12)
+
+
+def test_the_last_segments_of_a_slow_worker_are_done_by_others_too_and_count_once() -> None:
+    def answer(name: str, lease: Lease) -> Event | None:
+        return None if name == "worker-0" else commit(name, lease)
+
+    pool = PretendingPool(2, answer)
+    report, _ = run(pool, 6, clock=count(step=60).__next__)
+    assert report == CoordinatorReport(RunTotals(6, 0), 0)
+    slow = {segment for name, segment in pool.given if name == "worker-0"}
+    assert len(slow) == LEASES_PER_WORKER
+    assert slow < {segment for name, segment in pool.given if name == "worker-1"}
+
+
+def test_a_segment_that_comes_in_twice_is_heard_as_repeated() -> None:
+    class TwiceTold(PretendingPool):
+        def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
+            return [each for each in super().poll(timeout_s) for _ in range(2)]
+
+    report, heard = run(TwiceTold(1, commit), 3)
+    assert report.totals == RunTotals(3, 0)
+    told = [type(event) for _, event in heard if isinstance(event, SegmentCommitted | SegmentRepeated)]
+    assert told == [SegmentCommitted, SegmentRepeated] * 3
 
 
 def test_what_a_dead_worker_held_is_done_by_others() -> None:
@@ -200,17 +237,19 @@ def test_the_pool_is_stopped_when_listening_fails() -> None:
     num_workers=st.integers(1, 4),
     num_segments=st.integers(0, 30),
     deaths=st.sets(st.tuples(st.integers(0, 12), st.integers(0, 29)), max_size=12),
+    is_slow=st.booleans(),
 )
 def test_whoever_dies_every_segment_is_counted_once(
-    num_workers: int, num_segments: int, deaths: set[tuple[int, int]]
+    num_workers: int, num_segments: int, deaths: set[tuple[int, int]], is_slow: bool
 ) -> None:
     def answer(name: str, lease: Lease) -> Event | None:
         is_last = (int(name.removeprefix("worker-")), lease.segment.first_row) in deaths
         return WorkerDied("killed") if is_last else commit(name, lease)
 
     pool = PretendingPool(num_workers, answer)
+    clock = count(step=60).__next__ if is_slow else lambda: 0.0
     try:
-        report, _ = run(pool, num_segments)
+        report, _ = run(pool, num_segments, clock)
     except RunFailed:
         assert len(deaths) >= MAX_LOSSES
     else:

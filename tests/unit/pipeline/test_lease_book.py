@@ -6,9 +6,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from manifests.shard import ManifestFile, Segment, plan_shards
-from pipeline.lease import LeaseBook
+from pipeline.lease import COPY_AFTER_S, LeaseBook
 
 WORKERS = ("a", "b", "c")
+
+
+class Clock:
+    """Every look at it takes a minute, so that whatever is held may be copied."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 60.0
+        return self.now_s
 
 
 def segments(number: int, rows_each: int = 2) -> list[Segment]:
@@ -30,7 +41,7 @@ def test_the_book_is_done_when_everything_is_committed_and_not_before() -> None:
     assert lease is not None
     assert book.next_for("b") is None
     assert not book.is_done
-    book.committed("a", lease.segment.name)
+    assert book.committed("a", lease.segment.name)
     assert book.is_done
 
 
@@ -63,6 +74,62 @@ def test_losses_are_counted_until_the_commit() -> None:
     assert book.num_losses(first.segment.name) == 0
 
 
+def test_a_worker_without_work_gets_a_copy_of_what_is_queued_elsewhere_then_of_what_is_held_longest() -> None:
+    book = LeaseBook(segments(3), clock=Clock())
+    first, queued = book.next_for("a"), book.next_for("a")
+    third = book.next_for("b")
+    assert book.next_for("b") is None  # it has work
+    copies = [book.next_for(name) for name in ("c", "d", "e", "f")]
+    assert copies == [queued, first, third, None]  # one copy of each
+
+
+def test_a_segment_is_copied_only_after_it_was_held_for_a_while() -> None:
+    now_s = [0.0]
+    book = LeaseBook(segments(1), clock=lambda: now_s[0])
+    lease = book.next_for("a")
+    now_s[0] = COPY_AFTER_S - 1
+    assert book.next_for("b") is None
+    now_s[0] = COPY_AFTER_S
+    assert book.next_for("b") == lease
+
+
+def test_a_copied_segment_counts_once_and_whoever_is_late_is_known() -> None:
+    book = LeaseBook(segments(1), clock=Clock())
+    lease = book.next_for("a")
+    assert lease is not None
+    assert book.next_for("b") == lease
+    assert book.committed("b", lease.segment.name)
+    assert book.is_done
+    assert [book.num_held(name) for name in "ab"] == [0, 0]
+    assert [book.is_overtaken(name) for name in "ab"] == [True, False]
+    assert not book.committed("a", lease.segment.name)
+    assert not book.is_overtaken("a")
+
+
+def test_a_copied_segment_is_handed_out_again_when_all_who_held_it_are_dead() -> None:
+    book = LeaseBook(segments(1), clock=Clock())
+    lease = book.next_for("a")
+    book.next_for("b")
+    assert book.return_all("a") == [lease]
+    assert book.next_for("c") == lease  # a new copy of what "b" holds
+    book.return_all("b")
+    assert not book.is_done
+    book.return_all("c")
+    assert book.next_for("d") == lease
+
+
+def test_a_worker_that_is_busy_with_what_another_has_committed_gets_no_copy() -> None:
+    book = LeaseBook(segments(2), clock=Clock())
+    lease = book.next_for("a")
+    book.next_for("b")
+    assert lease is not None
+    assert book.next_for("c") == lease
+    book.committed("c", lease.segment.name)
+    assert book.next_for("a") is None
+    book.committed("a", lease.segment.name)
+    assert book.next_for("a") is not None
+
+
 def test_a_lease_names_the_rows_of_its_segment_that_repeat_an_id() -> None:
     book = LeaseBook(segments(3), repeats={1: 0, 4: 1, 5: 0})
     leases = [book.next_for("a") for _ in range(3)]
@@ -91,8 +158,9 @@ class AnyInterleaving(RuleBasedStateMachine):
         plan = segments(number)
         self.names = {segment.name for segment in plan}
         self.committed = {plan[index].name for index in done if index < number}
-        self.book = LeaseBook(plan, set(self.committed))
+        self.book = LeaseBook(plan, set(self.committed), clock=Clock())
         self.held: dict[str, set[str]] = {worker: set() for worker in WORKERS}
+        self.overtaken: dict[str, set[str]] = {worker: set() for worker in WORKERS}
 
     @rule(worker=st.sampled_from(WORKERS))
     def take(self, worker: str) -> None:
@@ -101,25 +169,45 @@ class AnyInterleaving(RuleBasedStateMachine):
         if lease is None:
             assert handed_out | self.committed == self.names
             return
-        assert lease.segment.name not in handed_out | self.committed
-        self.held[worker].add(lease.segment.name)
+        name = lease.segment.name
+        assert name not in self.committed
+        if name in handed_out:  # a copy: nothing else is left, this worker has nothing, and one other holds it
+            assert handed_out | self.committed == self.names
+            assert not self.held[worker]
+            assert not self.overtaken[worker]
+            assert sum(name in held for held in self.held.values()) == 1
+        self.held[worker].add(name)
 
     @precondition(lambda self: any(self.held.values()))
     @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
         worker = data.draw(st.sampled_from([worker for worker in WORKERS if self.held[worker]]))
         name = data.draw(st.sampled_from(sorted(self.held[worker])))
-        self.book.committed(worker, name)
-        self.held[worker].remove(name)
+        assert self.book.committed(worker, name)
+        for other in WORKERS:
+            if name in self.held[other]:
+                self.held[other].remove(name)
+                if other != worker:
+                    self.overtaken[other].add(name)
         self.committed.add(name)
+
+    @precondition(lambda self: any(self.overtaken.values()))
+    @rule(data=st.data())
+    def commit_too_late(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from([worker for worker in WORKERS if self.overtaken[worker]]))
+        name = data.draw(st.sampled_from(sorted(self.overtaken[worker])))
+        assert not self.book.committed(worker, name)
+        self.overtaken[worker].remove(name)
 
     @rule(worker=st.sampled_from(WORKERS))
     def die(self, worker: str) -> None:
         assert {lease.segment.name for lease in self.book.return_all(worker)} == self.held[worker]
         self.held[worker].clear()
+        self.overtaken[worker].clear()
 
     @invariant()
     def knows_who_holds_what(self) -> None:
+        assert [self.book.is_overtaken(worker) for worker in WORKERS] == [bool(self.overtaken[w]) for w in WORKERS]
         assert [self.book.num_held(worker) for worker in WORKERS] == [len(self.held[worker]) for worker in WORKERS]
         assert not self.book.is_done or self.committed == self.names
 
@@ -139,7 +227,7 @@ TestAnyInterleaving = AnyInterleaving.TestCase
 
 @given(st.lists(st.sampled_from(["take", "die"]), max_size=40))
 def test_without_commits_every_segment_stays_available(actions: list[str]) -> None:
-    book = LeaseBook(segments(5))
+    book = LeaseBook(segments(5), clock=Clock())
     for action in actions:
         if action == "take":
             book.next_for("a")

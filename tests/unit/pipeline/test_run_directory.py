@@ -8,13 +8,14 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.row import RowFailure
-from manifests.shard import Segment
+from manifests.shard import ManifestFile, Segment, plan_shards
 from pipeline.errors import StoreError
 from pipeline.local_store import LocalStore
 from pipeline.outcome import PartSummary, RunTotals, part_bytes
 from pipeline.run_directory import RunDirectory, differences
 
 SEGMENT = Segment(3, 7, "m.parquet", 40, 0, 2)
+PLAN = plan_shards([ManifestFile("m.parquet", 1, 100, "d")], shard_rows=20, segment_rows=2)
 ROWS = pa.table({"id": ["a", "b"]})
 FAILURES = (RowFailure(40, "a", "fetch", "E", "gone"), RowFailure(41, "b", "fetch", "E", "gone"))
 SUMMARY = PartSummary(0, FAILURES)
@@ -29,10 +30,14 @@ def part(writer: str) -> bytes:
     return part_bytes(FAILURES, ROWS, 40, writer=writer, run="r")
 
 
+def committed(run: RunDirectory) -> list[str]:
+    return [segment.name for segment in run.committed_segments(PLAN)]
+
+
 def test_a_commit_publishes_the_part_and_repeats_its_failures(run: RunDirectory) -> None:
-    assert run.committed_segments() == set()
+    assert committed(run) == []
     assert run.commit(SEGMENT, part("one"), SUMMARY) == RunTotals(0, 2)
-    assert run.committed_segments() == {"0000003-00007"}
+    assert committed(run) == ["0000003-00007"]
     assert run.summary("0000003-00007") == SUMMARY
     failures = pq.read_table(io.BytesIO(run.store.get("_failures/0000003-00007.parquet"))).to_pylist()
     assert [failure["row"] for failure in failures] == [40, 41]
@@ -59,21 +64,35 @@ def test_totals_write_the_failures_that_are_not_there(run: RunDirectory) -> None
     run.commit(SEGMENT, part("one"), SUMMARY)
     written = run.store.get("_failures/0000003-00007.parquet")
     run.store.delete("_failures/0000003-00007.parquet")
-    assert run.totals(run.committed_segments()) == RunTotals(0, 2)
+    assert run.totals(run.committed_segments(PLAN)) == RunTotals(0, 2)
     assert run.store.get("_failures/0000003-00007.parquet") == written
 
 
 def test_only_parts_count_as_segments(run: RunDirectory) -> None:
     for key in ("parts/readme.txt", "parts/x-1.parquet", "parts/0000000-00001.parquet.bak", "parts/a/0-1.parquet"):
         run.store.put(key, b"x")
-    assert run.committed_segments() == set()
+    assert committed(run) == []
+
+
+@pytest.mark.parametrize("name", ["0000005-00000", "0000000-00010", "1-1"])
+def test_a_part_of_no_rows_of_the_manifest_is_refused_by_name(name: str, run: RunDirectory) -> None:
+    run.store.put(f"parts/{name}.parquet", b"x")
+    with pytest.raises(ConfigError, match=rf"parts/{name}\.parquet belongs to no rows of this manifest"):
+        run.committed_segments(PLAN)
+
+
+def test_the_first_part_is_enough_to_know_that_there_are_some(run: RunDirectory) -> None:
+    run.store.put("parts/readme.txt", b"x")
+    assert not run.has_parts()
+    run.store.put("parts/0000009-00001.parquet", b"x")
+    assert run.has_parts()
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1 and so on PAR1"])
 def test_a_damaged_part_is_an_error_that_names_it(data: bytes, run: RunDirectory) -> None:
     run.store.put("parts/0000000-00000.parquet", data)
     with pytest.raises(StoreError, match=r"parts/0000000-00000\.parquet: DamagedPart") as caught:
-        run.totals(run.committed_segments())
+        run.totals(run.committed_segments(PLAN))
     assert not caught.value.retryable
 
 
