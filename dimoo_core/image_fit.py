@@ -2,15 +2,15 @@
 
 Source: ``generate_crop_size_list``, ``var_center_crop`` and ``center_crop`` of the reference's ``image_utils.py``, and
 the size rule of its benchmark wrapper. Despite its name the reference crops at a random offset; here the crop is
-centred unless ``random_offset`` is asked for. Photographs are turned upright and made RGB before, the reference
-resizes them as they are.
+centred unless ``random_offset`` is asked for. What comes here is upright and RGB already; the reference resizes images
+as they are.
 """
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import PIXELS_PER_TOKEN, Resolution
@@ -70,16 +70,6 @@ def best_crop_size(size: Size, sizes: Sequence[Size]) -> Size:
         return min(ratios) / max(ratios)
 
     return max(sizes, key=lambda crop: (kept_share(crop), crop))
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says, in its own mode."""
-    return ImageOps.exif_transpose(image)
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says, in RGB; transparency is dropped as the reference does."""
-    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 @dataclass(frozen=True, slots=True)

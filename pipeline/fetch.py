@@ -1,5 +1,6 @@
 """Getting the input image of a row: bytes from wherever they are, decoded, upright and RGB."""
 
+import importlib.util
 import io
 import warnings
 from collections.abc import Callable
@@ -8,15 +9,15 @@ from functools import cache
 from PIL import Image, UnidentifiedImageError
 
 from dimoo_core.errors import DimooError
-from dimoo_core.image_fit import upright_rgb
 from manifests.row import ImageSource
 from pipeline.object_reader import ObjectReader
+from pipeline.upright_image import PixelsUnclear, upright_rgb
 from pipeline.uri import is_relative
 
 MAX_INPUT_PIXELS = 178_956_970  # Pillow's own limit for what it calls a decompression bomb
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")
 """Formats that are opened, where Pillow was built with them; of its others one (EPS) interprets a program."""
-
+_HEIC_BEGINNINGS = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"))
 
 Convert = Callable[[Image.Image], Image.Image]
 
@@ -49,11 +50,12 @@ def fetch_image(
     try:
         with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
             return convert(image)
+    except PixelsUnclear as error:
+        raise ImageUnreadable(f"{source.name} {error}") from error
     except Image.DecompressionBombError as error:
         raise ImageUnreadable(f"{source.name} has more than the {MAX_INPUT_PIXELS} pixels that are allowed") from error
     except UnidentifiedImageError as error:
-        known = ", ".join(_known_formats())
-        raise ImageUnreadable(f"{source.name} is not an image ({_described(data)}); known are {known}") from error
+        raise ImageUnreadable(f"{source.name} {_unknown(data)}") from error
     except Exception as error:  # wrong bytes make Pillow's decoders raise nearly anything
         raise ImageUnreadable(f"{source.name} is damaged: {' '.join(str(error).split())}") from error
 
@@ -66,7 +68,17 @@ def ignore_pillow_warnings() -> None:
 @cache
 def _known_formats() -> tuple[str, ...]:
     Image.init()
+    if importlib.util.find_spec("pillow_heif") is not None:  # Pillow itself cannot read HEIC
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _unknown(data: bytes) -> str:
+    if data[4:12] in _HEIC_BEGINNINGS and "HEIF" not in _known_formats():
+        return "is a HEIC image, which needs pillow-heif: install dimoo-batch[heic], or convert it"
+    return f"is not an image ({_described(data)}); known are {', '.join(_known_formats())}"
 
 
 def _described(data: bytes) -> str:

@@ -13,8 +13,6 @@ from dimoo_core.image_fit import (
     fit_as_planned,
     random_offset,
     unscaled_plan,
-    upright,
-    upright_rgb,
 )
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
@@ -31,6 +29,7 @@ from pipeline.retry import Patience
 from pipeline.row_flow import Rounds, RowFlow, one_answer, one_image
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
+from pipeline.upright_image import upright, upright_rgb
 
 
 class RowPreparer:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dimoo_core.image_fit import centered, crop_sizes, crop_sizes_for, fit, random_offset, upright_rgb
+from dimoo_core.image_fit import centered, crop_sizes, crop_sizes_for, fit, random_offset
 from dimoo_core.model import Model
 from dimoo_core.prompts import (
     CONTROL_SYSTEM,
@@ -22,6 +22,7 @@ from dimoo_core.prompts import (
 )
 from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
+from pipeline.upright_image import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 from tests.parity.layout import check_crop, clear_cells, no_noise

@@ -13,8 +13,8 @@ from dimoo_core.image_fit import (
     fit,
     plan_fit,
     random_offset,
-    upright_rgb,
 )
+from pipeline.upright_image import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 

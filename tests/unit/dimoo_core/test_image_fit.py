@@ -15,7 +15,6 @@ from dimoo_core.image_fit import (
     fit,
     plan_fit,
     random_offset,
-    upright_rgb,
 )
 
 sides = st.integers(1, 6000)
@@ -109,12 +108,3 @@ def test_a_random_offset_is_a_function_of_the_seed_within_the_bounds() -> None:
     assert random_offset(7)(30, 0) == random_offset(7)(30, 0)
     assert len(drawn) > 10
     assert all(0 <= left <= 30 and upper == 0 for left, upper in drawn)
-
-
-def test_pictures_are_turned_upright_and_made_rgb() -> None:
-    image = gradient(40, 20)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    image.info["exif"] = exif.tobytes()
-    assert upright_rgb(image).size == (20, 40)
-    assert upright_rgb(Image.new("LA", (5, 5), (200, 0))).getpixel((0, 0)) == (200, 200, 200)
