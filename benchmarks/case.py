@@ -1,4 +1,4 @@
-"""What the device benchmark measures: batches of like requests, with any number of steps."""
+"""What the benchmarks of speed measure: batches of like requests under a preset, with any number of steps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -8,10 +8,12 @@ import torch
 
 from benchmarks.shape import Shape
 from benchmarks.workload import caption_requests, image_requests
+from dimoo_core.preset import DEFAULT_PRESET, PRESETS, Preset
 from dimoo_core.request import Request
-from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
+from dimoo_core.settings import ImageSettings, TextSettings
 
 _CAPTION_TOKENS, _CAPTION_BLOCK = 128, 32
+_EXACT = PRESETS[DEFAULT_PRESET]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,16 +21,19 @@ class Case:
     """A batch of images or captions.
 
     ``build`` makes its requests for a number of steps, a multiple of ``step_multiple``, and a device for their noise;
-    ``num_steps`` is the number of a whole generation.
+    ``build_plain`` the first of them without the preset's approximations. ``num_steps`` is the number of a whole
+    generation.
     """
 
     name: str
     unit: str  # "image" or "caption"
     batch: int
+    preset: str
     num_steps: int
     step_multiple: int
     settings: dict[str, object]
     build: Callable[[int, torch.device], list[Request]]
+    build_plain: Callable[[int, torch.device], Request]
 
     def min_steps(self) -> int:
         """Fewest steps worth timing."""
@@ -45,42 +50,49 @@ class Case:
         return self.num_steps * sum(request.num_tokens for request in requests)
 
 
-def image_case(
-    shape: Shape, size: tuple[int, int], num_steps: int, batch: int, step_cache: StepCacheConfig | None = None
-) -> Case:
+def image_case(shape: Shape, size: tuple[int, int], num_steps: int, batch: int, preset: Preset = _EXACT) -> Case:
     """Images with the reference's guidance (4) and temperature (1)."""
     width_px, height_px = size
 
     def settings(steps: int) -> ImageSettings:
-        return ImageSettings(width_px=width_px, height_px=height_px, num_steps=steps, step_cache=step_cache)
+        return ImageSettings(width_px=width_px, height_px=height_px, num_steps=steps)
 
     return Case(
-        name=f"image {width_px}x{height_px}, batch {batch}{', cached' if step_cache else ''}",
+        name=f"image {width_px}x{height_px}, batch {batch}{_suffix(preset)}",
         unit="image",
         batch=batch,
+        preset=preset.name,
         num_steps=num_steps,
         step_multiple=1,
-        settings=asdict(settings(num_steps)),
-        build=lambda steps, device: image_requests(shape, settings(steps), batch, device),
+        settings=asdict(preset.image(settings(num_steps))),
+        build=lambda steps, device: image_requests(shape, preset.image(settings(steps)), batch, device),
+        build_plain=lambda steps, device: image_requests(shape, settings(steps), 1, device)[0],
     )
 
 
-def caption_case(shape: Shape, image_px: int, batch: int) -> Case:
-    """Answers of 128 tokens in blocks of 32 about one image each, at the reference's step for each eight tokens."""
+def caption_case(
+    shape: Shape, image_px: int, batch: int, preset: Preset = _EXACT, num_steps: int | None = None
+) -> Case:
+    """Answers of 128 tokens in blocks of 32 about one image each; by default a step for each eight tokens."""
 
     def settings(steps: int | None) -> TextSettings:
         return TextSettings(max_tokens=_CAPTION_TOKENS, block_length=_CAPTION_BLOCK, num_steps=steps)
 
-    whole = settings(None)
-    num_steps = whole.steps_per_block * whole.num_blocks
+    def requests(text: TextSettings, count: int, device: torch.device) -> list[Request]:
+        return caption_requests(shape, text, count, image_px=image_px, device=device)
+
+    whole = settings(num_steps)
+    total_steps = whole.steps_per_block * whole.num_blocks
     return Case(
-        name=f"caption of a {image_px} px image, batch {batch}",
+        name=f"caption of a {image_px} px image, batch {batch}{_suffix(preset)}",
         unit="caption",
         batch=batch,
-        num_steps=num_steps,
+        preset=preset.name,
+        num_steps=total_steps,
         step_multiple=whole.num_blocks,
-        settings={"image_px": image_px, **asdict(settings(num_steps))},
-        build=lambda steps, device: caption_requests(shape, settings(steps), batch, image_px=image_px, device=device),
+        settings={"image_px": image_px, **asdict(preset.text(settings(total_steps)))},
+        build=lambda steps, device: requests(preset.text(settings(steps)), batch, device),
+        build_plain=lambda steps, device: requests(settings(steps), 1, device)[0],
     )
 
 
@@ -92,20 +104,29 @@ def cases_in_order(
     image_batches: Sequence[int],
     caption_batches: Sequence[int],
     caption_image_px: int,
-    with_step_cache: bool,
+    presets: Sequence[Preset],
+    caption_steps: int | None = None,
 ) -> list[Case]:
     """The most telling cases first.
 
-    All sizes and the caption at the first batch size, then single images with the step cache, then the other batch
-    sizes, one after the other.
+    All sizes and the caption at the first batch size, preset by preset, then the same at the next batch sizes. Presets
+    that change nothing about captions have none.
     """
+    captioning = [preset for preset in presets if preset is presets[0] or changes_captions(preset)]
     cases: list[Case] = []
-    cached = [image_case(shape, size, num_steps, 1, StepCacheConfig()) for size in sizes] if with_step_cache else []
     for image_batch, caption_batch in zip_longest(image_batches, caption_batches):
-        if image_batch is not None:
-            cases += [image_case(shape, size, num_steps, image_batch) for size in sizes]
-        if caption_batch is not None:
-            cases.append(caption_case(shape, caption_image_px, caption_batch))
-        cases += cached
-        cached = []
+        for preset in presets:
+            if image_batch is not None:
+                cases += [image_case(shape, size, num_steps, image_batch, preset) for size in sizes]
+            if caption_batch is not None and preset in captioning:
+                cases.append(caption_case(shape, caption_image_px, caption_batch, preset, caption_steps))
     return cases
+
+
+def changes_captions(preset: Preset) -> bool:
+    """Whether captions under a preset are computed in another way than exactly."""
+    return preset.cache is not None or preset.commit is not None
+
+
+def _suffix(preset: Preset) -> str:
+    return "" if preset is _EXACT else f", {preset.name}"

@@ -28,8 +28,8 @@ class CaseReporter:
         engine_scale = 1.0
         if steps < case.num_steps:
             engine_scale = self._counting.engine(case.build(case.num_steps, _CPU)).total / engine_flops
-        lengths = stream_lengths(case.build(case.num_steps, _CPU)[0])
-        plain_flops = self._counting.reference(lengths).total * steps
+        lengths = stream_lengths(case.build_plain(case.num_steps, _CPU))
+        plain_flops = self._counting.reference(lengths).total * timing.plain_runs[0].num_steps
 
         plain_s = [run.seconds * case.num_steps / steps for run in timing.plain_runs]
         engine_s = [run.seconds * engine_scale / case.batch for run in timing.engine_runs]
@@ -38,6 +38,7 @@ class CaseReporter:
             "name": case.name,
             "unit": case.unit,
             "batch": case.batch,
+            "preset": case.preset,
             "settings": case.settings,
             "stream_lengths": lengths,
             "steps": case.num_steps,

@@ -61,6 +61,7 @@ class CountingTransformer(Transformer):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, device=_META, dtype=torch.bfloat16)
         self.flops = Flops()
+        self.num_tokens = 0  # that went through it
         self.num_read: list[int] = []  # positions read at each step, all streams together
         self._last_layer_alone = Transformer(replace(config, num_layers=1), device=_META, dtype=torch.bfloat16)
         self._inner_flops: dict[tuple[int, int], int] = {}
@@ -80,6 +81,7 @@ class CountingTransformer(Transformer):
             self.flops += self.stream_flops(*(end - start for start, end in spans))
         spared = (len(batch.ids_T) - self._num_distinct(batch)) * self._projection_flops
         self.flops += Flops(inner_layers=-spared, spared=spared)
+        self.num_tokens += len(batch.ids_T)
         self.num_read.append(len(batch.read_R))
         return torch.zeros(len(batch.read_R), 1)
 

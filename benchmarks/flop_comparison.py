@@ -1,7 +1,7 @@
 """The reference's arithmetic against the engine's, counted for whole generations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.counting_transformer import CountingTransformer, Flops, PlainCounter
 from benchmarks.shape import Shape
@@ -48,6 +48,15 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCount:
+    """What an engine asked of its transformer."""
+
+    flops: Flops
+    num_tokens: int  # that went through it
+    num_steps: int
+
+
 class Counting:
     """Both ways of counting at one shape. Counts of lengths seen before are kept."""
 
@@ -59,8 +68,8 @@ class Counting:
     def compare(self, name: str, requests: Sequence[Request]) -> Comparison:
         """Count requests that differ in nothing but words, pictures and seeds, running together."""
         lengths = stream_lengths(requests[0])
-        alone = self.engine(requests[:1])
-        num_steps = len(self._transformer.num_read)
+        count_alone = self.count(requests[:1])
+        alone, num_steps = count_alone.flops, count_alone.num_steps
         columns = _columns(self._shape, requests[0])
         times = num_steps * len(requests)
         return Comparison(
@@ -76,17 +85,28 @@ class Counting:
         )
 
     def engine(self, requests: Sequence[Request]) -> Flops:
-        """What an engine asks of its transformer to finish these requests together."""
-        self._transformer.flops, self._transformer.num_read = Flops(), []
+        """FLOPs of an engine that finishes these requests together."""
+        return self.count(requests).flops
+
+    def count(self, requests: Sequence[Request]) -> EngineCount:
+        """What an engine asks of its transformer to finish these requests together.
+
+        Whether an answer may decide more than its share in a step depends on what the model computes. It is counted
+        as if none did, so that a real run with parallel commits costs what is counted, or less.
+        """
+        transformer = self._transformer
+        transformer.flops, transformer.num_tokens, transformer.num_read = Flops(), 0, []
         num_tokens = sum(request.num_tokens for request in requests)
         config = EngineConfig(max_step_tokens=num_tokens, batch_invariance="off")
-        engine = Engine(self._transformer, self._shape.tokens, config)
+        engine = Engine(transformer, self._shape.tokens, config)
         for request in requests:
-            engine.submit(request)
+            engine.submit(_without_parallel_commits(request))
         while engine.num_unfinished:
             for result in engine.step():
                 assert not isinstance(result, RequestFailed)
-        return self._transformer.flops
+        return EngineCount(
+            flops=transformer.flops, num_tokens=transformer.num_tokens, num_steps=len(transformer.num_read)
+        )
 
     def reference(self, lengths: Sequence[int]) -> Flops:
         """One step of the reference: one forward pass of each stream."""
@@ -102,6 +122,12 @@ def flops_by_hand(config: ModelConfig, length: int) -> Flops:
     products = 2 * length * (2 * size * size + 2 * size * config.kv_size + 3 * size * config.mlp_size)
     layer = products + 2 * 2 * length * length * size
     return Flops((config.num_layers - 1) * layer, layer, 2 * length * size * num_columns)
+
+
+def _without_parallel_commits(request: Request) -> Request:
+    if isinstance(request.settings, ImageSettings) or request.settings.commit is None:
+        return request
+    return replace(request, settings=replace(request.settings, commit=None))
 
 
 def _columns(shape: Shape, request: Request) -> slice:

@@ -1,7 +1,7 @@
 """Speed of the engine on one device, at the published shape with random weights, against a plain eager loop.
 
 ``python -m benchmarks.gpu [--device cuda|cpu] [--shape 8b|tiny] [--sizes 1024x1024,512x512,1536x768] [--steps 64]
-[--batch 1,4] [--captions | --no-captions] [--caption-batch 1,16] [--step-cache | --no-step-cache]
+[--batch 1,4] [--captions | --no-captions] [--caption-batch 1,16] [--presets exact,reference-cache,balanced,fast]
 [--repeats 3] [--max-seconds 540] [--threads 1] [--out FILE]``
 
 Needs torch, numpy and ``dimoo_core`` alone. The result file is written anew after each case.
@@ -25,11 +25,12 @@ from benchmarks.result_file import device_name, environment, write_result
 from benchmarks.shape import SHAPES, Shape
 from benchmarks.timing import Subject
 from benchmarks.workload import parse_size, stream_lengths
+from dimoo_core.preset import PRESETS, find_preset
 
 _RESULTS = Path(__file__).parent / "results"
 _USABLE_RATIO = 0.94  # of the time limit; the rest is for counting, writing, and later steps that take longer
 _COLUMNS = ("case", "s each", "plain s", "speedup", "tokens/s", "TFLOP/s", "MFU", "GiB", "steps")
-_ROW = "{:<38}{:>9}{:>9}{:>9}{:>11}{:>9}{:>8}{:>7}{:>8}"
+_ROW = "{:<55}{:>9}{:>9}{:>9}{:>11}{:>9}{:>8}{:>7}{:>8}"
 
 
 class GpuBenchmark:
@@ -132,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--captions", action=argparse.BooleanOptionalAction, default=True, help="measure captions too")
     parser.add_argument("--caption-batch", default="1,16", help="captions that run together")
     parser.add_argument("--caption-image", type=int, default=1024, help="side of a captioned image in pixels")
-    parser.add_argument("--step-cache", action=argparse.BooleanOptionalAction, default=True, help="measure it too")
+    parser.add_argument("--presets", default=",".join(PRESETS), help="in the order of their importance")
     parser.add_argument("--repeats", type=int, default=3, help="alternated runs of a case")
     parser.add_argument("--max-seconds", type=float, default=540, help="time limit of everything")
     parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU; idle ones slow a tiny model down")
@@ -148,7 +149,7 @@ def _cases(shape: Shape, options: argparse.Namespace) -> list[Case]:
         image_batches=[int(batch) for batch in options.batch.split(",")],
         caption_batches=[int(batch) for batch in options.caption_batch.split(",")] if options.captions else [],
         caption_image_px=options.caption_image,
-        with_step_cache=options.step_cache,
+        presets=[find_preset(name) for name in options.presets.split(",")],
     )
 
 

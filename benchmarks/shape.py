@@ -88,5 +88,11 @@ SMALL = _small_shape(
     ModelConfig(hidden_size=256, num_heads=4, num_kv_heads=4, num_layers=4, mlp_size=768, num_embeddings=3072),
     num_codes=1024,
 )
+PROPORTIONAL = _small_shape(
+    "proportional",
+    ModelConfig(hidden_size=256, num_heads=4, num_kv_heads=4, num_layers=9, mlp_size=768, num_embeddings=3072),
+    num_codes=192,
+)
+"""As in the published model, 6 to 7% of the arithmetic in the head, a sixteenth of whose columns are VQ codes."""
 
-SHAPES = {shape.name: shape for shape in (EIGHT_B, SMALL, TINY)}
+SHAPES = {shape.name: shape for shape in (EIGHT_B, PROPORTIONAL, SMALL, TINY)}

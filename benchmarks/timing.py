@@ -20,6 +20,7 @@ class Run:
     """One timed run."""
 
     seconds: float
+    process_s: float  # of the process's CPU time, all threads together
     num_steps: int  # forward passes of one request
     num_tokens: int  # that went through the transformer
     peak_memory_bytes: int | None  # of the allocator, weights included; None without CUDA
@@ -50,28 +51,28 @@ class Subject:
             torch.OutOfMemoryError: If they do not fit together.
         """
         num_tokens = sum(request.num_tokens for request in requests)
-        config = EngineConfig(max_step_tokens=num_tokens + 1, batch_invariance="off")
+        config = EngineConfig(max_step_tokens=num_tokens + 1)
         engine = Engine(self.transformer, self.shape.tokens, config)
         for request in requests:
             engine.submit(request)
-        started_s = self._start()
+        started = self._start()
         results: list[Result] = []
         while engine.num_unfinished:
             results += engine.step()
             if engine.num_unfinished and not engine.can_admit_more():  # some were sent back to wait
                 break
-        seconds = self._seconds_since(started_s)
+        elapsed = self._since(started)
         finished = [result for result in results if not isinstance(result, RequestFailed)]
         if len(finished) < len(requests):
             raise torch.OutOfMemoryError(f"{len(requests)} requests of {num_tokens} tokens do not fit together")
         num_steps = max(result.num_steps for result in finished)
-        return self._run(seconds, num_steps, engine.stats.num_tokens)
+        return self._run(elapsed, num_steps, engine.stats.num_tokens)
 
     def run_plain(self, request: Request) -> Run:
         """Run one request, stream by stream."""
-        started_s = self._start()
+        started = self._start()
         num_steps = generate_plainly(self._plain, self.shape.tokens, request)
-        return self._run(self._seconds_since(started_s), num_steps, num_steps * request.num_tokens)
+        return self._run(self._since(started), num_steps, num_steps * request.num_tokens)
 
     def time_case(self, case: Case, *, budget_s: float, num_repeats: int) -> CaseTiming:
         """Time a case with as many steps as fit the budget, all repeats together.
@@ -79,31 +80,34 @@ class Subject:
         A warm-up run of the fewest steps comes first and says how long a step takes. If even the fewest steps do not
         fit, there is one repeat.
         """
-        few = case.build(case.min_steps(), self.device)
+        few, few_plainly = (build(case.min_steps(), self.device) for build in (case.build, case.build_plain))
         began_s = time.perf_counter()
-        step_s = (self.run_engine(few).seconds + self.run_plain(few[0]).seconds) / case.min_steps()
+        step_s = (self.run_engine(few).seconds + self.run_plain(few_plainly).seconds) / case.min_steps()
         left_s = budget_s - (time.perf_counter() - began_s)
         num_steps = case.steps_within(left_s / num_repeats, step_s)
         if num_repeats * num_steps * step_s > left_s and num_steps == case.min_steps():
             num_repeats = 1
-        requests = case.build(num_steps, self.device)
+        requests, plain_request = (build(num_steps, self.device) for build in (case.build, case.build_plain))
         engine_runs, plain_runs = [], []
         for _ in range(num_repeats):
             engine_runs.append(self.run_engine(requests))
-            plain_runs.append(self.run_plain(requests[0]))
-        return CaseTiming(steps_measured=engine_runs[0].num_steps, engine_runs=engine_runs, plain_runs=plain_runs)
+            plain_runs.append(self.run_plain(plain_request))
+        return CaseTiming(steps_measured=num_steps, engine_runs=engine_runs, plain_runs=plain_runs)
 
-    def _start(self) -> float:
+    def _start(self) -> tuple[float, float]:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return time.perf_counter(), time.process_time()
 
-    def _seconds_since(self, started_s: float) -> float:
+    def _since(self, started: tuple[float, float]) -> tuple[float, float]:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter() - started_s
+        return time.perf_counter() - started[0], time.process_time() - started[1]
 
-    def _run(self, seconds: float, num_steps: int, num_tokens: int) -> Run:
+    def _run(self, elapsed: tuple[float, float], num_steps: int, num_tokens: int) -> Run:
         peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
-        return Run(seconds=seconds, num_steps=num_steps, num_tokens=num_tokens, peak_memory_bytes=peak)
+        seconds, process_s = elapsed
+        return Run(
+            seconds=seconds, process_s=process_s, num_steps=num_steps, num_tokens=num_tokens, peak_memory_bytes=peak
+        )

@@ -18,6 +18,7 @@ from benchmarks.random_weights import random_transformer
 from benchmarks.result_file import write_result
 from benchmarks.shape import TINY
 from benchmarks.timing import CaseTiming, Run, Subject
+from dimoo_core.preset import PRESETS, find_preset
 from dimoo_core.transformer import PackedBatch, Transformer
 
 _CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ print(sorted({"ray", "boto3", "pyarrow", "diffusers", "transformers", "tokenizer
 
 
 def _timing(case: Case, *, steps: int, seconds: float) -> CaseTiming:
-    run = Run(seconds=seconds, num_steps=steps, num_tokens=100, peak_memory_bytes=None)
+    run = Run(seconds=seconds, process_s=seconds, num_steps=steps, num_tokens=100, peak_memory_bytes=None)
     return CaseTiming(steps_measured=steps, engine_runs=[run], plain_runs=[run])
 
 
@@ -56,8 +57,15 @@ def test_a_run_on_a_cpu_measures_every_case_with_torch_alone(tmp_path: Path) -> 
     assert names == [
         "image 64x32, batch 1",
         "caption of a 32 px image, batch 1",
-        "image 64x32, batch 1, cached",
+        "image 64x32, batch 1, reference-cache",
+        "image 64x32, batch 1, balanced",
+        "caption of a 32 px image, batch 1, balanced",
+        "image 64x32, batch 1, fast",
+        "caption of a 32 px image, batch 1, fast",
         "image 64x32, batch 2",
+        "image 64x32, batch 2, reference-cache",
+        "image 64x32, batch 2, balanced",
+        "image 64x32, batch 2, fast",
     ]
     assert result["not_measured"] == []
     assert (result["dtype"], result["attention"], result["peak_bf16_flops_per_s"]) == ("float32", None, None)
@@ -69,7 +77,7 @@ def test_a_run_on_a_cpu_measures_every_case_with_torch_alone(tmp_path: Path) -> 
 
 def test_a_case_that_does_not_fit_the_time_is_noted(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    gpu.main([*_TINY_RUN, "--no-captions", "--no-step-cache", "--max-seconds", "0", "--out", str(out)])
+    gpu.main([*_TINY_RUN, "--no-captions", "--presets", "exact", "--max-seconds", "0", "--out", str(out)])
     result = json.loads(out.read_text())
     assert result["cases"] == []
     assert [left["name"] for left in result["not_measured"]] == ["image 64x32, batch 1", "image 64x32, batch 2"]
@@ -127,14 +135,24 @@ def test_every_case_of_one_batch_size_comes_before_those_of_the_next() -> None:
         image_batches=[1, 4],
         caption_batches=[1, 16, 32],
         caption_image_px=32,
-        with_step_cache=True,
+        presets=[find_preset(name) for name in ("exact", "reference-cache", "fast")],
     )
-    assert [(case.unit, case.batch) for case in cases] == [
-        *(("image", 1), ("image", 1), ("caption", 1)),
-        *(("image", 1), ("image", 1)),
-        *(("image", 4), ("image", 4), ("caption", 16)),
-        ("caption", 32),
+    of_exact, of_cache = ["exact", "exact", "exact"], ["reference-cache"] * 2
+    assert [case.batch for case in cases] == [*[1] * 8, *[4, 4, 16], *[4, 4], *[4, 4, 16], *[32, 32]]
+    assert [case.preset for case in cases] == [
+        *(*of_exact, *of_cache, "fast", "fast", "fast"),
+        *(*of_exact, *of_cache, "fast", "fast", "fast"),
+        *("exact", "fast"),
     ]
+    assert {case.unit for case in cases if case.preset == "reference-cache"} == {"image"}
+
+
+def test_the_plain_run_of_a_case_has_none_of_its_approximations() -> None:
+    for case in (image_case(TINY, (32, 32), 4, 2, PRESETS["fast"]), caption_case(TINY, 32, 2, PRESETS["fast"])):
+        (request, _), plain = case.build(case.num_steps, _CPU), case.build_plain(case.num_steps, _CPU)
+        exact = PRESETS["exact"]
+        kind = exact.image if case.unit == "image" else exact.text
+        assert plain.settings == kind(request.settings) != request.settings  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
