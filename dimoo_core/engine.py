@@ -1,29 +1,36 @@
 """Step-level continuous batching: requests of any task and size join and leave between steps.
 
-The engine batches; what a step means for a request is in ``image_decoding`` and ``text_decoding``. Not safe to share
-by threads: one thread owns it.
+The engine batches; what a step means for a request is in ``image_decoding``, ``text_decoding`` and
+``choice_decoding``. Not safe to share by threads: one thread owns it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
+from dimoo_core.choice_decoding import ChoiceDecoding
 from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import BatchTooLarge
 from dimoo_core.image_decoding import ImageDecoding
-from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.row_invariance import FREE, RowPolicy, probe_row_policy
 from dimoo_core.scheduler import Scheduler, Slot
 from dimoo_core.scoped_cache import ScopedCache
-from dimoo_core.settings import ImageSettings, StepCacheConfig
+from dimoo_core.settings import ChoiceSettings, ImageSettings, StepCacheConfig, TextSettings
 from dimoo_core.step_batch import StepBatch
 from dimoo_core.step_cache import RequestCache, StepCache
 from dimoo_core.text_decoding import TextDecoding
 from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
+
+_DECODINGS: Mapping[type, Callable[[Request, SpecialTokens, torch.device], Decoding]] = {
+    ImageSettings: ImageDecoding,
+    TextSettings: TextDecoding,
+    ChoiceSettings: ChoiceDecoding,
+}
 
 
 @dataclass(slots=True)
@@ -72,12 +79,13 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queue a request; it joins at the next step with room for it."""
-        kind = ImageDecoding if isinstance(request.settings, ImageSettings) else TextDecoding
-        decoding: Decoding = kind(request, self._tokens, self._transformer.device)
+        decoding = _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
         self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._cache(decoding)))
 
     def _cache(self, decoding: Decoding) -> RequestCache | None:
         request, settings, transformer = decoding.request, decoding.request.settings, self._transformer
+        if isinstance(settings, ChoiceSettings):
+            return None
         config = settings.step_cache if isinstance(settings, ImageSettings) else settings.cache
         if config is None:
             return None
@@ -163,6 +171,14 @@ def _result(slot: Slot, now_s: float) -> Result:
         return ImageResult(
             request_id=request_id,
             vq_codes=decoding.vq_codes(),
+            num_steps=decoding.num_steps_run,
+            num_tokens=slot.tokens_computed,
+            engine_s=engine_s,
+        )
+    if isinstance(decoding, ChoiceDecoding):
+        return ChoiceResult(
+            request_id=request_id,
+            probabilities=decoding.probabilities(),
             num_steps=decoding.num_steps_run,
             num_tokens=slot.tokens_computed,
             engine_s=engine_s,

@@ -14,7 +14,7 @@ from dimoo_core.errors import RequestError
 from dimoo_core.noise import NoiseSource
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.request import Request, Stream, StreamRole
-from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import SpecialTokens
 
@@ -138,6 +138,32 @@ class RequestLayout:
         target = torch.full((settings.max_tokens,), self._tokens.mask, dtype=torch.int64)
         return answer_request(request_id, prompt_ids, target, settings, noise, self._tokens)
 
+    def choices(
+        self,
+        request_id: str,
+        prompt: str,
+        images: Sequence[Tensor],
+        answers: Sequence[str],
+        settings: ChoiceSettings,
+        noise: NoiseSource,
+    ) -> Request:
+        """A question about images as ``understanding`` has it, with the answers to weigh.
+
+        Raises:
+            RequestError: If the prompt or an answer holds a token of the layout, or an answer is too long.
+        """
+        prompt_ids = self.with_images(self._prompt_ids(chat(UNDERSTANDING_SYSTEM, prompt)), images)
+        choices = tuple(tuple(self._prompt_ids(answer).tolist()) for answer in answers)
+        longest = max(range(len(choices)), key=lambda index: len(choices[index]))
+        length = len(choices[longest]) if settings.max_tokens is None else settings.max_tokens
+        if len(choices[longest]) > length:
+            raise RequestError(
+                f"choice {answers[longest]!r} has {len(choices[longest])} tokens, max_tokens is {length}: "
+                f"give max_tokens of at least {len(choices[longest])}"
+            )
+        target = torch.full((length,), self._tokens.mask, dtype=torch.int64)
+        return answer_request(request_id, prompt_ids, target, settings, noise, self._tokens, choices=choices)
+
     def image_span(self, codes_HW: Tensor) -> Tensor:
         """An input image as ids: begin, rows each closed by a newline, end."""
         begin, end = torch.tensor([self._tokens.image_begin]), torch.tensor([self._tokens.image_end])
@@ -210,10 +236,11 @@ def answer_request(
     request_id: str,
     prompt_ids: Tensor,
     target: Tensor,
-    settings: TextSettings,
+    settings: TextSettings | ChoiceSettings,
     noise: NoiseSource,
     tokens: SpecialTokens,
     suffix: Tensor | None = None,
+    choices: tuple[tuple[int, ...], ...] = (),
 ) -> Request:
     """An answer after its begin token; with guidance, a second stream in which all but the answer is masked.
 
@@ -224,4 +251,11 @@ def answer_request(
     streams = [Stream(prefix, suffix)]
     if settings.cfg_scale > 0:
         streams.append(Stream(torch.full_like(prefix, tokens.mask), torch.full_like(suffix, tokens.mask), "uncond"))
-    return Request(request_id=request_id, streams=tuple(streams), target=target, settings=settings, noise=noise)
+    return Request(
+        request_id=request_id,
+        streams=tuple(streams),
+        target=target,
+        settings=settings,
+        noise=noise,
+        choices=choices,
+    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dimoo_core.noise import NoiseSource
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
 
 StreamRole = Literal["cond", "uncond", "uncond_text", "uncond_image"]
 """What a stream is to guidance: everything given; no prompt; no text but the images; no images but the text."""
@@ -35,14 +35,16 @@ class Request:
     """One generation. ``streams[0]`` is the conditional one, and each role occurs at most once.
 
     ``target`` holds the ids to start from, with masks where the model is to decide, shape (L,). For an image it is
-    rows of codes, each closed by a newline token, without the begin and end tokens.
+    rows of codes, each closed by a newline token, without the begin and end tokens. ``choices`` are the ids of the
+    answers to weigh, where ``settings`` ask for that.
     """
 
     request_id: str
     streams: tuple[Stream, ...]
     target: Tensor
-    settings: ImageSettings | TextSettings
+    settings: ImageSettings | TextSettings | ChoiceSettings
     noise: NoiseSource
+    choices: tuple[tuple[int, ...], ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -77,6 +79,17 @@ class TextResult:
     engine_s: float
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ChoiceResult:
+    """How probable each of the request's choices is, in their order; together 1."""
+
+    request_id: str
+    probabilities: tuple[float, ...]
+    num_steps: int
+    num_tokens: int
+    engine_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailed:
     """A request that the engine could not run; others go on."""
@@ -85,4 +98,4 @@ class RequestFailed:
     error: Exception
 
 
-Result = ImageResult | TextResult | RequestFailed
+Result = ImageResult | TextResult | ChoiceResult | RequestFailed

@@ -216,3 +216,19 @@ class TextSettings:
         if self.num_steps is not None:
             return self.num_steps // self.num_blocks
         return math.ceil(self.block_length / 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceSettings:
+    """How given answers are weighed against each other in one forward pass.
+
+    ``max_tokens`` is how many masks stand for the answer; None are as many as the longest one needs.
+    """
+
+    max_tokens: int | None = None
+    cfg_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        length = 1 if self.max_tokens is None else self.max_tokens
+        _require(1 <= length <= MAX_ANSWER_TOKENS, "max_tokens", length, f"from 1 to {MAX_ANSWER_TOKENS}")
+        _require(math.isfinite(self.cfg_scale) and self.cfg_scale >= 0, "cfg_scale", self.cfg_scale, "0 or more")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from manifests.row import Row
 from pipeline.painting import KeptPixels
 
-Finished = ImageResult | TextResult
+Finished = ImageResult | TextResult | ChoiceResult
 """What the engine gives for a request that it could run."""
 
 
