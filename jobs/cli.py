@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from jobs import manifest_command
 from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(manifest_command.app, name="manifest")
 
 
 class Stopped(BaseException):

@@ -57,7 +57,7 @@ def open_manifest(uri: str, *, defaults: RowDefaults, passthrough: Collection[st
         StoreError: The store cannot be read.
     """
     objects = ObjectReader()
-    uris = _file_uris(uri)
+    uris = manifest_file_uris(uri)
 
     with ThreadPoolExecutor(_INSPECT_THREADS) as pool:
         inspected = list(pool.map(lambda file_uri: inspect_file(file_uri, objects.open), uris))
@@ -65,7 +65,13 @@ def open_manifest(uri: str, *, defaults: RowDefaults, passthrough: Collection[st
     return ManifestSource(uri, tuple(file for file, _ in inspected))
 
 
-def _file_uris(uri: str) -> list[str]:
+def manifest_file_uris(uri: str) -> list[str]:
+    """The Parquet files at ``uri``, by name.
+
+    Raises:
+        ManifestError: There is none.
+        StoreError: The store cannot be read.
+    """
     if uri.endswith(".parquet"):
         store, key = ObjectReader().locate(uri)
         if store.size(key) is not None:

@@ -1,0 +1,38 @@
+"""One record on its way into a manifest: its cells by column, and where it was found."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from manifests.errors import ManifestError
+
+OpenFile = Callable[[str], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """``where`` names file and line for messages; ``source_uri`` is the file that relative image paths start at."""
+
+    cells: dict[str, Any]
+    where: str
+    source_uri: str = field(default="", repr=False)
+
+    def with_cells(self, cells: dict[str, Any]) -> "Record":
+        """The same place with other cells."""
+        return Record(cells, self.where, self.source_uri)
+
+
+@contextmanager
+def open_text(uri: str, open_file: OpenFile) -> Iterator[io.TextIOWrapper]:
+    """A text file in UTF-8, with or without a byte order mark; line ends are left to the reader.
+
+    Raises:
+        ManifestError: While it is read, if it is not UTF-8.
+    """
+    with open_file(uri) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        try:
+            yield text
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"{uri} is not text in UTF-8: {error.reason} at byte {error.start}") from error
