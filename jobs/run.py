@@ -20,6 +20,7 @@ from jobs.generation_defaults import with_generation_defaults
 from jobs.progress import ProgressState, display_of
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
+from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
 from pipeline.coordinator import Coordinator, CoordinatorReport
 from pipeline.epoch import RunEpoch, claimed_epoch
@@ -66,7 +67,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
     """
     started_s = time.monotonic()
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
-    say(f"manifest {spec.manifest}: {source.num_rows} rows in {len(source.files)} file(s)")
+    say(f"manifest {public_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)
@@ -166,6 +167,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         random_crop=spec.understanding.random_crop,
         image_format=spec.image.format,
         image_quality=spec.image.quality,
+        sources=spec.sources.policy(),
         output_uri=output_uri,
         epoch=epoch,
         engine=EngineConfig(max_step_tokens=spec.engine.max_step_tokens, batch_invariance=spec.engine.batch_invariance),
@@ -200,7 +202,7 @@ def _plan(
     description = {
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "manifest": spec.manifest,
+        "manifest": public_uri(spec.manifest),
         "model": checkpoint.name,
         "rows": num_rows,
     }

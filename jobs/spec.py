@@ -20,6 +20,7 @@ from dimoo_core.preset import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
 from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
 from jobs.section import Section
+from jobs.sources_spec import SourcesSpec
 from manifests.row import IMAGE_TO_IMAGE, RowDefaults
 from pipeline.run_settings import ImageFormat
 
@@ -170,6 +171,7 @@ class JobSpec(Section):
     image_to_image: ImageToImageSpec = ImageToImageSpec()
     understanding: UnderstandingSpec = UnderstandingSpec()
     image: ImageSpec = ImageSpec()
+    sources: SourcesSpec = SourcesSpec()
     engine: EngineSpec = EngineSpec()
     ray: RaySpec = RaySpec()
     pipeline: PipelineSpec = PipelineSpec()

@@ -1,11 +1,11 @@
 """Where the input image of a row comes from. The image itself is neither fetched nor opened here."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from manifests.cell import UndecodableText, has_control_characters, shown, text_cell
 from manifests.errors import ManifestRowError
+from manifests.public_text import public_uri
 
 EMBEDDED_NAME = "embedded image"
 
@@ -54,10 +54,4 @@ def image_source(value: object, column: str = "image") -> ImageSource | None:
 
 
 def _shown_name(uri: str, column: str) -> str:
-    return _public_name(uri) if column == "image" else f"{column} {_public_name(uri)}"
-
-
-def _public_name(uri: str) -> str:
-    """The URI without user, password and query, which may hold a signature."""
-    without_user = re.sub(r"^([a-z][a-z0-9+.-]*://)[^/]*@", r"\1", uri, count=1, flags=re.IGNORECASE)
-    return without_user.split("?", 1)[0] if "://" in uri else uri
+    return public_uri(uri) if column == "image" else f"{column} {public_uri(uri)}"

@@ -10,11 +10,13 @@
     ├── ObjectNotFound           the object does not exist
     ├── BucketNotFound           the bucket does not exist
     └── AccessDenied             credentials are missing, wrong or not allowed to do this
+        └── SourceRefused        the job's own rules do not allow this place
 
 A throttled or unreachable store is a plain ``StoreError`` with ``retryable`` set.
 """
 
 from dimoo_core.errors import DimooError
+from manifests.public_text import public_text, public_uri
 
 
 class RunFailed(DimooError):
@@ -45,6 +47,7 @@ class StoreError(DimooError):
     """
 
     def __init__(self, action: str, uri: str, code: str, hint: str = "", retryable: bool = False) -> None:
+        uri, hint = public_uri(uri), public_text(hint)
         super().__init__(action, uri, code, hint, retryable)
         self.action = action
         self.uri = uri
@@ -67,6 +70,10 @@ class BucketNotFound(StoreError):
 
 class AccessDenied(StoreError):
     """Credentials are missing, wrong, expired or not allowed to do this."""
+
+
+class SourceRefused(AccessDenied):
+    """What a manifest names lies where the job does not let its rows read."""
 
 
 def _one_line(text: str) -> str:

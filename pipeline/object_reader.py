@@ -19,16 +19,16 @@ class ObjectReader:
         self._bucket_stores: dict[str, Store] = {}
         self._lock = threading.Lock()
 
-    def read(self, uri: str) -> bytes:
+    def read(self, uri: str, max_bytes: int | None = None) -> bytes:
         """The bytes at a local path, ``file://`` or ``s3://`` URI; relative paths start at the working directory.
 
         Raises:
             ObjectNotFound: There is no such object.
             StoreError: It cannot be read. Code ``InvalidUri`` if the URI is wrong: that is one row's fault, not the
-                spec's, so it is no ``ConfigError``.
+                spec's, so it is no ``ConfigError``. Code ``TooLarge`` if it has more than ``max_bytes``.
         """
         store, key = self.locate(uri)
-        return store.get(key)
+        return store.get(key) if max_bytes is None else store.get_at_most(key, max_bytes)
 
     def open(self, uri: str) -> BinaryIO:
         """The object as a seekable file, read in ranges as needed.

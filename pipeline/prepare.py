@@ -22,14 +22,13 @@ from manifests.mask import Mask
 from manifests.row import ImageSource, Row, RowFailure
 from manifests.task import OUTPAINT, TASKS
 from pipeline.errors import RunFailed, StoreError
-from pipeline.fetch import Convert, ImageUnreadable, fetch_image
-from pipeline.object_reader import ObjectReader
+from pipeline.fetch import ImageFetcher
+from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
 from pipeline.row_flow import Rounds, RowFlow, one_answer, one_image
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
-from pipeline.upright_image import upright, upright_rgb
 
 
 class RowPreparer:
@@ -39,7 +38,7 @@ class RowPreparer:
         self._model = model
         self._patience = patience
         self._settings = settings
-        self._reader = ObjectReader()
+        self._fetcher = ImageFetcher(settings.sources)
         self._num_fetched = 0
 
     def prepare(self, row: Row, folder_uri: str) -> RowFlow | RowFailure:
@@ -58,8 +57,8 @@ class RowPreparer:
             return row_failure(row, "prompt", error)
 
     def close(self) -> None:
-        """Let go of connections."""
-        self._reader.close()
+        """Let go of connections and processes."""
+        self._fetcher.close()
 
     def _rounds(self, row: Row, folder_uri: str) -> Rounds:
         """What the row asks of the engine. Everything that needs its images is done before this returns."""
@@ -84,7 +83,7 @@ class RowPreparer:
         assert isinstance(row.settings, ImageSettings)
         seed = row_seed(row, self._settings.seed)
         image = self._fetch(row.image, folder_uri)
-        mask_image = self._fetch(mask.image, folder_uri, upright) if mask.image else None
+        mask_image = self._fetch(mask.image, folder_uri, keeps_mode=True) if mask.image else None
         painted = painted_pixels(mask, image.size, mask_image, keeps_box=row.task == OUTPAINT)
         plan = unscaled_plan(image.size)
         offset = random_offset(seed) if self._settings.random_crop else centered
@@ -107,19 +106,19 @@ class RowPreparer:
         cropped = fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
         return self._model.codec.encode([cropped])
 
-    def _fetch(self, source: ImageSource, folder_uri: str, convert: Convert = upright_rgb) -> Image.Image:
+    def _fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
         """The input image, tried for with patience.
 
         Raises:
             StoreError: This image cannot be had, while others can, or trying again cannot help.
             RunFailed: No image can be had any more, or the run is being stopped.
-            ImageUnreadable: As ``fetch_image``.
+            ImageUnreadable: As ``ImageFetcher.fetch``.
         """
         num_fetched_then: list[int] = []  # by other rows too, when a try of this one failed
 
         def attempt() -> Image.Image:
             try:
-                return fetch_image(source, self._reader, folder_uri, convert)
+                return self._fetcher.fetch(source, folder_uri, keeps_mode=keeps_mode)
             except StoreError:
                 num_fetched_then.append(self._num_fetched)
                 raise

@@ -7,6 +7,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
+from pipeline.source_policy import SourcePolicy
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
@@ -33,6 +34,7 @@ class RunSettings:
     image_format: ImageFormat = "png"
     image_quality: int = 95  # of JPEG and WebP, 1 to 100
 
+    sources: SourcePolicy = field(default_factory=SourcePolicy)
     output_uri: str
     run_digest: str = ""  # of what decides results, the manifest included; each part repeats it
     epoch: int = 1  # of the driver; see ``pipeline.epoch``

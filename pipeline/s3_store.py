@@ -60,6 +60,20 @@ class S3Store(Store):
         with self._translated("read", key):
             return self._download(lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key))
 
+    def get_at_most(self, key: str, max_bytes: int) -> bytes:
+        """See ``Store.get_at_most``; one request."""
+        self._check_key("read", key)
+
+        def request() -> "GetObjectOutputTypeDef":
+            response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+            if response["ContentLength"] > max_bytes:
+                response["Body"].close()
+            self._check_size(key, response["ContentLength"], max_bytes)
+            return response
+
+        with self._translated("read", key):
+            return self._download(request)
+
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """See ``Store.get_range``."""
         self._check_key("read", key)

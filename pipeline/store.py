@@ -78,6 +78,18 @@ class Store(ABC):
             ObjectNotFound: There is none.
         """
 
+    def get_at_most(self, key: str, max_bytes: int) -> bytes:
+        """The whole object, unless it is larger than ``max_bytes``: of that no byte is held in memory.
+
+        Raises:
+            ObjectNotFound: There is none.
+            StoreError: Code ``TooLarge``.
+        """
+        size = self.size(key)
+        if size is not None:
+            self._check_size(key, size, max_bytes)
+        return self.get(key)
+
     @abstractmethod
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """``length`` bytes from offset ``start``; fewer, or none, where the object ends before.
@@ -173,6 +185,11 @@ class Store(ABC):
             raise self._unsupported(key, "StaleRead", "an overwritten object was read with its old bytes")
         if key not in self.list(key):
             raise self._unsupported(key, "StaleListing", "an object just written is missing from the listing")
+
+    def _check_size(self, key: str, size: int, max_bytes: int) -> None:
+        if size > max_bytes:
+            hint = f"it has {size} bytes, allowed are {max_bytes}"
+            raise StoreError("read", self.uri_of(key), "TooLarge", hint)
 
     def _unsupported(self, key: str, code: str, hint: str) -> StoreError:
         return StoreError("keep a run at", self.uri_of(key), code, hint)

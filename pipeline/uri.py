@@ -7,13 +7,13 @@ from typing import Literal
 from urllib.parse import unquote
 
 from dimoo_core.errors import ConfigError
+from manifests.public_text import public_uri
 
 ALLOWED_URIS = "a local path, file:///path or s3://bucket/prefix"
 
 # Two letters at least, so that C:/x stays a path; one slash is enough, because Path("s3://b/x") prints as s3:/b/x.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/)")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_USER_INFO = re.compile(r"//[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def parse_uri(uri: str) -> Location:
     match = _SCHEME.match(uri)
     if match is None:
         if not uri or "\0" in uri:
-            raise ConfigError(f"{uri!r} names no place, allowed: {ALLOWED_URIS}")
+            raise ConfigError(f"{redact_uri(uri)!r} names no place, allowed: {ALLOWED_URIS}")
         return Location("file", "", str(Path(uri).expanduser()) if uri.startswith("~") else uri)
     scheme, rest = match[1].lower(), uri[match.end() :]
     if scheme == "s3" and rest.startswith("//"):
@@ -89,7 +89,7 @@ def folder_of(uri: str) -> str:
 
 def redact_uri(uri: str) -> str:
     """The URI without user names, passwords and query strings, fit for messages."""
-    return _USER_INFO.sub("//", uri.partition("?")[0])
+    return public_uri(uri)
 
 
 def _resolve_dots(path: str, uri: str) -> str:

@@ -1,8 +1,8 @@
 import io
 import struct
 import threading
-import warnings
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -15,19 +15,30 @@ from PIL import Image
 
 from manifests.image_source import ImageSource
 from pipeline.errors import ObjectNotFound, StoreError
-from pipeline.fetch import FORMATS, MAX_INPUT_PIXELS, ImageUnreadable, fetch_image, ignore_pillow_warnings
-from pipeline.object_reader import ObjectReader
+from pipeline.fetch import ImageFetcher
+from pipeline.image_decoder import ImageUnreadable
+from pipeline.image_format import FORMATS
+from pipeline.source_policy import MAX_INPUT_PIXELS, SourcePolicy
 from tests.support.manifest_rows import encoded, picture
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")
 
 
-def fetch(data: bytes, name: str = "photo") -> Image.Image:
-    return fetch_image(ImageSource(data=data, name=name), ObjectReader(), "unused")
+FETCHER = ImageFetcher(SourcePolicy())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _processes_end() -> Iterator[None]:
+    yield
+    FETCHER.close()
+
+
+def fetch(data: bytes, name: str = "photo", **options: bool) -> Image.Image:
+    return FETCHER.fetch(ImageSource(data=data, name=name), "unused", **options)
 
 
 def fetch_uri(uri: str, folder: object) -> Image.Image:
-    return fetch_image(ImageSource(uri=uri, name=uri), ObjectReader(), str(folder))
+    return FETCHER.fetch(ImageSource(uri=uri, name=uri), str(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,8 +111,14 @@ def test_a_decompression_bomb_is_refused_before_it_goes_off() -> None:
         fetch(png_header(100_000, 100_000) + encoded(picture(0))[33:])
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_the_mode_is_kept_where_it_matters(mode: str) -> None:
+    image = picture(0, (9, 7)).convert(mode)
+    fetched = fetch(encoded(image, "TIFF"), keeps_mode=True)
+    assert (fetched.mode, fetched.size, fetched.tobytes()) == (mode, (9, 7), image.tobytes())
+
+
 def test_a_large_photograph_is_no_bomb_and_no_warning() -> None:
-    ignore_pillow_warnings()
     assert fetch(encoded(Image.new("1", (10_000, 9_000)))).size == (10_000, 9_000)
 
 
@@ -121,8 +138,7 @@ def test_damaged_images_never_raise_anything_else(data: Any, kind: str) -> None:
         place = data.draw(st.integers(0, min(300, len(damaged)) - 1))
         damaged[place] = data.draw(st.integers(0, 255))
     length = data.draw(st.one_of(st.just(len(damaged)), st.integers(0, len(damaged))))
-    with warnings.catch_warnings(), suppress(ImageUnreadable):
-        warnings.simplefilter("ignore")
+    with suppress(ImageUnreadable):
         fetch(bytes(damaged[:length]))
 
 
@@ -140,11 +156,11 @@ IMAGES = {kind: _image_of(kind) for kind in (*KINDS, "AVIF")}
 
 def test_many_threads_read_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(picture(0)))
-    reader, gate = ObjectReader(), threading.Barrier(8)
+    gate = threading.Barrier(8)
 
     def read(number: int) -> bytes:
         gate.wait(timeout=30)
-        return fetch_image(ImageSource(uri="a.png", name="a.png"), reader, str(tmp_path)).tobytes()
+        return fetch_uri("a.png", tmp_path).tobytes()
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(read, range(8))) == {picture(0).tobytes()}

@@ -40,15 +40,17 @@ def stop() -> threading.Event:
 
 
 @pytest.fixture
-def preparer(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> RowPreparer:
+def preparer(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowPreparer]:
     monkeypatch.setattr(retry, "MAX_TRIES", 3)
-    return RowPreparer(StubModel(), SETTINGS, Patience(stop, first_wait_s=0.001))  # type: ignore[arg-type]
+    each = RowPreparer(StubModel(), SETTINGS, Patience(stop, first_wait_s=0.001))  # type: ignore[arg-type]
+    yield each
+    each.close()
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, what: Iterator[Any]) -> None:
     """What the reader does, read after read."""
 
-    def read(reader: ObjectReader, uri: str) -> bytes:
+    def read(reader: ObjectReader, uri: str, max_bytes: int) -> bytes:
         answer = next(what)
         if isinstance(answer, Exception):
             raise answer

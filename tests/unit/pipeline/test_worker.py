@@ -194,11 +194,11 @@ def test_stopping_while_images_cannot_be_reached_makes_no_failed_rows(
 ) -> None:
     asked = threading.Event()
 
-    def get(store: LocalStore, key: str) -> bytes:
+    def get(store: LocalStore, key: str, max_bytes: int) -> bytes:
         asked.set()
         raise StoreError("read", store.uri_of(key), "EndpointConnectionError", retryable=True)
 
-    monkeypatch.setattr(LocalStore, "get", get)
+    monkeypatch.setattr(LocalStore, "get_at_most", get)
     book, leases = book_of(tmp_path, 2, 1, "photos/a.png"), LeaseQueue()
     for _ in range(2):
         leases.put(book.next_for("alone"))
