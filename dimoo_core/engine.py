@@ -13,7 +13,7 @@ import torch
 from dimoo_core.choice_decoding import ChoiceDecoding
 from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
-from dimoo_core.errors import BatchTooLarge
+from dimoo_core.errors import BatchTooLarge, RequestTimedOut
 from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.row_invariance import FREE, RowPolicy, probe_row_policy
@@ -105,7 +105,7 @@ class Engine:
         """Run one denoising step of every running request and return those that ended with it.
 
         A batch that does not fit the device's memory is halved and tried again; a request that does not fit alone
-        is returned as failed.
+        is returned as failed, and so is one that has run for longer than ``max_request_s``.
         """
         started_s = time.perf_counter()
         self._scheduler.admit(started_s)
@@ -116,7 +116,7 @@ class Engine:
             except torch.OutOfMemoryError as error:
                 results += self._shrink(error)
         self.stats.busy_s += time.perf_counter() - started_s
-        return results + self._retire()
+        return results + self._retire() + self._expire()
 
     @torch.inference_mode()
     def _advance(self, slots: list[Slot]) -> None:
@@ -155,11 +155,32 @@ class Engine:
         self._scheduler.running = [slot for slot in self._scheduler.running if not slot.decoding.is_done]
         return [_result(slot, now_s) for slot in done]
 
+    def _expire(self) -> list[Result]:
+        """End running requests whose time is up; one that was sent back to wait keeps its first step's time."""
+        limit_s = self.config.max_request_s
+        if limit_s is None:
+            return []
+        first_s = time.perf_counter() - limit_s
+        late = [
+            slot for slot in self._scheduler.running if slot.admitted_at_s is not None and slot.admitted_at_s < first_s
+        ]
+        self._scheduler.running = [slot for slot in self._scheduler.running if slot not in late]
+        return [_timed_out(slot, limit_s) for slot in late]
+
 
 def _row_policy(transformer: Transformer, invariance: BatchInvariance) -> RowPolicy:
     if invariance == "off" or (invariance == "auto" and transformer.device.type == "cuda"):
         return FREE
     return probe_row_policy(transformer.linear_shapes(), transformer.dtype, transformer.device)
+
+
+def _timed_out(slot: Slot, limit_s: float) -> RequestFailed:
+    decoding = slot.decoding
+    error = RequestTimedOut(
+        f"not done {limit_s:g} s after its first step, having run {decoding.num_steps_run} steps: allow more time, or "
+        "ask for fewer steps"
+    )
+    return RequestFailed(request_id=decoding.request.request_id, error=error)
 
 
 def _result(slot: Slot, now_s: float) -> Result:

@@ -13,15 +13,19 @@ class EngineConfig:
     """How requests are batched; no setting here changes what a request means.
 
     ``max_step_tokens`` limits the tokens of one forward pass, all streams of all running requests together.
+    ``max_request_s`` ends a request that has run for longer, in seconds since its first step; None: never.
     ``batch_invariance`` says whether a row's logits are the same, bit for bit, in every batch: ``auto`` is on for
     CPUs, where it costs next to nothing, and off for CUDA, where it means fixed tiles.
     """
 
     max_step_tokens: int = 16_384
     batch_invariance: BatchInvariance = "auto"
+    max_request_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_step_tokens < 1:
             raise ConfigError(f"engine.max_step_tokens must be at least 1, got {self.max_step_tokens}")
+        if self.max_request_s is not None and not self.max_request_s > 0:
+            raise ConfigError(f"the time of a request must be above 0 s, got {self.max_request_s}")
         if self.batch_invariance not in ("auto", "on", "off"):
             raise ConfigError(f"engine.batch_invariance must be auto, on or off, got {self.batch_invariance!r}")

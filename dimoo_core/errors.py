@@ -7,7 +7,8 @@
     ├── WeightsError             checkpoint missing or mismatched      worker start fails, job stops
     ├── RequestError             one request is wrong                  becomes a row failure
     ├── EngineError              the engine cannot go on
-    │   └── BatchTooLarge        the batch did not fit memory          halve and repeat; alone: row failure
+    │   ├── BatchTooLarge        the batch did not fit memory          halve and repeat; alone: row failure
+    │   └── RequestTimedOut      one request took longer than allowed  becomes a row failure
     ├── ManifestError            (manifests.errors) the manifest is wrong    exit 2, never retried
     │   └── ManifestRowError     one row is wrong                      becomes a row failure
     └── StoreError               (pipeline.errors) object storage, with .retryable
@@ -40,3 +41,7 @@ class EngineError(DimooError):
 
 class BatchTooLarge(EngineError):
     """A forward pass did not fit into the device's memory."""
+
+
+class RequestTimedOut(EngineError):
+    """A request ran for longer than it may; others go on."""

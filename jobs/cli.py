@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobs import manifest_command
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -51,6 +51,9 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
+    max_failures: Annotated[
+        str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this have failed.  [default: never]")
+    ] = None,
 ) -> None:
     """Run a manifest, or go on with a run that was interrupted: it is the same command.
 
@@ -60,7 +63,8 @@ def run(
       dimoo-batch run s3://data/prompts/ --output s3://data/images --workers 8
       dimoo-batch run photos.parquet --set task=caption --set understanding.max_tokens=128
 
-    Exit status: 0 all rows done, 1 the run failed, 2 wrong input, 3 done but some rows failed.
+    Exit status: 0 all rows done, 1 the run failed, 2 wrong input, 3 done but some rows failed, 4 stopped since too many
+    rows failed.
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, _raise_stopped)
@@ -70,11 +74,12 @@ def run(
     from jobs.run import run_job
     from jobs.spec import load_spec
     from manifests.errors import ManifestError
-    from pipeline.errors import RunInUse, StoreError
+    from pipeline.errors import RunInUse, StoreError, TooManyFailures
 
     target = output or manifest
     try:
-        job = load_spec(spec, flags, assignments or [])
+        limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
+        job = load_spec(spec, flags, [*(assignments or []), *limits])
         target = job.output_uri
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             summary = run_job(job, lambda line: typer.echo(line, err=True))
@@ -87,7 +92,8 @@ def run(
     except RunInUse as error:
         fail(str(error), EXIT_FAILED)
     except DimooError as error:
-        fail(f"{error}\n{resume_hint(target)}", EXIT_FAILED)
+        exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
+        fail(f"{error}\n{resume_hint(target)}", exit_code)
     except (KeyboardInterrupt, Stopped) as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
         fail(f"stopped\n{resume_hint(target)}", 128 + number)

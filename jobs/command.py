@@ -8,6 +8,7 @@ import typer
 
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
+EXIT_TOO_MANY_FAILURES = 4
 _PACKAGES = ("dimoo_core", "manifests", "pipeline", "jobs")
 
 

@@ -26,6 +26,7 @@ from pipeline.coordinator import Coordinator, CoordinatorReport
 from pipeline.epoch import RunEpoch, claimed_epoch
 from pipeline.errors import RunFailed
 from pipeline.event import Event
+from pipeline.failure_limit import FailureLimit
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.outcome import RunTotals
@@ -65,7 +66,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         RunInUse: Another driver is at work on the same output.
         RunFailed: The run broke off; the same command resumes.
     """
-    started_s = time.monotonic()
+    started_s, failure_limit = time.monotonic(), spec.failures.limit()
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     say(f"manifest {public_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
@@ -94,7 +95,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         report = CoordinatorReport(RunTotals(), 0)
         if committed.num_missing:
             book = LeaseBook(committed.missing(), repeats=source.repeated_ids())
-            report = _work(_pool(settings, workers), book, state, epoch)
+            report = _work(_pool(settings, workers), book, state, epoch, failure_limit)
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
     wall_s = time.monotonic() - started_s
@@ -113,14 +114,23 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
     )
 
 
-def _work(pool: WorkerPool, book: LeaseBook, state: ProgressState, epoch: RunEpoch) -> CoordinatorReport:
+def _work(
+    pool: WorkerPool, book: LeaseBook, state: ProgressState, epoch: RunEpoch, limit: FailureLimit | None
+) -> CoordinatorReport:
     with display_of(state) as display:
 
         def listen(name: str, event: Event) -> None:
             state.take(name, event)
             display.refresh()
+            if limit is not None:
+                limit.take(name, event)
 
-        return Coordinator(pool, book, listen, epoch.check).run()
+        def check() -> None:
+            epoch.check()
+            if limit is not None:
+                limit.check(state.num_rows - state.num_resumed)
+
+        return Coordinator(pool, book, listen, check).run()
 
 
 def _workers(spec: JobSpec, stack: ExitStack) -> Workers:
@@ -170,10 +180,15 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         sources=spec.sources.policy(),
         output_uri=output_uri,
         epoch=epoch,
-        engine=EngineConfig(max_step_tokens=spec.engine.max_step_tokens, batch_invariance=spec.engine.batch_invariance),
+        engine=EngineConfig(
+            max_step_tokens=spec.engine.max_step_tokens,
+            batch_invariance=spec.engine.batch_invariance,
+            max_request_s=spec.failures.row_timeout_s,
+        ),
         max_rows_in_flight=spec.pipeline.max_rows_in_flight,
         fetch_threads=spec.pipeline.fetch_threads,
         store_threads=spec.pipeline.store_threads,
+        failures=spec.failures.policy(),
     )
 
 

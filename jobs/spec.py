@@ -19,6 +19,7 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
 from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
+from jobs.failures_spec import FailuresSpec
 from jobs.section import Section
 from jobs.sources_spec import SourcesSpec
 from manifests.row import IMAGE_TO_IMAGE, RowDefaults
@@ -175,6 +176,7 @@ class JobSpec(Section):
     engine: EngineSpec = EngineSpec()
     ray: RaySpec = RaySpec()
     pipeline: PipelineSpec = PipelineSpec()
+    failures: FailuresSpec = FailuresSpec()
 
     @property
     def output_uri(self) -> str:

@@ -17,6 +17,7 @@ from manifests.cell import UndecodableText, has_control_characters, shown, text_
 from manifests.column import COLUMNS
 from manifests.content_id import content_id
 from manifests.errors import ManifestRowError
+from manifests.failure import RowFailure
 from manifests.image_source import ImageSource, image_source
 from manifests.mask import Mask, mask_cells
 from manifests.row_settings import image_settings, text_settings
@@ -73,17 +74,6 @@ class Row:
     seed: int | None
     preset: str = DEFAULT_PRESET
     mask: Mask | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RowFailure:
-    """Why one row has no result; ``row`` counts from 0 over the whole manifest."""
-
-    row: int
-    id: str
-    stage: str
-    error_type: str
-    message: str
 
 
 def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: RowDefaults) -> Iterator[Row | RowFailure]:

@@ -3,8 +3,10 @@
 ::
 
     RunFailed                    the run broke off; the same command resumes
-    └── RunSuperseded            another driver has taken the run over
+    ├── RunSuperseded            another driver has taken the run over
+    └── TooManyFailures          more rows have failed than the job allows
     RunInUse                     another driver is at work on the run
+    RowTimedOut                  preparing one row took longer than allowed
     NotARun                      what is to be checked is not the output of a run
     StoreError                   one operation on one object failed; ``.retryable`` says if trying again may help
     ├── ObjectNotFound           the object does not exist
@@ -27,8 +29,16 @@ class RunSuperseded(RunFailed):
     """A later start of the same run has taken over: whoever belongs to an earlier one commits nothing more."""
 
 
+class TooManyFailures(RunFailed):
+    """More rows have failed than the job allows, so that the rest is not tried."""
+
+
 class RunInUse(DimooError):
     """Another driver is at work on this run, so this one does not begin."""
+
+
+class RowTimedOut(DimooError):
+    """Getting and preparing the inputs of one row took longer than a row may; others go on."""
 
 
 class NotARun(DimooError):
@@ -42,6 +52,7 @@ class StoreError(DimooError):
         action: What was tried, as a verb: ``read``, ``write``, ``create``, ``list``, ``delete``.
         uri: The object, without credentials or query strings.
         code: The store's own error code (``SlowDown``, ``ENOSPC``); callers compare this, never the message.
+        attempts: How often it was tried with patience before this was raised.
         hint: What it means or what to do about it; may be empty.
         retryable: Whether the same operation may succeed later. The store's own retries are spent by then.
     """
@@ -54,6 +65,7 @@ class StoreError(DimooError):
         self.code = code
         self.hint = hint
         self.retryable = retryable
+        self.attempts = 1
 
     def __str__(self) -> str:
         detail = f" ({self.hint})" if self.hint else ""

@@ -9,7 +9,16 @@ from pipeline.finding import Finding
 from pipeline.segment_name import SegmentName
 from pipeline.store import Store
 
-_FIELDS = {"row": int, "id": str, "stage": str, "error_type": str, "message": str}
+_FIELDS = {
+    "row": int,
+    "id": str,
+    "stage": str,
+    "error_type": str,
+    "message": str,
+    "failure_class": str,
+    "attempts": int,
+}
+_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash"}
 
 
 def parse_failures(text: bytes | None) -> list[dict[str, Any]] | None:
@@ -59,7 +68,9 @@ def _compare(key: str, failures: list[dict[str, Any]], copies: list[dict[str, An
 
 
 def _is_failure(found: object) -> bool:
-    return isinstance(found, dict) and all(type(found.get(name)) is kind for name, kind in _FIELDS.items())
+    if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in _FIELDS.items()):
+        return False
+    return found["failure_class"] in _CLASSES and found["attempts"] >= 1
 
 
 def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:

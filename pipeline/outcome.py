@@ -48,6 +48,8 @@ FAILURE_SCHEMA = pa.schema(
         pa.field("stage", pa.string(), nullable=False),
         pa.field("error_type", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
+        pa.field("failure_class", pa.string(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
 """Columns of every file in ``_failures/``."""

@@ -22,6 +22,7 @@ from manifests.mask import Mask
 from manifests.row import ImageSource, Row, RowFailure
 from manifests.task import OUTPAINT, TASKS
 from pipeline.errors import RunFailed, StoreError
+from pipeline.failure_class import failure_class_of
 from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable, kept_pixels, painted_pixels, painted_tokens
@@ -135,4 +136,6 @@ class RowPreparer:
 
 def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:
     """The failure of one row at a stage of its way."""
-    return RowFailure(row.index, row.id, stage, type(error).__name__, str(error))
+    attempts = error.attempts if isinstance(error, StoreError) else 1
+    failure_class = failure_class_of(error)
+    return RowFailure(row.index, row.id, stage, type(error).__name__, str(error), failure_class, attempts)

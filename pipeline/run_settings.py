@@ -7,6 +7,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
+from pipeline.failure_policy import FailurePolicy
 from pipeline.source_policy import SourcePolicy
 
 ImageFormat = Literal["png", "jpeg", "webp"]
@@ -42,6 +43,7 @@ class RunSettings:
     max_rows_in_flight: int = 128  # read from the manifest and not yet stored, for each worker
     fetch_threads: int = 8
     store_threads: int = 8
+    failures: FailurePolicy = field(default_factory=FailurePolicy)
 
     def __post_init__(self) -> None:
         if self.image_format not in IMAGE_SUFFIXES:

@@ -115,7 +115,14 @@ class Worker:
         model = load_model(directory, device=settings.device, dtype=settings.dtype)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
         self._fence = Fence(self._run_directory.store, settings.epoch)
-        self._preparer = RowPreparer(model, settings, self._patience)
+        policy = settings.failures
+        patience = Patience(
+            self._stop,
+            first_wait_s=policy.first_wait_s,
+            max_wait_s=policy.max_wait_s,
+            max_tries=policy.store_tries,
+        )
+        self._preparer = RowPreparer(model, settings, patience)
         self._finisher = RowFinisher(model, settings, self._run_directory, self._patience)
         self._engine = Engine(model.transformer, model.tokens, settings.engine)
         self._emit(WorkerReady(time.monotonic() - started_s))

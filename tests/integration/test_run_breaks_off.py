@@ -26,10 +26,10 @@ def manifest(tmp_path: Path) -> Path:
     return write_manifest(tmp_path / "m.parquet", [image_row(row_id, width=32, height=32, steps=2) for row_id in IDS])
 
 
-def call(manifest: Path, model: Path) -> Any:
+def call(manifest: Path, model: Path, *more: str) -> Any:
     output = manifest.parent / "out"
     settings = ("--set", "pipeline.segment_rows=2", "--set", "understanding.resolution=32")
-    return command(manifest, "-o", output, "--model", model, "--workers", 0, *settings)
+    return command(manifest, "-o", output, "--model", model, "--workers", 0, *settings, *more)
 
 
 def check_resumes(manifest: Path, model: Path) -> None:
@@ -126,12 +126,11 @@ def test_images_that_cannot_be_reached_for_long_end_the_run_instead_of_failing_r
     (tmp_path / "a.png").write_bytes(encoded(picture(0)))
     manifest = write_manifest(tmp_path / "m.parquet", [text_row(row_id, "a.png", max_tokens=8) for row_id in IDS])
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.retry.MAX_TRIES", 2)
-        patch.setattr("pipeline.retry.MAX_WAIT_S", 0.01)
         patch.setattr(LocalStore, "get", unreachable)
         patch.setattr(LocalStore, "check_writable", lambda store: None)
         patch.setattr("jobs.run.RunDirectory.description", lambda run: None)
-        result = call(manifest, tiny_checkpoint)
+        policy = ("failures.tries.store=2", "failures.first_wait_s=0.01")
+        result = call(manifest, tiny_checkpoint, *(word for setting in policy for word in ("--set", setting)))
     assert result.exit_code == 1
     check_one_line(result.stderr, "cannot read", "a.png: EndpointConnectionError")
     assert RunOutput(tmp_path / "out").keys("parts/") == []

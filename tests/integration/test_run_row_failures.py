@@ -33,6 +33,7 @@ BAD_ROWS: list[tuple[dict[str, Any], str, str, str]] = [
     (text_row("web", "https://user:secret@example.org/a.png?sig=secret"), "fetch", "StoreError", "https://example.org"),
     (text_row("good 0", encoded(picture(9))), "manifest", "ManifestRowError", "'good 0' is that of row 0"),
 ]
+CLASSES = {"ObjectNotFound": "not_found", "SourceRefused": "forbidden"}
 
 
 def test_every_kind_of_bad_row_is_told_with_its_stage_and_reason(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -51,6 +52,7 @@ def test_every_kind_of_bad_row_is_told_with_its_stage_and_reason(tiny_checkpoint
         failure = failures[row["id"]]
         assert (failure["stage"], failure["error_type"]) == (stage, error_type), failure
         assert words in failure["message"], failure
+        assert (failure["failure_class"], failure["attempts"]) == (CLASSES.get(error_type, "bad_input"), 1), failure
         assert "\n" not in failure["message"]
         assert "secret" not in failure["message"]
 
@@ -162,3 +164,19 @@ def test_a_manifest_with_a_damaged_page_is_wrong_input_although_its_footer_is_ri
     assert result.exit_code == 2
     check_one_line(result.stderr, "cannot read rows 0 to 0 of", "m.parquet")
     assert RunOutput(tmp_path / "out").keys("parts/") == []
+
+
+def test_a_hopeless_run_is_stopped_early_with_a_status_of_its_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    rows = [image_row(f"bad{number}", width=33) for number in range(40)] + [
+        image_row("good", width=32, height=32, steps=2)
+    ]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    words = ["-o", tmp_path / "out", "--model", tiny_checkpoint, "--workers", 0, "--set", "pipeline.segment_rows=1"]
+    stopped = command(manifest, *words, "--max-failures", 3)
+    assert stopped.exit_code == 4
+    check_one_line(stopped.stderr, "rows have failed, more than --max-failures 3 allows", "_failures/")
+    output = RunOutput(tmp_path / "out")
+    assert output.success() is None
+    assert command(manifest, *words, "--max-failures", "100%").exit_code == 3
+    output.check_complete(row["id"] for row in rows)
+    assert command(manifest, *words, "--max-failures", "many").exit_code == 2

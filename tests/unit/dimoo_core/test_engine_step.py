@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
-from dimoo_core.errors import BatchTooLarge
+from dimoo_core.errors import BatchTooLarge, ConfigError, RequestTimedOut
 from dimoo_core.model import Model
 from dimoo_core.request import ImageResult, RequestFailed, TextResult
 from dimoo_core.settings import ImageSettings
@@ -175,6 +175,33 @@ def test_a_request_that_did_not_fit_does_not_make_later_batches_smaller(tiny_mod
         later = [image_of(tiny_model, f"later {index}", prompt=f"boat {index}") for index in range(3)]
         run_all(engine, later)
     assert asked[1] == sum(request.num_tokens for request in later)
+
+
+def test_a_request_that_takes_too_long_ends_and_others_go_on(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("dimoo_core.engine.time.perf_counter", lambda: now_s)
+    engine = engine_of(tiny_model, EngineConfig(max_request_s=10.0))
+    engine.submit(image_of(tiny_model, "early"))
+    assert engine.step() == []
+    now_s = 105.0
+    engine.submit(image_of(tiny_model, "late"))
+    assert engine.step() == []
+    now_s = 110.5
+    (failed,) = engine.step()
+    assert isinstance(failed, RequestFailed)
+    assert failed.request_id == "early"
+    assert isinstance(failed.error, RequestTimedOut)
+    assert "having run 3 steps" in str(failed.error)
+    results = [result for _ in range(2) for result in engine.step()]
+    assert [type(result) for result in results] == [ImageResult]
+    assert engine.num_unfinished == 0
+
+
+def test_no_time_at_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the time of a request must be above 0 s"):
+        EngineConfig(max_request_s=0.0)
 
 
 def test_no_forward_pass_is_larger_than_the_limit(tiny_model: Model) -> None:

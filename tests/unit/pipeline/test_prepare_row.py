@@ -82,7 +82,8 @@ def test_an_image_that_cannot_be_had_is_a_failure_of_its_row(
 ) -> None:
     answers(monkeypatch, iter([StoreError("read", "s3://photos/a.png", "NoSuchKey")]))
     failure = preparer.prepare(named(3), ".")
-    assert failure == RowFailure(3, "id3", "fetch", "StoreError", "cannot read s3://photos/a.png: NoSuchKey")
+    message = "cannot read s3://photos/a.png: NoSuchKey"
+    assert failure == RowFailure(3, "id3", "fetch", "StoreError", message, "store", 1)
 
 
 def test_when_nothing_can_be_read_any_more_it_is_not_the_row_that_fails(
@@ -106,7 +107,7 @@ def test_when_other_images_can_be_read_meanwhile_it_is_the_row_that_fails(
     answers(monkeypatch, throttled_while_others_are_read())
     failure = preparer.prepare(named(1), ".")
     assert isinstance(failure, RowFailure)
-    assert failure.stage == "fetch"
+    assert (failure.stage, failure.failure_class, failure.attempts) == ("fetch", "store", 3)
 
 
 def test_no_row_fails_because_the_run_is_stopped(

@@ -1,0 +1,22 @@
+"""Why a row has no result: what happened in words, and of which class it is."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+FailureClass = Literal["bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash"]
+"""What a failure means to somebody who asks whether to try its row again; docs/output.md tells them apart."""
+
+FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """Why one row has no result; ``row`` counts from 0 over the whole manifest, ``attempts`` every try of it."""
+
+    row: int
+    id: str
+    stage: str
+    error_type: str
+    message: str
+    failure_class: FailureClass = "bad_input"
+    attempts: int = 1

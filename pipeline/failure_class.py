@@ -1,0 +1,38 @@
+"""Which class an error of one row is of. By type and code, never by text."""
+
+import torch
+
+from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
+from manifests.errors import ManifestRowError
+from manifests.failure import FailureClass
+from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, RowTimedOut, StoreError
+from pipeline.image_decoder import ImageUnreadable
+from pipeline.painting import MaskUnusable
+
+_BAD_INPUT = (ManifestRowError, RequestError, ImageUnreadable, MaskUnusable, ConfigError)
+_OUT_OF_MEMORY = (BatchTooLarge, torch.OutOfMemoryError, MemoryError)
+_BAD_NAME_CODES = {"InvalidKey", "InvalidUri", "InvalidBucketName", "ENAMETOOLONG"}
+_TIMEOUT_CODES = {"ConnectTimeoutError", "ETIMEDOUT", "ReadTimeoutError", "RequestTimeout", "RequestTimeoutException"}
+
+
+def failure_class_of(error: Exception) -> FailureClass:
+    """The class of what kept one row from its result; whatever nobody foresaw is the engine's."""
+    if isinstance(error, RowTimedOut | RequestTimedOut):
+        return "timeout"
+    if isinstance(error, _OUT_OF_MEMORY):
+        return "oom"
+    if isinstance(error, _BAD_INPUT):
+        return "bad_input"
+    if isinstance(error, StoreError):
+        return _class_of_store_error(error)
+    return "engine"
+
+
+def _class_of_store_error(error: StoreError) -> FailureClass:
+    if isinstance(error, ObjectNotFound | BucketNotFound):
+        return "not_found"
+    if isinstance(error, AccessDenied):
+        return "forbidden"
+    if error.code in _TIMEOUT_CODES:
+        return "timeout"
+    return "bad_input" if error.code in _BAD_NAME_CODES else "store"

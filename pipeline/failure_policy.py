@@ -1,0 +1,52 @@
+"""How often a row is tried before it counts as failed, and how long one try may take. Importable without torch."""
+
+from dataclasses import dataclass
+
+from dimoo_core.errors import ConfigError
+from manifests.failure import FailureClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePolicy:
+    """Tries of a row by the class of its failure; classes without a number here get one try, as no more would help.
+
+    ``crash_tries`` counts the workers that may die with a row. Waits double from ``first_wait_s`` to ``max_wait_s``.
+    ``row_timeout_s`` is for getting and preparing a row's inputs, and again for its time in the engine.
+    """
+
+    store_tries: int = 7
+    timeout_tries: int = 2
+    engine_tries: int = 2
+    crash_tries: int = 2
+    first_wait_s: float = 1.0
+    max_wait_s: float = 30.0
+    row_timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("store_tries", "timeout_tries", "engine_tries", "crash_tries"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.first_wait_s <= self.max_wait_s:
+            raise ConfigError(
+                f"first_wait_s must be above 0 and at most max_wait_s ({self.max_wait_s:g}), got {self.first_wait_s:g}"
+            )
+        if self.row_timeout_s is not None and not self.row_timeout_s > 0:
+            raise ConfigError(f"row_timeout_s must be above 0, got {self.row_timeout_s:g}")
+
+    def max_tries(self, failure_class: FailureClass) -> int:
+        """Most tries of a row that fails in this way."""
+        match failure_class:
+            case "store":
+                return self.store_tries
+            case "timeout":
+                return self.timeout_tries
+            case "engine":
+                return self.engine_tries
+            case "crash":
+                return self.crash_tries
+            case _:
+                return 1
+
+    def wait_s(self, num_tries: int) -> float:
+        """How long a row waits after so many tries."""
+        return min(self.max_wait_s, self.first_wait_s * 2.0 ** (num_tries - 1))

@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
+from manifests.errors import ManifestRowError
+from manifests.failure import FailureClass
+from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, RowTimedOut, StoreError
+from pipeline.failure_class import failure_class_of
+from pipeline.failure_policy import FailurePolicy
+from pipeline.image_decoder import ImageUnreadable
+from pipeline.painting import MaskUnusable
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ManifestRowError("steps"), "bad_input"),
+        (RequestError("prompt"), "bad_input"),
+        (ImageUnreadable("html"), "bad_input"),
+        (MaskUnusable("empty"), "bad_input"),
+        (StoreError("read", "https://a/b", "InvalidUri"), "bad_input"),
+        (ObjectNotFound("read", "s3://a/b", "NoSuchKey"), "not_found"),
+        (BucketNotFound("read", "s3://a/b", "NoSuchBucket"), "not_found"),
+        (AccessDenied("read", "s3://a/b", "AccessDenied"), "forbidden"),
+        (StoreError("read", "s3://a/b", "ReadTimeoutError", retryable=True), "timeout"),
+        (StoreError("read", "s3://a/b", "SlowDown", retryable=True), "store"),
+        (RowTimedOut("10 s"), "timeout"),
+        (RequestTimedOut("10 s"), "timeout"),
+        (BatchTooLarge("alone"), "oom"),
+        (torch.OutOfMemoryError("CUDA"), "oom"),
+        (MemoryError(), "oom"),
+        (RuntimeError("CUDA error"), "engine"),
+        (ValueError("nobody foresaw this"), "engine"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_each_error_has_a_class(error: Exception, expected: FailureClass) -> None:
+    assert failure_class_of(error) == expected
+
+
+def test_only_classes_that_another_try_may_mend_get_one() -> None:
+    policy = FailurePolicy(store_tries=3, timeout_tries=4, engine_tries=5, crash_tries=6)
+    tries = {name: policy.max_tries(name) for name in ("store", "timeout", "engine", "crash")}
+    assert tries == {"store": 3, "timeout": 4, "engine": 5, "crash": 6}
+    assert {policy.max_tries(name) for name in ("bad_input", "not_found", "forbidden", "oom")} == {1}
+
+
+def test_waits_double_up_to_a_limit() -> None:
+    policy = FailurePolicy(first_wait_s=2, max_wait_s=10)
+    assert [policy.wait_s(tries) for tries in range(1, 6)] == [2, 4, 8, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"engine_tries": 0}, "engine_tries must be at least 1, got 0"),
+        ({"first_wait_s": 40.0}, "first_wait_s must be above 0 and at most max_wait_s"),
+        ({"row_timeout_s": 0.0}, "row_timeout_s must be above 0"),
+    ],
+)
+def test_policies_that_make_no_sense_are_refused(bad: dict[str, float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        FailurePolicy(**bad)  # type: ignore[arg-type]
