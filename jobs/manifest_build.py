@@ -22,8 +22,10 @@ from manifests.errors import ManifestError, ManifestRowError
 from manifests.image_source import image_source
 from manifests.row import RowDefaults
 from pipeline.errors import StoreError
-from pipeline.fetch import ImageUnreadable, fetch_image, ignore_pillow_warnings
+from pipeline.fetch import ImageFetcher
+from pipeline.image_decoder import ImageUnreadable
 from pipeline.object_reader import ObjectReader
+from pipeline.source_policy import SourcePolicy
 from pipeline.uri import folder_of, is_relative, parse_uri
 
 Dedupe = Literal["none", "exact", "images"]
@@ -102,7 +104,9 @@ def build_manifest(request: BuildRequest) -> BuildReport:
         types = {request.rename.get(name, name): kind for name, kind in types.items()}
         has_images = "image" in types and not is_text(types["image"])
         embeds = request.embed or has_images or any(source.embeds_images for source in sources)
-        builder = _Builder(request, objects, files.folder_uri, counts, embeds)
+        fetcher = ImageFetcher(SourcePolicy(local_files=True))  # who builds a manifest names the images
+        stack.callback(fetcher.close)
+        builder = _Builder(request, objects, fetcher, files.folder_uri, counts, embeds)
         records = builder.records(sources, stack.enter_context(Seen(folder, max_distance=request.distance)))
         tables = RowTables(defaults, types, counts, embeds_images=embeds, skips_invalid=request.skips_invalid)
         for table in tables.gather(records):
@@ -125,10 +129,17 @@ class _Builder:
     """The way of a record from its source into the manifest."""
 
     def __init__(
-        self, request: BuildRequest, objects: ObjectReader, target_folder: str, counts: BuildCounts, embeds: bool
+        self,
+        request: BuildRequest,
+        objects: ObjectReader,
+        fetcher: ImageFetcher,
+        target_folder: str,
+        counts: BuildCounts,
+        embeds: bool,
     ) -> None:
         self._request = request
         self._objects = objects
+        self._fetcher = fetcher
         self._target_folder = target_folder
         self._counts = counts
         self._embeds = embeds
@@ -221,7 +232,7 @@ class _Builder:
         source = image_source(record.cells.get("image"))
         if source is None:
             raise ManifestRowError("image is null, --dedupe images needs one in each row")
-        return seen.add_image(image_hash(fetch_image(source, self._objects, self._target_folder)))
+        return seen.add_image(image_hash(self._fetcher.fetch(source, self._target_folder)))
 
 
 def _check(request: BuildRequest) -> None:
@@ -235,8 +246,6 @@ def _check(request: BuildRequest) -> None:
         raise ConfigError(f"--sample must be a share below 1 or a whole number of rows, got {request.sample:g}")
     if request.repeat < 1:
         raise ConfigError(f"--repeat must be at least 1, got {request.repeat}")
-    if request.dedupe == "images":
-        ignore_pillow_warnings()
 
 
 def _arrow_type(kind: str) -> pa.DataType:

@@ -9,10 +9,12 @@ from jobs.spec import JobSpec
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowDefaults, RowFailure, parse_rows
 from pipeline.errors import StoreError
-from pipeline.fetch import ImageUnreadable, fetch_image, ignore_pillow_warnings
+from pipeline.fetch import ImageFetcher
+from pipeline.image_decoder import ImageUnreadable
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.object_reader import ObjectReader
 from pipeline.ordered_map import ordered_map
+from pipeline.source_policy import SourcePolicy
 from pipeline.uri import folder_of
 
 _SEGMENT_ROWS = 4096
@@ -61,7 +63,7 @@ def validate_manifest(
     """
     source = open_manifest(spec.manifest, defaults=defaults, passthrough=spec.passthrough)
     totals = ManifestTotals()
-    for item in _items(source, defaults, spec.limit, reads_images=reads_images):
+    for item in _items(source, defaults, spec.limit, spec.sources.policy() if reads_images else None):
         totals.add(item)
         if isinstance(item, RowFailure):
             tell(item)
@@ -87,26 +89,30 @@ def _without_repeated_id(item: Item, repeats: Mapping[int, int]) -> Item:
     return RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
 
 
-def _items(source: ManifestSource, defaults: RowDefaults, limit: int | None, *, reads_images: bool) -> Iterator[Item]:
+def _items(
+    source: ManifestSource, defaults: RowDefaults, limit: int | None, policy: SourcePolicy | None
+) -> Iterator[Item]:
+    """Every row, with its images read if there is a policy for that."""
     rows = manifest_rows(source, defaults, limit)
-    if not reads_images:
+    if policy is None:
         yield from (item for item, _ in rows)
         return
-    ignore_pillow_warnings()
-    objects = ObjectReader()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from ordered_map(pool, partial(_with_images, objects), rows, window=2 * _THREADS)
-    objects.close()
+    fetcher = ImageFetcher(policy)
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            yield from ordered_map(pool, partial(_with_images, fetcher), rows, window=2 * _THREADS)
+    finally:
+        fetcher.close()
 
 
-def _with_images(objects: ObjectReader, row: tuple[Item, str]) -> Item:
+def _with_images(fetcher: ImageFetcher, row: tuple[Item, str]) -> Item:
     """The row, or its failure if an image of it cannot be had."""
     item, folder = row
     if isinstance(item, Row):
         for source in (item.image, item.mask.image if item.mask else None):
             try:
                 if source is not None:
-                    fetch_image(source, objects, folder)
+                    fetcher.fetch(source, folder)
             except (StoreError, ImageUnreadable) as error:
                 stage = "decode" if isinstance(error, ImageUnreadable) else "fetch"
                 return RowFailure(item.index, item.id, stage, type(error).__name__, str(error))
