@@ -22,6 +22,7 @@ from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
 from jobs.failures_spec import FailuresSpec
 from jobs.section import Section
 from jobs.sources_spec import SourcesSpec
+from jobs.tokenize_spec import TokenizeSpec
 from manifests.row import IMAGE_TO_IMAGE, RowDefaults
 from pipeline.run_settings import ImageFormat
 
@@ -171,6 +172,7 @@ class JobSpec(Section):
     text_to_image: TextToImageSpec = TextToImageSpec()
     image_to_image: ImageToImageSpec = ImageToImageSpec()
     understanding: UnderstandingSpec = UnderstandingSpec()
+    tokenize: TokenizeSpec = TokenizeSpec()
     image: ImageSpec = ImageSpec()
     sources: SourcesSpec = SourcesSpec()
     engine: EngineSpec = EngineSpec()

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.mask import MASK_COLUMNS
-from manifests.task import SETTING_COLUMNS, TASKS, Task
+from manifests.task import CODE_COLUMNS, SETTING_COLUMNS, TASKS, Task
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""
@@ -44,6 +44,7 @@ def task_entries() -> list[TaskEntry]:
 def _entry(task: Task) -> TaskEntry:
     settings = SETTING_COLUMNS[task.kind]
     required = [*(["prompt"] if task.needs_prompt else []), *(["image"] if task.needs_image else [])]
+    required += CODE_COLUMNS if task.needs_codes else ()
     one_of = tuple(name for name in settings if name in MASK_COLUMNS)
     example: dict[str, Any] = {"task": task.name}
     if task.needs_prompt:
@@ -52,6 +53,8 @@ def _entry(task: Task) -> TaskEntry:
         example["image"] = "photo.png"
     if one_of:
         example["mask_ratio"] = [0.5, 0.5]
+    if task.needs_codes:
+        example |= {"vq_codes": [2891, 17, 5, 640], "vq_grid": [2, 2]}
     return TaskEntry(
         name=task.name,
         meaning=task.meaning,
@@ -59,7 +62,7 @@ def _entry(task: Task) -> TaskEntry:
         one_of=one_of,
         optional=(
             *(() if task.needs_prompt else ("prompt",)),
-            *(name for name in settings if name not in one_of),
+            *(name for name in settings if name not in (*one_of, *required)),
             *ROW_COLUMNS,
         ),
         example=example,

@@ -55,6 +55,10 @@ def _is_numbers(dtype: pa.DataType) -> bool:
     return bool(is_list and _is_number(dtype.value_type))
 
 
+def _is_integers(dtype: pa.DataType) -> bool:
+    return _is_numbers(dtype) and bool(pa.types.is_integer(dtype.value_type))
+
+
 TEXT = ColumnKind("string (also large, view or dictionary-encoded)", is_text)
 IMAGE = ColumnKind(
     "string (a URI), binary (the file's bytes), or struct<bytes: binary, path: string>",
@@ -63,6 +67,7 @@ IMAGE = ColumnKind(
 WHOLE = ColumnKind("any integer type; a float type whose values are whole", _is_number)
 NUMBER = ColumnKind("any float or integer type", _is_number)
 NUMBERS = ColumnKind("a list of any float or integer type", _is_numbers)
+INTEGERS = ColumnKind("a list of any integer type", _is_integers)
 
 COLUMNS: Mapping[str, Column] = MappingProxyType(
     {
@@ -76,6 +81,10 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("mask_box", NUMBERS, "a box of the image in pixels: left, top, right, bottom", "none; see masks"),
             Column("mask_ratio", NUMBERS, "a box in the middle: its shares of width and height", "none; see masks"),
             Column("mask_dilation", WHOLE, "tokens of 16 pixels that the painted part grows on every side", "0"),
+            Column(
+                "vq_codes", INTEGERS, "VQ codes of the image, row by row", "none; required where the task needs codes"
+            ),
+            Column("vq_grid", INTEGERS, "rows and columns of vq_codes", "none; required where the task needs codes"),
             Column("width", WHOLE, "width of the generated image in pixels, a multiple of 16", "the job's setting"),
             Column("height", WHOLE, "height of the generated image in pixels, a multiple of 16", "the job's setting"),
             Column("steps", WHOLE, "denoising steps; for text, of all blocks together", "the job's setting"),

@@ -14,6 +14,7 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
 from manifests.cell import UndecodableText, has_control_characters, shown, text_cell, whole_cell
+from manifests.code_grid import CodeGrid, code_grid_cells
 from manifests.column import COLUMNS
 from manifests.content_id import content_id
 from manifests.errors import ManifestRowError
@@ -62,7 +63,8 @@ class RowDefaults:
 class Row:
     """One row, checked and complete; ``index`` counts from 0 over the whole manifest.
 
-    ``seed`` is None when the row gives none: it is then derived from the job's seed and ``id``.
+    ``seed`` is None when the row gives none: it is then derived from the job's seed and ``id``. ``settings`` is None
+    where the image codec alone is asked.
     """
 
     index: int
@@ -70,10 +72,11 @@ class Row:
     task: str
     prompt: str
     image: ImageSource | None
-    settings: ImageSettings | TextSettings
+    settings: ImageSettings | TextSettings | None
     seed: int | None
     preset: str = DEFAULT_PRESET
     mask: Mask | None = None
+    codes: CodeGrid | None = None
 
 
 def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: RowDefaults) -> Iterator[Row | RowFailure]:
@@ -112,8 +115,10 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
             raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {shown(value)}: leave it null")
     preset = _preset(record, defaults)
     try:
-        settings: ImageSettings | TextSettings
-        if task.kind == "text":
+        settings: ImageSettings | TextSettings | None
+        if task.kind in ("encoding", "decoding"):
+            settings = None
+        elif task.kind == "text":
             settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit))
         else:
             default = defaults.image_to_image if task.kind == "image_to_image" else defaults.text_to_image
@@ -127,6 +132,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         prompt=_prompt(record, task, defaults),
         image=image,
         mask=mask,
+        codes=code_grid_cells(record, task.name) if task.needs_codes else None,
         settings=settings,
         seed=_seed(record),
         preset=preset.name,

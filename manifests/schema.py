@@ -14,7 +14,7 @@ from manifests.column import COLUMNS, IMAGE, is_text
 from manifests.errors import ManifestError
 from manifests.mask import MASK_COLUMNS
 from manifests.row import RowDefaults
-from manifests.task import TASKS, Task
+from manifests.task import CODE_COLUMNS, TASKS, Task
 
 OUTPUT_COLUMNS = (
     "row",
@@ -36,6 +36,8 @@ OUTPUT_COLUMNS = (
     "finish_reason",
     "sha256",
     "bytes",
+    "vq_codes",
+    "vq_grid",
     "engine_s",
     "worker",
     "attempt",
@@ -162,6 +164,7 @@ def _missing_columns(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
         [
             *(["prompt"] if task.needs_prompt and "prompt" not in filled and defaults.prompt is None else []),
             *(["image"] if task.needs_image and "image" not in filled else []),
+            *(column for column in CODE_COLUMNS if task.needs_codes and column not in filled),
         ]
         for task in tasks
     ]

@@ -18,7 +18,10 @@ from manifests.mask import MASK_COLUMNS
 
 INPAINT, OUTPAINT = "inpaint", "outpaint"
 
-TaskKind = Literal["image", "image_to_image", "painting", "text"]
+CODE_COLUMNS = ("vq_codes", "vq_grid")
+"""Columns that a row of a decoding fills, and that the row of an encoding has in the output."""
+
+TaskKind = Literal["image", "image_to_image", "painting", "text", "encoding", "decoding"]
 
 SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
     {
@@ -26,6 +29,8 @@ SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
         "image_to_image": ("steps", "cfg_scale", "cfg_image_scale", "temperature"),
         "painting": (*MASK_COLUMNS, "mask_dilation", "steps", "cfg_scale", "temperature"),
         "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature"),
+        "encoding": (),
+        "decoding": CODE_COLUMNS,
     }
 )
 """Columns that set how a result of each kind is made; ``seed`` belongs to every row."""
@@ -55,6 +60,11 @@ class Task:
         back to with the user's words for ``canny_pred`` and its like.
         """
         return self.system if self.free_system is None or prompt == self.default_prompt else self.free_system
+
+    @property
+    def needs_codes(self) -> bool:
+        """Whether a row gives VQ codes in place of an image."""
+        return self.kind == "decoding"
 
     @property
     def unused_columns(self) -> tuple[str, ...]:
@@ -133,6 +143,20 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 needs_image=True,
                 needs_prompt=False,
                 default_prompt="Describe this image in detail.",
+            ),
+            Task(
+                name="tokenize",
+                kind="encoding",
+                meaning="the VQ codes of the image",
+                needs_image=True,
+                needs_prompt=False,
+            ),
+            Task(
+                name="detokenize",
+                kind="decoding",
+                meaning="the image that VQ codes stand for",
+                needs_image=False,
+                needs_prompt=False,
             ),
         )
     }

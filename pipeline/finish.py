@@ -3,16 +3,18 @@
 import hashlib
 import io
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from dimoo_core.model import Model
 from dimoo_core.request import TextResult
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, TextSettings
 from manifests.row import Row
 from manifests.shard import Segment
 from pipeline.outcome import RowDone
 from pipeline.retry import Patience
-from pipeline.row_flow import MadeImage
+from pipeline.row_flow import FittedImage, MadeImage
 from pipeline.row_seed import row_seed
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
@@ -52,6 +54,37 @@ class RowFinisher:
             bytes=None,
         )
 
+    def finish_codes(self, row: Row, codes_HW: Tensor) -> RowDone:
+        """The row of an image's codes; nothing is stored before its segment is committed."""
+        rows, columns = codes_HW.shape
+        return RowDone(
+            row=row.index,
+            id=row.id,
+            task=row.task,
+            prompt=row.prompt,
+            output=None,
+            text=None,
+            width=columns * PIXELS_PER_TOKEN,
+            height=rows * PIXELS_PER_TOKEN,
+            steps=0,
+            cfg_scale=0.0,
+            temperature=0.0,
+            seed=row_seed(row, self._settings.seed),
+            preset=row.preset,
+            num_tokens=codes_HW.numel(),
+            finish_reason=None,
+            sha256=None,
+            bytes=None,
+            vq_codes=codes_HW.flatten().numpy().astype(np.uint16),
+            vq_grid=(rows, columns),
+        )
+
+    def through_codec(self, results: list[MadeImage | FittedImage]) -> list[Image.Image | Tensor]:
+        """What the codec makes of each: pixels of finished images, codes (rows, columns) of input images."""
+        pixels = iter(self.decode([each for each in results if isinstance(each, MadeImage)]))
+        codes = iter(self._model.codec.encode([each.image for each in results if isinstance(each, FittedImage)]))
+        return [next(pixels) if isinstance(each, MadeImage) else next(codes) for each in results]
+
     def decode(self, made: list[MadeImage]) -> list[Image.Image]:
         """Pixels of finished images, with those that stay as they were pasted back."""
         decoded = self._model.codec.decode([each.vq_codes for each in made])
@@ -66,7 +99,7 @@ class RowFinisher:
         Raises:
             StoreError: It cannot be written.
         """
-        assert isinstance(row.settings, ImageSettings)
+        assert not isinstance(row.settings, TextSettings)
         image_format = self._settings.image_format
         data = encode_image(image, image_format, self._settings.image_quality)
         key = self._run.image_key(segment, row.index, row.id, IMAGE_SUFFIXES[image_format])
@@ -80,9 +113,9 @@ class RowFinisher:
             text=None,
             width=image.width,
             height=image.height,
-            steps=row.settings.num_steps,
-            cfg_scale=row.settings.cfg_scale,
-            temperature=row.settings.temperature,
+            steps=row.settings.num_steps if row.settings else 0,
+            cfg_scale=row.settings.cfg_scale if row.settings else 0.0,
+            temperature=row.settings.temperature if row.settings else 0.0,
             seed=row_seed(row, self._settings.seed),
             preset=row.preset,
             num_tokens=made.vq_codes.numel(),

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,6 +39,8 @@ DONE_SCHEMA = pa.schema(
         pa.field("finish_reason", pa.string()),
         pa.field("sha256", pa.string()),
         pa.field("bytes", pa.int64()),
+        pa.field("vq_codes", pa.list_(pa.uint16())),
+        pa.field("vq_grid", pa.list_(pa.uint16())),
     ]
 )
 """Columns of every part, before those that pass through from the manifest. Their meaning: docs/output.md."""
@@ -76,6 +80,8 @@ class RowDone:
     finish_reason: str | None
     sha256: str | None
     bytes: int | None
+    vq_codes: npt.NDArray[np.uint16] | None = None
+    vq_grid: Sequence[int] | None = None
 
 
 Outcome = RowDone | RowFailure

@@ -38,8 +38,10 @@ _COLUMNS = {
     "finish_reason": pa.string(),
     "sha256": pa.string(),
     "bytes": pa.int64(),
+    "vq_codes": pa.list_(pa.uint16()),
+    "vq_grid": pa.list_(pa.uint16()),
 }
-_READ_COLUMNS = ("row", "id", "output", "text", "width", "height", "sha256", "bytes")
+_READ_COLUMNS = ("row", "id", "output", "text", "width", "height", "sha256", "bytes", "vq_codes", "vq_grid")
 _ID_CHARACTERS_IN_NAME = 100
 _BATCH_ROWS = 256
 
@@ -156,8 +158,11 @@ def _audit_rows(audit: PartAudit, rows: list[int], facts: RunFacts) -> None:
 
 
 def _audit_row(audit: PartAudit, record: Mapping[str, Any], facts: RunFacts) -> None:
-    """One finished row has a text, or an image with everything that tells it apart."""
+    """One finished row has a text, an image with everything that tells it apart, or codes that fill their grid."""
     row, of_image = record["row"], [record[name] for name in ("output", "width", "height", "sha256", "bytes")]
+    if record["vq_codes"] is not None or record["vq_grid"] is not None:
+        _audit_codes(audit, record)
+        return
     if record["text"] is not None:
         if any(value is not None for value in of_image):
             audit.tell(f"row {row}", "a text or an image", "both")
@@ -171,6 +176,19 @@ def _audit_row(audit: PartAudit, record: Mapping[str, Any], facts: RunFacts) -> 
         audit.tell(f"output of row {row}", expected, record["output"])
         return
     audit.images.append(ImageClaim(row, expected, record["sha256"], record["bytes"], record["width"], record["height"]))
+
+
+def _audit_codes(audit: PartAudit, record: Mapping[str, Any]) -> None:
+    """A row of codes has their grid, the size in pixels that it stands for, and nothing else."""
+    row, codes, grid = record["row"], record["vq_codes"], record["vq_grid"]
+    if any(record[name] is not None for name in ("output", "text", "sha256", "bytes")):
+        audit.tell(f"row {row}", "codes, or a text, or an image", "more than one")
+    elif codes is None or grid is None or len(grid) != 2 or len(codes) != grid[0] * grid[1]:
+        num_codes = "none" if codes is None else len(codes)
+        audit.tell(f"vq_codes of row {row}", f"as many as the grid {grid} has cells", num_codes)
+    elif [record["height"], record["width"]] != [16 * side for side in grid]:
+        found = f"{record['width']}x{record['height']}"
+        audit.tell(f"width and height of row {row}", f"{16 * grid[1]}x{16 * grid[0]}", found)
 
 
 def _shown(value: bytes | None) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.painting import masked_codes
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution
+from manifests.code_grid import CodeGrid
 from manifests.mask import Mask
 from manifests.row import ImageSource, Row, RowFailure
 from manifests.task import OUTPAINT, TASKS
@@ -27,7 +29,7 @@ from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
-from pipeline.row_flow import Rounds, RowFlow, one_answer, one_image
+from pipeline.row_flow import FittedImage, MadeImage, Rounds, RowFlow, codec_alone, one_answer, one_image
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
 
@@ -65,6 +67,8 @@ class RowPreparer:
         """What the row asks of the engine. Everything that needs its images is done before this returns."""
         if row.mask is not None:
             return self._painting(row, row.mask, folder_uri)
+        if row.settings is None:
+            return codec_alone(self._for_codec(row, folder_uri))
         model, seed = self._model, row_seed(row, self._settings.seed)
         request_id, noise = str(row.index), SeededNoise(seed, model.device)
         if isinstance(row.settings, ImageSettings):
@@ -101,11 +105,20 @@ class RowPreparer:
         )
         return one_image(request, kept_pixels(image, mask_HW))
 
+    def _for_codec(self, row: Row, folder_uri: str) -> MadeImage | FittedImage:
+        if row.codes is not None:
+            return MadeImage(_codes_tensor(row.codes, self._model.codec.num_codes))
+        assert row.image is not None  # the row parser sees to one of them
+        seed = row_seed(row, self._settings.seed)
+        return FittedImage(self._fitted(row.image, folder_uri, seed, self._settings.tokenize_resolution))
+
     def _encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> list[Tensor]:
+        return self._model.codec.encode([self._fitted(source, folder_uri, seed, resolution)])
+
+    def _fitted(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> Image.Image:
         image = self._fetch(source, folder_uri)
         sizes = crop_sizes_for(image.size, resolution)
-        cropped = fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
-        return self._model.codec.encode([cropped])
+        return fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
 
     def _fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
         """The input image, tried for with patience.
@@ -132,6 +145,18 @@ class RowPreparer:
             raise
         self._num_fetched += 1  # threads may lose counts: only a change matters
         return image
+
+
+def _codes_tensor(grid: CodeGrid, num_codes: int) -> Tensor:
+    """A row's codes, (rows, columns).
+
+    Raises:
+        RequestError: One is not in the codebook.
+    """
+    if (largest := max(grid.codes)) >= num_codes:
+        fix = "tokenize the images with this model"
+        raise RequestError(f"vq_codes must be from 0 to {num_codes - 1} for this model, got {largest}: {fix}")
+    return torch.tensor(grid.codes, dtype=torch.int64).view(grid.rows, grid.columns)
 
 
 def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:

@@ -7,6 +7,7 @@ engine batches requests of all rows step by step, so a round waits for its own r
 from collections.abc import Generator
 from dataclasses import dataclass
 
+from PIL import Image
 from torch import Tensor
 
 from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
@@ -25,7 +26,14 @@ class MadeImage:
     kept: KeptPixels | None = None
 
 
-RowResult = MadeImage | TextResult
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedImage:
+    """An input image that is still pixels, and of which the codes are asked."""
+
+    image: Image.Image
+
+
+RowResult = MadeImage | FittedImage | TextResult
 """What a row gives in the end, before it is decoded and stored."""
 
 Rounds = Generator[tuple[Request, ...], tuple[Finished, ...], RowResult]
@@ -87,6 +95,12 @@ def one_image(request: Request, kept: KeptPixels | None = None) -> Rounds:
     (result,) = yield (request,)
     assert isinstance(result, ImageResult)
     return MadeImage(result.vq_codes, kept)
+
+
+def codec_alone(result: MadeImage | FittedImage) -> Rounds:
+    """A row that asks nothing of the transformer: its result is the codec's to finish."""
+    yield from ()
+    return result
 
 
 def one_answer(request: Request) -> Rounds:

@@ -31,6 +31,7 @@ class RunSettings:
     defaults: RowDefaults = field(default_factory=RowDefaults)
     input_resolution: Resolution = 1024
     image_to_image_resolution: Resolution = 512
+    tokenize_resolution: Resolution = 1024
     random_crop: bool = False
     image_format: ImageFormat = "png"
     image_quality: int = 95  # of JPEG and WebP, 1 to 100

@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 
 from PIL import Image
+from torch import Tensor
 
 from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.engine import Engine
@@ -34,7 +35,7 @@ from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
 from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
-from pipeline.row_flow import MadeImage, RowFlow
+from pipeline.row_flow import FittedImage, MadeImage, RowFlow
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
@@ -43,8 +44,10 @@ from pipeline.uri import folder_of
 _IDLE_WAIT_S = 0.05
 _PROGRESS_INTERVAL_S = 0.5
 
-FinishedImage = tuple[OpenSegment, Row, MadeImage]
-"""An image that is still codes, and where it belongs."""
+_MAX_CODEC_IMAGES = 64  # taken through the codec before the next ones are looked for
+
+CodecWork = tuple[OpenSegment, Row, MadeImage | FittedImage]
+"""An image that is to go through the codec, and where it belongs."""
 
 
 class Worker:
@@ -64,6 +67,7 @@ class Worker:
         self._is_stepping = False
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
         self._ready: queue.SimpleQueue[tuple[OpenSegment, RowFlow]] = queue.SimpleQueue()
+        self._for_codec: queue.SimpleQueue[CodecWork] = queue.SimpleQueue()
         self._in_engine: dict[str, tuple[OpenSegment, RowFlow]] = {}  # by request
         self._patience = Patience(self._stop)
         self._objects = ObjectReader()
@@ -94,13 +98,13 @@ class Worker:
     def _work(self, leases: LeaseQueue) -> None:
         self._fetch_pool = ThreadPoolExecutor(self._settings.fetch_threads, "fetch")
         self._store_pool = ThreadPoolExecutor(self._settings.store_threads, "store")
-        self._decode_pool = ThreadPoolExecutor(1, "decode")
+        self._codec_pool = ThreadPoolExecutor(1, "codec")
         feeder = threading.Thread(target=self._guarded, args=(self._feed, leases), name="feed", daemon=True)
         feeder.start()
         threading.Thread(target=self._guarded, args=(self._watch_fence,), name="fence", daemon=True).start()
         self._guarded(self._step_until_done, feeder)
         self._stop.set()
-        for pool in (self._fetch_pool, self._decode_pool, self._store_pool):
+        for pool in (self._fetch_pool, self._codec_pool, self._store_pool):
             pool.shutdown(cancel_futures=True)
         feeder.join()
         for each in (self._preparer, self._objects, self._run_directory.store):
@@ -218,21 +222,35 @@ class Worker:
         return ended
 
     def _carry_away(self, ended: list[tuple[OpenSegment, RowFlow]]) -> None:
-        images: list[FinishedImage] = []
         for segment, flow in ended:
             if flow.error is not None:
                 self._submit(self._store_pool, self._settle, segment, row_failure(flow.row, "generate", flow.error))
-            elif isinstance(flow.result, MadeImage):
-                images.append((segment, flow.row, flow.result))
-            else:
+            elif isinstance(flow.result, TextResult):
                 self._submit(self._store_pool, self._finish_text, segment, flow.row, flow.result)
-        if images:
-            self._submit(self._decode_pool, self._decode, images)
+            else:
+                assert flow.result is not None  # it is over without an error
+                self._for_codec.put((segment, flow.row, flow.result))
+                self._submit(self._codec_pool, self._run_codec)
 
-    def _decode(self, images: list[FinishedImage]) -> None:
-        decoded = self._finisher.decode([made for *_, made in images])
-        for (segment, row, made), image in zip(images, decoded, strict=True):
-            self._submit(self._store_pool, self._finish_image, segment, row, made, image)
+    def _run_codec(self) -> None:
+        """Take through the codec together what has come meanwhile, from the engine or straight from the manifest.
+
+        Asked for once an image, so that none is left; finds nothing where an earlier turn took several.
+        """
+        works: list[CodecWork] = []
+        with suppress(queue.Empty):
+            while len(works) < _MAX_CODEC_IMAGES:
+                works.append(self._for_codec.get_nowait())
+        products = self._finisher.through_codec([result for *_, result in works])
+        for (segment, row, result), product in zip(works, products, strict=True):
+            if isinstance(product, Tensor):
+                self._submit(self._store_pool, self._finish_codes, segment, row, product)
+            else:
+                assert isinstance(result, MadeImage)
+                self._submit(self._store_pool, self._finish_image, segment, row, result, product)
+
+    def _finish_codes(self, segment: OpenSegment, row: Row, codes_HW: Tensor) -> None:
+        self._settle(segment, self._finisher.finish_codes(row, codes_HW))
 
     def _finish_image(self, segment: OpenSegment, row: Row, made: MadeImage, image: Image.Image) -> None:
         self._settle(segment, self._finisher.finish_image(row, segment.segment, made, image))

@@ -34,7 +34,7 @@ def test_different_rows_have_different_content_ids(first: dict[str, Any], second
     def said(record: dict[str, Any]) -> dict[str, str]:
         given_cells = {name: cell for name, cell in record.items() if cell is not None and name != "id"}
         return {
-            name: repr(float(cell)) if type(cell) in (int, float) and abs(cell) < 2**53 else repr(cell)
+            name: repr(float(cell) + 0.0) if type(cell) in (int, float) and abs(cell) < 2**53 else repr(cell)
             for name, cell in given_cells.items()
         }
 
