@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobs import manifest_command
+from jobs import export_command, manifest_command
 from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(manifest_command.app, name="manifest")
+app.command()(export_command.export)
 
 
 class Stopped(BaseException):

@@ -1,0 +1,1 @@
+"""Finished rows in the forms that other tools read."""

@@ -1,0 +1,119 @@
+"""Exports the finished rows of a run."""
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from dimoo_core.errors import ConfigError
+from jobs.export.finished_row import FinishedRow, FinishedRows
+from jobs.export.folder_export import BenchmarkExport, FolderExport
+from jobs.export.table_export import LanceExport, ParquetExport
+from jobs.export.tar_export import TarExport
+from jobs.export.target import ExportTarget
+from pipeline.store import open_store
+
+FORMATS = ("files", "imagefolder", "webdataset", "hf-parquet", "lance", "benchmark")
+
+
+class Export(Protocol):
+    """Takes rows in order and makes something of them."""
+
+    def add(self, row: FinishedRow) -> None:
+        """Take a row."""
+
+    def finish(self) -> None:
+        """Complete what was made; called once, after the last row."""
+
+    def close(self) -> None:
+        """Let go of what is open, finished or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """What to export, how and where; the options of ``dimoo-batch export``."""
+
+    output: str
+    format: str
+    target: str
+    is_partial: bool = False
+    with_sources: bool = False
+    overwrites: bool = False
+    drop: tuple[str, ...] = ()
+    model_name: str = "dimoo"
+    manifest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What was exported."""
+
+    target: str
+    format: str
+    rows: int
+    images: int
+    files: int
+
+    def to_json(self) -> dict[str, object]:
+        """For standard output."""
+        return asdict(self)
+
+
+def export_run(request: ExportRequest) -> ExportReport:
+    """Export a run; memory does not grow with its rows.
+
+    Raises:
+        ConfigError: An option is wrong, or the target is not empty.
+        NotARun: There is no run, or it has not ended.
+        StoreError: The output, an input image or the target cannot be reached.
+    """
+    if request.format not in FORMATS:
+        raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {request.format!r}")
+    with ExitStack() as stack:
+        store = open_store(request.output)
+        stack.callback(store.close)
+        with_sources = request.with_sources or request.format == "benchmark"
+        rows = FinishedRows(
+            store, is_partial=request.is_partial, with_sources=with_sources, manifest_uri=request.manifest
+        )
+        stack.callback(rows.close)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dimoo-export-")))
+        schema = _without(rows.schema, request.drop)
+        target = ExportTarget(request.target, scratch, overwrites=request.overwrites)
+        export = _export(request, target, schema)
+        stack.callback(export.close)
+        num_rows = num_images = 0
+        for row in rows:
+            for name in request.drop:
+                row.cells.pop(name, None)
+            export.add(row)
+            num_rows += 1
+            num_images += row.image is not None
+        export.finish()
+    return ExportReport(
+        target=request.target, format=request.format, rows=num_rows, images=num_images, files=target.num_files
+    )
+
+
+def _export(request: ExportRequest, target: ExportTarget, schema: pa.Schema) -> Export:
+    match request.format:
+        case "webdataset":
+            return TarExport(target)
+        case "hf-parquet":
+            return ParquetExport(target, schema, with_sources=request.with_sources)
+        case "lance":
+            return LanceExport(target, schema, with_sources=request.with_sources)
+        case "benchmark":
+            return BenchmarkExport(target, request.model_name)
+        case kind:
+            return FolderExport(target, is_image_folder=kind == "imagefolder")
+
+
+def _without(schema: pa.Schema, drop: tuple[str, ...]) -> pa.Schema:
+    for name in drop:
+        if name in ("row", "prompt", "text", "output", "sha256") or name not in schema.names:
+            raise ConfigError(f"--drop {name}: there is no such column, or every export needs it")
+    return pa.schema([field for field in schema if field.name not in drop])

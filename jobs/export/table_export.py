@@ -1,0 +1,158 @@
+"""Exports as tables with the images inside: Parquet as Hugging Face ``datasets`` writes it, and Lance."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dimoo_core.errors import ConfigError
+from jobs.export.finished_row import FinishedRow, ImageFile
+from jobs.export.hub_feature import hub_features
+from jobs.export.target import ExportTarget
+
+MAX_FILE_BYTES = 256 * 2**20
+_BATCH_BYTES = 16 * 2**20
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def table_schema(parts: pa.Schema, *, with_sources: bool, image: pa.DataType = _IMAGE) -> pa.Schema:
+    """Columns of an exported table: images first, then those of the parts that are not images themselves."""
+    images = [pa.field("image", image), *([pa.field("source_image", image)] if with_sources else [])]
+    others = [pa.field("image_uri", field.type) if field.name == "image" else field for field in parts]
+    return pa.schema([*images, *(field for field in others if field.name not in ("output", "source_image"))])
+
+
+class ParquetExport:
+    """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that says which files are which split."""
+
+    def __init__(self, target: ExportTarget, parts: pa.Schema, *, with_sources: bool) -> None:
+        self._target = target
+        schema = table_schema(parts, with_sources=with_sources)
+        self._features = hub_features(schema)
+        metadata = json.dumps({"info": {"features": self._features}})
+        self._schema = schema.with_metadata({"huggingface": metadata})
+        self._writers: dict[str, tuple[str, Path, pq.ParquetWriter]] = {}
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._sizes: dict[str, int] = {}
+        self._num_files: dict[str, int] = {}
+
+    def add(self, row: FinishedRow) -> None:
+        """Add a row to its split."""
+        self._rows.setdefault(row.split, []).append(_record(row, self._schema))
+        self._sizes[row.split] = self._sizes.get(row.split, 0) + _size(row)
+        if self._sizes[row.split] >= _BATCH_BYTES:
+            self._flush(row.split)
+
+    def finish(self) -> None:
+        """Put the last files and the card into place."""
+        for split in list(self._rows):
+            self._flush(split)
+        for split in list(self._writers):
+            self._close(split)
+        self._target.put("README.md", _card(sorted(self._num_files)).encode())
+
+    def close(self) -> None:
+        """Let go of open files."""
+        for _, _, writer in self._writers.values():
+            writer.close()
+
+    def _flush(self, split: str) -> None:
+        rows, self._rows[split], self._sizes[split] = self._rows[split], [], 0
+        if not rows:
+            return
+        if split not in self._writers:
+            number = self._num_files.get(split, 0)
+            self._num_files[split] = number + 1
+            path = self._target.scratch / f"{split}-{number:05d}.parquet"
+            # Small pages: a reader of one column of images then holds few of them.
+            writer = pq.ParquetWriter(path, self._schema, write_batch_size=16)
+            self._writers[split] = (f"data/{path.name}", path, writer)
+        _, path, writer = self._writers[split]
+        writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+        if path.stat().st_size >= MAX_FILE_BYTES:
+            self._close(split)
+
+    def _close(self, split: str) -> None:
+        key, path, writer = self._writers.pop(split)
+        writer.close()
+        self._target.put_file(key, path)
+
+
+class LanceExport:
+    """One Lance dataset; images are plain bytes, ``split`` stays a column.
+
+    Raises:
+        ConfigError: Lance is not installed, or the target is not a local folder.
+    """
+
+    def __init__(self, target: ExportTarget, parts: pa.Schema, *, with_sources: bool) -> None:
+        if target.store.uri.startswith("s3://"):
+            raise ConfigError("--to lance writes to a local folder, got an s3:// target: export locally and copy it")
+        try:
+            import lance
+        except ImportError as error:
+            raise ConfigError("--to lance needs the package pylance: pip install pylance") from error
+        self._lance = lance
+        self._target = target
+        self._schema = table_schema(parts, with_sources=with_sources, image=pa.binary())
+        self._rows: list[dict[str, Any]] = []
+        self._size = 0
+        self._is_begun = False
+
+    def add(self, row: FinishedRow) -> None:
+        """Add a row."""
+        record = _record(row, self._schema)
+        self._rows.append({name: _bytes(value) for name, value in record.items()})
+        self._size += _size(row)
+        if self._size >= _BATCH_BYTES:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._flush()
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _flush(self) -> None:
+        rows, self._rows, self._size = self._rows, [], 0
+        if rows or not self._is_begun:
+            table = pa.Table.from_pylist(rows, schema=self._schema)
+            mode = "append" if self._is_begun else "overwrite"
+            self._lance.write_dataset(table, f"{self._target.store.uri}/data.lance", mode=mode)
+            self._is_begun = True
+            self._target.num_files += 1
+
+
+def _record(row: FinishedRow, schema: pa.Schema) -> dict[str, Any]:
+    """The row with its images; names of files are ``ROW.png`` and the like."""
+    cells = {**row.cells, "image_uri": row.cells.get("image"), "image": _struct(row.name, row.image)}
+    cells["source_image"] = _struct(f"{row.name}-source", row.source)
+    return {name: cells.get(name) for name in schema.names}
+
+
+def _struct(name: str, image: ImageFile | None) -> dict[str, Any] | None:
+    return None if image is None else {"bytes": image.data, "path": name + image.suffix}
+
+
+def _bytes(value: Any) -> Any:
+    return value["bytes"] if isinstance(value, dict) and set(value) == {"bytes", "path"} else value
+
+
+def _size(row: FinishedRow) -> int:
+    return sum(len(image.data) for image in (row.image, row.source) if image is not None) + 1000
+
+
+def _card(splits: list[str]) -> str:
+    return "\n".join(_card_lines(splits)) + "\n"
+
+
+def _card_lines(splits: list[str]) -> Iterator[str]:
+    yield from ("---", "configs:", "- config_name: default", "  data_files:")
+    for split in splits:
+        yield f"  - split: {split}"
+        yield f"    path: data/{split}-*.parquet"
+    yield "---"
