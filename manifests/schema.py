@@ -215,7 +215,7 @@ def _near_misses(schema: pa.Schema, defaults: RowDefaults, passthrough: Collecti
 
 def _meant_column(name: str, absent: list[str]) -> str | None:
     folded = _folded(name)
-    if folded in ORDINARY_NAMES or (folded in COLUMNS and folded not in absent):
+    if folded in ORDINARY_NAMES or folded.startswith("source_") or (folded in COLUMNS and folded not in absent):
         return None
     if OTHER_NAMES.get(folded) in absent:
         return OTHER_NAMES[folded]

@@ -198,3 +198,8 @@ def test_importing_the_package_loads_neither_arrow_nor_torch() -> None:
         "assert not {'torch', 'ray', 'boto3'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_names_that_messages_advise_are_accepted() -> None:
+    columns = {"image": pa.string(), **{f"source_{name}": pa.int64() for name in ("width", "temperature", "status")}}
+    check_schema(pa.schema(columns), defaults=CAPTION)
