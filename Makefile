@@ -18,7 +18,7 @@ demo: install
 	rm -rf $(DEMO)/output
 	$(BIN)/dimoo-batch run examples/quickstart.parquet --spec examples/quickstart.yaml \
 		--output $(DEMO)/output --workers 2 || test $$? -eq 3
-	$(BIN)/python examples/gallery.py $(DEMO)/output
+	$(BIN)/dimoo-batch report $(DEMO)/output
 
 # Several processes share few cores: threads that spin while they wait would take them from each other.
 test: export OMP_WAIT_POLICY = PASSIVE

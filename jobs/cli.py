@@ -12,6 +12,7 @@ import typer
 
 from jobs import export_command, manifest_command
 from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.report_command import report
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -147,6 +148,9 @@ def tasks(
         typer.echo(json.dumps([entry.to_json() for entry in entries]))
         return
     typer.echo("\n\n".join("\n".join(entry.lines()) for entry in entries))
+
+
+app.command()(report)
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from manifests.duplicate import find_duplicate_ids
 from manifests.errors import ManifestError
 from manifests.reader import inspect_file, read_ids
@@ -56,13 +58,26 @@ def open_manifest(uri: str, *, defaults: RowDefaults, passthrough: Collection[st
         ManifestError: There is no Parquet file, or a file or its columns are wrong.
         StoreError: The store cannot be read.
     """
+    inspected = _inspected(uri)
+    check_schemas(((file.uri, schema) for file, schema in inspected), defaults=defaults, passthrough=passthrough)
+    return ManifestSource(uri, tuple(file for file, _ in inspected))
+
+
+def open_unchecked_manifest(uri: str) -> ManifestSource:
+    """A manifest that a run has accepted before: its columns are taken as they are.
+
+    Raises:
+        ConfigError, ManifestError, StoreError: As ``open_manifest``.
+    """
+    return ManifestSource(uri, tuple(file for file, _ in _inspected(uri)))
+
+
+def _inspected(uri: str) -> list[tuple[ManifestFile, pa.Schema]]:
     objects = ObjectReader()
     uris = manifest_file_uris(uri)
 
     with ThreadPoolExecutor(_INSPECT_THREADS) as pool:
-        inspected = list(pool.map(lambda file_uri: inspect_file(file_uri, objects.open), uris))
-    check_schemas(((file.uri, schema) for file, schema in inspected), defaults=defaults, passthrough=passthrough)
-    return ManifestSource(uri, tuple(file for file, _ in inspected))
+        return list(pool.map(lambda file_uri: inspect_file(file_uri, objects.open), uris))
 
 
 def manifest_file_uris(uri: str) -> list[str]:

@@ -12,7 +12,7 @@ from pipeline.store import Store
 
 _SEGMENT_FILE = re.compile(r"(?P<folder>parts|_failures)/(?P<shard>\d{7})-(?P<place>\d{5})\.parquet")
 _IMAGE = re.compile(r"images/(?P<shard>\d{7})/[^/]+")
-_OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json")
+_OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json|README\.md|report/.+|replay/.+")
 
 
 @dataclass(slots=True)

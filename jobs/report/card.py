@@ -1,0 +1,112 @@
+"""The dataset card: Markdown with the front matter that the Hugging Face hub reads, at the root of the output."""
+
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from dimoo_core.checkpoint import BUILTIN
+from jobs.report.facts import BUILTIN_LICENCE, RunFactSheet
+from jobs.report.row import ReportRow
+from jobs.report.statistics import RunStatistics, most_common
+from manifests.task import TASKS
+
+CARD_KEY = "README.md"
+_NUM_SAMPLES = 6
+_SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
+_CATEGORIES = {"image": "text-to-image", "image_to_image": "image-to-image", "painting": "image-to-image"}
+
+
+def dataset_card(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], *, has_sheet: bool) -> str:
+    """The card of a run; ``has_sheet``: a contact sheet lies in the report."""
+    front = yaml.safe_dump(_front_matter(facts, statistics), sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n" + "\n".join(_body(facts, statistics, rows, has_sheet)) + "\n"
+
+
+def _front_matter(facts: RunFactSheet, statistics: RunStatistics) -> dict[str, object]:
+    total = statistics.num_done + statistics.num_failed
+    categories = {_category(task) for task in statistics.tasks}
+    return {
+        "pretty_name": facts.title,
+        "license": BUILTIN_LICENCE if facts.model == BUILTIN else "other",
+        **({} if facts.model == BUILTIN else {"license_name": "see-model-and-inputs"}),
+        "task_categories": sorted(categories) or ["text-to-image"],
+        "size_categories": [next((name for least, name in _SIZE_CATEGORIES if total < least), "n>10M")],
+        "tags": ["synthetic", "lumina-dimoo", "dimoo-batch"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "parts/*.parquet"}]}],
+    }
+
+
+def _category(task: str) -> str:
+    kind = TASKS[task].kind if task in TASKS else "image"
+    if kind == "text":
+        return "image-to-text" if task == "caption" else "visual-question-answering"
+    return _CATEGORIES[kind]
+
+
+def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], has_sheet: bool) -> Iterator[str]:
+    yield f"# {_cell(facts.title)}"
+    yield ""
+    yield (
+        f"{statistics.num_done:,} rows made by the model `{facts.model}` with dimoo-batch: "
+        f"{statistics.num_images:,} images and {statistics.num_texts:,} texts. {statistics.num_failed:,} rows failed. "
+        "Everything here is synthetic: made by a model, not looked through by people."
+    )
+    if not facts.is_complete:
+        yield "\n**The run had not ended when this card was written.**"
+    if has_sheet:
+        yield "\n![The first pictures of the run](report/contact-sheet.png)"
+    yield from _table("Counts", ("what", "rows"), [(name, f"{n:,}") for name, n in most_common(statistics.tasks, 30)])
+    if statistics.sizes:
+        sizes = [(name, f"{count:,}") for name, count in most_common(statistics.sizes, 12)]
+        yield from _table("Image sizes", ("pixels", "images"), sizes)
+    if statistics.failures:
+        failed = [(f"{stage}: {error}", f"{n:,}") for (stage, error), n in statistics.failures.most_common(12)]
+        yield from _table("Failures", ("stage and error", "rows"), failed)
+    yield from _samples(rows)
+    yield from _table("Provenance", ("what", "value"), facts.provenance())
+    yield from _table("Settings where a row says nothing", ("setting", "value"), facts.settings())
+    yield "\n## Licence\n"
+    if facts.model == BUILTIN:
+        yield "The embedded model and what it makes: Apache-2.0. Prompts and input images keep their own terms."
+    else:
+        yield (
+            f"What may be done with these results depends on the licence of `{facts.model}` and on the terms of the "
+            "prompts and input images. Fill in `license` above before publishing."
+        )
+    yield "\n## Read it\n"
+    yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").to_table()\n```'
+
+
+def _samples(rows: Sequence[ReportRow]) -> Iterator[str]:
+    done = [row for row in rows if row.is_done]
+    stride = max(1, len(done) // _NUM_SAMPLES)
+    samples = done[::stride][:_NUM_SAMPLES]
+    if samples:
+        lines = [
+            (
+                row.task,
+                _words(row.prompt),
+                f"![{_words(row.prompt)}]({row.image})" if row.image else _words(row.text or ""),
+            )
+            for row in samples
+        ]
+        yield from _table("Samples", ("task", "prompt", "result"), lines)
+
+
+def _words(text: str) -> str:
+    return text if len(text) <= 160 else text[:159] + "…"
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"\n## {title}\n"
+    yield f"| {' | '.join(header)} |"
+    yield f"| {' | '.join('---' for _ in header)} |"
+    for row in rows:
+        if row[-1]:
+            yield f"| {' | '.join(_cell(cell) for cell in row)} |"
+
+
+def _cell(text: str) -> str:
+    """Words that may come from anywhere, unable to break the table or to become markup."""
+    text = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return text

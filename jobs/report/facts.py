@@ -1,0 +1,65 @@
+"""What a run was, in names and values: for the page and for the card."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BUILTIN_LICENCE = "apache-2.0"
+"""Of the embedded model; what other checkpoints allow is theirs to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFactSheet:
+    """``run.json`` and ``_SUCCESS``, read for people.
+
+    Attributes:
+        description: ``run.json``.
+        is_complete: Whether ``_SUCCESS`` is there.
+    """
+
+    description: Mapping[str, Any]
+    is_complete: bool
+
+    @property
+    def title(self) -> str:
+        """The manifest's name without folders and ending."""
+        name = str(self.description.get("manifest", "run")).rstrip("/").rsplit("/", 1)[-1]
+        return name.removesuffix(".parquet") or "run"
+
+    @property
+    def model(self) -> str:
+        """The checkpoint's name."""
+        return str(self.description.get("model", "unknown"))
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the manifest that the run is about."""
+        return int(self.description.get("rows", 0))
+
+    def provenance(self) -> list[tuple[str, str]]:
+        """Where the results come from."""
+        results: Mapping[str, Any] = self.description.get("results", {})
+        versions = results.get("versions", {})
+        return [
+            ("manifest", str(self.description.get("manifest", ""))),
+            ("manifest fingerprint", str(results.get("manifest_fingerprint", ""))),
+            ("model", self.model),
+            ("model digest", str(results.get("model_digest", ""))),
+            ("started", str(self.description.get("started_at", ""))),
+            ("complete", "yes" if self.is_complete else "no, the run has not ended"),
+            ("seed of the run", str(results.get("seed", ""))),
+            ("device and type", f"{results.get('device', '')}, {results.get('dtype', '')}"),
+            ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ]
+
+    def settings(self) -> list[tuple[str, str]]:
+        """Defaults that rows took where they said nothing, nested names joined by dots."""
+        results: Mapping[str, Any] = self.description.get("results", {})
+        own = ("defaults", "input_resolution", "image_to_image_resolution", "random_crop", "image_format", "limit")
+        return [pair for name in own if name in results for pair in _leaves(name, results[name])]
+
+
+def _leaves(name: str, value: object) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [pair for key, inner in value.items() for pair in _leaves(f"{name}.{key}", inner)]
+    return [] if value in (None, [], ()) else [(name.removeprefix("defaults."), str(value))]

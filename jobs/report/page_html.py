@@ -1,0 +1,136 @@
+"""The page: a template with everything inlined, and the rows beyond the first ones as scripts beside it.
+
+Data comes as scripts, since a page that was opened from a disk may not read files.
+"""
+
+import base64
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from jobs.report.facts import RunFactSheet
+from jobs.report.plots import plots
+from jobs.report.row import ReportRow
+from jobs.report.statistics import RunStatistics
+
+PAGE_KEY = "report/index.html"
+DATA_PREFIX = "report/data/"
+FIRST_ROWS = 120
+CHUNK_ROWS = 1000
+
+
+def data_chunks(rows: Sequence[ReportRow]) -> Iterator[tuple[str, bytes]]:
+    """Keys and scripts of the rows that are not in the page itself."""
+    later = rows[FIRST_ROWS:]
+    for number, start in enumerate(range(0, len(later), CHUNK_ROWS)):
+        text = f"dimooRows({_json([row.to_json() for row in later[start : start + CHUNK_ROWS]])});\n"
+        yield f"{DATA_PREFIX}rows-{number:05d}.js", text.encode()
+
+
+def page_html(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], notes: Sequence[str]) -> bytes:
+    """The page of a run.
+
+    Args:
+        facts: What the run was.
+        statistics: Over all its rows.
+        rows: Those to be shown.
+        notes: Lines about what the page lacks.
+    """
+    folder = files("jobs.report") / "page"
+    script = (folder / "app.js").read_text(encoding="utf-8")
+    num_chunks = -(-max(0, len(rows) - FIRST_ROWS) // CHUNK_ROWS)
+    data = {
+        "title": facts.title,
+        "rows": statistics.num_done + statistics.num_failed,
+        "shown": len(rows),
+        "chunks": [f"data/rows-{number:05d}.js" for number in range(num_chunks)],
+        "first": [row.to_json() for row in rows[:FIRST_ROWS]],
+    }
+    state = "" if facts.is_complete else " · not finished yet"
+    failed = statistics.num_failed
+    badge = f'<span class="badge">{failed:,}<span class="sr"> rows</span></span>' if failed else ""
+    text = Template((folder / "index.html").read_text(encoding="utf-8")).substitute(
+        csp=_policy(script),
+        title=escape(facts.title),
+        subtitle=escape(f"{facts.model}{state}"),
+        style=(folder / "style.css").read_text(encoding="utf-8"),
+        script=script,
+        data=_json(data).replace("<", "\\u003c"),
+        failure_badge=badge,
+        tiles=_tiles(facts, statistics),
+        plots="".join(plot.html() for plot in plots(statistics)) or '<p class="note">Nothing is finished yet.</p>',
+        failures=_failures(statistics),
+        about=_about(facts, notes),
+        version=escape(importlib.metadata.version("dimoo-batch")),
+    )
+    return text.encode()
+
+
+def _policy(script: str) -> str:
+    """What the page may load: its own script, data and pictures beside it, and nothing from elsewhere."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'self' file: 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _tiles(facts: RunFactSheet, statistics: RunStatistics) -> str:
+    size, unit = _bytes(statistics.image_bytes)
+    tiles = [
+        (f"{facts.num_rows:,}", "rows", ""),
+        (f"{statistics.num_done:,}", "done", ""),
+        (f"{statistics.num_failed:,}", "failed", "bad" if statistics.num_failed else ""),
+        (f"{statistics.num_images:,}", "images", ""),
+        (f"{statistics.num_texts:,}", "texts", ""),
+        (size, unit, ""),
+    ]
+    return "".join(f'<li class="{kind}"><b>{value}</b><span>{name}</span></li>' for value, name, kind in tiles)
+
+
+def _bytes(count: int) -> tuple[str, str]:
+    """A number of bytes in the unit that suits it."""
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:,.0f}" if value >= 100 else f"{value:.3g}", unit
+        value /= 1024
+    return f"{value:,.1f}", "TiB"
+
+
+def _failures(statistics: RunStatistics) -> str:
+    if not statistics.failures:
+        return '<p class="note">No row failed.</p>'
+    rows = "".join(
+        f"<tr><td>{escape(stage)}</td><td>{escape(error)}</td><td>{count:,}</td>"
+        f'<td><a href="#/gallery?status=failed&amp;q={escape(error, quote=True)}">Show<span class="sr"> rows with '
+        f"{escape(error)} at {escape(stage)}</span></a></td></tr>"
+        for (stage, error), count in statistics.failures.most_common()
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Stage", "Error", "Rows", "Rows with it"))
+    return f'<div class="panel"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _about(facts: RunFactSheet, notes: Sequence[str]) -> str:
+    panels = (("Provenance", facts.provenance()), ("Settings where a row says nothing", facts.settings()))
+    lines = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    return lines + "".join(f'<h3>{title}</h3><div class="panel">{_list(pairs)}</div>' for title, pairs in panels)
+
+
+def _list(pairs: Sequence[tuple[str, str]]) -> str:
+    entries = "".join(
+        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in pairs
+        if value
+    )
+    return f'<dl class="facts">{entries}</dl>'
+
+
+def _json(value: object) -> str:
+    # Line separators of Unicode end a line in older scripts.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,61 @@
+"""The rows of an output, read from its parts: all of them for the counts, at most a given number to be shown."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.report.row import ReportRow
+from jobs.report.statistics import RunStatistics
+from pipeline.errors import StoreError
+from pipeline.ordered_map import ordered_map
+from pipeline.run_directory import PARTS_PREFIX
+from pipeline.store import Store
+
+_READ_THREADS = 4
+
+
+def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_rows: int) -> list[ReportRow]:
+    """Count every committed row into ``statistics`` and return those to be shown, in row order.
+
+    Args:
+        store: Root of the output.
+        statistics: Counts; filled here.
+        num_rows: Of the whole run.
+        max_rows: Where there are more rows, every n-th is returned, and every failure as far as there is room.
+
+    Raises:
+        StoreError: A part cannot be read; code ``DamagedPart`` if it is none.
+    """
+    stride = max(1, -(-num_rows // max_rows))
+    shown: list[ReportRow] = []
+    failures: list[ReportRow] = []
+    keys = sorted(key for key in store.list(PARTS_PREFIX) if key.endswith(".parquet"))
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
+        for rows in ordered_map(pool, lambda key: list(_rows_of(store, key)), keys, window=2 * _READ_THREADS):
+            for row in rows:
+                statistics.add(row)
+                if row.row % stride == 0:
+                    shown.append(row)
+                elif not row.is_done and len(failures) < max_rows // 4:
+                    failures.append(row)
+    return sorted([*shown, *failures], key=lambda row: row.row)
+
+
+def _rows_of(store: Store, key: str) -> Iterator[ReportRow]:
+    with store.open(key) as file:
+        try:
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+            for failure in json.loads((parquet.metadata.metadata or {})[b"dimoo.failures"]):
+                yield ReportRow.from_failure(failure)
+            for batch in parquet.iter_batches(use_threads=False):
+                for record in batch.to_pylist():
+                    yield ReportRow.from_part(record)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(
+                "read", store.uri_of(key), "DamagedPart", "dimoo-batch verify says what is wrong"
+            ) from error

@@ -1,0 +1,132 @@
+"""The page in a real browser, with ten thousand rows, from a disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.report.write import ReportSummary, write_report
+from tests.support.browser import browser, file_url, serious_findings, watched_page
+from tests.support.large_output import prompt_of, write_large_output
+
+NUM_ROWS = 10_000
+FIRST_PAINT_MS = 2_000
+DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+
+
+@pytest.fixture(scope="module")
+def launched() -> Iterator[Any]:
+    with browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def summary(launched: Any, tmp_path_factory: pytest.TempPathFactory) -> ReportSummary:
+    folder = write_large_output(tmp_path_factory.mktemp("large"), NUM_ROWS)
+    for thumb in folder.glob("images/*"):  # every row shares them: what counts here is the page
+        assert thumb.is_file()
+    return write_report(str(folder), lambda line: None, manifest=None, max_rows=NUM_ROWS)
+
+
+@pytest.fixture
+def page(launched: Any, summary: ReportSummary) -> Iterator[Any]:
+    """The page with every row loaded; in the end it has not complained and asked nobody but the disk."""
+    with watched_page(launched, **DESKTOP) as watched:
+        watched.page.goto(file_url(Path(summary.page)))
+        watched.page.wait_for_function("document.getElementById('count').textContent === '10,000 rows'")
+        yield watched.page
+        assert watched.complaints == []
+        assert all(url.startswith(("file:", "data:")) for url in watched.requested)
+
+
+def test_ten_thousand_rows_are_painted_within_two_seconds(launched: Any, summary: ReportSummary) -> None:
+    assert (summary.rows, summary.shown) == (NUM_ROWS, NUM_ROWS)
+    with watched_page(launched, **DESKTOP) as watched:
+        watched.page.goto(file_url(Path(summary.page)))
+        watched.page.wait_for_selector(".card")
+        painted_ms = watched.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        assert painted_ms < FIRST_PAINT_MS
+
+
+def test_words_are_found_in_prompts_and_texts(page: Any) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("coral heron 1")
+    wanted = [row for row in range(NUM_ROWS) if row % 50 != 49 and _contains(row, "coral", "heron", "1")]
+    page.wait_for_function(f"document.getElementById('count').textContent.startsWith('{len(wanted):,} row')")
+    assert page.locator(".card").first.get_attribute("href") == f"#/row/{wanted[0]}"
+
+
+def test_filters_narrow_each_other_and_stay_in_the_address(page: Any) -> None:
+    page.select_option("#task", "text_to_image")
+    page.select_option("#size", index=2)
+    wanted = sum(row % 50 != 49 and row % 4 != 3 and row % 3 == 1 for row in range(NUM_ROWS))
+    page.wait_for_function(f"document.getElementById('count').textContent === '{wanted:,} rows'")
+    page.fill("#score", "0.99")
+    high = sum(row % 50 != 49 and row % 4 != 3 and row % 3 == 1 and row * 37 % 101 >= 99 for row in range(NUM_ROWS))
+    page.wait_for_function(f"document.getElementById('count').textContent === '{high} rows'")
+    page.reload()
+    page.wait_for_function(f"document.getElementById('count').textContent === '{high} rows'")
+    page.click("#reset")
+    page.wait_for_function("document.getElementById('count').textContent === '10,000 rows'")
+
+
+def test_failed_rows_are_found_with_their_reasons(page: Any) -> None:
+    page.select_option("#status", "failed")
+    page.wait_for_function("document.getElementById('count').textContent === '200 rows'")
+    assert "NoSuchKey" in page.locator(".card .why").first.inner_text()
+    page.goto(page.url.split("#")[0] + "#/failures")
+    assert "ObjectNotFound" in page.locator("#failures").inner_text()
+
+
+def test_a_row_is_reached_read_and_left_with_the_keyboard(page: Any) -> None:
+    page.locator(".card").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#row-title:focus")
+    assert prompt_of(1) in page.locator("#row-title").inner_text()
+    assert "7919" in page.locator("#row .facts").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.getElementById('row-title').textContent === {prompt_of(2)!r}")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#gallery:not([hidden])")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#/row/2"
+
+
+def test_scrolling_goes_on_to_further_rows(page: Any) -> None:
+    before = page.locator(".card").count()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_function(f"document.querySelectorAll('.card').length > {before}")
+
+
+def test_a_link_to_a_row_that_comes_late_opens_it(launched: Any, summary: ReportSummary) -> None:
+    with watched_page(launched, **DESKTOP) as watched:
+        watched.page.goto(file_url(Path(summary.page)) + "#/row/9998")
+        watched.page.wait_for_function(f"document.getElementById('row-title')?.textContent === {prompt_of(9998)!r}")
+        assert watched.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_scanner_finds_nothing_serious(launched: Any, summary: ReportSummary, scheme: str) -> None:
+    with watched_page(launched, viewport={"width": 900, "height": 800}, color_scheme=scheme) as watched:
+        watched.page.goto(file_url(Path(summary.page)))
+        for view in ("gallery", "row/2", "row/49", "charts", "failures", "about"):
+            watched.page.evaluate(f"location.hash = '#/{view}'")
+            watched.page.wait_for_function(f"!document.getElementById('{view.split('/')[0]}').hidden")
+            assert serious_findings(watched.page) == [], view
+        assert watched.complaints == []
+
+
+def test_nothing_sticks_out_on_a_phone(launched: Any, summary: ReportSummary) -> None:
+    with watched_page(launched, viewport={"width": 390, "height": 844}) as watched:
+        watched.page.goto(file_url(Path(summary.page)))
+        for view in ("gallery", "row/2", "charts", "failures", "about"):
+            watched.page.evaluate(f"location.hash = '#/{view}'")
+            watched.page.wait_for_function(f"!document.getElementById('{view.split('/')[0]}').hidden")
+            assert watched.page.evaluate("document.documentElement.scrollWidth") <= 390, view
+
+
+def _contains(row: int, *words: str) -> bool:
+    is_image = row % 4 != 3
+    text = prompt_of(row) if is_image else f"describe this image in detail. it shows {prompt_of(row)}."
+    hay = f"row-{row}\n{text}\n{row * 37 % 101 / 100}"
+    return all(word in hay for word in words)

@@ -1,0 +1,74 @@
+"""An output of many rows as a run would have left it, written in a second or two: its pictures are few and shared."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from manifests.row import RowFailure
+from manifests.shard import Segment
+from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
+from pipeline.run_directory import RunDirectory
+from pipeline.store import open_store
+from tests.support.manifest_rows import encoded, picture
+
+SEGMENT_ROWS = 1000
+SIDES = (192, 256, 320)
+"""Small enough that each image is its own thumbnail."""
+_COLOURS = ("amber", "blue", "coral", "dark green", "ebony", "fuchsia", "golden")
+_THINGS = ("lighthouse", "teapot", "heron", "violin", "harbour", "glacier", "lantern", "orchard", "staircase")
+
+
+def write_large_output(folder: Path, num_rows: int) -> Path:
+    """Three of four rows are images, one of four a caption, one in 50 failed; each row has a ``score``."""
+    run = RunDirectory(open_store(str(folder)))
+    run.start(
+        {
+            "manifest": "large.parquet",
+            "model": "someone/model@0123456789abcdef",
+            "rows": num_rows,
+            "started_at": "2026-01-01T00:00:00+00:00",
+            "results": {"seed": 0, "segment_rows": SEGMENT_ROWS, "image_format": "png", "manifest_fingerprint": "none"},
+        }
+    )
+    for side in SIDES:
+        run.store.put(f"images/shared-{side}.png", encoded(picture(side, (side, side))))
+    totals = RunTotals()
+    for first in range(0, num_rows, SEGMENT_ROWS):
+        outcomes = [_outcome(row) for row in range(first, min(num_rows, first + SEGMENT_ROWS))]
+        scores = pa.table({"score": [row * 37 % 101 / 100 for row in range(first, first + len(outcomes))]})
+        failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
+        part = part_bytes(outcomes, scores, first, writer="", run="")
+        segment = Segment(first // SEGMENT_ROWS, 0, "large.parquet", first, first, len(outcomes))
+        totals += run.commit(segment, part, PartSummary(len(outcomes) - len(failures), failures))
+    run.succeed(totals)
+    return folder
+
+
+def prompt_of(row: int) -> str:
+    """What the row asks for; rows 63 apart ask for the same."""
+    return f"a {_COLOURS[row % 7]} {_THINGS[row % 9]} in the evening light, number {row}"
+
+
+def _outcome(row: int) -> Outcome:
+    if row % 50 == 49:
+        return RowFailure(row, f"row-{row}", "fetch", "ObjectNotFound", f"cannot read s3://photos/{row}.jpg: NoSuchKey")
+    is_image, side = row % 4 != 3, SIDES[row % 3]
+    return RowDone(
+        row=row,
+        id=f"row-{row}",
+        task="text_to_image" if is_image else "caption",
+        prompt=prompt_of(row) if is_image else "Describe this image in detail.",
+        output=f"images/shared-{side}.png" if is_image else None,
+        text=None if is_image else " ".join([f"It shows {prompt_of(row)}."] * (1 + row % 6)),
+        width=side if is_image else None,
+        height=side if is_image else None,
+        steps=64 if is_image else 256,
+        cfg_scale=4.0,
+        temperature=1.0,
+        seed=row * 7919,
+        preset="exact",
+        num_tokens=side * side // 256 if is_image else 128,
+        finish_reason=None if is_image else "stop",
+        sha256=f"{row:064x}" if is_image else None,
+        bytes=40_000 + row % 977 * 100 if is_image else None,
+    )

@@ -1,0 +1,111 @@
+import json
+import re
+
+import yaml
+
+from jobs.report.card import dataset_card
+from jobs.report.chart import bar_plot, histogram_plot
+from jobs.report.facts import RunFactSheet
+from jobs.report.page_html import CHUNK_ROWS, FIRST_ROWS, data_chunks, page_html
+from jobs.report.row import ReportRow
+from jobs.report.statistics import Histogram, RunStatistics, most_common
+
+HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"
+FACTS = RunFactSheet(
+    {"manifest": "s3://data/prompts.parquet", "model": "builtin", "rows": 3, "results": {"defaults": {"task": "vqa"}}},
+    is_complete=True,
+)
+
+
+def rows_of(number: int) -> list[ReportRow]:
+    return [
+        ReportRow(
+            row=row, id=f"id-{row}", task="text_to_image", prompt=HOSTILE, image="images/a b.png", width=64, height=32
+        )
+        for row in range(number)
+    ]
+
+
+def statistics_of(rows: list[ReportRow]) -> RunStatistics:
+    statistics = RunStatistics()
+    for row in rows:
+        statistics.add(row)
+    return statistics
+
+
+def test_every_row_is_in_the_page_or_in_one_of_its_chunks() -> None:
+    rows = rows_of(FIRST_ROWS + 2 * CHUNK_ROWS + 1)
+    page = page_html(FACTS, statistics_of(rows), rows, []).decode()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    chunks = dict(data_chunks(rows))
+    assert [f"report/{path}" for path in data["chunks"]] == list(chunks)
+    scripts = [
+        json.loads(script.decode().strip().removeprefix("dimooRows(").removesuffix(");")) for script in chunks.values()
+    ]
+    found = [row["row"] for part in [data["first"], *scripts] for row in part]
+    assert found == list(range(len(rows)))
+
+
+def test_a_prompt_cannot_become_markup_of_the_page() -> None:
+    rows = rows_of(2)
+    page = page_html(FACTS, statistics_of(rows), rows, [HOSTILE]).decode()
+    assert "<script>alert" not in page
+    assert page.count("</script>") == 2
+    assert "\u2028" not in re.sub('<p class="note">.*?</p>', "", page)
+
+
+def test_a_prompt_cannot_break_a_table_of_the_card() -> None:
+    rows = rows_of(1)
+    card = dataset_card(FACTS, statistics_of(rows), rows, has_sheet=False)
+    (line,) = [line for line in card.splitlines() if "alert(1)" in line]
+    assert len(re.findall(r"(?<!\\)\|", line)) == 4
+    assert "<script" not in line
+
+
+def test_the_front_matter_of_the_card_is_what_the_hub_reads() -> None:
+    rows = rows_of(2)
+    card = dataset_card(FACTS, statistics_of(rows), rows, has_sheet=True)
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["license"] == "apache-2.0"
+    assert front["task_categories"] == ["text-to-image"]
+    assert front["size_categories"] == ["n<1K"]
+    assert front["configs"][0]["data_files"] == [{"split": "train", "path": "parts/*.parquet"}]
+
+
+def test_the_licence_of_a_model_that_is_not_ours_is_left_to_people() -> None:
+    facts = RunFactSheet({"manifest": "m", "model": "someone/model", "rows": 0}, is_complete=False)
+    front = yaml.safe_load(dataset_card(facts, RunStatistics(), [], has_sheet=False).split("---\n")[1])
+    assert front["license"] == "other"
+
+
+def test_a_histogram_counts_every_number_once_within_its_range() -> None:
+    numbers = Histogram()
+    for value in (0, 1, 1, 19, 20, 21, 500, 500, 12345):
+        numbers.add(value)
+    bars = numbers.bars(8)
+    assert sum(count for *_, count in bars) == 9
+    assert (bars[0][0], bars[-1][1]) == (0, 12345)
+    assert bars[-1][2] == 1
+
+
+def test_the_plots_say_their_numbers_in_words() -> None:
+    plot = bar_plot("Sizes", "all", "size", [("64 x 64", 1200), ("a<b", 3)])
+    assert "1,200" in plot.html()
+    assert "a&lt;b" in plot.html()
+    assert 'role="img"' in histogram_plot("Words", "all", "words", [(0, 5, 2), (5, 10, 0)]).html()
+
+
+def test_the_largest_counts_come_first_and_the_rest_as_one() -> None:
+    assert most_common({"a": 1, "b": 5, "c": 3, "d": 1}, 2) == [("b", 5), ("c", 3), ("others", 2)]
+
+
+def test_a_score_is_the_first_number_of_a_column_named_so() -> None:
+    row = ReportRow(row=0, id="a", extra={"note": "x", "aesthetic_score": 0.25})
+    assert row.score == 0.25
+    assert row.to_json()["score"] == 0.25
+
+
+def test_a_seed_is_shown_to_its_last_digit() -> None:
+    record = dict.fromkeys(("task", "prompt", "output", "text", "width", "height", "bytes"))
+    row = ReportRow.from_part(record | {"row": 0, "id": "a", "seed": 2**62 + 1, "steps": 8})
+    assert row.to_json()["set"] == {"seed": str(2**62 + 1), "steps": 8}
