@@ -10,6 +10,7 @@ from dimoo_core.config import ModelConfig
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.request import Request, RequestFailed
+from dimoo_core.scheduler import UNLIMITED_BYTES
 from dimoo_core.settings import ImageSettings
 
 
@@ -97,7 +98,7 @@ class Counting:
         transformer = self._transformer
         transformer.flops, transformer.num_tokens, transformer.num_read = Flops(), 0, []
         num_tokens = sum(request.num_tokens for request in requests)
-        config = EngineConfig(max_step_tokens=num_tokens, batch_invariance="off")
+        config = EngineConfig(max_step_tokens=num_tokens, max_cache_bytes=UNLIMITED_BYTES, batch_invariance="off")
         engine = Engine(transformer, self._shape.tokens, config)
         for request in requests:
             engine.submit(_without_parallel_commits(request))

@@ -79,6 +79,10 @@ class Decoding(ABC):
         """Tokens that the next step computes, all streams together; 0 when done."""
         return 0 if self.is_done else sum(self._num_tokens_of(stream) for stream in self.due())
 
+    def peak_tokens(self) -> int:
+        """Tokens that no step from the next one on exceeds, all streams together."""
+        return self.request.num_tokens
+
     def num_bytes(self) -> int:
         """Memory that is kept between steps, beside the cache of keys and values."""
         return 0

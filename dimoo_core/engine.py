@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from dimoo_core.cache_budget import cache_budget
 from dimoo_core.choice_decoding import ChoiceDecoding
 from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
@@ -65,8 +66,12 @@ class Engine:
         self._transformer = transformer
         self._tokens = tokens
         self._observe = observe
-        self._scheduler = Scheduler(self.config.max_step_tokens)
         transformer.row_policy = _row_policy(transformer, self.config.batch_invariance)
+        max_step_tokens, max_cache_bytes = self.config.max_step_tokens, self.config.max_cache_bytes
+        if max_cache_bytes is None:
+            max_cache_bytes = cache_budget(transformer, tokens, max_step_tokens)
+        self._max_cache_bytes = max_cache_bytes
+        self._scheduler = Scheduler(max_step_tokens, max_cache_bytes, self.config.max_step_interval)
 
     @property
     def num_unfinished(self) -> int:
@@ -79,8 +84,11 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queue a request; it joins at the next step with room for it."""
-        decoding = _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
+        decoding = self._decoding(request)
         self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._cache(decoding)))
+
+    def _decoding(self, request: Request) -> Decoding:
+        return _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
 
     def _cache(self, decoding: Decoding) -> RequestCache | None:
         request, settings, transformer = decoding.request, decoding.request.settings, self._transformer
@@ -102,19 +110,20 @@ class Engine:
         )
 
     def step(self) -> list[Result]:
-        """Run one denoising step of every running request and return those that ended with it.
+        """Run one denoising step of the running requests that it has room for and return those that ended with it.
 
-        A batch that does not fit the device's memory is halved and tried again; a request that does not fit alone
-        is returned as failed, and so is one that has run for longer than ``max_request_s``.
+        A step that does not fit the device's memory is halved and tried again; if one request alone does not fit,
+        others give up what they keep, and begin anew later; a request that does not fit with nothing beside it is
+        returned as failed, and so is one that has run for longer than ``max_request_s``.
         """
         started_s = time.perf_counter()
-        self._scheduler.admit(started_s)
+        step = [slot for slot in self._scheduler.next_step(started_s) if not slot.decoding.is_done]
         results: list[Result] = []
-        if any(not slot.decoding.is_done for slot in self._scheduler.running):
+        if step:
             try:
-                self._advance([slot for slot in self._scheduler.running if not slot.decoding.is_done])
+                self._advance(step)
             except torch.OutOfMemoryError as error:
-                results += self._shrink(error)
+                results += self._shrink(step, error)
         self.stats.busy_s += time.perf_counter() - started_s
         return results + self._retire() + self._expire()
 
@@ -135,19 +144,36 @@ class Engine:
                 self._observe(slot.decoding.request.request_id, trace)
         self.stats.num_steps += 1
 
-    def _shrink(self, error: torch.OutOfMemoryError) -> list[Result]:
-        torch.cuda.empty_cache()
-        if len(self._scheduler.running) > 1:
-            self._scheduler.shed_half()
+    def _shrink(self, step: list[Slot], error: torch.OutOfMemoryError) -> list[Result]:
+        scheduler = self._scheduler
+        if len(step) > 1:
+            self._send_back(scheduler.halve_steps(step))
             return []
-        slot = self._scheduler.running.pop()
-        self._scheduler.max_step_tokens = self.config.max_step_tokens  # this request was too large, not the batches
+        (slot,) = step
+        scheduler.max_step_tokens = self.config.max_step_tokens  # it was not steps that were too large
+        if keeping := [other for other in scheduler.running if other is not slot and other.num_bytes]:
+            self._send_back(keeping[len(keeping) // 2 :])
+            scheduler.max_cache_bytes = scheduler.cache_bytes
+            return []
+        scheduler.max_cache_bytes = self._max_cache_bytes
+        scheduler.running.remove(slot)
+        torch.cuda.empty_cache()
         too_large = BatchTooLarge(
             f"{slot.num_tokens} tokens do not fit into the memory of {self._transformer.device} even alone: "
             "ask for a smaller image or a shorter answer"
         )
         too_large.__cause__ = error
         return [RequestFailed(request_id=slot.decoding.request.request_id, error=too_large)]
+
+    def _send_back(self, slots: list[Slot]) -> None:
+        """Let running requests wait again. Those that keep something give it up and will begin anew."""
+        for slot in slots:
+            if slot.num_bytes:
+                slot.decoding = self._decoding(slot.decoding.request)
+                slot.cache = self._cache(slot.decoding)
+                slot.num_tokens = slot.decoding.request.num_tokens
+        self._scheduler.send_back(slots)
+        torch.cuda.empty_cache()
 
     def _retire(self) -> list[Result]:
         now_s = time.perf_counter()

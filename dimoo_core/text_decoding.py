@@ -74,6 +74,13 @@ class TextDecoding(Decoding):
             return Scope(torch.arange(start, start + length, device=device), has_suffix=False)
         return Scope(torch.arange(start, end, device=device), has_suffix=True)
 
+    def peak_tokens(self) -> int:
+        """The answer and what follows it, where the prompt is not computed again; else everything."""
+        cache = self._settings.cache
+        if cache is None or cache.prompt_interval or cache.refresh_interval or self._num_steps_run == 0:
+            return super().peak_tokens()
+        return sum(len(self.target) + len(suffix) for _, suffix in self._around)
+
     def is_reused(self) -> bool:
         """Whether a later step may compute less than everything."""
         return self._settings.cache is not None and self._settings.cache.refresh_interval != 1

@@ -181,11 +181,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         sources=spec.sources.policy(),
         output_uri=output_uri,
         epoch=epoch,
-        engine=EngineConfig(
-            max_step_tokens=spec.engine.max_step_tokens,
-            batch_invariance=spec.engine.batch_invariance,
-            max_request_s=spec.failures.row_timeout_s,
-        ),
+        engine=EngineConfig(**dict(spec.engine), max_request_s=spec.failures.row_timeout_s),
         max_rows_in_flight=spec.pipeline.max_rows_in_flight,
         fetch_threads=spec.pipeline.fetch_threads,
         store_threads=spec.pipeline.store_threads,

@@ -134,6 +134,8 @@ class EngineSpec(Section):
     """How requests are batched; see ``EngineConfig``."""
 
     max_step_tokens: Annotated[int, Field(ge=1)] = EngineConfig().max_step_tokens
+    max_cache_bytes: Annotated[int, Field(ge=0)] | None = None
+    max_step_interval: Annotated[int, Field(ge=4)] = EngineConfig().max_step_interval
     batch_invariance: BatchInvariance = "auto"
 
 

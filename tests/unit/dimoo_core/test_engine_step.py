@@ -1,20 +1,24 @@
 """The engine between steps: what it computes once, what happens when memory runs out, what comes back."""
 
 import pickle
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from dimoo_core.config import ModelConfig
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestTimedOut
 from dimoo_core.model import Model
 from dimoo_core.request import ImageResult, RequestFailed, TextResult
-from dimoo_core.settings import ImageSettings
+from dimoo_core.settings import ImageSettings, TargetCacheConfig
+from dimoo_core.step_cache import KeyValueSlab
 from dimoo_core.transformer import PackedBatch
 from tests.support.engine_run import SMALL_IMAGE, answer_of, ids_of, image_codes, image_of, run_all
 
@@ -202,6 +206,53 @@ def test_a_request_that_takes_too_long_ends_and_others_go_on(
 def test_no_time_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="the time of a request must be above 0 s"):
         EngineConfig(max_request_s=0.0)
+
+
+@contextmanager
+def memory_for_slabs(monkeypatch: pytest.MonkeyPatch, num_tokens: int) -> Iterator[None]:
+    """Keys and values of so many tokens fit into memory, at any one time."""
+    alive: weakref.WeakSet[KeyValueSlab] = weakref.WeakSet()
+
+    class Slab(KeyValueSlab):
+        def __init__(self, config: ModelConfig, length: int, **options: Any) -> None:
+            if sum(map(len, alive)) + length > num_tokens:
+                raise torch.OutOfMemoryError("no memory left")
+            super().__init__(config, length, **options)
+            alive.add(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dimoo_core.scoped_cache.KeyValueSlab", Slab)
+        yield
+
+
+def test_caches_that_do_not_fit_together_are_given_up_and_their_requests_begin_anew(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SMALL_IMAGE, num_steps=6, step_cache=TargetCacheConfig())
+    requests = [image_of(tiny_model, f"{index}", prompt=f"boat {index}", settings=settings) for index in range(4)]
+    plain = [image_of(tiny_model, f"plain {index}") for index in range(2)]
+    expected = run_all(engine_of(tiny_model), [*requests, *plain])
+    engine = engine_of(tiny_model)
+    with memory_for_slabs(monkeypatch, requests[0].num_tokens * 2):
+        results = run_all(engine, [*requests, *plain])
+    assert {key: ids_of(result) for key, result in results.items()} == {
+        key: ids_of(result) for key, result in expected.items()
+    }
+
+
+def test_a_cache_that_does_not_fit_alone_fails_its_request_and_no_other(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(SMALL_IMAGE, step_cache=TargetCacheConfig())
+    requests = [image_of(tiny_model, f"{index}", prompt=f"boat {index}", settings=small) for index in range(3)]
+    large = image_of(tiny_model, "large", settings=replace(small, width_px=256, height_px=256))
+    expected = run_all(engine_of(tiny_model), requests)
+    with memory_for_slabs(monkeypatch, requests[0].num_tokens + 1):
+        results = run_all(engine_of(tiny_model), [requests[0], large, *requests[1:]])
+    assert isinstance(results.pop("large"), RequestFailed)
+    assert {key: ids_of(result) for key, result in results.items()} == {
+        key: ids_of(result) for key, result in expected.items()
+    }
 
 
 def test_no_forward_pass_is_larger_than_the_limit(tiny_model: Model) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
+from dimoo_core.engine_config import EngineConfig
 from dimoo_core.image_focus import image_passes, num_looked_at
 from dimoo_core.model import Model
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
@@ -217,6 +218,19 @@ def test_cached_requests_do_not_depend_on_their_batch_mates(tiny_model: Model) -
     for batch in (requests, requests[::-1], requests[::2]):
         together = run_all(engine_of(tiny_model), batch)
         assert {name: ids_of(result) for name, result in together.items()} == {name: alone[name] for name in together}
+
+
+@pytest.mark.parametrize("max_cache_bytes", [0, 150_000, None])
+def test_cached_requests_do_not_depend_on_which_of_them_step_together(
+    tiny_model: Model, max_cache_bytes: int | None
+) -> None:
+    """Hardly two fit into a step: requests are left out of steps, and wait for each other's caches."""
+    requests = cached_requests(tiny_model)
+    alone = {request.request_id: ids_alone(tiny_model, request) for request in requests}
+    max_step_tokens = max(request.num_tokens for request in requests) * 3 // 2
+    config = EngineConfig(max_step_tokens=max_step_tokens, max_cache_bytes=max_cache_bytes, max_step_interval=8)
+    together = run_all(Engine(tiny_model.transformer, tiny_model.tokens, config), requests)
+    assert {name: ids_of(result) for name, result in together.items()} == alone
 
 
 def test_the_engine_knows_before_each_step_how_many_tokens_it_will_compute(tiny_model: Model) -> None:
