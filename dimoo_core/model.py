@@ -28,13 +28,16 @@ class Model:
     device: torch.device
 
 
-def load_model(directory: Path, *, device: str = "cpu", dtype: DtypeName = "float32") -> Model:
+def load_model(
+    directory: Path, *, device: str = "cpu", dtype: DtypeName = "float32", adapter: Path | None = None
+) -> Model:
     """Load a checkpoint directory.
 
     Args:
         directory: Laid out as the published repository.
         device: As torch names it: ``cpu``, ``cuda``, ``cuda:1``.
         dtype: Type of the transformer's weights; the image codec is float32 as in the reference.
+        adapter: Directory of a LoRA adapter to merge into the transformer.
 
     Raises:
         ConfigError: If the device or the type is not to be had.
@@ -49,7 +52,7 @@ def load_model(directory: Path, *, device: str = "cpu", dtype: DtypeName = "floa
             f"{directory / 'vqvae'}: one code must stand for {PIXELS_PER_TOKEN} pixels, got {codec.pixels_per_code}"
         )
     tokens = read_special_tokens(tokenizer, config, num_codes=codec.num_codes)
-    transformer = load_transformer(directory, config, device=target, dtype=_dtype(dtype))
+    transformer = load_transformer(directory, config, device=target, dtype=_dtype(dtype), adapter=adapter)
     return Model(config, tokens, transformer, codec, RequestLayout(tokenizer, tokens), target)
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dimoo_core.adapter import read_adapter
 from dimoo_core.config import ModelConfig
 from dimoo_core.errors import WeightsError
 from dimoo_core.transformer import Block, Transformer
@@ -44,9 +45,21 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def load_transformer(
-    directory: Path, config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype
+    directory: Path,
+    config: ModelConfig,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    adapter: Path | None = None,
 ) -> Transformer:
     """Allocate a transformer on ``device`` and fill it from the checkpoint in ``directory``.
+
+    Args:
+        directory: The checkpoint's.
+        config: Its architecture.
+        device: Where the weights go.
+        dtype: What they become.
+        adapter: Directory of a LoRA adapter to merge into them.
 
     Raises:
         WeightsError: If a tensor is missing, unexpected, misshapen or not floating point, or a file is damaged.
@@ -54,10 +67,11 @@ def load_transformer(
     files = weight_files(directory)
     _check_names(files, expected_shapes(config), directory)
     _check_shapes(files, expected_shapes(config))
+    lora = read_adapter(adapter, expected_shapes(config)) if adapter is not None else None
     transformer = Transformer(config, device=device, dtype=dtype)
     targets = _targets(transformer)
     for name, tensor in _read_tensors(files):
-        targets[name].copy_(tensor)
+        targets[name].copy_(tensor if lora is None else lora.merged(name, tensor))
     return transformer
 
 

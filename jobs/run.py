@@ -15,6 +15,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import PRESETS
 from dimoo_core.settings import DtypeName
+from jobs.adapter import with_found_adapter
 from jobs.cluster import known_address, ray_cluster
 from jobs.generation_defaults import with_generation_defaults
 from jobs.progress import ProgressState, display_of
@@ -74,7 +75,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
     run = RunDirectory(store)
     with ExitStack() as stack:
         checkpoint = find_checkpoint(spec.model)
-        spec = with_generation_defaults(spec, checkpoint.directory)
+        spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory), checkpoint)
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
         workers = _workers(spec, stack)
@@ -168,6 +169,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         dtype = spec.dtype
     return RunSettings(
         model=checkpoint.name,
+        adapter=spec.adapter,
         device=workers.device,
         dtype=dtype,
         seed=spec.seed,
@@ -242,6 +244,7 @@ def _what_decides_results(
     decides = {
         "manifest_fingerprint": source.fingerprint,
         "model_digest": digest(checkpoint.directory),
+        "adapter_digest": digest(find_checkpoint(spec.adapter).directory) if spec.adapter is not None else None,
         "limit": spec.limit,
         "segment_rows": segment_rows,
         "seed": settings.seed,

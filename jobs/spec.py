@@ -162,6 +162,7 @@ class JobSpec(Section):
     manifest: Annotated[str, Field(min_length=1)]
     output: Annotated[str, Field(min_length=1)] | None = None
     model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
+    adapter: Annotated[str, Field(min_length=1)] | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0

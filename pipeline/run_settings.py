@@ -25,6 +25,7 @@ class RunSettings:
     """
 
     model: str  # a directory, or OWNER/NAME@COMMIT
+    adapter: str | None = None  # likewise; a LoRA to merge into it
     device: str
     dtype: DtypeName
     seed: int = 0

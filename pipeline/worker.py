@@ -116,7 +116,8 @@ class Worker:
         ignore_pillow_warnings()
         settings = self._settings
         directory = find_checkpoint(settings.model).directory
-        model = load_model(directory, device=settings.device, dtype=settings.dtype)
+        adapter = find_checkpoint(settings.adapter).directory if settings.adapter is not None else None
+        model = load_model(directory, device=settings.device, dtype=settings.dtype, adapter=adapter)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
         self._fence = Fence(self._run_directory.store, settings.epoch)
         policy = settings.failures
