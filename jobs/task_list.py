@@ -5,10 +5,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.mask import MASK_COLUMNS
-from manifests.task import CODE_COLUMNS, SETTING_COLUMNS, TASKS, Task
+from manifests.task import SETTING_COLUMNS, TASKS, Task
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""
+
+_EXAMPLES: dict[str, Any] = {
+    "style_image": "painting.png",
+    "vq_codes": [2891, 17, 5, 640],
+    "vq_grid": [2, 2],
+    "prompts": ["Remove the dog.", "Make it winter."],
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,25 +50,23 @@ def task_entries() -> list[TaskEntry]:
 
 def _entry(task: Task) -> TaskEntry:
     settings = SETTING_COLUMNS[task.kind]
-    required = [*(["prompt"] if task.needs_prompt else []), *(["image"] if task.needs_image else [])]
-    required += CODE_COLUMNS if task.needs_codes else ()
+    required = [*(["prompt"] if task.needs_prompt else []), *task.needed_columns]
     one_of = tuple(name for name in settings if name in MASK_COLUMNS)
     example: dict[str, Any] = {"task": task.name}
     if task.needs_prompt:
         example["prompt"] = "What is in the picture?" if task.kind == "text" else "a red bicycle"
     if task.needs_image:
         example["image"] = "photo.png"
+    example |= {name: _EXAMPLES[name] for name in required if name in _EXAMPLES}
     if one_of:
         example["mask_ratio"] = [0.5, 0.5]
-    if task.needs_codes:
-        example |= {"vq_codes": [2891, 17, 5, 640], "vq_grid": [2, 2]}
     return TaskEntry(
         name=task.name,
         meaning=task.meaning,
         required=tuple(required),
         one_of=one_of,
         optional=(
-            *(() if task.needs_prompt else ("prompt",)),
+            *(("prompt",) if task.takes_prompt and not task.needs_prompt else ()),
             *(name for name in settings if name not in (*one_of, *required)),
             *ROW_COLUMNS,
         ),

@@ -51,6 +51,22 @@ def text_cell(column: str, value: object) -> str | None:
     return value
 
 
+def texts_cell(column: str, value: object) -> tuple[str, ...] | None:
+    """A cell with a list of at least one text.
+
+    Raises:
+        ManifestRowError: The cell is no list, an empty one, or one of its items is not text with a word in it.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value:
+        raise ManifestRowError(f"{column} must be a list of texts, got {shown(value)}: give [text, ...]")
+    texts = tuple(text_cell(f"{column}[{index}]", each) for index, each in enumerate(value))
+    if None in texts:
+        raise ManifestRowError(f"{column}[{texts.index(None)}] must be text, got None: leave it out")
+    return tuple(text for text in texts if text is not None)
+
+
 def whole_cell(column: str, value: object) -> int | None:
     """An integer cell; floats with whole values count, since pandas turns integers with nulls into floats.
 

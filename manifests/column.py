@@ -59,6 +59,11 @@ def _is_integers(dtype: pa.DataType) -> bool:
     return _is_numbers(dtype) and bool(pa.types.is_integer(dtype.value_type))
 
 
+def _is_texts(dtype: pa.DataType) -> bool:
+    is_list = pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
+    return bool(is_list and is_text(dtype.value_type))
+
+
 TEXT = ColumnKind("string (also large, view or dictionary-encoded)", is_text)
 IMAGE = ColumnKind(
     "string (a URI), binary (the file's bytes), or struct<bytes: binary, path: string>",
@@ -66,6 +71,7 @@ IMAGE = ColumnKind(
 )
 WHOLE = ColumnKind("any integer type; a float type whose values are whole", _is_number)
 NUMBER = ColumnKind("any float or integer type", _is_number)
+TEXTS = ColumnKind("a list of strings", _is_texts)
 NUMBERS = ColumnKind("a list of any float or integer type", _is_numbers)
 INTEGERS = ColumnKind("a list of any integer type", _is_integers)
 
@@ -77,6 +83,12 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("task", TEXT, "what to do, one of the tasks below", "the job's default task"),
             Column("prompt", TEXT, "the text given to the model", "the job's default prompt, then the task's own"),
             Column("image", IMAGE, "the image given to the model", "none; required where the task needs an image"),
+            Column(
+                "negative_prompt", TEXT, "what guidance leads away from", "the model's own words for no prompt at all"
+            ),
+            Column("prompts", TEXTS, "one prompt a turn", "none; required where the task has turns"),
+            Column("view_names", TEXTS, "views to make, such as left", "left, right, back"),
+            Column("style_image", IMAGE, "the image whose style is wanted", "none; required for style transfer"),
             Column("mask_image", IMAGE, "what to paint: white is painted, black is kept", "none; see masks"),
             Column("mask_box", NUMBERS, "a box of the image in pixels: left, top, right, bottom", "none; see masks"),
             Column("mask_ratio", NUMBERS, "a box in the middle: its shares of width and height", "none; see masks"),
@@ -91,6 +103,8 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("cfg_scale", NUMBER, "classifier-free guidance, 0 is none", "the job's setting"),
             Column("cfg_image_scale", NUMBER, "guidance towards the input image, 0 is none", "the job's setting"),
             Column("temperature", NUMBER, "randomness of sampling, 0 is greedy", "the job's setting"),
+            Column("num_samples", WHOLE, "images to make of the row, 1 to 64, each with a seed of its own", "1"),
+            Column("keep_images", TEXT, "which images of several turns are kept, last or all", "last"),
             Column("seed", WHOLE, "key of the row's randomness, 0 to 2^63-1", "derived from the job's seed and id"),
             Column("preset", TEXT, "which approximations save work, see presets", "the job's preset"),
             Column("max_tokens", WHOLE, "length of the generated text in tokens", "the job's setting"),

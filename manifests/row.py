@@ -22,6 +22,7 @@ from manifests.failure import RowFailure
 from manifests.image_source import ImageSource, image_source
 from manifests.mask import Mask, mask_cells
 from manifests.row_settings import image_settings, text_settings
+from manifests.series import Series, series_cells
 from manifests.task import TASKS, Task, nearest_task
 
 __all__ = ["ImageSource", "Row", "RowDefaults", "RowFailure", "content_id", "parse_row", "parse_rows"]
@@ -77,6 +78,9 @@ class Row:
     preset: str = DEFAULT_PRESET
     mask: Mask | None = None
     codes: CodeGrid | None = None
+    negative_prompt: str | None = None
+    style_image: ImageSource | None = None
+    series: Series = field(default_factory=Series)
 
 
 def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: RowDefaults) -> Iterator[Row | RowFailure]:
@@ -107,7 +111,10 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         raise ManifestRowError(f"image is null, task {task.name!r} needs one: give a URI or bytes")
     mask = mask_cells(record, task.name) if task.kind == "painting" else None
     mask_image = mask.image if mask else image_source(record.get("mask_image"), "mask_image")
-    sources = {"image": image, "mask_image": mask_image}
+    style_image = image_source(record.get("style_image"), "style_image")
+    if task.kind == "style" and style_image is None:
+        raise ManifestRowError(f"style_image is null, task {task.name!r} needs one: give a URI or bytes")
+    sources = {"image": image, "mask_image": mask_image, "style_image": style_image}
     shown_cells = {**record, **{name: source.name if source else None for name, source in sources.items()}}
     for name in task.unused_columns:
         value = shown_cells.get(name)
@@ -121,15 +128,19 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         elif task.kind == "text":
             settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit))
         else:
-            default = defaults.image_to_image if task.kind == "image_to_image" else defaults.text_to_image
+            default = defaults.text_to_image if task.kind in ("image", "painting") else defaults.image_to_image
             settings = image_settings(record, preset.image(default, defaults.explicit))
     except ConfigError as error:
         raise ManifestRowError(str(error)) from error
+    series = series_cells(record, task) if isinstance(settings, ImageSettings) else Series()
     return Row(
         index=index,
         id=row_id,
         task=task.name,
-        prompt=_prompt(record, task, defaults),
+        prompt=_prompt(record, task, defaults) if task.takes_prompt else "\n".join(series.prompts),
+        negative_prompt=_negative_prompt(record, settings) if isinstance(settings, ImageSettings) else None,
+        style_image=style_image,
+        series=series,
         image=image,
         mask=mask,
         codes=code_grid_cells(record, task.name) if task.needs_codes else None,
@@ -192,6 +203,15 @@ def _prompt(record: Mapping[str, Any], task: Task, defaults: RowDefaults) -> str
     if prompt is None and task.needs_prompt:
         raise ManifestRowError(f"prompt is null and the job sets no default prompt, task {task.name!r} needs one")
     return prompt or ""
+
+
+def _negative_prompt(record: Mapping[str, Any], settings: ImageSettings) -> str | None:
+    prompt = text_cell("negative_prompt", record.get("negative_prompt"))
+    if prompt is not None and settings.cfg_scale == 0:
+        raise ManifestRowError(
+            f"negative_prompt has no effect without guidance, got {shown(prompt)} and cfg_scale 0: give a cfg_scale"
+        )
+    return prompt
 
 
 def _seed(record: Mapping[str, Any]) -> int | None:

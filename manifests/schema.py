@@ -14,7 +14,7 @@ from manifests.column import COLUMNS, IMAGE, is_text
 from manifests.errors import ManifestError
 from manifests.mask import MASK_COLUMNS
 from manifests.row import RowDefaults
-from manifests.task import CODE_COLUMNS, TASKS, Task
+from manifests.task import TASKS, Task
 
 OUTPUT_COLUMNS = (
     "row",
@@ -23,6 +23,7 @@ OUTPUT_COLUMNS = (
     "prompt",
     "status",
     "output",
+    "outputs",
     "text",
     "width",
     "height",
@@ -163,8 +164,7 @@ def _missing_columns(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
     lacking = [
         [
             *(["prompt"] if task.needs_prompt and "prompt" not in filled and defaults.prompt is None else []),
-            *(["image"] if task.needs_image and "image" not in filled else []),
-            *(column for column in CODE_COLUMNS if task.needs_codes and column not in filled),
+            *(column for column in task.needed_columns if column not in filled),
         ]
         for task in tasks
     ]
@@ -220,8 +220,9 @@ def _meant_column(name: str, absent: list[str]) -> str | None:
     if OTHER_NAMES.get(folded) in absent:
         return OTHER_NAMES[folded]
     # Two letters are too few to tell a slip from a name of its own: 'id' is near 'uid' and 'aid'.
-    candidates = [column for column in absent if len(column) > 2 or column == folded]
-    return next(iter(difflib.get_close_matches(folded, candidates, n=1, cutoff=NEAR_MISS_RATIO)), None)
+    candidates = [column for column in COLUMNS if len(column) > 2 or column == folded]
+    nearest = next(iter(difflib.get_close_matches(folded, candidates, n=1, cutoff=NEAR_MISS_RATIO)), None)
+    return nearest if nearest in absent else None
 
 
 def _folded(name: str) -> str:

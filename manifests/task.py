@@ -11,6 +11,8 @@ from dimoo_core.prompts import (
     IMAGE_EDITING_SYSTEM,
     IMAGE_TO_IMAGE_SYSTEM,
     MAP_NAMES,
+    MULTI_VIEW_SYSTEM,
+    STYLE_TRANSFER,
     SUBJECT_SYSTEM,
     dense_prediction,
 )
@@ -21,19 +23,38 @@ INPAINT, OUTPAINT = "inpaint", "outpaint"
 CODE_COLUMNS = ("vq_codes", "vq_grid")
 """Columns that a row of a decoding fills, and that the row of an encoding has in the output."""
 
-TaskKind = Literal["image", "image_to_image", "painting", "text", "encoding", "decoding"]
+TaskKind = Literal["image", "image_to_image", "style", "views", "turns", "painting", "text", "encoding", "decoding"]
+
+_EDIT_SETTINGS = ("steps", "cfg_scale", "cfg_image_scale", "temperature", "negative_prompt")
 
 SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
     {
-        "image": ("width", "height", "steps", "cfg_scale", "temperature"),
-        "image_to_image": ("steps", "cfg_scale", "cfg_image_scale", "temperature"),
-        "painting": (*MASK_COLUMNS, "mask_dilation", "steps", "cfg_scale", "temperature"),
+        "image": ("width", "height", "steps", "cfg_scale", "temperature", "negative_prompt", "num_samples"),
+        "image_to_image": (*_EDIT_SETTINGS, "num_samples"),
+        "style": ("style_image", *_EDIT_SETTINGS, "num_samples"),
+        "views": ("view_names", *_EDIT_SETTINGS),
+        "turns": ("prompts", "keep_images", *_EDIT_SETTINGS),
+        "painting": (
+            *MASK_COLUMNS,
+            "mask_dilation",
+            "steps",
+            "cfg_scale",
+            "temperature",
+            "negative_prompt",
+            "num_samples",
+        ),
         "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature"),
         "encoding": (),
         "decoding": CODE_COLUMNS,
     }
 )
 """Columns that set how a result of each kind is made; ``seed`` belongs to every row."""
+
+
+NEEDED_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
+    {"style": ("style_image",), "turns": ("prompts",), "decoding": CODE_COLUMNS}
+)
+"""Those among them that a row must fill, beside image and prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +88,22 @@ class Task:
         return self.kind == "decoding"
 
     @property
+    def takes_prompt(self) -> bool:
+        """Whether a row may have words of its own in ``prompt``."""
+        return self.kind not in ("views", "turns")
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Columns that a row must fill, beside ``prompt`` where the job has no default for it."""
+        return (*(("image",) if self.needs_image else ()), *NEEDED_COLUMNS.get(self.kind, ()))
+
+    @property
     def unused_columns(self) -> tuple[str, ...]:
         """Known columns that must be null in a row of this task, since they would have no effect."""
         settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
         unused = tuple(name for name in settings if name not in SETTING_COLUMNS[self.kind])
-        return unused if self.needs_image else ("image", *unused)
+        given = (("prompt", self.takes_prompt), ("image", self.needs_image))
+        return (*(name for name, is_used in given if not is_used), *unused)
 
 
 _EDITS = {
@@ -124,6 +156,31 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 for name, what in _CONTROLS.items()
             ),
             _with_image("subject_driven", "an image of the prompt with the object of the image", SUBJECT_SYSTEM),
+            Task(
+                name="style_transfer",
+                kind="style",
+                meaning="the image in the style of the style image, whose size it gets",
+                needs_image=True,
+                needs_prompt=False,
+                default_prompt=STYLE_TRANSFER.words,
+                system=STYLE_TRANSFER.system,
+            ),
+            Task(
+                name="multi_view",
+                kind="views",
+                meaning="other views of what the image shows from the front",
+                needs_image=True,
+                needs_prompt=False,
+                system=MULTI_VIEW_SYSTEM,
+            ),
+            Task(
+                name="multiturn_edit",
+                kind="turns",
+                meaning="the image after edits one after the other, each of what the one before gave",
+                needs_image=True,
+                needs_prompt=False,
+                system=IMAGE_EDITING_SYSTEM,
+            ),
             *(_prediction(family) for family in MAP_NAMES),
             *(
                 Task(name=name, kind="painting", meaning=meaning, needs_image=True, needs_prompt=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from itertools import islice
 
 import numpy as np
 from PIL import Image
@@ -12,9 +13,9 @@ from dimoo_core.request import TextResult
 from dimoo_core.settings import PIXELS_PER_TOKEN, TextSettings
 from manifests.row import Row
 from manifests.shard import Segment
-from pipeline.outcome import RowDone
+from pipeline.outcome import RowDone, StoredImage
 from pipeline.retry import Patience
-from pipeline.row_flow import FittedImage, MadeImage
+from pipeline.row_flow import FittedImage, MadeImage, MadeImages
 from pipeline.row_seed import row_seed
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
@@ -79,13 +80,16 @@ class RowFinisher:
             vq_grid=(rows, columns),
         )
 
-    def through_codec(self, results: list[MadeImage | FittedImage]) -> list[Image.Image | Tensor]:
-        """What the codec makes of each: pixels of finished images, codes (rows, columns) of input images."""
-        pixels = iter(self.decode([each for each in results if isinstance(each, MadeImage)]))
+    def through_codec(self, results: list[MadeImages | FittedImage]) -> list[list[Image.Image] | Tensor]:
+        """What the codec makes of each: pixels of a row's images, codes (rows, columns) of an input image."""
+        made = [image for each in results if isinstance(each, MadeImages) for image in each.images]
+        pixels = iter(self._decoded(made))
         codes = iter(self._model.codec.encode([each.image for each in results if isinstance(each, FittedImage)]))
-        return [next(pixels) if isinstance(each, MadeImage) else next(codes) for each in results]
+        return [
+            list(islice(pixels, len(each.images))) if isinstance(each, MadeImages) else next(codes) for each in results
+        ]
 
-    def decode(self, made: list[MadeImage]) -> list[Image.Image]:
+    def _decoded(self, made: list[MadeImage]) -> list[Image.Image]:
         """Pixels of finished images, with those that stay as they were pasted back."""
         decoded = self._model.codec.decode([each.vq_codes for each in made])
         return [
@@ -93,33 +97,50 @@ class RowFinisher:
             for each, image in zip(made, decoded, strict=True)
         ]
 
-    def finish_image(self, row: Row, segment: Segment, made: MadeImage, image: Image.Image) -> RowDone:
-        """Store an image and return its row.
+    def finish_images(self, row: Row, segment: Segment, made: MadeImages, images: list[Image.Image]) -> RowDone:
+        """Store a row's images, given decoded, and return the row.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: One cannot be written.
         """
         assert not isinstance(row.settings, TextSettings)
-        image_format = self._settings.image_format
-        data = encode_image(image, image_format, self._settings.image_quality)
-        key = self._run.image_key(segment, row.index, row.id, IMAGE_SUFFIXES[image_format])
-        self._patience.retry(lambda: self._run.store.put(key, data, content_type=_CONTENT_TYPES[image_format]))
+        stored = tuple(
+            self._stored(row, segment, number, each, image)
+            for number, (each, image) in enumerate(zip(made.images, images, strict=True))
+        )
+        own = stored[made.chosen]
         return RowDone(
             row=row.index,
             id=row.id,
             task=row.task,
             prompt=row.prompt,
-            output=key,
+            output=own.output,
             text=None,
-            width=image.width,
-            height=image.height,
+            width=own.width,
+            height=own.height,
             steps=row.settings.num_steps if row.settings else 0,
             cfg_scale=row.settings.cfg_scale if row.settings else 0.0,
             temperature=row.settings.temperature if row.settings else 0.0,
             seed=row_seed(row, self._settings.seed),
             preset=row.preset,
-            num_tokens=made.vq_codes.numel(),
+            num_tokens=sum(each.vq_codes.numel() for each in made.images),
             finish_reason=None,
+            sha256=own.sha256,
+            bytes=own.bytes,
+            outputs=stored,
+        )
+
+    def _stored(self, row: Row, segment: Segment, number: int, made: MadeImage, image: Image.Image) -> StoredImage:
+        image_format = self._settings.image_format
+        data = encode_image(image, image_format, self._settings.image_quality)
+        key = self._run.image_key(segment, row.index, row.id, IMAGE_SUFFIXES[image_format], number)
+        self._patience.retry(lambda: self._run.store.put(key, data, content_type=_CONTENT_TYPES[image_format]))
+        return StoredImage(
+            output=key,
+            prompt=made.prompt,
+            seed=made.seed,
+            width=image.width,
+            height=image.height,
             sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data),
         )

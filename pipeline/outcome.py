@@ -20,6 +20,18 @@ from manifests.schema import passthrough_schema
 
 FORMAT_VERSION = 1
 
+_OUTPUT = pa.struct(
+    [
+        pa.field("output", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+    ]
+)
+
 DONE_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
@@ -41,6 +53,7 @@ DONE_SCHEMA = pa.schema(
         pa.field("bytes", pa.int64()),
         pa.field("vq_codes", pa.list_(pa.uint16())),
         pa.field("vq_grid", pa.list_(pa.uint16())),
+        pa.field("outputs", pa.list_(pa.field("item", _OUTPUT, nullable=False)), nullable=False),
     ]
 )
 """Columns of every part, before those that pass through from the manifest. Their meaning: docs/output.md."""
@@ -57,6 +70,19 @@ FAILURE_SCHEMA = pa.schema(
     ]
 )
 """Columns of every file in ``_failures/``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One image of a finished row; the fields are those of an item of ``outputs``."""
+
+    output: str
+    prompt: str
+    seed: int
+    width: int
+    height: int
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +108,7 @@ class RowDone:
     bytes: int | None
     vq_codes: npt.NDArray[np.uint16] | None = None
     vq_grid: Sequence[int] | None = None
+    outputs: tuple[StoredImage, ...] = ()
 
 
 Outcome = RowDone | RowFailure

@@ -40,8 +40,26 @@ _COLUMNS = {
     "bytes": pa.int64(),
     "vq_codes": pa.list_(pa.uint16()),
     "vq_grid": pa.list_(pa.uint16()),
+    "outputs": pa.list_(
+        pa.field(
+            "item",
+            pa.struct(
+                [
+                    pa.field("output", pa.string(), nullable=False),
+                    pa.field("prompt", pa.string(), nullable=False),
+                    pa.field("seed", pa.int64(), nullable=False),
+                    pa.field("width", pa.int32(), nullable=False),
+                    pa.field("height", pa.int32(), nullable=False),
+                    pa.field("sha256", pa.string(), nullable=False),
+                    pa.field("bytes", pa.int64(), nullable=False),
+                ]
+            ),
+            nullable=False,
+        )
+    ),
 }
-_READ_COLUMNS = ("row", "id", "output", "text", "width", "height", "sha256", "bytes", "vq_codes", "vq_grid")
+_OWN_IMAGE = ("output", "width", "height", "sha256", "bytes")
+_READ_COLUMNS = ("row", "id", "text", *_OWN_IMAGE, "outputs", "vq_codes", "vq_grid")
 _ID_CHARACTERS_IN_NAME = 100
 _BATCH_ROWS = 256
 
@@ -95,7 +113,8 @@ def image_keys(store: Store, segment: SegmentName) -> set[str] | None:
     """Every key that the rows of a part refer to; None if it cannot be read."""
     try:
         with store.open(segment.part_key) as file:
-            return set(checked_parquet(file).read(columns=["output"]).column("output").drop_null().to_pylist())
+            cells = checked_parquet(file).read(columns=["outputs"]).column("outputs").to_pylist()
+            return {image["output"] for images in cells for image in images or ()}
     except (*CONTENT_ERRORS, KeyError) as error:
         damage_of(error)
         return None
@@ -159,29 +178,42 @@ def _audit_rows(audit: PartAudit, rows: list[int], facts: RunFacts) -> None:
 
 def _audit_row(audit: PartAudit, record: Mapping[str, Any], facts: RunFacts) -> None:
     """One finished row has a text, an image with everything that tells it apart, or codes that fill their grid."""
-    row, of_image = record["row"], [record[name] for name in ("output", "width", "height", "sha256", "bytes")]
+    row, of_image = record["row"], [record[name] for name in _OWN_IMAGE]
+    outputs = record["outputs"] or []
     if record["vq_codes"] is not None or record["vq_grid"] is not None:
         _audit_codes(audit, record)
         return
     if record["text"] is not None:
-        if any(value is not None for value in of_image):
+        if outputs or any(value is not None for value in of_image):
             audit.tell(f"row {row}", "a text or an image", "both")
         return
     if any(value is None for value in of_image):
         audit.tell(f"row {row}", "a text, or an image with width, height, sha256 and bytes", of_image)
         return
-    name = f"{row:010d}-{quote(record['id'], safe='')[:_ID_CHARACTERS_IN_NAME]}{facts.image_suffix}"
-    expected = f"images/{audit.segment.shard:07d}/{name}"
-    if record["output"] != expected:
-        audit.tell(f"output of row {row}", expected, record["output"])
+    stem = f"images/{audit.segment.shard:07d}/{row:010d}-{quote(record['id'], safe='')[:_ID_CHARACTERS_IN_NAME]}"
+    for number, image in enumerate(outputs):
+        expected = f"{stem}{f'-{number}' if number else ''}{facts.image_suffix}"
+        if image["output"] != expected:
+            audit.tell(f"outputs of row {row}", expected, image["output"])
+            return
+    own = next((image for image in outputs if image["output"] == record["output"]), None)
+    if own is None:
+        names = " or ".join(image["output"] for image in outputs) or "none without outputs"
+        audit.tell(f"output of row {row}", names, record["output"])
         return
-    audit.images.append(ImageClaim(row, expected, record["sha256"], record["bytes"], record["width"], record["height"]))
+    for name in _OWN_IMAGE:
+        if record[name] != own[name]:
+            audit.tell(f"{name} of row {row}", f"{own[name]}, as in outputs", record[name])
+    audit.images += [
+        ImageClaim(row, image["output"], image["sha256"], image["bytes"], image["width"], image["height"])
+        for image in outputs
+    ]
 
 
 def _audit_codes(audit: PartAudit, record: Mapping[str, Any]) -> None:
     """A row of codes has their grid, the size in pixels that it stands for, and nothing else."""
     row, codes, grid = record["row"], record["vq_codes"], record["vq_grid"]
-    if any(record[name] is not None for name in ("output", "text", "sha256", "bytes")):
+    if record["outputs"] or any(record[name] is not None for name in ("output", "text", "sha256", "bytes")):
         audit.tell(f"row {row}", "codes, or a text, or an image", "more than one")
     elif codes is None or grid is None or len(grid) != 2 or len(codes) != grid[0] * grid[1]:
         num_codes = "none" if codes is None else len(codes)

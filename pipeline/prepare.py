@@ -18,6 +18,7 @@ from dimoo_core.image_fit import (
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.painting import masked_codes
+from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution
 from manifests.code_grid import CodeGrid
 from manifests.mask import Mask
@@ -29,7 +30,8 @@ from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
-from pipeline.row_flow import FittedImage, MadeImage, Rounds, RowFlow, codec_alone, one_answer, one_image
+from pipeline.rounds import answer, codec_alone, samples, turns, views
+from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds, RowFlow
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
 
@@ -65,23 +67,53 @@ class RowPreparer:
 
     def _rounds(self, row: Row, folder_uri: str) -> Rounds:
         """What the row asks of the engine. Everything that needs its images is done before this returns."""
+        seed = row_seed(row, self._settings.seed)
         if row.mask is not None:
             return self._painting(row, row.mask, folder_uri)
         if row.settings is None:
-            return codec_alone(self._for_codec(row, folder_uri))
-        model, seed = self._model, row_seed(row, self._settings.seed)
-        request_id, noise = str(row.index), SeededNoise(seed, model.device)
+            return codec_alone(self._for_codec(row, seed, folder_uri))
         if isinstance(row.settings, ImageSettings):
-            if row.image is None:
-                return one_image(model.layout.text_to_image(request_id, row.prompt, row.settings, noise))
-            codes = self._encoded(row.image, folder_uri, seed, self._settings.image_to_image_resolution)
-            height_px, width_px = (side * PIXELS_PER_TOKEN for side in codes[0].shape)
-            settings = replace(row.settings, width_px=width_px, height_px=height_px)
-            system = TASKS[row.task].system_for(row.prompt)
-            return one_image(model.layout.image_to_image(request_id, system, row.prompt, codes, settings, noise))
+            return self._drawing(row, seed) if row.image is None else self._image_to_image(row, seed, folder_uri)
         assert row.image is not None  # the row parser refuses understanding without an image
-        codes = self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)
-        return one_answer(model.layout.understanding(request_id, row.prompt, codes, row.settings, noise))
+        codes = [self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)]
+        noise = self._noise(seed)
+        return answer(self._model.layout.understanding(str(row.index), row.prompt, codes, row.settings, noise))
+
+    def _drawing(self, row: Row, seed: int) -> Rounds:
+        def draw(name: str, seed: int) -> Request:
+            assert isinstance(row.settings, ImageSettings)
+            return self._model.layout.text_to_image(
+                name, row.prompt, row.settings, self._noise(seed), negative_prompt=row.negative_prompt
+            )
+
+        return samples(row, seed, draw)
+
+    def _image_to_image(self, row: Row, seed: int, folder_uri: str) -> Rounds:
+        """The image's size is that of the last input image, as in the reference."""
+        assert isinstance(row.settings, ImageSettings)
+        sources = [source for source in (row.image, row.style_image) if source is not None]
+        resolution = self._settings.image_to_image_resolution
+        inputs = [self._encoded(source, folder_uri, seed, resolution) for source in sources]
+        height_px, width_px = (side * PIXELS_PER_TOKEN for side in inputs[-1].shape)
+        settings = replace(row.settings, width_px=width_px, height_px=height_px)
+        task = TASKS[row.task]
+
+        def draw(name: str, seed: int, prompt: str, *codes: Tensor) -> Request:
+            return self._model.layout.image_to_image(
+                name,
+                task.system_for(prompt),
+                prompt,
+                codes,
+                settings,
+                self._noise(seed),
+                negative_prompt=row.negative_prompt,
+            )
+
+        if task.kind == "turns":
+            return turns(row, seed, inputs[0], draw)
+        if task.kind == "views":
+            return views(row, seed, lambda name, seed, prompt: draw(name, seed, prompt, *inputs))
+        return samples(row, seed, lambda name, seed: draw(name, seed, row.prompt, *inputs))
 
     def _painting(self, row: Row, mask: Mask, folder_uri: str) -> Rounds:
         assert row.image is not None  # the row parser sees to both
@@ -96,24 +128,33 @@ class RowPreparer:
         image, painted = (fit_as_planned(each, plan, offset) for each in (image, painted))
         mask_HW = painted_tokens(mask, painted)
         (codes_HW,) = self._model.codec.encode([image])
-        request = self._model.layout.text_to_image(
-            str(row.index),
-            row.prompt,
-            replace(row.settings, width_px=image.width, height_px=image.height),
-            SeededNoise(seed, self._model.device),
-            known_codes=masked_codes(codes_HW, mask_HW),
-        )
-        return one_image(request, kept_pixels(image, mask_HW))
+        settings = replace(row.settings, width_px=image.width, height_px=image.height)
 
-    def _for_codec(self, row: Row, folder_uri: str) -> MadeImage | FittedImage:
+        def draw(name: str, seed: int) -> Request:
+            return self._model.layout.text_to_image(
+                name,
+                row.prompt,
+                settings,
+                self._noise(seed),
+                negative_prompt=row.negative_prompt,
+                known_codes=masked_codes(codes_HW, mask_HW),
+            )
+
+        return samples(row, seed, draw, kept_pixels(image, mask_HW))
+
+    def _noise(self, seed: int) -> SeededNoise:
+        return SeededNoise(seed, self._model.device)
+
+    def _for_codec(self, row: Row, seed: int, folder_uri: str) -> MadeImages | FittedImage:
         if row.codes is not None:
-            return MadeImage(_codes_tensor(row.codes, self._model.codec.num_codes))
+            codes_HW = _codes_tensor(row.codes, self._model.codec.num_codes)
+            return MadeImages((MadeImage(codes_HW, row.prompt, seed),))
         assert row.image is not None  # the row parser sees to one of them
-        seed = row_seed(row, self._settings.seed)
         return FittedImage(self._fitted(row.image, folder_uri, seed, self._settings.tokenize_resolution))
 
-    def _encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> list[Tensor]:
-        return self._model.codec.encode([self._fitted(source, folder_uri, seed, resolution)])
+    def _encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> Tensor:
+        (codes_HW,) = self._model.codec.encode([self._fitted(source, folder_uri, seed, resolution)])
+        return codes_HW
 
     def _fitted(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> Image.Image:
         image = self._fetch(source, folder_uri)

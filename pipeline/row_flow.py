@@ -1,7 +1,7 @@
 """A row on its way through the engine: its requests, their results, more requests, until the row is complete.
 
-What a task asks of the engine is a generator, ``Rounds``; those of most tasks have one round of one request. The
-engine batches requests of all rows step by step, so a round waits for its own requests and for nothing else.
+What a task asks of the engine is a generator, ``Rounds``; those there are, are in ``rounds``, most with one round of
+one request. The engine batches requests of all rows step by step, so a round waits for its own requests only.
 """
 
 from collections.abc import Generator
@@ -20,10 +20,20 @@ Finished = ImageResult | TextResult | ChoiceResult
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MadeImage:
-    """An image that is still codes, (rows, columns), and what stays of the row's input image."""
+    """An image that is still codes, (rows, columns), what it was made from, and what stays of the row's input."""
 
     vq_codes: Tensor
+    prompt: str
+    seed: int
     kept: KeptPixels | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MadeImages:
+    """The images of a row, in its order; ``chosen`` is which of them is the row's own."""
+
+    images: tuple[MadeImage, ...]
+    chosen: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +43,7 @@ class FittedImage:
     image: Image.Image
 
 
-RowResult = MadeImage | FittedImage | TextResult
+RowResult = MadeImages | FittedImage | TextResult
 """What a row gives in the end, before it is decoded and stored."""
 
 Rounds = Generator[tuple[Request, ...], tuple[Finished, ...], RowResult]
@@ -88,23 +98,3 @@ class RowFlow:
         except StopIteration as stop:
             self.result, self._asked = stop.value, ()
         return self._asked
-
-
-def one_image(request: Request, kept: KeptPixels | None = None) -> Rounds:
-    """A row that is one image."""
-    (result,) = yield (request,)
-    assert isinstance(result, ImageResult)
-    return MadeImage(result.vq_codes, kept)
-
-
-def codec_alone(result: MadeImage | FittedImage) -> Rounds:
-    """A row that asks nothing of the transformer: its result is the codec's to finish."""
-    yield from ()
-    return result
-
-
-def one_answer(request: Request) -> Rounds:
-    """A row that is one answer."""
-    (result,) = yield (request,)
-    assert isinstance(result, TextResult)
-    return result

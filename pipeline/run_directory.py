@@ -42,9 +42,13 @@ class RunDirectory:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def image_key(self, segment: Segment, row: int, row_id: str, suffix: str) -> str:
-        """Where a row's image goes. The row's number makes it unique, its id (escaped) makes it findable."""
-        return f"images/{segment.shard:07d}/{row:010d}-{quote(row_id, safe='')[:_MAX_ID_IN_NAME]}{suffix}"
+    def image_key(self, segment: Segment, row: int, row_id: str, suffix: str, number: int = 0) -> str:
+        """Where a row's ``number``-th image goes.
+
+        The row's number makes it unique, its id (escaped) makes it findable; images after the first add their number.
+        """
+        name = f"{row:010d}-{quote(row_id, safe='')[:_MAX_ID_IN_NAME]}{f'-{number}' if number else ''}"
+        return f"images/{segment.shard:07d}/{name}{suffix}"
 
     def commit(self, segment: Segment, part: bytes, summary: PartSummary) -> RunTotals:
         """Publish a segment; until this is done its rows do not exist for any reader.

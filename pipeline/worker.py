@@ -35,7 +35,7 @@ from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
 from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
-from pipeline.row_flow import FittedImage, MadeImage, RowFlow
+from pipeline.row_flow import FittedImage, MadeImages, RowFlow
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
@@ -44,10 +44,10 @@ from pipeline.uri import folder_of
 _IDLE_WAIT_S = 0.05
 _PROGRESS_INTERVAL_S = 0.5
 
-_MAX_CODEC_IMAGES = 64  # taken through the codec before the next ones are looked for
+_MAX_CODEC_ROWS = 64  # whose images are taken through the codec before the next ones are looked for
 
-CodecWork = tuple[OpenSegment, Row, MadeImage | FittedImage]
-"""An image that is to go through the codec, and where it belongs."""
+CodecWork = tuple[OpenSegment, Row, MadeImages | FittedImage]
+"""Images of a row that are to go through the codec, and where they belong."""
 
 
 class Worker:
@@ -236,25 +236,25 @@ class Worker:
     def _run_codec(self) -> None:
         """Take through the codec together what has come meanwhile, from the engine or straight from the manifest.
 
-        Asked for once an image, so that none is left; finds nothing where an earlier turn took several.
+        Asked for once a row, so that none is left; finds nothing where an earlier turn took several.
         """
         works: list[CodecWork] = []
         with suppress(queue.Empty):
-            while len(works) < _MAX_CODEC_IMAGES:
+            while len(works) < _MAX_CODEC_ROWS:
                 works.append(self._for_codec.get_nowait())
         products = self._finisher.through_codec([result for *_, result in works])
         for (segment, row, result), product in zip(works, products, strict=True):
             if isinstance(product, Tensor):
                 self._submit(self._store_pool, self._finish_codes, segment, row, product)
             else:
-                assert isinstance(result, MadeImage)
-                self._submit(self._store_pool, self._finish_image, segment, row, result, product)
+                assert isinstance(result, MadeImages)
+                self._submit(self._store_pool, self._finish_images, segment, row, result, product)
 
     def _finish_codes(self, segment: OpenSegment, row: Row, codes_HW: Tensor) -> None:
         self._settle(segment, self._finisher.finish_codes(row, codes_HW))
 
-    def _finish_image(self, segment: OpenSegment, row: Row, made: MadeImage, image: Image.Image) -> None:
-        self._settle(segment, self._finisher.finish_image(row, segment.segment, made, image))
+    def _finish_images(self, segment: OpenSegment, row: Row, made: MadeImages, images: list[Image.Image]) -> None:
+        self._settle(segment, self._finisher.finish_images(row, segment.segment, made, images))
 
     def _finish_text(self, segment: OpenSegment, row: Row, result: TextResult) -> None:
         self._settle(segment, self._finisher.finish_text(row, result))

@@ -104,7 +104,7 @@ def test_images_go_through_the_codec_together(
         return through_codec(finisher, results)
 
     monkeypatch.setattr(worker_module.RowFinisher, "through_codec", counted)
-    monkeypatch.setattr(worker_module, "_MAX_CODEC_IMAGES", 4)
+    monkeypatch.setattr(worker_module, "_MAX_CODEC_ROWS", 4)
     run(rows_to_tokenize(), tmp_path, tiny_checkpoint)
     assert sum(counts) == 9
     assert max(counts) <= 4

@@ -226,14 +226,26 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "an id is changed in a part": (
         edited(part(1), lambda found: found[0].update(id="other")),
-        f"{part(1)}: output of row 2: expected {OTHER_ID}",
+        f"{part(1)}: outputs of row 2: expected {OTHER_ID}",
     ),
     "a checksum is changed in a part": (
-        edited(part(1), lambda found: found[0].update(sha256="0" * 64)),
+        edited(part(1), lambda found: found[0]["outputs"][0].update(sha256="0" * 64)),
         f"{IMAGES[2]}: sha256: expected {'0' * 64}",
     ),
+    "a checksum of a row's own image is changed in a part": (
+        edited(part(1), lambda found: found[0].update(sha256="0" * 64)),
+        f"{part(1)}: sha256 of row 2: expected ",
+    ),
+    "images of a row are lost from a part": (
+        edited(part(1), lambda found: found[0].update(outputs=[])),
+        f"{part(1)}: output of row 2: expected none without outputs, found {IMAGES[2]}",
+    ),
+    "an image of a row is there twice in a part": (
+        edited(part(1), lambda found: found[0].update(outputs=found[0]["outputs"] * 2)),
+        f"{part(1)}: outputs of row 2: expected {IMAGES[2].removesuffix('.png')}-1.png, found {IMAGES[2]}",
+    ),
     "a width is changed in a part": (
-        edited(part(1), lambda found: found[0].update(width=3)),
+        edited(part(1), lambda found: found[0]["outputs"][0].update(width=3)),
         f"{IMAGES[2]}: image: expected png of 3x2 pixels, found png of 2x2 pixels",
     ),
     "a checksum is lost from a part": (

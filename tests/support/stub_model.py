@@ -45,7 +45,7 @@ class StubModel:
             self.most_in_hand = max(self.most_in_hand, self.num_in_hand)
         return SimpleNamespace(request_id=request_id, makes_image=False)
 
-    def text_to_image(self, request_id: str, *rest: object) -> Any:
+    def text_to_image(self, request_id: str, *rest: object, **options: object) -> Any:
         return SimpleNamespace(request_id=request_id, makes_image=True)
 
     def decode(self, codes: list[torch.Tensor]) -> list[Image.Image]:

@@ -12,7 +12,7 @@ from manifests.column import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.row import Row, RowDefaults, parse_row, parse_rows
 from manifests.schema import OUTPUT_COLUMNS, check_schema
-from manifests.task import SETTING_COLUMNS, TASKS
+from manifests.task import SETTING_COLUMNS, TASKS, Task
 
 PAGE = (Path(__file__).parents[3] / "docs" / "manifest.md").read_text()
 
@@ -32,13 +32,19 @@ def test_the_column_table_is_the_one_in_the_code() -> None:
     ]
 
 
+def _prompt_of(task: Task) -> str:
+    if task.needs_prompt:
+        return "required"
+    return f"`{task.default_prompt}`" if task.default_prompt else "not used"
+
+
 def test_the_task_table_is_the_one_in_the_code() -> None:
     assert table("Tasks") == [
         [
             f"`{task.name}`",
             task.meaning,
             "required" if task.needs_image else "not allowed",
-            "required" if task.needs_prompt else f"`{task.default_prompt}`" if task.default_prompt else "not used",
+            _prompt_of(task),
         ]
         for task in TASKS.values()
     ]
@@ -54,6 +60,9 @@ def test_the_settings_of_each_kind_of_task_are_listed() -> None:
         result = {
             "image": "an image",
             "image_to_image": "an image from an image",
+            "style": "an image in a style",
+            "views": "views",
+            "turns": "an image in turns",
             "painting": "an image anew under a mask",
             "text": "text",
             "decoding": "an image of codes",

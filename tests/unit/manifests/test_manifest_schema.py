@@ -122,7 +122,7 @@ def test_a_misspelt_column_is_refused_unless_it_is_listed_or_the_right_one_is_th
         check_schema(both, defaults=RowDefaults(prompt="why?"))
 
 
-@pytest.mark.parametrize("name", ["uid", "image_id", "weight", "caption", "split", "url", "negative_prompt", "license"])
+@pytest.mark.parametrize("name", ["uid", "image_id", "weight", "caption", "split", "url", "negative", "license"])
 def test_ordinary_columns_of_datasets_pass_through(name: str) -> None:
     schema = pa.schema({"task": pa.string(), "prompt": pa.string(), name: pa.list_(pa.int8())})
     check_schema(schema, defaults=RowDefaults())

@@ -10,7 +10,9 @@ from dimoo_core.errors import RequestError
 from dimoo_core.request import ImageResult, Request, RequestFailed, TextResult
 from dimoo_core.settings import TextSettings
 from manifests.row import Row
-from pipeline.row_flow import MadeImage, Rounds, RowFlow, one_answer, one_image
+from pipeline.rounds import answer as one_answer
+from pipeline.rounds import samples
+from pipeline.row_flow import MadeImages, Rounds, RowFlow
 
 ROW = Row(index=3, id="id3", task="vqa", prompt="?", image=None, settings=TextSettings(), seed=None)
 
@@ -48,10 +50,11 @@ def test_a_row_of_one_request_is_over_with_its_result() -> None:
 
 
 def test_an_image_is_made_of_the_codes_of_its_result() -> None:
-    flow, codes = RowFlow(ROW, one_image(request("3"))), torch.tensor([[1, 2]])
+    flow, codes = RowFlow(ROW, samples(ROW, 7, lambda name, seed: request(name))), torch.tensor([[1, 2]])
     flow.take(ImageResult(request_id="3", vq_codes=codes, num_steps=1, num_tokens=1, engine_s=0.0))
-    assert isinstance(flow.result, MadeImage)
-    assert flow.result.vq_codes is codes
+    assert isinstance(flow.result, MadeImages)
+    (made,) = flow.result.images
+    assert (made.vq_codes is codes, made.seed, made.prompt) == (True, 7, "?")
 
 
 def test_a_round_waits_for_all_of_its_results_and_gets_them_in_the_order_of_its_requests() -> None:

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from dimoo_core.settings import ImageSettings
 from manifests.row import Row
-from pipeline.row_seed import row_seed
+from pipeline.row_seed import nth_seed, row_seed
 
 
 def row(row_id: str, index: int = 0, seed: int | None = None) -> Row:
@@ -30,3 +30,15 @@ def test_seeds_differ_by_job_and_by_id() -> None:
 def test_seeds_stay_what_they_are() -> None:
     """A change would give other results to the same manifest."""
     assert row_seed(row("a"), 0) == 6841154156042874738
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_the_first_image_has_the_rows_seed_and_the_others_each_their_own(seed: int) -> None:
+    seeds = [nth_seed(seed, number) for number in range(64)]
+    assert seeds[0] == seed
+    assert len(set(seeds)) == 64
+    assert all(0 <= each < 2**63 for each in seeds)
+
+
+def test_seeds_of_further_images_stay_what_they_are() -> None:
+    assert nth_seed(0, 1) == 3388753176835159228

@@ -96,6 +96,11 @@ def test_a_damaged_part_is_an_error_that_names_it(data: bytes, run: RunDirectory
     assert not caught.value.retryable
 
 
+def test_further_images_of_a_row_add_their_number(run: RunDirectory) -> None:
+    keys = [run.image_key(SEGMENT, 3, "a", ".png", number) for number in range(3)]
+    assert [key.rsplit("/", 1)[1] for key in keys] == ["0000000003-a.png", "0000000003-a-1.png", "0000000003-a-2.png"]
+
+
 def test_image_keys_are_unique_by_row_and_findable_by_id(run: RunDirectory) -> None:
     def key(row: int, row_id: str) -> str:
         return run.image_key(SEGMENT, row, row_id, ".png")

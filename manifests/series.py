@@ -1,0 +1,83 @@
+"""Which images a row makes, if not one: several samples, views side by side, or turns one after the other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dimoo_core.prompts import multi_view
+from manifests.cell import has_control_characters, shown, text_cell, texts_cell, whole_cell
+from manifests.errors import ManifestRowError
+from manifests.task import Task
+
+MAX_SAMPLES = 64
+"""Most images of one row: they are in hand together until the last one is stored."""
+
+VIEWS = ("left", "right", "back")
+"""Views of a row that names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The images of one row.
+
+    ``prompts`` are those of turns or views, empty where the row has one prompt. ``keeps_all`` is whether images
+    before the last turn stay.
+    """
+
+    num_samples: int = 1
+    prompts: tuple[str, ...] = ()
+    keeps_all: bool = True
+
+
+def series_cells(record: Mapping[str, Any], task: Task) -> Series:
+    """The series of a row of a task that makes images.
+
+    Raises:
+        ManifestRowError: A value is missing, has the wrong type or range.
+    """
+    if task.kind == "turns":
+        return Series(prompts=_turns(record.get("prompts"), task), keeps_all=_keep(record.get("keep_images")) == "all")
+    if task.kind == "views":
+        return Series(prompts=tuple(_view_prompt(view) for view in _views(record.get("view_names"))))
+    return Series(num_samples=_count("num_samples", record.get("num_samples")))
+
+
+def _turns(value: object, task: Task) -> tuple[str, ...]:
+    prompts = texts_cell("prompts", value)
+    if prompts is None:
+        raise ManifestRowError(f"prompts is null, task {task.name!r} needs it: give a list of prompts, one a turn")
+    return _not_too_many("prompts", prompts)
+
+
+def _views(value: object) -> tuple[str, ...]:
+    views = _not_too_many("view_names", texts_cell("view_names", value) or VIEWS)
+    for view in views:
+        if has_control_characters(view):
+            raise ManifestRowError(f"view_names must hold words without line breaks, got {shown(view)}")
+    return views
+
+
+def _view_prompt(view: str) -> str:
+    words = multi_view(view).words
+    assert words is not None
+    return words
+
+
+def _keep(value: object) -> str:
+    keep = text_cell("keep_images", value) or "last"
+    if keep not in ("last", "all"):
+        raise ManifestRowError(f"keep_images must be 'last' or 'all', got {shown(keep)}")
+    return keep
+
+
+def _count(column: str, value: object) -> int:
+    count = whole_cell(column, value)
+    if count is not None and not 1 <= count <= MAX_SAMPLES:
+        raise ManifestRowError(f"{column} must be from 1 to {MAX_SAMPLES}, got {count}")
+    return count or 1
+
+
+def _not_too_many(column: str, texts: tuple[str, ...]) -> tuple[str, ...]:
+    if len(texts) > MAX_SAMPLES:
+        raise ManifestRowError(f"{column} must be at most {MAX_SAMPLES}, got {len(texts)}: split the row")
+    return texts
