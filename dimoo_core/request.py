@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dimoo_core.errors import RequestError
 from dimoo_core.noise import NoiseSource
-from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
+from dimoo_core.settings import MAX_POSITIONS, ChoiceSettings, ImageSettings, TextSettings
 
 StreamRole = Literal["cond", "uncond", "uncond_text", "uncond_image"]
 """What a stream is to guidance: everything given; no prompt; no text but the images; no images but the text."""
@@ -45,6 +46,20 @@ class Request:
     settings: ImageSettings | TextSettings | ChoiceSettings
     noise: NoiseSource
     choices: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is too long.
+
+        Raises:
+            RequestError: A stream has more than ``MAX_POSITIONS`` tokens.
+        """
+        length = max(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.streams)
+        if length > MAX_POSITIONS:
+            parts = f"prompt and images {length - len(self.target)}, the result {len(self.target)}"
+            raise RequestError(
+                f"prompt is too long: the sequence must have at most {MAX_POSITIONS} tokens, got {length} ({parts}): "
+                "shorten the prompt, or ask for a smaller result"
+            )
 
     @property
     def num_tokens(self) -> int:

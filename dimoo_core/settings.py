@@ -19,6 +19,9 @@ MAX_SIDE_PX = 2048
 MAX_ANSWER_TOKENS = 16_384
 """Longest answer accepted: as long as the largest image. One absurd row must not exhaust a machine."""
 
+MAX_POSITIONS = 32_768
+"""Longest sequence accepted, prompt, input images and result together: the largest image and as much again to read."""
+
 MAX_STEPS = 16_384
 """Most steps accepted: one for each token of the largest image."""
 
