@@ -5,6 +5,7 @@ safetensors holds numbers only, pickle files are not read.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def load_transformer(
     for name, tensor in _read_tensors(files):
         targets[name].copy_(tensor if lora is None else lora.merged(name, tensor))
     return transformer
+
+
+def check_weights(directory: Path, config: ModelConfig) -> int:
+    """Look at names and shapes of all tensors without reading them; returns how many numbers they hold.
+
+    Raises:
+        WeightsError: As ``load_transformer``.
+    """
+    files, shapes = weight_files(directory), expected_shapes(config)
+    _check_names(files, shapes, directory)
+    _check_shapes(files, shapes)
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def weight_files(directory: Path) -> dict[Path, list[str]]:

@@ -12,7 +12,9 @@ import typer
 
 from jobs import export_command, manifest_command
 from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.doctor_command import doctor, models
 from jobs.report_command import report
+from jobs.status_command import status
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -151,6 +153,9 @@ def tasks(
 
 
 app.command()(report)
+app.command()(status)
+app.command()(doctor)
+app.command()(models)
 
 
 def main() -> None:

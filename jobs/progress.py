@@ -1,17 +1,10 @@
-"""Live progress: a bar on a terminal, plain lines elsewhere; always on standard error."""
+"""How far a run is: counts kept from the events of its workers. How they are shown is in ``display``."""
 
-import sys
 import time
-from types import TracebackType
-from typing import Protocol, Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from collections import Counter
+from typing import Any
 
 from pipeline.event import Event, SegmentCommitted, SegmentRepeated, WorkerDied, WorkerProgress, WorkerReady
-
-_LINE_INTERVAL_S = 10.0
-_BAR_INTERVAL_S = 0.1  # a thousand workers speak far more often than anybody looks
 
 
 class ProgressState:
@@ -24,20 +17,24 @@ class ProgressState:
         self.num_lost = 0
         self.num_committed = num_resumed
         self.num_failed = num_resumed_failed
+        self.failures: Counter[str] = Counter()  # of this start, by their class
         self._ready: set[str] = set()
         self._of_worker: dict[str, WorkerProgress] = {}
         self._committed_by: dict[str, int] = {}
         self._first_row_s: float | None = None
+        self._heard_s: dict[str, float] = {}
 
     def take(self, name: str, event: Event) -> None:
         """Count an event in."""
+        self._heard_s[name] = time.monotonic()
         match event:
             case WorkerReady():
                 self._ready.add(name)
                 self._first_row_s = self._first_row_s or time.monotonic()
             case WorkerProgress():
                 self._of_worker[name] = event
-            case SegmentCommitted(_, totals):
+            case SegmentCommitted(_, totals, failures):
+                self.failures.update(dict(failures))
                 rows = totals.num_done + totals.num_failed
                 self.num_committed += rows
                 self.num_failed += totals.num_failed
@@ -50,6 +47,7 @@ class ProgressState:
                 self._ready.discard(name)
                 self._committed_by.pop(name, None)
                 self._of_worker.pop(name, None)
+                self._heard_s.pop(name, None)
             case _:
                 pass
 
@@ -79,11 +77,50 @@ class ProgressState:
         return sum(progress.num_tokens for progress in self._of_worker.values())
 
     @property
+    def num_steps(self) -> int:
+        """Steps of all engines."""
+        return sum(progress.num_steps for progress in self._of_worker.values())
+
+    @property
+    def engine_busy_s(self) -> float:
+        """Time in which engines worked, added up."""
+        return sum(progress.engine_busy_s for progress in self._of_worker.values())
+
+    @property
     def engine_busy_ratio(self) -> float | None:
         """Share of time in which engines worked, between their first and last step."""
-        span_s = sum(progress.engine_span_s for progress in self._of_worker.values())
-        busy_s = sum(progress.engine_busy_s for progress in self._of_worker.values())
-        return min(1.0, busy_s / span_s) if span_s > 0 else None
+        return _busy_ratio(self.engine_busy_s, sum(progress.engine_span_s for progress in self._of_worker.values()))
+
+    def worker_notes(self) -> list[dict[str, Any]]:
+        """Each worker that lives: its state, the rows that it settled, when it was last heard."""
+        now_s = time.monotonic()
+        return [self._worker_note(name, now_s - heard_s) for name, heard_s in sorted(self._heard_s.items())]
+
+    def _worker_note(self, name: str, heard_s_ago: float) -> dict[str, Any]:
+        progress = self._of_worker.get(name)
+        return {
+            "name": name,
+            "state": "at work" if name in self._ready else "loading the model",
+            "rows": progress.num_done + progress.num_failed if progress else 0,
+            "engine_busy_ratio": _busy_ratio(progress.engine_busy_s, progress.engine_span_s) if progress else None,
+            "heard_s_ago": round(heard_s_ago, 1),
+        }
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens by the time since the first worker was ready."""
+        elapsed_s = time.monotonic() - self._first_row_s if self._first_row_s else 0.0
+        return self.num_tokens / elapsed_s if elapsed_s > 0 else 0.0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Mean tokens of a step: how full batches are; 0 before the first."""
+        return self.num_tokens / self.num_steps if self.num_steps else 0.0
+
+    @property
+    def eta_s(self) -> float | None:
+        """Time until every row is settled, at the rate so far; None while there is no rate."""
+        return (self.num_rows - self.num_settled) / self.rows_per_s if self.rows_per_s > 0 else None
 
     def line(self) -> str:
         """The state in words."""
@@ -96,95 +133,8 @@ class ProgressState:
         return f"{settled}/{self.num_rows} rows, {self.num_failed} failed, {rate:.2f} rows/s, ETA {eta}{lost}"
 
 
-class Display(Protocol):
-    """Shows a state while it changes."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stop showing."""
-
-    def refresh(self) -> None:
-        """The state may have changed."""
-
-
-class PlainDisplay:
-    """A line at the beginning, every ten seconds when the state has changed, and at the end."""
-
-    def __init__(self, state: ProgressState) -> None:
-        self._state = state
-        self._next_s = 0.0
-        self._shown = ""
-
-    def __enter__(self) -> Self:
-        self.refresh()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._show()
-
-    def refresh(self) -> None:
-        """See ``Display``."""
-        if time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _LINE_INTERVAL_S
-            self._show()
-
-    def _show(self) -> None:
-        line = self._state.line()
-        if line != self._shown:
-            print(line, file=sys.stderr, flush=True)
-            self._shown = line
-
-
-class BarDisplay:
-    """A bar that is redrawn in place."""
-
-    def __init__(self, state: ProgressState, console: Console) -> None:
-        self._state = state
-        self._progress = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-        )
-        self._bar: TaskID | None = None
-        self._next_s = 0.0
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        self._bar = self._progress.add_task("", total=self._state.num_rows, completed=self._state.num_settled)
-        self.refresh()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._show()
-        self._progress.stop()
-
-    def refresh(self) -> None:
-        """See ``Display``."""
-        if time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _BAR_INTERVAL_S
-            self._show()
-
-    def _show(self) -> None:
-        assert self._bar is not None
-        _, _, words = self._state.line().partition(" rows, ")
-        self._progress.update(self._bar, completed=self._state.num_settled, description=words)
-
-
-def display_of(state: ProgressState) -> Display:
-    """A bar if standard error is a terminal, else plain lines."""
-    console = Console(stderr=True)
-    return BarDisplay(state, console) if console.is_terminal else PlainDisplay(state)
+def _busy_ratio(busy_s: float, span_s: float) -> float | None:
+    return min(1.0, busy_s / span_s) if span_s > 0 else None
 
 
 def duration(seconds: float) -> str:

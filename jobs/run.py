@@ -18,16 +18,16 @@ from dimoo_core.settings import DtypeName
 from jobs.adapter import with_found_adapter
 from jobs.cluster import known_address, ray_cluster
 from jobs.generation_defaults import with_generation_defaults
-from jobs.progress import ProgressState, display_of
+from jobs.metrics import MetricsExport
+from jobs.progress import ProgressState
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
+from jobs.watched_work import watched_work
 from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
-from pipeline.coordinator import Coordinator, CoordinatorReport
-from pipeline.epoch import RunEpoch, claimed_epoch
+from pipeline.coordinator import CoordinatorReport
+from pipeline.epoch import claimed_epoch
 from pipeline.errors import RunFailed
-from pipeline.event import Event
-from pipeline.failure_limit import FailureLimit
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.outcome import RunTotals
@@ -96,7 +96,8 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         report = CoordinatorReport(RunTotals(), 0)
         if committed.num_missing:
             book = LeaseBook(committed.missing(), repeats=source.repeated_ids())
-            report = _work(_pool(settings, workers), book, state, epoch, failure_limit)
+            exports = [MetricsExport(store.uri, state)] if workers.count else []
+            report = watched_work(_pool(settings, workers), book, state, epoch, failure_limit, exports)
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
     wall_s = time.monotonic() - started_s
@@ -113,25 +114,6 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         tokens=state.num_tokens,
         workers_lost=report.num_workers_lost,
     )
-
-
-def _work(
-    pool: WorkerPool, book: LeaseBook, state: ProgressState, epoch: RunEpoch, limit: FailureLimit | None
-) -> CoordinatorReport:
-    with display_of(state) as display:
-
-        def listen(name: str, event: Event) -> None:
-            state.take(name, event)
-            display.refresh()
-            if limit is not None:
-                limit.take(name, event)
-
-        def check() -> None:
-            epoch.check()
-            if limit is not None:
-                limit.check(state.num_rows - state.num_resumed)
-
-        return Coordinator(pool, book, listen, check).run()
 
 
 def _workers(spec: JobSpec, stack: ExitStack) -> Workers:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -99,6 +99,7 @@ class RunEpoch:
         self._store = store
         self._owner = owner
         self._num_beats = 0
+        self._note: Mapping[str, Any] = {}
         self._superseded: RunSuperseded | None = None
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._live, name="epoch", daemon=True)
@@ -111,6 +112,10 @@ class RunEpoch:
         """
         if self._superseded is not None:
             raise self._superseded
+
+    def note(self, note: Mapping[str, Any]) -> None:
+        """Say this, in JSON's types, with every further sign of life; ``epoch_report`` reads it. Not changed later."""
+        self._note = note
 
     def start(self) -> None:
         """Give the first sign of life and go on with it on a thread."""
@@ -139,7 +144,8 @@ class RunEpoch:
 
     def _beat(self, *, has_ended: bool) -> None:
         self._num_beats += 1
-        text = json.dumps({"beats": self._num_beats, "ended": has_ended}) + "\n"
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        text = json.dumps({"beats": self._num_beats, "ended": has_ended, "at": now, "note": self._note}) + "\n"
         self._store.put(_beat_key(self.number), text.encode(), content_type="application/json")
 
 

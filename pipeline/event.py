@@ -27,10 +27,14 @@ class WorkerProgress:
 
 @dataclass(frozen=True, slots=True)
 class SegmentCommitted:
-    """A segment is on the store, committed by this worker or by another before it."""
+    """A segment is on the store, committed by this worker or by another before it.
+
+    ``failures`` counts the failed rows of this worker's own attempt by their class.
+    """
 
     segment_name: str
     totals: RunTotals
+    failures: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

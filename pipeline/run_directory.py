@@ -8,7 +8,7 @@ is not in a part does not exist for a reader. ``_failures/`` repeats what the pa
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -76,6 +76,12 @@ class RunDirectory:
     def has_parts(self) -> bool:
         """Whether anything was committed here, by whatever run."""
         return any(_PART.fullmatch(key) for key in self.store.list(PARTS_PREFIX))
+
+    def segment_names(self) -> Iterator[str]:
+        """Names of the segments that are done, in no order; for those who have no plan."""
+        for key in self.store.list(PARTS_PREFIX):
+            if match := _PART.fullmatch(key):
+                yield match["segment"]
 
     def committed_segments(self, plan: ShardPlan) -> SegmentSet:
         """The segments that are done.

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -279,7 +280,8 @@ class Worker:
         summary = PartSummary(len(outcomes) - len(failures), failures)
         self._patience.retry(self._fence.check)
         totals = self._patience.retry(partial(self._run_directory.commit, segment, part, summary))
-        self._emit(SegmentCommitted(segment.name, totals))
+        by_class = Counter(failure.failure_class for failure in failures)
+        self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))
 
     def _emit_progress(self) -> None:
         stats = self._engine.stats

@@ -1,0 +1,140 @@
+"""Shows the progress of a run while it changes: a panel on a terminal, plain lines elsewhere; on standard error."""
+
+import sys
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from jobs.progress import ProgressState, duration
+
+_LINE_INTERVAL_S = 10.0
+_BAR_INTERVAL_S = 0.1  # a thousand workers speak far more often than anybody looks
+_MAX_ERRORS = 3
+
+
+class Display(Protocol):
+    """Shows a state while it changes."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop showing."""
+
+    def refresh(self) -> None:
+        """The state may have changed."""
+
+
+class PlainDisplay:
+    """A line at the beginning, every ten seconds when the state has changed, and at the end."""
+
+    def __init__(self, state: ProgressState) -> None:
+        self._state = state
+        self._next_s = 0.0
+        self._shown = ""
+
+    def __enter__(self) -> Self:
+        self.refresh()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._show()
+
+    def refresh(self) -> None:
+        """See ``Display``."""
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _LINE_INTERVAL_S
+            self._show()
+
+    def _show(self) -> None:
+        line = self._state.line()
+        if line != self._shown:
+            print(line, file=sys.stderr, flush=True)
+            self._shown = line
+
+
+class PanelDisplay:
+    """A bar and what the workers do, redrawn in place."""
+
+    def __init__(self, state: ProgressState, console: Console) -> None:
+        self._state = state
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("[cyan]{task.fields[eta]}"),
+            console=console,
+            expand=True,
+        )
+        self._bar = self._progress.add_task("", total=state.num_rows, completed=state.num_settled, eta="")
+        self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
+        self._next_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.refresh()
+        self._live.stop()
+
+    def refresh(self) -> None:
+        """See ``Display``; ``Live`` redraws by itself, and this at once when something is new."""
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + _BAR_INTERVAL_S
+            self._live.refresh()
+
+    def _render(self) -> Group:
+        state = self._state
+        eta = f"ETA {duration(state.eta_s)}" if state.eta_s is not None else ""
+        self._progress.update(self._bar, completed=state.num_settled, eta=eta)
+        return Group(self._progress, _facts(state))
+
+
+def _facts(state: ProgressState) -> Table:
+    """Two rows of small facts; those without a number yet are left out."""
+    table = Table.grid(padding=(0, 3))
+    cells = list(_cells(state))
+    half = -(-len(cells) // 2)
+    for row in (cells[:half], cells[half:]):
+        table.add_row(*(Text.assemble((f"{name} ", "dim"), (value, style)) for name, value, style in row))
+    return table
+
+
+def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:
+    waiting = state.num_workers - state.num_ready
+    ready = f"{state.num_ready} at work" + (f", {waiting} loading the model" if waiting > 0 else "")
+    yield "workers", ready, "bold"
+    yield "failed", f"{state.num_failed:,}", "bold red" if state.num_failed else "bold"
+    if state.rows_per_s > 0:
+        yield "rows/s", f"{state.rows_per_s:.2f}", "bold"
+        yield "rows/h", f"{3600 * state.rows_per_s:,.0f}", "bold"
+    if state.num_tokens:
+        yield "tokens/s", f"{state.tokens_per_s:,.0f}", "bold"
+        yield "tokens a step", f"{state.tokens_per_step:,.0f}", "bold"
+    if state.engine_busy_ratio is not None:
+        yield "engine busy", f"{state.engine_busy_ratio:.0%}", "bold"
+    if state.num_lost:
+        yield "lost and replaced", str(state.num_lost), "bold yellow"
+    for name, count in state.failures.most_common(_MAX_ERRORS):
+        yield name, f"{count:,}", "red"
+
+
+def display_of(state: ProgressState) -> Display:
+    """A panel if standard error is a terminal, else plain lines."""
+    console = Console(stderr=True)
+    return PanelDisplay(state, console) if console.is_terminal else PlainDisplay(state)

@@ -1,0 +1,143 @@
+"""How far a run is, from its store alone: what is committed, and what its driver noted last."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from jobs.progress import duration
+from pipeline.epoch import SILENCE_S
+from pipeline.epoch_report import EpochReport, read_epoch_reports
+from pipeline.ordered_map import ordered_map
+from pipeline.run_directory import SUCCESS_KEY, RunDirectory
+from pipeline.run_facts import read_run_facts
+from pipeline.store import Store, open_store
+
+State = Literal["complete", "running", "silent", "stopped", "not started"]
+_READ_THREADS = 16
+_MEANINGS: dict[State, str] = {
+    "complete": "every row has its outcome",
+    "running": "a driver is at work",
+    "silent": "the driver did not say that it ended, but gives no sign of life: the same run command goes on",
+    "stopped": "no driver is at work: the same run command goes on",
+    "not started": "no driver has begun to work: the same run command does",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """A run at one moment.
+
+    ``done`` and ``failed`` are committed rows; ``in_hand`` have their outcome and wait for their segment, as the driver
+    noted. ``rows_per_s``, ``eta_s`` and ``workers`` are the driver's, and None or empty when none is at work.
+    ``heard_s_ago`` depends on two clocks: the driver's and this machine's.
+    """
+
+    output: str
+    state: State
+    rows: int
+    done: int
+    failed: int
+    left: int
+    in_hand: int
+    failures: dict[str, int]
+    rows_per_s: float | None
+    eta_s: float | None
+    driver: str | None
+    heard_s_ago: float | None
+    starts: int
+    workers: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield f"{self.output}: {self.state}, {_MEANINGS[self.state]}"
+        share = (self.done + self.failed) / self.rows if self.rows else 1.0
+        yield f"  rows      {self.done} done, {self.failed} failed, {self.left} left of {self.rows} ({share:.1%})"
+        for name, count in self.failures.items():
+            yield f"            {count} failed with {name}"
+        if self.rows_per_s is not None:
+            eta = duration(self.eta_s) if self.eta_s is not None else "unknown"
+            yield f"  rate      {self.rows_per_s:.2f} rows/s, ETA {eta}, {self.in_hand} rows in hand"
+        if self.driver is not None and self.heard_s_ago is not None:
+            yield f"  driver    {self.driver}, start {self.starts}, heard {duration(self.heard_s_ago)} ago"
+        for worker in self.workers:
+            busy = worker.get("engine_busy_ratio")
+            shown = f", engine busy {busy:.0%}" if busy is not None else ""
+            heard = f"heard {worker['heard_s_ago']:.0f} s before"
+            yield f"  {worker['name']:<9} {worker['state']}, {worker['rows']} rows, {heard}{shown}"
+
+
+def read_status(output: str, *, now: datetime | None = None) -> RunStatus:
+    """Look at a run; nothing is changed, and no other machine is asked than the store.
+
+    Args:
+        output: Where the run writes.
+        now: For tests.
+
+    Raises:
+        ConfigError: The URI cannot be opened.
+        NotARun: No run lies there.
+        StoreError: The store cannot be read.
+    """
+    store = open_store(output)
+    try:
+        return _status(store, now or datetime.now(UTC))
+    finally:
+        store.close()
+
+
+def _status(store: Store, now: datetime) -> RunStatus:
+    facts, run = read_run_facts(store), RunDirectory(store)
+    reports = read_epoch_reports(store)
+    done, failures = _committed(run)
+    num_failed = failures.total()
+    latest = reports[-1] if reports else None
+    heard_s = (now - latest.heard_at).total_seconds() if latest and latest.heard_at else None
+    state = _state(store, latest, heard_s)
+    left = max(0, facts.num_rows - done - num_failed)
+    note = latest.note if latest and state == "running" else {}
+    rate = float(note["rows_per_s"]) if note.get("rows_per_s") else None
+    in_hand = max(0, int(note.get("settled", 0)) - done - num_failed)
+    return RunStatus(
+        output=store.uri,
+        state=state,
+        rows=facts.num_rows,
+        done=done,
+        failed=num_failed,
+        left=left,
+        in_hand=in_hand,
+        failures=dict(failures.most_common()),
+        rows_per_s=rate,
+        eta_s=math.ceil(max(0, left - in_hand) / rate) if rate else None,
+        driver=latest.owner if latest else None,
+        heard_s_ago=max(0.0, round(heard_s, 1)) if heard_s is not None else None,
+        starts=len(reports),
+        workers=list(note.get("workers", [])),
+    )
+
+
+def _committed(run: RunDirectory) -> tuple[int, Counter[str]]:
+    """Rows that are done, and failed ones by stage and error, from the metadata of every part."""
+    num_done, failures = 0, Counter[str]()
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
+        for summary in ordered_map(pool, run.summary, run.segment_names(), window=4 * _READ_THREADS):
+            num_done += summary.num_done
+            failures.update(f"{failure.stage}: {failure.error_type}" for failure in summary.failures)
+    return num_done, failures
+
+
+def _state(store: Store, latest: EpochReport | None, heard_s: float | None) -> State:
+    if store.size(SUCCESS_KEY) is not None:
+        return "complete"
+    if latest is None:
+        return "not started"
+    if latest.has_ended:
+        return "stopped"
+    return "running" if heard_s is not None and heard_s < 2 * SILENCE_S else "silent"

@@ -1,0 +1,48 @@
+"""The work of a run, watched: on the screen, in the store, by Prometheus."""
+
+from jobs.display import display_of
+from jobs.metrics import MetricsExport
+from jobs.progress import ProgressState
+from jobs.run_note import RunNote
+from pipeline.coordinator import Coordinator, CoordinatorReport
+from pipeline.epoch import RunEpoch
+from pipeline.event import Event
+from pipeline.failure_limit import FailureLimit
+from pipeline.lease import LeaseBook
+from pipeline.pool import WorkerPool
+
+
+def watched_work(
+    pool: WorkerPool,
+    book: LeaseBook,
+    state: ProgressState,
+    epoch: RunEpoch,
+    limit: FailureLimit | None,
+    exports: list[MetricsExport],
+) -> CoordinatorReport:
+    """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
+
+    Raises:
+        DimooError: As ``Coordinator.run``, and when more rows fail than the job allows.
+    """
+    note = RunNote(state, epoch.note)
+    with display_of(state) as display:
+
+        def listen(name: str, event: Event) -> None:
+            state.take(name, event)
+            display.refresh()
+            if limit is not None:
+                limit.take(name, event)
+
+        def check() -> None:
+            epoch.check()
+            if note.refresh():
+                for export in exports:
+                    export.refresh()
+            if limit is not None:
+                limit.check(state.num_rows - state.num_resumed)
+
+        try:
+            return Coordinator(pool, book, listen, check).run()
+        finally:
+            note.refresh(is_last=True)

@@ -1,0 +1,150 @@
+"""How far a run is, told from its store: while it runs, after it was stopped, when it is complete."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.progress import ProgressState
+from jobs.run_note import MAX_POINTS, RunNote
+from jobs.status import RunStatus, read_status
+from pipeline.epoch import claimed_epoch
+from pipeline.epoch_report import read_epoch_reports
+from pipeline.event import SegmentCommitted, WorkerProgress, WorkerReady
+from pipeline.outcome import RunTotals
+from pipeline.store import open_store
+from tests.support.in_process import load_models_once, run_here
+from tests.support.large_output import SEGMENT_ROWS, write_large_output
+from tests.support.manifest_rows import image_row, text_row, write_manifest
+
+PROGRESS = WorkerProgress(num_done=30, num_failed=0, num_steps=9, num_tokens=900, engine_busy_s=3.0, engine_span_s=4.0)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """Half of a run of 2000 rows: one segment is committed."""
+    write_large_output(tmp_path, 2 * SEGMENT_ROWS)
+    (tmp_path / "parts" / "0000001-00000.parquet").unlink()
+    (tmp_path / "_SUCCESS").unlink()
+    return tmp_path
+
+
+def state_of(num_rows: int = 2000) -> ProgressState:
+    return ProgressState(num_rows=num_rows, num_resumed=0, num_workers=1, num_resumed_failed=0)
+
+
+def told(output: object, *arguments: str) -> Any:
+    return CliRunner().invoke(app, ["status", str(output), *arguments])
+
+
+def test_a_finished_run_is_complete(
+    s3_bucket: str, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_models_once(monkeypatch)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a"), image_row("b"), text_row("c", b"no image")])
+    output = f"s3://{s3_bucket}/out"
+    run_here(manifest, output, tiny_checkpoint)
+    ended = told(output, "--json")
+    assert ended.exit_code == 0
+    found = json.loads(ended.stdout)
+    assert (found["state"], found["rows"], found["done"], found["failed"], found["left"]) == ("complete", 3, 2, 1, 0)
+    assert found["failures"] == {"decode: ImageUnreadable": 1}
+    (report,) = read_epoch_reports(open_store(output))
+    assert report.has_ended
+    assert report.note["settled"] == 3
+    assert report.note["points"][-1][1] == 3
+    assert "2 done, 1 failed, 0 left of 3 (100.0%)" in told(output).stdout
+
+
+def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
+    state = state_of()
+    with claimed_epoch(open_store(str(begun))) as epoch:
+        state.take("worker-0", WorkerReady(1.0))
+        state.take("worker-0", SegmentCommitted("0000000-00000", RunTotals(980, 20)))
+        state.take("worker-0", WorkerProgress(**{**_fields(PROGRESS), "num_done": 1010, "num_failed": 20}))
+        RunNote(state, epoch.note).refresh()
+        epoch._beat(has_ended=False)
+        found = read_status(str(begun))
+    assert (found.state, found.done, found.failed, found.left, found.in_hand) == ("running", 980, 20, 1000, 30)
+    assert found.rows_per_s is not None
+    assert found.rows_per_s > 0
+    assert found.eta_s is not None
+    (worker,) = found.workers
+    assert (worker["name"], worker["state"], worker["rows"], worker["engine_busy_ratio"]) == (
+        "worker-0",
+        "at work",
+        1030,
+        0.75,
+    )
+    lines = "\n".join(found.lines())
+    assert "980 done, 20 failed, 1000 left of 2000 (50.0%)" in lines
+    assert "20 failed with fetch: ObjectNotFound" in lines
+
+
+def test_a_run_that_was_stopped_says_so(begun: Path) -> None:
+    with claimed_epoch(open_store(str(begun))):
+        pass
+    assert (read_status(str(begun)).state, read_status(str(begun)).rows_per_s) == ("stopped", None)
+
+
+def test_a_driver_that_is_not_heard_any_more_is_silent(begun: Path) -> None:
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    with claimed_epoch(open_store(str(begun))) as epoch:
+        epoch._beat(has_ended=False)
+        found = read_status(str(begun), now=later)
+    assert found.state == "silent"
+    assert found.heard_s_ago is not None
+    assert found.heard_s_ago > 290
+
+
+def test_a_run_that_nobody_works_on_has_not_started(begun: Path) -> None:
+    found = read_status(str(begun))
+    assert (found.state, found.starts, found.driver) == ("not started", 0, None)
+
+
+def test_what_is_no_output_is_refused(tmp_path: Path) -> None:
+    ended = told(tmp_path)
+    assert ended.exit_code == 2
+    assert "is not the output of a run" in ended.stderr
+
+
+def test_the_course_of_a_long_run_stays_short_and_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("jobs.run_note.time.monotonic", lambda: now_s)
+    notes: list[Any] = []
+    note = RunNote(state_of(), notes.append)
+    for _ in range(100 * MAX_POINTS):
+        now_s += 5.0
+        note.refresh()
+    note.refresh(is_last=True)
+    times = [point[0] for point in notes[-1]["points"]]
+    assert len(times) <= MAX_POINTS
+    assert (times[0], times[-1]) == (5.0, 100 * MAX_POINTS * 5.0)
+    assert times == sorted(times)
+
+
+def test_a_status_without_rows_is_a_whole_one() -> None:
+    empty = RunStatus(
+        output="o",
+        state="complete",
+        rows=0,
+        done=0,
+        failed=0,
+        left=0,
+        in_hand=0,
+        failures={},
+        rows_per_s=None,
+        eta_s=None,
+        driver=None,
+        heard_s_ago=None,
+        starts=1,
+    )
+    assert "(100.0%)" in "\n".join(empty.lines())
+
+
+def _fields(progress: WorkerProgress) -> dict[str, Any]:
+    return {name: getattr(progress, name) for name in WorkerProgress.__dataclass_fields__}
