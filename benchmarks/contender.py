@@ -1,0 +1,80 @@
+"""Ways of making images and texts cheaper that are set against each other: fewer steps, presets, single settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from dimoo_core.preset import DEFAULT_PRESET, PRESETS
+from dimoo_core.settings import ImageSettings, ParallelCommit, TargetCacheConfig, TextCacheConfig, TextSettings
+
+Kind = Literal["steps", "preset", "setting"]
+Unit = Literal["image", "text"]
+
+_IMAGE_STEP_RATIOS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
+_TEXT_STEP_RATIOS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One way: ``steps`` is the exact computation in so many steps, the curve that the others have to beat."""
+
+    unit: Unit
+    kind: Kind
+    name: str
+    settings: ImageSettings | TextSettings
+
+
+def image_contenders(base: ImageSettings) -> list[Contender]:
+    """Of images whose usual settings are ``base``, without approximations."""
+    contenders = [
+        Contender(unit="image", kind="steps", name=f"{steps} steps", settings=replace(base, num_steps=steps))
+        for steps in _steps(base.num_steps, _IMAGE_STEP_RATIOS)
+    ]
+    contenders += [
+        Contender(unit="image", kind="preset", name=name, settings=preset.image(base))
+        for name, preset in PRESETS.items()
+        if name != DEFAULT_PRESET
+    ]
+    settings = {
+        "refresh each 2nd": replace(base, step_cache=TargetCacheConfig(refresh_interval=2)),
+        "refresh each 8th": replace(base, step_cache=TargetCacheConfig(refresh_interval=8)),
+        "lookahead 2": replace(base, step_cache=TargetCacheConfig(lookahead=2.0)),
+        "lookahead 6": replace(base, step_cache=TargetCacheConfig(lookahead=6.0)),
+    }
+    if base.cfg_scale:
+        settings["guidance each 2nd"] = replace(base, uncond_interval=2)
+    return contenders + [
+        Contender(unit="image", kind="setting", name=name, settings=each) for name, each in settings.items()
+    ]
+
+
+def text_contenders(base: TextSettings) -> list[Contender]:
+    """Of answers whose usual settings are ``base``, without approximations."""
+    usual = base.steps_per_block
+    contenders = [
+        Contender(
+            unit="text",
+            kind="steps",
+            name=f"{steps * base.num_blocks} steps",
+            settings=replace(base, num_steps=steps * base.num_blocks),
+        )
+        for steps in _steps(usual, _TEXT_STEP_RATIOS)
+    ]
+    contenders += [
+        Contender(unit="text", kind="preset", name=name, settings=preset.text(base))
+        for name, preset in PRESETS.items()
+        if preset.cache is not None or preset.commit is not None
+    ]
+    settings = {
+        "prefix cache": replace(base, cache=TextCacheConfig(mode="prefix")),
+        "refresh each 4th": replace(base, cache=TextCacheConfig(refresh_interval=4)),
+        "sure at 0.9": replace(base, commit=ParallelCommit()),
+        "entropy 0.1": replace(base, commit=ParallelCommit(rule="entropy", bound=0.1)),
+    }
+    return contenders + [
+        Contender(unit="text", kind="setting", name=name, settings=each) for name, each in settings.items()
+    ]
+
+
+def _steps(usual: int, ratios: Sequence[float]) -> list[int]:
+    return sorted({max(1, round(usual * ratio)) for ratio in ratios})
