@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manifests.mask import MASK_COLUMNS
 from manifests.task import SETTING_COLUMNS, TASKS, Task
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
@@ -51,7 +50,7 @@ def task_entries() -> list[TaskEntry]:
 def _entry(task: Task) -> TaskEntry:
     settings = SETTING_COLUMNS[task.kind]
     required = [*(["prompt"] if task.needs_prompt else []), *task.needed_columns]
-    one_of = tuple(name for name in settings if name in MASK_COLUMNS)
+    one_of = task.mask_columns
     example: dict[str, Any] = {"task": task.name}
     if task.needs_prompt:
         example["prompt"] = "What is in the picture?" if task.kind == "text" else "a red bicycle"
@@ -67,7 +66,7 @@ def _entry(task: Task) -> TaskEntry:
         one_of=one_of,
         optional=(
             *(("prompt",) if task.takes_prompt and not task.needs_prompt else ()),
-            *(name for name in settings if name not in (*one_of, *required)),
+            *(name for name in settings if name not in (*one_of, *required, *task.unused_columns)),
             *ROW_COLUMNS,
         ),
         example=example,

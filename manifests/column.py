@@ -93,6 +93,8 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("mask_box", NUMBERS, "a box of the image in pixels: left, top, right, bottom", "none; see masks"),
             Column("mask_ratio", NUMBERS, "a box in the middle: its shares of width and height", "none; see masks"),
             Column("mask_dilation", WHOLE, "tokens of 16 pixels that the painted part grows on every side", "0"),
+            Column("pad_px", NUMBERS, "pixels to add around the image: left, top, right, bottom", "none; see masks"),
+            Column("pad_ratio", NUMBERS, "the same as shares of its width and height", "none; see masks"),
             Column(
                 "vq_codes", INTEGERS, "VQ codes of the image, row by row", "none; required where the task needs codes"
             ),

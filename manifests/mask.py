@@ -1,4 +1,4 @@
-"""Which part of its image a row wants painted: a mask image, a box, or a share of the middle.
+"""Which part of its image a row wants painted: a mask image, a box, a share of the middle, or what is added around it.
 
 What is checked here needs no image; whether a mask fits its image is for the worker to see.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from manifests.cell import numbers_cell, shown, whole_cell
 from manifests.errors import ManifestRowError
 from manifests.image_source import ImageSource, image_source
+from manifests.padding import PAD_COLUMNS, Padding, padding_cells
 
 MASK_COLUMNS = ("mask_image", "mask_box", "mask_ratio")
 """Columns that say it; a row fills one of them."""
@@ -20,7 +21,7 @@ MAX_DILATION = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mask:
-    """Exactly one of ``image``, ``box`` and ``ratio``.
+    """Exactly one of ``image``, ``box``, ``ratio`` and ``padding``.
 
     Of an image, white is painted. ``box`` is left, top, right and bottom in pixels of the input image, the last two
     the first beyond it; ``ratio`` a box in the middle, as shares of width and height in (0, 1]. ``dilation`` is how
@@ -30,30 +31,36 @@ class Mask:
     image: ImageSource | None = None
     box: tuple[int, int, int, int] | None = None
     ratio: tuple[float, float] | None = None
+    padding: Padding | None = None
     dilation: int = 0
 
     @property
     def column(self) -> str:
         """The column that gave it."""
+        if self.padding is not None:
+            return self.padding.column
         given = (self.image, self.box, self.ratio)
         return next(name for name, value in zip(MASK_COLUMNS, given, strict=True) if value is not None)
 
 
-def mask_cells(record: Mapping[str, Any], task: str) -> Mask:
-    """The mask of a row whose task needs one.
+def mask_cells(record: Mapping[str, Any], task: str, *, can_grow: bool) -> Mask:
+    """The mask of a row whose task needs one; where the image can grow, padding stands in for it.
 
     Raises:
         ManifestRowError: None is given, or more than one, or a value has the wrong type or range.
     """
     image = image_source(record.get("mask_image"), "mask_image")
     box, ratio = _box(record.get("mask_box")), _ratio(record.get("mask_ratio"))
+    paddings = padding_cells(record) if can_grow else []
     given = [name for name, value in zip(MASK_COLUMNS, (image, box, ratio), strict=True) if value is not None]
+    given += [padding.column for padding in paddings]
     if not given:
-        *first, last = MASK_COLUMNS
+        *first, last = (*MASK_COLUMNS, *PAD_COLUMNS) if can_grow else MASK_COLUMNS
         raise ManifestRowError(f"{', '.join(first)} and {last} are null, task {task!r} needs one of them: give one")
     if len(given) > 1:
         raise ManifestRowError(f"{' and '.join(given)} are given, a row has one mask: leave all but one null")
-    return Mask(image=image, box=box, ratio=ratio, dilation=_dilation(record.get("mask_dilation")))
+    dilation, padding = _dilation(record.get("mask_dilation")), paddings[0] if paddings else None
+    return Mask(image=image, box=box, ratio=ratio, padding=padding, dilation=dilation)
 
 
 def _box(value: object) -> tuple[int, int, int, int] | None:

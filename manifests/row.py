@@ -109,7 +109,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
     image = image_source(record.get("image"))
     if task.needs_image and image is None:
         raise ManifestRowError(f"image is null, task {task.name!r} needs one: give a URI or bytes")
-    mask = mask_cells(record, task.name) if task.kind == "painting" else None
+    mask = mask_cells(record, task.name, can_grow=task.can_grow) if task.kind == "painting" else None
     mask_image = mask.image if mask else image_source(record.get("mask_image"), "mask_image")
     style_image = image_source(record.get("style_image"), "style_image")
     if task.kind == "style" and style_image is None:

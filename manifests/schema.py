@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from manifests.column import COLUMNS, IMAGE, is_text
 from manifests.errors import ManifestError
-from manifests.mask import MASK_COLUMNS
 from manifests.row import RowDefaults
 from manifests.task import TASKS, Task
 
@@ -175,8 +174,8 @@ def _missing_columns(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
 
 def _missing_masks(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
     task = _only_task(schema, defaults)
-    if task and task.kind == "painting" and not _filled(schema).intersection(MASK_COLUMNS):
-        yield f"no column {' or '.join(map(repr, MASK_COLUMNS))}, task {task.name!r} needs one of them"
+    if task and task.mask_columns and not _filled(schema).intersection(task.mask_columns):
+        yield f"no column {' or '.join(map(repr, task.mask_columns))}, task {task.name!r} needs one of them"
 
 
 def _nearest_found(column: str, schema: pa.Schema) -> str:

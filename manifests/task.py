@@ -17,6 +17,7 @@ from dimoo_core.prompts import (
     dense_prediction,
 )
 from manifests.mask import MASK_COLUMNS
+from manifests.padding import PAD_COLUMNS
 
 INPAINT, OUTPAINT = "inpaint", "outpaint"
 
@@ -36,6 +37,7 @@ SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
         "turns": ("prompts", "keep_images", *_EDIT_SETTINGS),
         "painting": (
             *MASK_COLUMNS,
+            *PAD_COLUMNS,
             "mask_dilation",
             "steps",
             "cfg_scale",
@@ -88,6 +90,18 @@ class Task:
         return self.kind == "decoding"
 
     @property
+    def can_grow(self) -> bool:
+        """Whether a row may ask for an image that is larger than its own."""
+        return self.name == OUTPAINT
+
+    @property
+    def mask_columns(self) -> tuple[str, ...]:
+        """Columns of which a row fills exactly one."""
+        if self.kind != "painting":
+            return ()
+        return (*MASK_COLUMNS, *PAD_COLUMNS) if self.can_grow else MASK_COLUMNS
+
+    @property
     def takes_prompt(self) -> bool:
         """Whether a row may have words of its own in ``prompt``."""
         return self.kind not in ("views", "turns")
@@ -101,7 +115,8 @@ class Task:
     def unused_columns(self) -> tuple[str, ...]:
         """Known columns that must be null in a row of this task, since they would have no effect."""
         settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
-        unused = tuple(name for name in settings if name not in SETTING_COLUMNS[self.kind])
+        of_no_use = () if self.can_grow else PAD_COLUMNS
+        unused = tuple(name for name in settings if name not in SETTING_COLUMNS[self.kind] or name in of_no_use)
         given = (("prompt", self.takes_prompt), ("image", self.needs_image))
         return (*(name for name, is_used in given if not is_used), *unused)
 
@@ -116,7 +131,7 @@ _EDITS = {
 }
 _PAINTINGS = {
     INPAINT: "the image with what its mask covers painted anew, as the prompt describes the whole",
-    OUTPAINT: "the image with all but what its box holds painted anew, as the prompt describes the whole",
+    OUTPAINT: "the image with all around its box, or around itself, painted anew, as the prompt describes the whole",
 }
 _CONTROLS = {"canny": "canny edge map", "hed": "HED edge map", "depth": "depth map", "openpose": "pose map"}
 

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageChops
 from torch import Tensor
 
 from dimoo_core.errors import DimooError
 from dimoo_core.painting import centered_box, dilated, token_mask
-from dimoo_core.settings import PIXELS_PER_TOKEN
+from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
 from manifests.mask import Mask
+from manifests.padding import Padding
 
 MASK_MODES = ("1", "L")
 """Pillow's names for black and white, and for shades of gray."""
@@ -60,6 +62,36 @@ def painted_pixels(
     pixels = Image.new("L", size, 0)
     pixels.paste(255, box)
     return ImageChops.invert(pixels) if keeps_box else pixels
+
+
+def grown_image(mask: Mask, padding: Padding, image: Image.Image) -> tuple[Image.Image, Tensor]:
+    """A larger image with this one in its place, and the tokens to paint: those around it, (H, W) bool.
+
+    Args:
+        mask: The row's; its dilation paints so many tokens of the image's rim anew.
+        padding: What it says of each side.
+        image: The input image, of whole tokens.
+
+    Raises:
+        MaskUnusable: The larger image has a side that is too long.
+    """
+    left, top, right, bottom = padding.tokens(image.size)
+    columns, rows = (side // PIXELS_PER_TOKEN for side in image.size)
+    mask_HW = torch.ones(top + rows + bottom, left + columns + right, dtype=torch.bool)
+    height, width = (side * PIXELS_PER_TOKEN for side in mask_HW.shape)
+    if max(width, height) > MAX_SIDE_PX:
+        what = f"{padding.column} makes of the {_by(image.size)} pixels {_by((width, height))}"
+        raise MaskUnusable(f"{what}, a side must have at most {MAX_SIDE_PX}: make it smaller")
+    mask_HW[top : top + rows, left : left + columns] = False
+    canvas = Image.new("RGB", (width, height))
+    canvas.paste(image, (left * PIXELS_PER_TOKEN, top * PIXELS_PER_TOKEN))
+    return canvas, dilated(mask_HW, mask.dilation)
+
+
+def grown_codes(padding: Padding, image: Image.Image, codes_HW: Tensor) -> Tensor:
+    """Codes of the image, in the place that it has in the larger one, whose other codes are 0."""
+    left, top, right, bottom = padding.tokens(image.size)
+    return F.pad(codes_HW, (left, right, top, bottom))
 
 
 def painted_tokens(mask: Mask, pixels: Image.Image) -> Tensor:

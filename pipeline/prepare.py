@@ -28,7 +28,7 @@ from pipeline.errors import RunFailed, StoreError
 from pipeline.failure_class import failure_class_of
 from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
-from pipeline.painting import MaskUnusable, kept_pixels, painted_pixels, painted_tokens
+from pipeline.painting import MaskUnusable, grown_codes, grown_image, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
 from pipeline.rounds import answer, codec_alone, samples, turns, views
 from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds, RowFlow
@@ -120,14 +120,18 @@ class RowPreparer:
         assert isinstance(row.settings, ImageSettings)
         seed = row_seed(row, self._settings.seed)
         image = self._fetch(row.image, folder_uri)
-        mask_image = self._fetch(mask.image, folder_uri, keeps_mode=True) if mask.image else None
-        painted = painted_pixels(mask, image.size, mask_image, keeps_box=row.task == OUTPAINT)
         plan = unscaled_plan(image.size)
         offset = random_offset(seed) if self._settings.random_crop else centered
-        # A random offset is drawn anew from the same seed, so both are cut at the same place.
-        image, painted = (fit_as_planned(each, plan, offset) for each in (image, painted))
-        mask_HW = painted_tokens(mask, painted)
-        (codes_HW,) = self._model.codec.encode([image])
+        fitted = fit_as_planned(image, plan, offset)
+        if mask.padding is not None:
+            image, mask_HW = grown_image(mask, mask.padding, fitted)
+            codes_HW = grown_codes(mask.padding, fitted, *self._model.codec.encode([fitted]))
+        else:
+            mask_image = self._fetch(mask.image, folder_uri, keeps_mode=True) if mask.image else None
+            painted = painted_pixels(mask, image.size, mask_image, keeps_box=row.task == OUTPAINT)
+            # A random offset is drawn anew from the same seed, so both are cut at the same place.
+            image, mask_HW = fitted, painted_tokens(mask, fit_as_planned(painted, plan, offset))
+            (codes_HW,) = self._model.codec.encode([image])
         settings = replace(row.settings, width_px=image.width, height_px=image.height)
 
         def draw(name: str, seed: int) -> Request:

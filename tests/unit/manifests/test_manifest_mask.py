@@ -69,7 +69,8 @@ def test_an_image_struct_of_nulls_is_no_mask() -> None:
 
 def test_a_manifest_without_any_mask_is_refused_before_it_runs() -> None:
     schema = pa.schema({"prompt": pa.string(), "image": pa.binary()})
-    with pytest.raises(ManifestError, match="no column 'mask_image' or 'mask_box' or 'mask_ratio', task 'outpaint'"):
+    columns = "'mask_image' or 'mask_box' or 'mask_ratio' or 'pad_px' or 'pad_ratio'"
+    with pytest.raises(ManifestError, match=f"no column {columns}, task 'outpaint'"):
         check_schema(schema, defaults=RowDefaults(task="outpaint"))
     for dtype in (pa.list_(pa.int32()), pa.list_(pa.float64(), 4), pa.large_list(pa.int64())):
         check_schema(schema.append(pa.field("mask_box", dtype)), defaults=RowDefaults(task="outpaint"))
