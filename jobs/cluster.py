@@ -2,12 +2,15 @@
 
 import os
 import re
+import secrets
 import signal
 import socket
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from dimoo_core.errors import ConfigError
 
@@ -34,6 +37,8 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
     """
     # Without GPUs an actor keeps CUDA_VISIBLE_DEVICES as it is: the behaviour Ray is moving to, chosen to silence it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None:
+        require_token()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations at import
         import ray
@@ -93,3 +98,21 @@ def _check_listens(host: str, port: int) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"ray.address: no Ray cluster at '{host}:{port}': {reason}") from error
+
+
+def require_token() -> None:
+    """Make a Ray that is started here ask for a token, unless the environment says otherwise.
+
+    Ray reads the mode when it is imported. It would make the token by itself, readable by every user of the machine.
+    """
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") != "token":
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    if path.exists() or any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".auth_token-") as file:  # with mode 600
+        file.write(secrets.token_hex(32).encode())
+        file.flush()
+        with suppress(FileExistsError):  # another run was quicker
+            path.hardlink_to(file.name)

@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from manifests.public_text import public_text
+
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_TOO_MANY_FAILURES = 4
@@ -14,7 +16,7 @@ _PACKAGES = ("dimoo_core", "manifests", "pipeline", "jobs")
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a message on standard error."""
-    typer.echo(f"dimoo-batch: {message}", err=True)
+    typer.echo(f"dimoo-batch: {public_text(message)}", err=True)
     raise typer.Exit(exit_code)
 
 

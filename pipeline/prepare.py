@@ -22,6 +22,7 @@ from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution
 from manifests.code_grid import CodeGrid
 from manifests.mask import Mask
+from manifests.public_text import public_text
 from manifests.row import ImageSource, Row, RowFailure
 from manifests.task import OUTPAINT, TASKS
 from pipeline.errors import RunFailed, StoreError
@@ -208,4 +209,4 @@ def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:
     """The failure of one row at a stage of its way."""
     attempts = error.attempts if isinstance(error, StoreError) else 1
     failure_class = failure_class_of(error)
-    return RowFailure(row.index, row.id, stage, type(error).__name__, str(error), failure_class, attempts)
+    return RowFailure(row.index, row.id, stage, type(error).__name__, public_text(str(error)), failure_class, attempts)

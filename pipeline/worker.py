@@ -23,6 +23,7 @@ from dimoo_core.engine import Engine
 from dimoo_core.errors import DimooError
 from dimoo_core.model import load_model
 from dimoo_core.request import Request, Result, TextResult
+from manifests.public_text import public_text
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
@@ -308,7 +309,7 @@ class Worker:
         try:
             work(*args)
         except Exception as error:
-            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            words = public_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
             ours = error if isinstance(error, DimooError) else RunFailed(words)
             with self._fatal_lock:
                 self._fatal = self._fatal or ours

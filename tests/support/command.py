@@ -42,6 +42,7 @@ class RunningCommand:
 
     def __init__(self, process: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
         self.process = process
+        self.folder = stdout.parent  # where it works, Ray's logs included
         self.started: set[psutil.Process] = set()  # by the command, as far as anybody has looked
         self._stdout = stdout
         self._stderr = stderr

@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 
 
 @dataclass(slots=True)
-class _Fault:
+class Spoil:
+    """What becomes of the next requests of a method."""
+
     method: str
-    kind: Literal["answer", "lose_answer", "cut_body"]
+    kind: Literal["answer", "drop", "duplicate", "lose_answer", "cut_body"]
     times: int
     status: int = 0
     body: bytes = b""
@@ -33,24 +35,24 @@ class FaultProxy(ThreadingHTTPServer):
         self.target = urlsplit(target_url).netloc
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.requests: list[str] = []  # "METHOD /path", as they came
-        self._faults: list[_Fault] = []
+        self._faults: list[Spoil] = []
         self._lock = threading.Lock()
 
     def answer(self, method: str, status: int, code: str = "", *, body: bytes = b"", times: int = 1) -> None:
         """Answer without asking the server: with an S3 error of this code, or with this body."""
         if code:
             body = f"<Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
-        self._add(_Fault(method, "answer", times, status=status, body=body))
+        self._add(Spoil(method, "answer", times, status=status, body=body))
 
     def lose_answers(self, method: str, *, times: int = 1) -> None:
         """Let the server do its work, then close the connection instead of answering."""
-        self._add(_Fault(method, "lose_answer", times))
+        self._add(Spoil(method, "lose_answer", times))
 
     def cut_bodies(self, method: str, num_bytes: int, *, times: int = 1) -> None:
         """Close the connection after this many bytes of the answer's body."""
-        self._add(_Fault(method, "cut_body", times, num_bytes=num_bytes))
+        self._add(Spoil(method, "cut_body", times, num_bytes=num_bytes))
 
-    def take_fault(self, method: str, path: str) -> _Fault | None:
+    def take_fault(self, method: str, path: str) -> Spoil | None:
         with self._lock:
             self.requests.append(f"{method} {path}")
             for fault in self._faults:
@@ -62,7 +64,7 @@ class FaultProxy(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are part of the game."""
 
-    def _add(self, fault: _Fault) -> None:
+    def _add(self, fault: Spoil) -> None:
         with self._lock:
             self._faults.append(fault)
 
@@ -77,8 +79,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "answer":
             self._send(fault.status, [], fault.body, len(fault.body))
             return
+        if fault is not None and fault.kind == "drop":
+            self.close_connection = True
+            return
         status, headers, answer, length = self._forward(body)
-        if fault is not None:
+        if fault is not None and fault.kind == "duplicate":
+            self._forward(body)  # a network that delivers twice; the first answer counts
+        elif fault is not None:
             self.close_connection = True
             if fault.kind == "cut_body":
                 self._send(status, headers, answer[: fault.num_bytes], length)
@@ -114,8 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_fault_proxy(target_url: str) -> Iterator[FaultProxy]:
-    with FaultProxy(target_url) as proxy:
+def running_fault_proxy(target_url: str, kind: type[FaultProxy] = FaultProxy) -> Iterator[FaultProxy]:
+    with kind(target_url) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, name="fault-proxy")
         thread.start()
         try:

@@ -1,0 +1,119 @@
+"""Runs under faults until enough faults have happened, and what the store holds of each in the end."""
+
+import gc
+import hashlib
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pipeline.run_audit import RunAudit
+from pipeline.store import Store, open_store
+from tests.soak.fault import FaultLog
+from tests.soak.start import MAX_FAULTY_STARTS, Start, fork_and_run
+from tests.support.manifest_rows import image_row, write_manifest
+
+NUM_ROWS = 100
+Calm = Callable[[], AbstractContextManager[None]]
+"""Makes a store without faults, for the check of what is there."""
+
+_ENDS = (0, 1, -signal.SIGKILL)
+"""How a start may end: done, told why not, killed by a fault."""
+
+
+@dataclass
+class SoakTotals:
+    """All must be 0 but the first three."""
+
+    runs: int = 0
+    starts: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    duplicated: int = 0
+    unaccounted: int = 0
+    without_success: int = 0
+    changed_images: int = 0
+    strange_ends: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def num_faults(self) -> int:
+        return self.faults.total()
+
+    @property
+    def is_clean(self) -> bool:
+        bad = self.lost + self.duplicated + self.unaccounted + self.without_success + self.changed_images
+        return bad == 0 and not self.strange_ends and not self.findings
+
+
+class Soak:
+    """Runs of one manifest, each at an output of its own."""
+
+    def __init__(self, folder: Path, seed: int, *, output_root: str, spoils: bool, calm: Calm = nullcontext) -> None:
+        _import_what_runs_need()
+        rows = [image_row(f"row{number}", width=33 if number % 5 == 3 else 32) for number in range(NUM_ROWS)]
+        self._manifest = write_manifest(folder / "m.parquet", rows)
+        self._output_root = output_root
+        self._seed = seed
+        self._spoils = spoils
+        self._calm = calm
+        self.log = FaultLog(folder / "faults")
+        self.totals = SoakTotals()
+        self._images: dict[str, str] = {}
+
+    def run_one(self) -> None:
+        """One run, started again until it ends, and checked."""
+        number = self.totals.runs
+        output = f"{self._output_root}/{self._seed}-{number}"
+        for start_number in range(MAX_FAULTY_STARTS + 2):
+            start = Start(self._seed, number, start_number, self._manifest, output, self.log, self._spoils)
+            self.totals.starts += 1
+            status = fork_and_run(start)
+            if status not in _ENDS:
+                self.totals.strange_ends.append(f"run {number}, start {start_number}: {status}")
+            if status == 0:
+                break
+        self.totals.runs += 1
+        self.totals.faults = self.log.counts()
+        with self._calm(), closing(open_store(output)) as store:
+            self._check(number, store)
+
+    def _check(self, number: int, store: Store) -> None:
+        totals = self.totals
+        if "_SUCCESS" not in set(store.list("_SUCCESS")):
+            totals.without_success += 1
+        done = _rows(store, "parts/")
+        counts = Counter(row["row"] for row in [*done, *_rows(store, "_failures/")])
+        totals.lost += sum(counts[row] == 0 for row in range(NUM_ROWS))
+        totals.duplicated += sum(count - 1 for count in counts.values() if count > 1)
+        totals.unaccounted += sum(row not in range(NUM_ROWS) for row in counts)
+        for row in done:
+            digest = hashlib.sha256(store.get(row["output"])).hexdigest()
+            totals.changed_images += self._images.setdefault(row["id"], digest) != digest
+        RunAudit(store, lambda finding: totals.findings.append(f"run {number}: {finding}"), lambda key: None).run()
+        assert threading.active_count() == 1, "a copy of a process with threads may hang"
+
+
+def _import_what_runs_need() -> None:
+    """Once for all copies of this process."""
+    import pyarrow.compute  # noqa: F401
+    import rich.progress  # noqa: F401
+
+    Image.init()
+    gc.collect()
+    gc.freeze()
+
+
+def _rows(store: Store, prefix: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for key in store.list(prefix):
+        with store.open(key) as file:
+            rows += pq.ParquetFile(file).read(use_threads=False).to_pylist()
+    return rows
