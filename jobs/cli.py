@@ -13,6 +13,7 @@ import typer
 from jobs import export_command, manifest_command
 from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 from jobs.doctor_command import doctor, models
+from jobs.replay_command import replay
 from jobs.report_command import report
 from jobs.status_command import status
 
@@ -156,6 +157,7 @@ app.command()(report)
 app.command()(status)
 app.command()(doctor)
 app.command()(models)
+app.command()(replay)
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from importlib.resources import files
 from string import Template
 
 from jobs.report.facts import RunFactSheet
-from jobs.report.plots import plots
+from jobs.report.plots import course_plots, plots
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
+from pipeline.epoch_report import EpochReport
 
 PAGE_KEY = "report/index.html"
 DATA_PREFIX = "report/data/"
@@ -31,7 +32,13 @@ def data_chunks(rows: Sequence[ReportRow]) -> Iterator[tuple[str, bytes]]:
         yield f"{DATA_PREFIX}rows-{number:05d}.js", text.encode()
 
 
-def page_html(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], notes: Sequence[str]) -> bytes:
+def page_html(
+    facts: RunFactSheet,
+    statistics: RunStatistics,
+    rows: Sequence[ReportRow],
+    notes: Sequence[str],
+    reports: Sequence[EpochReport] = (),
+) -> bytes:
     """The page of a run.
 
     Args:
@@ -39,6 +46,7 @@ def page_html(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[Rep
         statistics: Over all its rows.
         rows: Those to be shown.
         notes: Lines about what the page lacks.
+        reports: What the starts of the run told of themselves.
     """
     folder = files("jobs.report") / "page"
     script = (folder / "app.js").read_text(encoding="utf-8")
@@ -62,7 +70,8 @@ def page_html(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[Rep
         data=_json(data).replace("<", "\\u003c"),
         failure_badge=badge,
         tiles=_tiles(facts, statistics),
-        plots="".join(plot.html() for plot in plots(statistics)) or '<p class="note">Nothing is finished yet.</p>',
+        plots="".join(plot.html() for plot in (*course_plots(reports), *plots(statistics)))
+        or '<p class="note">Nothing is finished yet.</p>',
         failures=_failures(statistics),
         about=_about(facts, notes),
         version=escape(importlib.metadata.version("dimoo-batch")),

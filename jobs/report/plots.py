@@ -1,12 +1,16 @@
 """Which plots a run gets, from its counts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
-from jobs.report.chart import Plot, bar_plot, histogram_plot
+from jobs.progress import duration
+from jobs.report.chart import Plot, bar_plot, histogram_plot, line_plot
 from jobs.report.statistics import Histogram, RunStatistics, most_common
+from pipeline.epoch_report import EpochReport
 
 _MAX_BARS = 24
 _MAX_NAMES = 12
+_POINT_FIELDS = 5  # seconds, rows, tokens, steps, busy seconds; see ``jobs.run_note``
 
 
 def plots(statistics: RunStatistics) -> Iterator[Plot]:
@@ -29,6 +33,26 @@ def plots(statistics: RunStatistics) -> Iterator[Plot]:
         failures = {f"{stage}: {error}": count for (stage, error), count in statistics.failures.items()}
         note = f"{statistics.num_failed:,} of {statistics.num_failed + done:,} rows"
         yield bar_plot("Failures", note, "stage and error", most_common(failures, _MAX_NAMES))
+
+
+def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
+    """How fast the run went, from what its starts noted: rows a second, and the time of a step."""
+    rates, steps, before_s = [], [], 0.0
+    for report in reports:
+        points = [point for point in report.note.get("points", []) if len(point) == _POINT_FIELDS]
+        for old, new in pairwise(points):
+            elapsed_s, at_s = new[0] - old[0], before_s + new[0]
+            if elapsed_s > 0:
+                rates.append((at_s, max(0.0, new[1] - old[1]) / elapsed_s))
+            if new[3] > old[3]:
+                steps.append((at_s, 1000 * max(0.0, new[4] - old[4]) / (new[3] - old[3])))
+        before_s += points[-1][0] if points else 0.0
+    ends = ("start", f"{duration(before_s)} of work")
+    if len(rates) > 1:
+        note = f"Rows settled a second, in {len(reports)} start{'s' if len(reports) > 1 else ''} of the run"
+        yield line_plot("Throughput", note, "rows a second", rates, ends)
+    if len(steps) > 1:
+        yield line_plot("Step time", "Milliseconds of a step, mean of all engines", "milliseconds", steps, ends)
 
 
 def _histogram(title: str, what: str, unit: str, numbers: Histogram) -> Plot:

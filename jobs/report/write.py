@@ -1,6 +1,7 @@
 """Writes the report of an output: what ``dimoo-batch report`` does."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,9 +15,15 @@ from jobs.report.pictures import PictureShelf
 from jobs.report.row import ReportRow
 from jobs.report.run_rows import read_rows
 from jobs.report.statistics import RunStatistics
+from pipeline.epoch_report import read_epoch_reports
 from pipeline.errors import NotARun
 from pipeline.run_directory import SUCCESS_KEY, RunDirectory
 from pipeline.store import Store, open_store
+
+REPLAY_PREFIX = "replay/"
+"""Where ``dimoo-batch replay`` leaves its pictures."""
+
+_STRIP = re.compile(r"replay/(?P<row>\d{10})/step-\d+\.webp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +81,13 @@ class _Report:
         facts = RunFactSheet(description, store.size(SUCCESS_KEY) is not None)
         rows = read_rows(store, statistics, num_rows=facts.num_rows, max_rows=max_rows)
         self._add_pictures(rows, manifest, facts)
+        self._add_strips(rows)
         sheet = contact_sheet(store, rows)
         if sheet is not None:
             store.put(CONTACT_SHEET_KEY, sheet, content_type="image/png")
         for key, script in data_chunks(rows):
             store.put(key, script, content_type="text/javascript; charset=utf-8")
-        page = page_html(facts, statistics, rows, self._notes)
+        page = page_html(facts, statistics, rows, self._notes, read_epoch_reports(store))
         store.put(PAGE_KEY, page, content_type="text/html; charset=utf-8")
         card = dataset_card(facts, statistics, rows, has_sheet=sheet is not None)
         store.put(CARD_KEY, card.encode(), content_type="text/markdown; charset=utf-8")
@@ -102,6 +110,15 @@ class _Report:
         if source is not None:
             by_row = {row.row: row for row in rows}
             shelf.add_sources(read_cells(source, set(by_row)), by_row)
+
+    def _add_strips(self, rows: list[ReportRow]) -> None:
+        """Pictures of steps that a replay has left."""
+        strips: dict[int, list[str]] = {}
+        for key in self._store.list(REPLAY_PREFIX):
+            if match := _STRIP.fullmatch(key):
+                strips.setdefault(int(match["row"]), []).append(key)
+        for row in rows:
+            row.strip = sorted(strips.get(row.row, []))
 
     def _note(self, line: str) -> None:
         self._notes.append(line)

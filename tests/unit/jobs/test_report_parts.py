@@ -7,8 +7,10 @@ from jobs.report.card import dataset_card
 from jobs.report.chart import bar_plot, histogram_plot
 from jobs.report.facts import RunFactSheet
 from jobs.report.page_html import CHUNK_ROWS, FIRST_ROWS, data_chunks, page_html
+from jobs.report.plots import course_plots
 from jobs.report.row import ReportRow
 from jobs.report.statistics import Histogram, RunStatistics, most_common
+from pipeline.epoch_report import EpochReport
 
 HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"
 FACTS = RunFactSheet(
@@ -109,3 +111,15 @@ def test_a_seed_is_shown_to_its_last_digit() -> None:
     record = dict.fromkeys(("task", "prompt", "output", "text", "width", "height", "bytes"))
     row = ReportRow.from_part(record | {"row": 0, "id": "a", "seed": 2**62 + 1, "steps": 8})
     assert row.to_json()["set"] == {"seed": str(2**62 + 1), "steps": 8}
+
+
+def test_the_course_of_a_run_goes_on_over_its_starts() -> None:
+    points = [[0, 0, 0, 0, 0.0], [10, 20, 100, 5, 1.0], [20, 60, 300, 10, 3.0]]
+    reports = [
+        EpochReport(number=number, owner="", claimed_at=None, heard_at=None, has_ended=True, note={"points": points})
+        for number in (1, 2)
+    ]
+    throughput, step_time = course_plots(reports)
+    assert list(throughput.table) == [("10 s", "2"), ("20 s", "4"), ("30 s", "2"), ("40 s", "4")]
+    assert [value for _, value in step_time.table] == ["200", "400", "200", "400"]
+    assert not list(course_plots([]))

@@ -1,0 +1,247 @@
+"""One row of a run once more, alone, with what its image looked like after each step."""
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from pydantic import TypeAdapter
+
+from dimoo_core.checkpoint import digest, find_checkpoint
+from dimoo_core.decoding import StepTrace
+from dimoo_core.engine import Engine
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.errors import ConfigError
+from dimoo_core.model import Model, load_model
+from dimoo_core.request import Request, TextResult
+from jobs.report.manifest_rows import find_manifest
+from jobs.report.write import REPLAY_PREFIX
+from manifests.reader import SegmentReader
+from manifests.row import Row, RowDefaults, RowFailure, parse_rows
+from manifests.shard import Segment
+from pipeline.errors import NotARun
+from pipeline.fetch import ignore_pillow_warnings
+from pipeline.finish import RowFinisher, encode_image
+from pipeline.manifest_source import ManifestSource
+from pipeline.object_reader import ObjectReader
+from pipeline.prepare import RowPreparer
+from pipeline.retry import Patience
+from pipeline.row_flow import MadeImages, RowFlow
+from pipeline.run_directory import PARTS_PREFIX, RunDirectory
+from pipeline.run_settings import RunSettings
+from pipeline.store import Store, open_store
+from pipeline.uri import folder_of
+
+MAX_PICTURES = 16
+"""Pictures of the strip; of more steps, evenly chosen ones and always the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySummary:
+    """What came out; ``is_same`` compares with the run's own result, None where it has none."""
+
+    row: int
+    id: str
+    outcome: str
+    is_same: bool | None
+    steps: int
+    strip: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """For programs."""
+        return json.dumps(asdict(self))
+
+
+def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest: str | None) -> ReplaySummary:
+    """Run one row as its run did, alone, and keep a strip of its steps in the output.
+
+    Args:
+        output: Of the run.
+        row_id: The row's id, or its number in the manifest.
+        say: Told what goes on.
+        manifest: Where the manifest is now; None: where the run found it.
+
+    Raises:
+        ConfigError: There is no such row, or the model or the manifest is not that of the run.
+        NotARun, StoreError, WeightsError, ManifestError: As in a run.
+    """
+    store = open_store(output)
+    try:
+        description = RunDirectory(store).description()
+        if description is None:
+            raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+        index, recorded = _find(store, row_id)
+        uri = manifest or str(description.get("manifest"))
+        source = find_manifest(uri, description, say)
+        assert source is not None  # one that is given is found, or raises
+        settings = _settings(store, description)
+        segment, row = _row(source, settings.defaults, index)
+        say(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
+        return _Replay(store, settings, recorded).run(segment, row)
+    finally:
+        store.close()
+
+
+class _Replay:
+    """One row on an engine of its own."""
+
+    def __init__(self, store: Store, settings: RunSettings, recorded: Mapping[str, Any] | None) -> None:
+        ignore_pillow_warnings()
+        self._store, self._settings, self._recorded = store, settings, recorded
+        directory = find_checkpoint(settings.model).directory
+        self._model: Model = load_model(directory, device=settings.device, dtype=settings.dtype)
+        self._grids: list[torch.Tensor] = []
+
+    def run(self, segment: Segment, row: Row) -> ReplaySummary:
+        patience = Patience(threading.Event())
+        preparer = RowPreparer(self._model, self._settings, patience)
+        finisher = RowFinisher(self._model, self._settings, RunDirectory(self._store), patience)
+        try:
+            flow = preparer.prepare(row, folder_of(segment.file_uri))
+        finally:
+            preparer.close()
+        if isinstance(flow, RowFailure):
+            return self._summary(row, f"failed at {flow.stage}: {flow.message}", None, 0)
+        num_steps = self._step(flow)
+        if flow.error is not None:
+            return self._summary(row, f"failed at generate: {flow.error}", None, num_steps)
+        if isinstance(flow.result, TextResult):
+            text = finisher.finish_text(row, flow.result).text or ""
+            return self._summary(row, text, self._is("text", text), num_steps)
+        if not isinstance(flow.result, MadeImages):
+            raise ConfigError(f"row {row.index} is a {row.task}: only rows with an image or a text can be replayed")
+        (images,) = finisher.through_codec([flow.result])
+        assert isinstance(images, list)
+        data = encode_image(images[flow.result.chosen], self._settings.image_format, self._settings.image_quality)
+        self._store.put(f"{self._folder(row)}result.{self._settings.image_format}", data)
+        is_same = self._is("sha256", hashlib.sha256(data).hexdigest())
+        return self._summary(row, f"an image of {len(data)} bytes", is_same, num_steps, self._strip(row))
+
+    def _step(self, flow: RowFlow) -> int:
+        watched = next(iter(flow.first_requests), None)
+        canvas = watched.target.clone() if watched is not None else torch.empty(0)
+
+        def observe(request_id: str, trace: StepTrace) -> None:
+            if watched is not None and request_id == watched.request_id:
+                canvas[trace.read.cpu()] = trace.sampled_ids.cpu()
+                if (grid := self._grid(watched, canvas)) is not None:
+                    self._grids.append(grid)
+
+        config = EngineConfig(batch_invariance=self._settings.engine.batch_invariance)
+        engine = Engine(self._model.transformer, self._model.tokens, config, observe)
+        for request in flow.first_requests:
+            engine.submit(request)
+        while engine.num_unfinished:
+            for result in engine.step():
+                for request in flow.take(result):
+                    engine.submit(request)
+        return engine.stats.num_steps
+
+    def _grid(self, request: Request, canvas: torch.Tensor) -> torch.Tensor | None:
+        """The codes of an image in progress, (rows, columns), masked ones as the step guessed them; None for texts."""
+        tokens = self._model.tokens
+        is_newline = canvas == tokens.newline
+        num_rows = int(is_newline.sum())
+        codes = canvas[~is_newline] - tokens.image_offset
+        if not num_rows or len(codes) % num_rows or bool((codes < 0).any()):
+            return None
+        return codes.view(num_rows, -1)
+
+    def _strip(self, row: Row) -> tuple[str, ...]:
+        count = min(MAX_PICTURES, len(self._grids))
+        steps = sorted({round(at * (len(self._grids) - 1) / max(1, count - 1)) for at in range(count)})
+        keys = []
+        for step, picture in zip(steps, self._model.codec.decode([self._grids[step] for step in steps]), strict=True):
+            key = f"{self._folder(row)}step-{step + 1:04d}.webp"
+            self._store.put(key, _webp(picture), content_type="image/webp")
+            keys.append(key)
+        return tuple(keys)
+
+    def _summary(
+        self, row: Row, outcome: str, is_same: bool | None, steps: int, strip: tuple[str, ...] = ()
+    ) -> ReplaySummary:
+        return ReplaySummary(row=row.index, id=row.id, outcome=outcome, is_same=is_same, steps=steps, strip=strip)
+
+    def _is(self, name: str, value: str) -> bool | None:
+        return self._recorded[name] == value if self._recorded is not None else None
+
+    def _folder(self, row: Row) -> str:
+        return f"{REPLAY_PREFIX}{row.index:010d}/"
+
+
+def _find(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
+    """The row's number, and what the run recorded of it; None if it failed or was not run yet."""
+    number = int(row_id) if row_id.isdecimal() else None
+    by_number: dict[str, Any] | None = None
+    for key in sorted(store.list(PARTS_PREFIX)):
+        with store.open(key) as file:
+            parquet = pq.ParquetFile(file)
+            for failure in json.loads((parquet.metadata.metadata or {}).get(b"dimoo.failures", b"[]")):
+                if failure["id"] == row_id:
+                    return int(failure["row"]), None
+            table = parquet.read(columns=["row", "id", "text", "sha256"], use_threads=False)
+        found = table.filter(pc.equal(table.column("id"), row_id)).to_pylist()
+        if found:
+            return int(found[0]["row"]), found[0]
+        if number is not None:
+            by_number = next(iter(table.filter(pc.equal(table.column("row"), number)).to_pylist()), by_number)
+    if number is None:
+        raise ConfigError(f"no row with the id {row_id!r} is committed in {store.uri}: give its number in the manifest")
+    return number, by_number
+
+
+def _row(source: ManifestSource, defaults: RowDefaults, index: int) -> tuple[Segment, Row]:
+    if not 0 <= index < source.num_rows:
+        raise ConfigError(f"there is no row {index}: {source.uri} has rows 0 to {source.num_rows - 1}")
+    objects = ObjectReader()
+    try:
+        with SegmentReader(objects.open) as reader:
+            plan = source.plan(segment_rows=1, limit=None)
+            segment = plan.segment(index)
+            (item,) = parse_rows(reader.read(segment), index, defaults)
+    finally:
+        objects.close()
+    if isinstance(item, RowFailure):
+        raise ConfigError(f"row {index} cannot be run: {item.message}")
+    return segment, item
+
+
+def _settings(store: Store, description: Mapping[str, Any]) -> RunSettings:
+    """What the run was started with, from its own description."""
+    results: Mapping[str, Any] = description["results"]
+    if results.get("adapter_digest") is not None:
+        raise ConfigError("a run with an adapter cannot be replayed")
+    model = str(description["model"])
+    if (found := digest(find_checkpoint(model).directory)) != results["model_digest"]:
+        raise ConfigError(f"{model} is not what the run used: its digest is {found}, not {results['model_digest']}")
+    names = (
+        "seed",
+        "input_resolution",
+        "image_to_image_resolution",
+        "tokenize_resolution",
+        "random_crop",
+        "image_format",
+        "image_quality",
+    )
+    return RunSettings(
+        model=model,
+        device=results["device"],
+        dtype=results["dtype"],
+        defaults=TypeAdapter(RowDefaults).validate_python(results["defaults"]),
+        output_uri=store.uri,
+        engine=EngineConfig(batch_invariance=results["batch_invariance"]),
+        **{name: results[name] for name in names if name in results},
+    )
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", lossless=max(picture.size) <= 256, quality=85)
+    return buffer.getvalue()
