@@ -35,6 +35,7 @@ from pipeline.pool import WorkerPool
 from pipeline.run_directory import RunDirectory, differences, results_digest
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
+from pipeline.suspect import SuspectRecord
 
 _MAX_SEGMENT_ROWS = 64
 _BUILTIN_HINT = (
@@ -94,10 +95,15 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
             num_workers=max(1, workers.count),
         )
         report = CoordinatorReport(RunTotals(), 0)
+        record = SuspectRecord(store)
+        suspects = record.resume(committed)
         if committed.num_missing:
-            book = LeaseBook(committed.missing(), repeats=source.repeated_ids())
+            if suspects:
+                say(f"workers died with {len(suspects)} segment(s): their rows are run one at a time, after all others")
+            book = LeaseBook(committed.missing(), repeats=source.repeated_ids(), suspects=suspects)
             exports = [MetricsExport(store.uri, state)] if workers.count else []
-            report = watched_work(_pool(settings, workers), book, state, epoch, failure_limit, exports)
+            pool = _pool(settings, workers, record, has_suspects=bool(suspects))
+            report = watched_work(pool, book, state, epoch, failure_limit, exports, record)
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
     wall_s = time.monotonic() - started_s
@@ -249,11 +255,15 @@ def _what_decides_results(
     return in_json
 
 
-def _pool(settings: RunSettings, workers: Workers) -> WorkerPool:
+def _pool(settings: RunSettings, workers: Workers, record: SuspectRecord, *, has_suspects: bool) -> WorkerPool:
+    if workers.count == 0 and has_suspects:  # a row that kills its worker must not take the run with it once more
+        from pipeline.child_pool import ChildPool
+
+        return ChildPool(settings)
     if workers.count == 0:
         from pipeline.local_pool import LocalPool
 
-        return LocalPool(settings)
+        return LocalPool(settings, record)
     from pipeline.ray_pool import RayPool
 
     return RayPool(settings, num_workers=workers.count, num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)

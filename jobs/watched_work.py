@@ -10,6 +10,7 @@ from pipeline.event import Event
 from pipeline.failure_limit import FailureLimit
 from pipeline.lease import LeaseBook
 from pipeline.pool import WorkerPool
+from pipeline.suspect import SuspectRecord
 
 
 def watched_work(
@@ -19,6 +20,7 @@ def watched_work(
     epoch: RunEpoch,
     limit: FailureLimit | None,
     exports: list[MetricsExport],
+    suspects: SuspectRecord,
 ) -> CoordinatorReport:
     """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
 
@@ -43,6 +45,6 @@ def watched_work(
                 limit.check(state.num_rows - state.num_resumed)
 
         try:
-            return Coordinator(pool, book, listen, check).run()
+            return Coordinator(pool, book, listen, check, suspects).run()
         finally:
             note.refresh(is_last=True)

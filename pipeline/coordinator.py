@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import ManifestError
+from manifests.failure import FailureClass
 from pipeline.errors import RunFailed, RunSuperseded
 from pipeline.event import (
     Event,
@@ -23,11 +24,13 @@ from pipeline.event import (
 from pipeline.lease import Lease, LeaseBook
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
+from pipeline.suspect import SuspectRecord, Suspicion
 
 LEASES_PER_WORKER = 2  # one being worked on, one being read ahead
 MAX_LOSSES = 3  # of one segment; many workers may die at once with their machine, so deaths alone say little
 _POLL_TIMEOUT_S = 0.5
 _LAST_WORDS_TIMEOUT_S = 5.0
+MAX_LONE_LOSSES = 8  # of a segment whose rows run one at a time: each death is one row's, and the next may be well
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Coordinator:
         leases: What is to be done.
         listen: Called with every event of every worker.
         check: Called all the time; what it raises ends the run.
+        suspects: Where segments are remembered in whose hands a worker died; None: they are handed out as before.
     """
 
     def __init__(
@@ -54,11 +58,13 @@ class Coordinator:
         leases: LeaseBook,
         listen: Callable[[str, Event], None],
         check: Callable[[], None] = lambda: None,
+        suspects: SuspectRecord | None = None,
     ) -> None:
         self._pool = pool
         self._leases = leases
         self._listen = listen
         self._check = check
+        self._suspects = suspects
         self._totals = RunTotals()
         self._num_lost = 0
         self._deaths_since_commit = 0
@@ -132,6 +138,10 @@ class Coordinator:
             case WorkerFailed(error, row_ids):
                 if isinstance(error, ConfigError | ManifestError | WeightsError | RunSuperseded):
                     raise error  # what was asked for is wrong, or others do it: no resume can help
+                if row_ids and self._pool.can_replace:  # the engine failed: as if the process had died of these rows
+                    self._pool.discard(name)
+                    self._replace(name, str(error), "engine")
+                    return
                 rows = f" (rows in the engine: {', '.join(row_ids[:20])})" if row_ids else ""
                 raise RunFailed(f"{error}{rows}") from error
             case WorkerDied(reason):
@@ -139,22 +149,34 @@ class Coordinator:
             case _:
                 pass
 
-    def _replace(self, name: str, reason: str) -> None:
+    def _replace(self, name: str, reason: str, failure_class: FailureClass = "crash") -> None:
         self._open_workers.discard(name)
         self._hungry_workers.discard(name)
         self._num_lost += 1
         self._deaths_since_commit += 1
-        self._give_up_on(self._leases.return_all(name), reason)
+        lost = self._leases.return_all(name)
+        self._give_up_on(lost, reason)
+        if name in self._ready_workers and self._suspects is not None:
+            self._remember(self._suspects, lost, reason, failure_class)
         successor = self._pool.replace(name)
         self._open_workers.add(successor)
         self._hungry_workers.add(successor)
 
+    def _remember(self, suspects: SuspectRecord, lost: list[Lease], reason: str, failure_class: FailureClass) -> None:
+        """From now on, also after a restart, the rows of these segments are run one at a time."""
+        for lease in lost:
+            name = lease.segment.name
+            suspicion = (suspects.of(name) or Suspicion()).after_death(reason, failure_class)
+            suspects.put(name, suspicion)
+            self._leases.suspect(name, suspicion)
+
     def _give_up_on(self, lost: list[Lease], reason: str) -> None:
         """End the run if the same segments take worker after worker with them and nothing is committed meanwhile."""
         names = [lease.segment.name for lease in lost]
-        hopeless = [name for name in names if self._leases.num_losses(name) >= MAX_LOSSES]
-        if hopeless and self._deaths_since_commit >= MAX_LOSSES:
+        max_losses = MAX_LONE_LOSSES if any(lease.suspicion is not None for lease in lost) else MAX_LOSSES
+        hopeless = [name for name in names if self._leases.num_losses(name) >= max_losses]
+        if hopeless and self._deaths_since_commit >= max_losses:
             raise RunFailed(
-                f"{self._deaths_since_commit} workers died without committing anything, at least {MAX_LOSSES} of them "
+                f"{self._deaths_since_commit} workers died without committing anything, at least {max_losses} of them "
                 f"with {', '.join(hopeless)}: {reason}"
             )

@@ -56,6 +56,27 @@ def audit_copy(
     yield from _compare(key, failures, copies)
 
 
+def audit_quarantine(
+    store: Store, segment: SegmentName, failures: list[dict[str, Any]], *, has_it: bool
+) -> Iterator[Finding]:
+    """``_quarantine/`` repeats those failures of a part whose rows killed their workers, and is absent without any.
+
+    Raises:
+        StoreError: The store is out of reach.
+    """
+    key, quarantined = segment.quarantine_key, [each for each in failures if each["error_type"] == "WorkerDied"]
+    if not quarantined and not has_it:
+        return
+    expected = f"the {len(quarantined)} quarantined rows of {segment.part_key}" if quarantined else "nothing"
+    if not has_it:
+        yield Finding(key, "object", expected, "nothing")
+        return
+    found = parse_failures(store.get(key))
+    if found != quarantined:
+        shown = "no list of failures" if found is None else json.dumps(found)
+        yield Finding(key, "content", expected, shown)
+
+
 def _compare(key: str, failures: list[dict[str, Any]], copies: list[dict[str, Any]]) -> Iterator[Finding]:
     if len(failures) != len(copies):
         yield Finding(key, "rows", str(len(failures)), str(len(copies)))

@@ -7,9 +7,10 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from manifests.shard import Segment
+from pipeline.suspect import Suspicion
 
 COPY_AFTER_S = 10.0
 """How long a segment is held before it may be copied; most of those that take no longer end by themselves."""
@@ -17,10 +18,16 @@ COPY_AFTER_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A segment handed to one worker; ``repeats`` names its rows whose id an earlier row has, with that row."""
+    """A segment handed to one worker.
+
+    Attributes:
+        repeats: Its rows whose id an earlier row has, with that row.
+        suspicion: Set if a worker died with the segment: its rows are run one at a time, with no others.
+    """
 
     segment: Segment
     repeats: Mapping[int, int] = field(default_factory=dict)
+    suspicion: Suspicion | None = None
 
 
 LeaseQueue = queue.SimpleQueue[Lease | None]
@@ -38,6 +45,7 @@ class LeaseBook:
         segments: Every segment of the run, in row order; read as needed.
         committed: Names of segments that are done already.
         repeats: Rows whose id an earlier row has.
+        suspects: What is held against segments, from earlier starts.
         clock: Seconds from any origin.
     """
 
@@ -47,11 +55,14 @@ class LeaseBook:
         committed: Container[str] = (),
         repeats: Mapping[int, int] | None = None,
         *,
+        suspects: Mapping[str, Suspicion] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._ahead = (segment for segment in segments if segment.name not in committed)
         self._returned: deque[Lease] = deque()
+        self._known_suspects = dict(suspects or {})
+        self._suspects: deque[Lease] = deque()  # handed out last, each to a worker that holds nothing else
         self._repeats = dict(repeats or {})
         self._held: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, list[str]] = {}  # of every segment that is held, in the order of the first lease
@@ -64,7 +75,11 @@ class LeaseBook:
 
     def next_for(self, worker: str) -> Lease | None:
         """Lease the next segment to ``worker``; None when there is nothing for it."""
+        if any(lease.suspicion is not None for lease in self._held.get(worker, {}).values()):
+            return None
         lease = self._returned.popleft() if self._returned else self._next_ahead()
+        if lease is None and self._suspects and not self.num_held(worker) and not self.is_overtaken(worker):
+            lease = self._suspects.popleft()
         if lease is None:
             lease = self._copy_for(worker)
         if lease is not None:
@@ -96,6 +111,12 @@ class LeaseBook:
         self._num_losses.update(lease.segment.name for lease in leases)
         return leases
 
+    def suspect(self, segment_name: str, suspicion: Suspicion) -> None:
+        """Hand a returned segment out last, alone, with what is held against its rows."""
+        for lease in [lease for lease in self._returned if lease.segment.name == segment_name]:
+            self._returned.remove(lease)
+            self._suspects.append(replace(lease, suspicion=suspicion))
+
     def num_losses(self, segment_name: str) -> int:
         """How many workers died while they held this segment."""
         return self._num_losses[segment_name]
@@ -111,16 +132,24 @@ class LeaseBook:
     @property
     def is_done(self) -> bool:
         """Nothing is left to hand out and nobody holds anything."""
-        return self.is_exhausted and not self._returned and not self._holders
+        return self.is_exhausted and not self._returned and not self._suspects and not self._holders
 
     def _next_ahead(self) -> Lease | None:
-        segment = None if self.is_exhausted else next(self._ahead, None)
-        if segment is None:
-            self.is_exhausted = True
-            return None
+        while not self.is_exhausted:
+            segment = next(self._ahead, None)
+            if segment is None:
+                self.is_exhausted = True
+                return None
+            lease = self._lease_of(segment)
+            if lease.suspicion is None:
+                return lease
+            self._suspects.append(lease)
+        return None
+
+    def _lease_of(self, segment: Segment) -> Lease:
         rows = range(segment.first_row, segment.first_row + segment.num_rows)
         repeats = {row: self._repeats[row] for row in rows if row in self._repeats} if self._repeats else {}
-        return Lease(segment, repeats)
+        return Lease(segment, repeats, self._known_suspects.get(segment.name))
 
     def _copy_for(self, worker: str) -> Lease | None:
         """What another worker will probably be last to finish: its queue if it has one, else what is held longest."""
@@ -144,5 +173,5 @@ class LeaseBook:
             return
         self._leased_at_s.setdefault(segment_name, self._clock())
         self._holders[segment_name] = holders
-        if len(holders) == 1:
+        if len(holders) == 1 and self._held[holders[0]][segment_name].suspicion is None:  # those are not copied
             self._single[segment_name] = holders[0]

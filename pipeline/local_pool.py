@@ -2,12 +2,15 @@
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
-from pipeline.event import Event
+from pipeline.errors import StoreError
+from pipeline.event import Event, SegmentCommitted, WorkerFailed
 from pipeline.lease import Lease, LeaseQueue
 from pipeline.pool import WorkerPool, drain
 from pipeline.run_settings import RunSettings
+from pipeline.suspect import SuspectRecord, Suspicion
 from pipeline.worker import Worker
 
 
@@ -16,7 +19,9 @@ class LocalPool(WorkerPool):
 
     _NAME = "local"
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(self, settings: RunSettings, suspects: SuspectRecord | None = None) -> None:
+        self._suspects = suspects
+        self._held: set[str] = set()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._leases: LeaseQueue = queue.SimpleQueue()
         self._worker = Worker(settings, self._events.put)
@@ -27,12 +32,24 @@ class LocalPool(WorkerPool):
         self._thread.start()
         return [self._NAME]
 
+    @property
+    def can_replace(self) -> bool:
+        """Never: what broke an engine may have broken this process."""
+        return False
+
+    def discard(self, name: str) -> None:
+        """As ``replace``."""
+        raise RuntimeError(f"worker {name!r} of this process cannot be discarded")
+
     def replace(self, name: str) -> str:
         """Never needed: this worker dies with its process only."""
         raise RuntimeError(f"worker {name!r} of this process cannot be replaced")
 
     def assign(self, name: str, lease: Lease) -> None:
-        """See ``WorkerPool``."""
+        """See ``WorkerPool``; what this process holds is suspect should it die, and it could not say so then."""
+        if self._suspects is not None:
+            self._held.add(lease.segment.name)
+            self._suspects.put(lease.segment.name, lease.suspicion or Suspicion())
         self._leases.put(lease)
 
     def close(self, name: str) -> None:
@@ -41,9 +58,21 @@ class LocalPool(WorkerPool):
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
-        return [(self._NAME, event) for event in drain(self._events, timeout_s)]
+        events = drain(self._events, timeout_s)
+        self._let_go(event.segment_name for event in events if isinstance(event, SegmentCommitted))
+        if any(isinstance(event, WorkerFailed) and event.row_ids for event in events):
+            self._held.clear()  # they stay suspect: the engine failed with their rows, and the next start is to know
+        return [(self._NAME, event) for event in events]
 
     def stop(self) -> None:
         """See ``WorkerPool``; returns when the step in progress is done."""
         self._worker.stop()
         self._thread.join()
+        with suppress(StoreError):  # the next start would only be slower for it
+            self._let_go(list(self._held))
+
+    def _let_go(self, segment_names: Iterable[str]) -> None:
+        for name in segment_names:
+            if self._suspects is not None and name in self._held:
+                self._suspects.clear(name)
+                self._held.discard(name)

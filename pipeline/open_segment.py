@@ -16,7 +16,7 @@ class OpenSegment:
         self.segment = lease.segment
         self.rows = rows
         self._outcomes: dict[int, Outcome] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     def add(self, outcome: Outcome) -> bool:
         """Record one row's outcome; True for the one that completes the segment.
@@ -28,7 +28,13 @@ class OpenSegment:
             if outcome.row in self._outcomes:
                 raise ValueError(f"row {outcome.row} has two outcomes")
             self._outcomes[outcome.row] = outcome
+            self._lock.notify_all()
             return len(self._outcomes) == self.segment.num_rows
+
+    def wait_for(self, row: int, timeout_s: float) -> bool:
+        """Wait a while for a row's outcome; whether it is there."""
+        with self._lock:
+            return self._lock.wait_for(lambda: row in self._outcomes, timeout_s)
 
     def outcomes(self) -> list[Outcome]:
         """What was recorded so far, in row order."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from pipeline.damage import CONTENT_ERRORS, checked_parquet, damage_of
-from pipeline.failure_audit import audit_copy, parse_failures
+from pipeline.failure_audit import audit_copy, audit_quarantine, parse_failures
 from pipeline.finding import Finding, row_span
 from pipeline.image_audit import ImageClaim
 from pipeline.run_facts import RunFacts
@@ -84,7 +84,9 @@ class PartAudit:
         self.findings.append(Finding(self.segment.part_key, what, str(expected), str(found)))
 
 
-def audit_part(store: Store, facts: RunFacts, segment: SegmentName, *, has_copy: bool) -> PartAudit:
+def audit_part(
+    store: Store, facts: RunFacts, segment: SegmentName, *, has_copy: bool, has_quarantine: bool = False
+) -> PartAudit:
     """Read a part, every page of it, and the copy of its failures.
 
     Args:
@@ -92,6 +94,7 @@ def audit_part(store: Store, facts: RunFacts, segment: SegmentName, *, has_copy:
         facts: What ``run.json`` says.
         segment: Which part.
         has_copy: Whether ``_failures/`` lists a file of this segment.
+        has_quarantine: Whether ``_quarantine/`` does.
 
     Raises:
         StoreError: The store is out of reach, which says nothing about the part.
@@ -106,6 +109,7 @@ def audit_part(store: Store, facts: RunFacts, segment: SegmentName, *, has_copy:
         audit.tell("content", "a readable part", found)
         return audit
     audit.findings += audit_copy(store, segment, failures, has_copy=has_copy)
+    audit.findings += audit_quarantine(store, segment, failures, has_it=has_quarantine)
     return audit
 
 

@@ -23,6 +23,15 @@ class WorkerPool(ABC):
     def replace(self, name: str) -> str:
         """Start a worker in place of a dead one and return its name."""
 
+    @property
+    @abstractmethod
+    def can_replace(self) -> bool:
+        """Whether a worker that has failed can be discarded and replaced."""
+
+    @abstractmethod
+    def discard(self, name: str) -> None:
+        """End a worker that has failed, before it is replaced."""
+
     @abstractmethod
     def assign(self, name: str, lease: Lease) -> None:
         """Give a worker one more segment. Does nothing if it is dead: its death is or will be an event."""

@@ -74,6 +74,15 @@ class RayPool(WorkerPool):
         """See ``WorkerPool``."""
         return self._start_one()
 
+    @property
+    def can_replace(self) -> bool:
+        """See ``WorkerPool``."""
+        return True
+
+    def discard(self, name: str) -> None:
+        """See ``WorkerPool``."""
+        self._forget(name)
+
     def assign(self, name: str, lease: Lease) -> None:
         """See ``WorkerPool``."""
         if name in self._actors:

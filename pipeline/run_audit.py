@@ -75,6 +75,8 @@ class RunAudit:
         listing = list_run(self.store, self._found, self._orphan)
         for copy in sorted(listing.copies.difference(listing.parts)):
             self._found(Finding(copy.failures_key, "object", f"a copy from {copy.part_key}", "no such part"))
+        for copy in sorted(listing.quarantines.difference(listing.parts)):
+            self._found(Finding(copy.quarantine_key, "object", f"rows of {copy.part_key}", "no such part"))
         present: Counter[int] = Counter()
         with ThreadPoolExecutor(_PART_THREADS) as parts_pool, ThreadPoolExecutor(_IMAGE_THREADS) as images_pool:
             work = partial(self._audit_part, facts, listing)
@@ -90,8 +92,8 @@ class RunAudit:
         return self.totals
 
     def _audit_part(self, facts: RunFacts, listing: RunListing, segment: SegmentName) -> PartAudit:
-        has_copy = segment in listing.copies
-        return self._patience.retry(lambda: audit_part(self.store, facts, segment, has_copy=has_copy))
+        copied = {"has_copy": segment in listing.copies, "has_quarantine": segment in listing.quarantines}
+        return self._patience.retry(lambda: audit_part(self.store, facts, segment, **copied))
 
     def _audit_image(self, facts: RunFacts, claim: ImageClaim) -> ImageAudit:
         return self._patience.retry(lambda: audit_image(self.store, claim, facts.image_format))

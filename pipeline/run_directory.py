@@ -8,8 +8,9 @@ is not in a part does not exist for a reader. ``_failures/`` repeats what the pa
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ RUN_KEY = "run.json"
 SUCCESS_KEY = "_SUCCESS"
 PARTS_PREFIX = "parts/"
 FAILURES_PREFIX = "_failures/"
+QUARANTINE_PREFIX = "_quarantine/"
 _PART = re.compile(r"parts/(?P<segment>\d+-\d+)\.parquet")
 _COPY = re.compile(r"_failures/(?P<segment>\d+-\d+)\.parquet")
 _MAX_ID_IN_NAME = 100
@@ -72,6 +74,11 @@ class RunDirectory:
     def _write_failures(self, segment_name: str, failures: tuple[RowFailure, ...]) -> None:
         if failures:
             self.store.put(f"{FAILURES_PREFIX}{segment_name}.parquet", failures_bytes(failures))
+
+    def quarantine(self, segment: Segment, failures: Sequence[RowFailure]) -> None:
+        """Say of rows that killed their workers why they are not run any more; the part repeats it."""
+        text = json.dumps([asdict(failure) for failure in failures], indent=2, ensure_ascii=False) + "\n"
+        self.store.put(f"{QUARANTINE_PREFIX}{segment.name}.json", text.encode(), content_type="application/json")
 
     def has_parts(self) -> bool:
         """Whether anything was committed here, by whatever run."""

@@ -12,6 +12,7 @@ from pipeline.store import Store
 
 _SEGMENT_FILE = re.compile(r"(?P<folder>parts|_failures)/(?P<shard>\d{7})-(?P<place>\d{5})\.parquet")
 _IMAGE = re.compile(r"images/(?P<shard>\d{7})/[^/]+")
+_QUARANTINE = re.compile(r"_quarantine/(?P<shard>\d{7})-(?P<place>\d{5})\.json")
 _OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json|README\.md|report/.+|replay/.+")
 
 
@@ -21,6 +22,7 @@ class RunListing:
 
     parts: list[SegmentName] = field(default_factory=list)
     copies: set[SegmentName] = field(default_factory=set)
+    quarantines: set[SegmentName] = field(default_factory=set)
     num_images: Counter[int] = field(default_factory=Counter)
 
     def parts_of(self, shard: int) -> list[SegmentName]:
@@ -45,6 +47,8 @@ def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callabl
                 listing.parts.append(segment)
             else:
                 listing.copies.add(segment)
+        elif match := _QUARANTINE.fullmatch(key):
+            listing.quarantines.add(SegmentName(int(match["shard"]), int(match["place"])))
         elif match := _IMAGE.fullmatch(key):
             listing.num_images[int(match["shard"])] += 1
         elif key.startswith(("parts/", "_failures/")):

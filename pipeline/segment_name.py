@@ -18,6 +18,11 @@ class SegmentName(NamedTuple):
         return f"parts/{self}.parquet"
 
     @property
+    def quarantine_key(self) -> str:
+        """Where its rows that killed their workers are named."""
+        return f"_quarantine/{self}.json"
+
+    @property
     def failures_key(self) -> str:
         """Where its failures are repeated."""
         return f"_failures/{self}.parquet"

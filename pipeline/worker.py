@@ -32,6 +32,7 @@ from pipeline.event import Event, SegmentCommitted, WorkerEnded, WorkerFailed, W
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
 from pipeline.lease import LeaseQueue
+from pipeline.lone_row import QUARANTINED, LoneRows
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
@@ -41,6 +42,7 @@ from pipeline.row_flow import FittedImage, MadeImages, RowFlow
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
+from pipeline.suspect import SuspectRecord
 from pipeline.uri import folder_of
 
 _IDLE_WAIT_S = 0.05
@@ -122,6 +124,8 @@ class Worker:
         model = load_model(directory, device=settings.device, dtype=settings.dtype, adapter=adapter)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
         self._fence = Fence(self._run_directory.store, settings.epoch)
+        self._suspects = SuspectRecord(self._run_directory.store, self._patience)
+        self._lone_rows = LoneRows(self._suspects, settings.failures)
         policy = settings.failures
         patience = Patience(
             self._stop,
@@ -155,6 +159,9 @@ class Worker:
                     self._num_open_segments += 1
                 for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
                     self._feed_row(segment, item)
+                    while lease.suspicion is not None and not self._stop.is_set():
+                        if segment.wait_for(item.index if isinstance(item, Row) else item.row, _IDLE_WAIT_S):
+                            break
 
     def _feed_row(self, segment: OpenSegment, item: Row | RowFailure) -> None:
         while not self._credits.acquire(timeout=_IDLE_WAIT_S):
@@ -163,6 +170,8 @@ class Worker:
         if isinstance(item, Row) and (first := segment.lease.repeats.get(item.index)) is not None:
             message = f"id {item.id!r} is that of row {first}: give each row its own id"
             item = RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
+        if isinstance(item, Row) and segment.lease.suspicion is not None:
+            item = self._lone_rows.admit(segment.lease, item)
         if isinstance(item, RowFailure):
             self._submit(self._store_pool, self._settle, segment, item)
         else:
@@ -280,7 +289,11 @@ class Worker:
         part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=writer, run=run)
         summary = PartSummary(len(outcomes) - len(failures), failures)
         self._patience.retry(self._fence.check)
+        if crashed := [failure for failure in failures if failure.error_type == QUARANTINED]:
+            self._patience.retry(partial(self._run_directory.quarantine, segment, crashed))
         totals = self._patience.retry(partial(self._run_directory.commit, segment, part, summary))
+        if open_segment.lease.suspicion is not None:
+            self._suspects.clear(segment.name)
         by_class = Counter(failure.failure_class for failure in failures)
         self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))
 

@@ -87,18 +87,20 @@ class RunningCommand:
 
 
 @contextmanager
-def running_command(manifest: object, output: object, spec: Mapping[str, Any]) -> Iterator[RunningCommand]:
-    """Start a run with a spec; what is left of it in the end is killed, by process id."""
+def running_command(
+    manifest: object, output: object, spec: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Iterator[RunningCommand]:
+    """Start a run with a spec and more environment; what is left of it in the end is killed, by process id."""
     with tempfile.TemporaryDirectory(prefix="run.", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "spec.yaml").write_text(json.dumps(spec))
         command = [sys.executable, "-m", "jobs.cli", "run", str(manifest), "--output", str(output)]
-        environment = os.environ | {"RAY_TMPDIR": name, "PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ""}
+        own = {"RAY_TMPDIR": name, "PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ""}
         with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
                 [*command, "--spec", str(folder / "spec.yaml")],
                 cwd=folder,
-                env=environment,
+                env=os.environ | own | dict(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -115,9 +117,11 @@ def running_command(manifest: object, output: object, spec: Mapping[str, Any]) -
                 kill(child)
 
 
-def run_command(manifest: object, output: object, spec: Mapping[str, Any]) -> Ended:
+def run_command(
+    manifest: object, output: object, spec: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Ended:
     """Run a job to its end."""
-    with running_command(manifest, output, spec) as running:
+    with running_command(manifest, output, spec, environment) as running:
         return running.wait()
 
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,8 +25,10 @@ from pipeline.event import (
     WorkerReady,
 )
 from pipeline.lease import Lease, LeaseBook
+from pipeline.local_store import LocalStore
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
+from pipeline.suspect import SuspectRecord, Suspicion
 
 Answer = Callable[[str, Lease], Event | None]
 
@@ -63,6 +66,11 @@ class PretendingPool(WorkerPool):
     def replace(self, name: str) -> str:
         assert name not in self._leases
         return self._start_one()
+
+    can_replace = False
+
+    def discard(self, name: str) -> None:
+        raise AssertionError(name)
 
     def assign(self, name: str, lease: Lease) -> None:
         assert not self.is_stopped
@@ -194,6 +202,44 @@ def test_a_segment_that_kills_worker_after_worker_ends_the_run_after_all_others_
     assert "out of memory" in str(caught.value)
     assert len(committed) >= 10  # a segment that waits behind the poison in the same worker may stay open
     assert pool.is_stopped
+
+
+def test_a_segment_that_killed_a_worker_is_remembered_and_done_last_by_a_worker_of_its_own(tmp_path: Path) -> None:
+    record = SuspectRecord(LocalStore(str(tmp_path)))
+    bad, seen = segments(6)[2].name, list[Suspicion | None]()
+
+    def die_once(name: str, lease: Lease) -> Event | None:
+        if lease.segment.name != bad:
+            return commit(name, lease)
+        seen.append(lease.suspicion)
+        if len(seen) == 1:
+            return WorkerDied("killed")
+        assert record.of(bad) == Suspicion().after_death("killed")
+        return commit(name, lease)
+
+    pool = PretendingPool(1, die_once)
+    report = Coordinator(pool, LeaseBook(segments(6)), lambda name, event: None, suspects=record).run()
+    assert report == CoordinatorReport(RunTotals(6, 0), 1)
+    assert seen == [None, Suspicion().after_death("killed")]
+    assert pool.given[-1][1] in {segment.name for segment in segments(6)[2:4]}
+
+
+def test_an_engine_that_fails_is_as_a_death_where_the_worker_can_be_replaced(tmp_path: Path) -> None:
+    record = SuspectRecord(LocalStore(str(tmp_path)))
+
+    class Replacing(PretendingPool):
+        can_replace = True
+
+        def discard(self, name: str) -> None:
+            del self._leases[name]
+
+    def fail_once(name: str, lease: Lease) -> Event | None:
+        return WorkerFailed(RunFailed("CUDA error"), ("row0",)) if name == "worker-0" else commit(name, lease)
+
+    pool = Replacing(1, fail_once)
+    report = Coordinator(pool, LeaseBook(segments(1)), lambda name, event: None, suspects=record).run()
+    assert report == CoordinatorReport(RunTotals(1, 0), 1)
+    assert record.of(segments(1)[0].name) == Suspicion().after_death("CUDA error", "engine")
 
 
 def test_workers_that_all_die_end_the_run() -> None:
