@@ -56,6 +56,14 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
+    new_run: Annotated[
+        bool,
+        typer.Option("--new-run", help="Leave a run with other settings alone and begin one in OUTPUT-2, …"),
+    ] = False,
+    accept_change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Go on although this key of the run has changed; may be repeated."),
+    ] = None,
     max_failures: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this have failed.  [default: never]")
     ] = None,
@@ -76,6 +84,7 @@ def run(
     refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.report_lines import resume_hint, summary_lines
+    from jobs.resume_choice import ResumeChoice
     from jobs.run import run_job
     from jobs.spec import load_spec
     from manifests.errors import ManifestError
@@ -87,7 +96,8 @@ def run(
         job = load_spec(spec, flags, [*(assignments or []), *limits])
         target = job.output_uri
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
-            summary = run_job(job, lambda line: typer.echo(line, err=True))
+            choice = ResumeChoice(accepted=tuple(accept_change or ()), is_new_run=new_run)
+            summary = run_job(job, lambda line: typer.echo(line, err=True), choice)
         for line in summary_lines(summary):
             typer.echo(line, err=True)
     except (ConfigError, ManifestError, WeightsError) as error:

@@ -1,25 +1,22 @@
 """One start of a run: check everything, find what is left to do, do it, conclude."""
 
-import importlib.metadata
-import json
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
-from dimoo_core.checkpoint import BUILTIN, Checkpoint, digest, find_checkpoint
+from dimoo_core.checkpoint import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
-from dimoo_core.preset import PRESETS
 from dimoo_core.settings import DtypeName
 from jobs.adapter import with_found_adapter
 from jobs.cluster import known_address, ray_cluster
 from jobs.generation_defaults import with_generation_defaults
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
+from jobs.resume_choice import ResumeChoice, output_of_new_run
+from jobs.run_identity import segment_rows_of, what_decides_results
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
@@ -32,17 +29,15 @@ from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
-from pipeline.run_directory import RunDirectory, differences, results_digest
+from pipeline.run_directory import RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
-from pipeline.store import open_store
+from pipeline.store import Store, open_store
 from pipeline.suspect import SuspectRecord
 
-_MAX_SEGMENT_ROWS = 64
 _BUILTIN_HINT = (
     "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "
     "else give --model Alpha-VLLM/Lumina-DiMOO"
 )
-_SEGMENTS_PER_WORKER = 4  # of a small manifest, so that every worker gets some
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +50,13 @@ class Workers:
     num_gpus: float
 
 
-def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
+def run_job(spec: JobSpec, say: Callable[[str], None], choice: ResumeChoice | None = None) -> RunSummary:
     """Run a job to its end, or go on with it where an earlier start ended.
 
     Args:
         spec: What to run.
         say: Told in a line what was found before the work begins.
+        choice: What may have changed since the run was started; None: nothing.
 
     Raises:
         ConfigError, ManifestError, WeightsError: Something asked for is wrong; nothing was run.
@@ -68,7 +64,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         RunInUse: Another driver is at work on the same output.
         RunFailed: The run broke off; the same command resumes.
     """
-    started_s, failure_limit = time.monotonic(), spec.failures.limit()
+    started_s, failure_limit, choice = time.monotonic(), spec.failures.limit(), choice or ResumeChoice()
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     say(f"manifest {public_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
@@ -80,9 +76,14 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
         workers = _workers(spec, stack)
+        settings = _settings(spec, workers, checkpoint, store.uri)
+        if choice.is_new_run:
+            store = _store_of_new_run(spec, workers, source, checkpoint, settings)
+            say(f"output of this run: {store.uri}")
+            run = RunDirectory(store)
         epoch = stack.enter_context(claimed_epoch(store, say))
-        settings = _settings(spec, workers, checkpoint, store.uri, epoch.number)
-        plan, run_digest = _plan(spec, workers, source, run, checkpoint, settings)
+        settings = replace(settings, output_uri=store.uri, epoch=epoch.number)
+        plan, run_digest = _plan(spec, workers, source, run, checkpoint, settings, choice, say)
         settings = replace(settings, run_digest=run_digest)
         committed = run.committed_segments(plan)
         resumed = run.totals(committed)
@@ -122,6 +123,16 @@ def run_job(spec: JobSpec, say: Callable[[str], None]) -> RunSummary:
     )
 
 
+def _store_of_new_run(
+    spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
+) -> Store:
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(_num_rows(spec, source), workers.count, None)
+    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    store = open_store(output_of_new_run(settings.output_uri, results))
+    store.check_writable()
+    return store
+
+
 def _workers(spec: JobSpec, stack: ExitStack) -> Workers:
     """Decide how many workers there are, starting or joining Ray if there is any."""
     count, address = spec.workers, known_address(spec.ray.address)
@@ -151,7 +162,7 @@ def _cpus_each(num_workers: int) -> float:
     return float(max(1, int(ray.cluster_resources().get("CPU", 1)) // num_workers))
 
 
-def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str, epoch: int) -> RunSettings:
+def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:
     dtype: DtypeName = "bfloat16" if workers.device.startswith("cuda") else "float32"
     if spec.dtype != "auto":
         dtype = spec.dtype
@@ -170,7 +181,6 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         image_quality=spec.image.quality,
         sources=spec.sources.policy(),
         output_uri=output_uri,
-        epoch=epoch,
         engine=EngineConfig(**dict(spec.engine), max_request_s=spec.failures.row_timeout_s),
         max_rows_in_flight=spec.pipeline.max_rows_in_flight,
         fetch_threads=spec.pipeline.fetch_threads,
@@ -186,21 +196,23 @@ def _plan(
     run: RunDirectory,
     checkpoint: Checkpoint,
     settings: RunSettings,
+    choice: ResumeChoice,
+    say: Callable[[str], None],
 ) -> tuple[ShardPlan, str]:
     """Cut the manifest as the first start did, having made sure that this start wants the same results.
 
     Returns:
-        The plan, and the digest of what decides the results.
+        The plan, and the digest of what decided the results when the run was started.
 
     Raises:
         ConfigError: If another run lies at the output.
     """
-    num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
+    num_rows = _num_rows(spec, source)
     before = run.description()
     if before is None and run.has_parts():
         raise ConfigError(f"{run.store.uri} holds parts of a run but no run.json: choose another --output")
-    segment_rows = spec.pipeline.segment_rows or _segment_rows(num_rows, workers.count, before)
-    results = _what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, workers.count, before)
+    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
     description = {
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -209,50 +221,14 @@ def _plan(
         "rows": num_rows,
     }
     found = run.start(description)
-    if changed := differences(results, found.get("results", {})):
-        anew = "" if run.has_parts() else ", or delete its run.json, since it has committed nothing"
-        raise ConfigError(
-            f"{run.store.uri} holds a run with other settings ({'; '.join(changed)}): choose another --output, or "
-            f"give the settings it was started with{anew}"
-        )
+    if accepted := choice.check(results, num_rows, found, run):
+        say(f"going on although settings have changed: {'; '.join(accepted)}")
+        run.note_changes(found, accepted)
     return source.plan(segment_rows=segment_rows, limit=spec.limit), results_digest(found["results"])
 
 
-def _segment_rows(num_rows: int, num_workers: int, before: Mapping[str, Any] | None) -> int:
-    """As in the first start; else small enough that every worker gets some segments."""
-    if before is not None and isinstance(size := before.get("results", {}).get("segment_rows"), int):
-        return size
-    return max(1, min(_MAX_SEGMENT_ROWS, math.ceil(num_rows / (_SEGMENTS_PER_WORKER * max(1, num_workers)))))
-
-
-def _what_decides_results(
-    spec: JobSpec, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings, segment_rows: int
-) -> dict[str, Any]:
-    """Everything that a resume must not change, in JSON's types."""
-    decides = {
-        "manifest_fingerprint": source.fingerprint,
-        "model_digest": digest(checkpoint.directory),
-        "adapter_digest": digest(find_checkpoint(spec.adapter).directory) if spec.adapter is not None else None,
-        "limit": spec.limit,
-        "segment_rows": segment_rows,
-        "seed": settings.seed,
-        "device": settings.device.partition(":")[0],
-        "dtype": settings.dtype,
-        "defaults": asdict(settings.defaults),
-        "presets": {name: asdict(preset) for name, preset in PRESETS.items()},
-        "input_resolution": settings.input_resolution,
-        "image_to_image_resolution": settings.image_to_image_resolution,
-        "tokenize_resolution": settings.tokenize_resolution,
-        "random_crop": settings.random_crop,
-        "image_format": settings.image_format,
-        "image_quality": settings.image_quality,
-        "batch_invariance": settings.engine.batch_invariance,
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("dimoo-batch", "torch", "diffusers", "pillow")
-        },
-    }
-    in_json: dict[str, Any] = json.loads(json.dumps(decides))
-    return in_json
+def _num_rows(spec: JobSpec, source: ManifestSource) -> int:
+    return source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
 
 
 def _pool(settings: RunSettings, workers: Workers, record: SuspectRecord, *, has_suspects: bool) -> WorkerPool:

@@ -151,6 +151,14 @@ class RunDirectory:
             raise StoreError("read", self.store.uri_of(RUN_KEY), "ObjectFlickers", "it was there a moment ago", True)
         return found
 
+    def note_changes(self, description: Mapping[str, Any], changes: Sequence[str]) -> None:
+        """Write into ``run.json`` that the run went on although settings differed; ``results`` stays as it is."""
+        noted = [*description.get("accepted_changes", []), *changes]
+        described = {**description, "accepted_changes": list(dict.fromkeys(noted))}
+        text = json.dumps(described, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        if described != description:
+            self.store.put(RUN_KEY, text.encode(), content_type="application/json")
+
     def description(self) -> dict[str, Any] | None:
         """``run.json``; None if no run was started here.
 

@@ -90,7 +90,7 @@ def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
     model = StubModel()
     for module in ("pipeline.worker", "jobs.run"):
         patch.setattr(f"{module}.find_checkpoint", lambda name: Checkpoint(name, Path(name)))
-    patch.setattr("jobs.run.digest", lambda directory: "stub")
+    patch.setattr("jobs.run_identity.digest", lambda directory: "stub")
     patch.setattr("pipeline.worker.load_model", lambda *arguments, **options: model)
     patch.setattr("pipeline.worker.Engine", StubEngine)
     return model

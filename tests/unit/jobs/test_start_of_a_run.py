@@ -11,7 +11,8 @@ from dimoo_core.errors import ConfigError
 from jobs import run as run_module
 from jobs.cluster import known_address, ray_cluster
 from jobs.report_lines import resume_hint, summary_lines
-from jobs.run import _conclude, _segment_rows
+from jobs.run import _conclude
+from jobs.run_identity import segment_rows_of
 from jobs.summary import RunSummary
 from manifests.row import RowFailure
 from manifests.shard import ManifestFile, plan_shards
@@ -30,12 +31,12 @@ from tests.support.manifest_rows import SCHEMA, image_row, write_manifest
 def test_segments_are_small_enough_that_every_worker_gets_some(
     num_rows: int, num_workers: int, segment_rows: int
 ) -> None:
-    assert _segment_rows(num_rows, num_workers, None) == segment_rows
+    assert segment_rows_of(num_rows, num_workers, None) == segment_rows
 
 
 def test_segments_stay_as_the_first_start_has_cut_them() -> None:
-    assert _segment_rows(10**6, 64, {"results": {"segment_rows": 5}}) == 5
-    assert _segment_rows(8, 2, {"results": {"segment_rows": "many"}}) == 1
+    assert segment_rows_of(10**6, 64, {"results": {"segment_rows": 5}}) == 5
+    assert segment_rows_of(8, 2, {"results": {"segment_rows": "many"}}) == 1
 
 
 def summary_of(output: object, failed: int) -> RunSummary:

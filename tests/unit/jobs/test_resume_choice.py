@@ -1,0 +1,90 @@
+"""What a start does with an output that holds a run with other settings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dimoo_core.errors import ConfigError
+from jobs.resume_choice import ResumeChoice, output_of_new_run
+from pipeline.local_store import LocalStore
+from pipeline.run_directory import RunDirectory
+
+RESULTS: dict[str, Any] = {
+    "manifest_fingerprint": "a",
+    "seed": 0,
+    "segment_rows": 4,
+    "versions": {"torch": "2.8", "pillow": "11"},
+}
+
+
+def run_at(folder: Path, results: dict[str, Any] = RESULTS, rows: int = 10) -> RunDirectory:
+    run = RunDirectory(LocalStore(str(folder)))
+    run.start({"results": results, "rows": rows})
+    return run
+
+
+def check(choice: ResumeChoice, run: RunDirectory, num_rows: int = 10, **changed: Any) -> list[str]:
+    found = run.description()
+    assert found is not None
+    return choice.check({**RESULTS, **changed}, num_rows, found, run)
+
+
+def test_nothing_has_to_be_accepted_where_nothing_differs(tmp_path: Path) -> None:
+    assert check(ResumeChoice(), run_at(tmp_path)) == []
+
+
+def test_what_differs_is_refused_with_both_values_and_the_ways_out(tmp_path: Path) -> None:
+    run = run_at(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        check(ResumeChoice(), run, seed=3, segment_rows=8)
+    message = str(caught.value)
+    assert "seed: 0 there, 3 now" in message
+    assert "segment_rows: 4 there, 8 now" in message
+    assert "go on with --accept-change seed, begin anew" in message
+    assert "--new-run" in message
+
+
+def test_only_what_was_named_is_accepted(tmp_path: Path) -> None:
+    run = run_at(tmp_path)
+    assert check(ResumeChoice(accepted=("seed",)), run, seed=3) == ["seed: 0 there, 3 now"]
+    newer = {"torch": "2.9", "pillow": "12"}
+    assert len(check(ResumeChoice(accepted=("versions",)), run, versions=newer)) == 2
+    with pytest.raises(ConfigError, match=r"versions\.pillow: '11' there, '12' now"):
+        check(ResumeChoice(accepted=("versions.torch", "version", "seed")), run, versions=newer)
+
+
+@pytest.mark.parametrize("key", ["segment_rows", "limit", "image_format"])
+def test_what_names_parts_and_images_cannot_be_accepted(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"cannot go on with other values of {key}"):
+        check(ResumeChoice(accepted=(key,)), run_at(tmp_path), **{key: 8})
+
+
+def test_a_changed_manifest_can_be_accepted_if_it_keeps_its_number_of_rows(tmp_path: Path) -> None:
+    choice, run = ResumeChoice(accepted=("manifest_fingerprint",)), run_at(tmp_path)
+    assert len(check(choice, run, manifest_fingerprint="b")) == 1
+    with pytest.raises(ConfigError, match="a run of 10 rows, the manifest has 11 now"):
+        check(choice, run, num_rows=11, manifest_fingerprint="b")
+
+
+def test_accepted_changes_are_noted_once_and_the_results_stay(tmp_path: Path) -> None:
+    run = run_at(tmp_path)
+    for _ in range(2):
+        found = run.description()
+        assert found is not None
+        run.note_changes(found, ["seed: 0 there, 3 now"])
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described == {"results": RESULTS, "rows": 10, "accepted_changes": ["seed: 0 there, 3 now"]}
+
+
+def test_a_new_run_takes_the_first_output_that_is_free_or_its_own(tmp_path: Path) -> None:
+    base = str(tmp_path / "out")
+    other = {**RESULTS, "seed": 3}
+    assert output_of_new_run(base, RESULTS) == base
+    run_at(tmp_path / "out", other)
+    LocalStore(str(tmp_path / "out-2")).put("parts/0000000-00000.parquet", b"of nobody knows whom")
+    assert output_of_new_run(base + "/", RESULTS) == base + "-3"
+    run_at(tmp_path / "out-3", {**RESULTS, "segment_rows": 9})
+    assert output_of_new_run(base, RESULTS) == base + "-3"
+    assert output_of_new_run(base, other) == base
