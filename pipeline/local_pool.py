@@ -32,15 +32,6 @@ class LocalPool(WorkerPool):
         self._thread.start()
         return [self._NAME]
 
-    @property
-    def can_replace(self) -> bool:
-        """Never: what broke an engine may have broken this process."""
-        return False
-
-    def discard(self, name: str) -> None:
-        """As ``replace``."""
-        raise RuntimeError(f"worker {name!r} of this process cannot be discarded")
-
     def replace(self, name: str) -> str:
         """Never needed: this worker dies with its process only."""
         raise RuntimeError(f"worker {name!r} of this process cannot be replaced")

@@ -24,13 +24,13 @@ class WorkerPool(ABC):
         """Start a worker in place of a dead one and return its name."""
 
     @property
-    @abstractmethod
     def can_replace(self) -> bool:
-        """Whether a worker that has failed can be discarded and replaced."""
+        """Whether a worker that has failed can be discarded and replaced; if not, its failure ends the run."""
+        return False
 
-    @abstractmethod
     def discard(self, name: str) -> None:
-        """End a worker that has failed, before it is replaced."""
+        """End a worker that has failed, before it is replaced; asked of pools that can."""
+        raise NotImplementedError(name)
 
     @abstractmethod
     def assign(self, name: str, lease: Lease) -> None:
