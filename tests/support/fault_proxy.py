@@ -2,6 +2,7 @@
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ class FaultProxy(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+
+    latency_s = 0.0
+    """That each request waits before it is passed on."""
 
     def __init__(self, target_url: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -75,6 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        time.sleep(self.server.latency_s)
         fault = self.server.take_fault(self.command, self.path)
         if fault is not None and fault.kind == "answer":
             self._send(fault.status, [], fault.body, len(fault.body))
