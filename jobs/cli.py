@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from jobs import export_command, manifest_command
+from jobs import export_command, manifest_command, plan_command
 from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 from jobs.doctor_command import doctor, models
 from jobs.replay_command import replay
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(manifest_command.app, name="manifest")
 app.command()(export_command.export)
+app.command()(plan_command.plan)
 
 
 class Stopped(BaseException):

@@ -1,6 +1,7 @@
 """``dimoo-batch export``: finished rows in the forms that other tools read."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,13 @@ def export(
     manifest: Annotated[
         str | None, typer.Option(help="Where the manifest lies now, if input images are needed and it was moved.")
     ] = None,
+    hooks: Annotated[
+        list[str] | None, typer.Option("--hook", metavar="MODULE:FUNCTION", help="Called with each row; repeatable.")
+    ] = None,
+    score: Annotated[str | None, typer.Option(metavar="MODULE:FUNCTION", help="Scores each row.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Leave rows with a lower score out.")] = None,
+    blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one a line.")] = None,
+    min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
@@ -31,6 +39,8 @@ def export(
       dimoo-batch export captions-output dataset --to hf-parquet
       dimoo-batch export s3://bucket/results s3://bucket/shards --to webdataset
       dimoo-batch export edits-output pairs --to imagefolder --sources
+      dimoo-batch export captions-output dataset --to hf-parquet --min-words 5 --blocklist words.txt
+      dimoo-batch export images-output best --score scorers:sharpness --min-score 0.3
       dimoo-batch export geneval-output geneval-images --to benchmark
 
     Exit status: 0 exported, 1 storage failed, 2 wrong input.
@@ -51,6 +61,11 @@ def export(
         drop=tuple(drop or ()),
         model_name=name,
         manifest=manifest,
+        hooks=tuple(hooks or ()),
+        score=score,
+        min_score=min_score,
+        blocklist=blocklist,
+        min_words=min_words,
     )
     try:
         report = export_run(request)
@@ -58,5 +73,6 @@ def export(
         fail(str(error), EXIT_WRONG_INPUT)
     except DimooError as error:
         fail(str(error), EXIT_FAILED)
-    words = f"{report.rows} rows with {report.images} images in {report.files} files: {report.target}"
+    left_out = f", {report.filtered} left out" if report.filtered else ""
+    words = f"{report.rows} rows with {report.images} images in {report.files} files{left_out}: {report.target}"
     typer.echo(json.dumps(report.to_json()) if as_json else words)

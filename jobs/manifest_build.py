@@ -10,8 +10,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
+from jobs.hook import HookFailed, call_hook, load_hook
 from jobs.manifest_files import ManifestFiles
 from jobs.manifest_source_format import Format, SourceFile, read_source, source_types
+from jobs.word_filter import WordFilter
 from manifests.builder.record import Record
 from manifests.builder.row_table import BuildCounts, RowTables, row_digest
 from manifests.builder.seen import MAX_DISTANCE, Seen
@@ -62,6 +64,9 @@ class BuildRequest:
     seed: int = 0
     skips_invalid: bool = False
     overwrites: bool = False
+    hooks: tuple[str, ...] = ()
+    blocklist: Path | None = None
+    min_words: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,7 @@ class BuildReport:
     rows: int
     invalid: int
     duplicates: int
+    filtered: int
     tasks: Mapping[str, int]
     files: tuple[str, ...]
     reasons: tuple[str, ...]
@@ -119,6 +125,7 @@ def build_manifest(request: BuildRequest) -> BuildReport:
         rows=counts.num_rows,
         invalid=counts.num_invalid,
         duplicates=counts.num_duplicates,
+        filtered=builder.num_filtered,
         tasks=counts.num_of_task,
         files=written,
         reasons=tuple(counts.reasons),
@@ -145,6 +152,10 @@ class _Builder:
         self._embeds = embeds
         self._template = PromptTemplate(request.prompt) if request.prompt is not None else None
         self._prefers = {"skips_invalid": request.skips_invalid}
+        self._hooks = [(name, load_hook(name)) for name in request.hooks]
+        self._words = WordFilter(request.blocklist, request.min_words)
+        self._filters_words = request.blocklist is not None or request.min_words > 0
+        self.num_filtered = 0
 
     def records(self, sources: Iterable[SourceFile], seen: Seen) -> Iterator[Record]:
         """Every record that is left, in the order of the sources."""
@@ -190,7 +201,21 @@ class _Builder:
         except (ManifestRowError, StoreError) as error:
             self._counts.refuse(f"{record.where}: {error}", **self._prefers)
             return
-        yield record.with_cells(cells)
+        hooked = self._hooked(cells, record.where)
+        if hooked is None or (self._filters_words and self._words.refuses(str(hooked.get("prompt") or ""))):
+            self.num_filtered += 1
+        else:
+            yield record.with_cells(hooked)
+
+    def _hooked(self, cells: dict[str, Any], where: str) -> dict[str, Any] | None:
+        for name, hook in self._hooks:
+            changed = call_hook(name, hook, cells, where)
+            if changed is None:
+                return None
+            if not isinstance(changed, dict):
+                raise HookFailed(f"{where}: hook {name!r} must return a dict or None, got {type(changed).__name__}")
+            cells = changed
+        return cells
 
     def _image_cell(self, uri: str, record: Record) -> object:
         uri = self._absolute(uri, record)

@@ -51,6 +51,11 @@ def build(
     repeat: Annotated[int, typer.Option(help="Each row so many times, with seeds of its own.")] = 1,
     splits: Annotated[str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.")] = None,
     seed: Annotated[int, typer.Option(help="Of sampling and splits.")] = 0,
+    hooks: Annotated[
+        list[str] | None, typer.Option("--hook", metavar="MODULE:FUNCTION", help="Called with each row; repeatable.")
+    ] = None,
+    blocklist: Annotated[Path | None, typer.Option(help="Leave out prompts with these words, one a line.")] = None,
+    min_words: Annotated[int, typer.Option(help="Leave out prompts with fewer words.", min=0)] = 0,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave invalid rows out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
@@ -95,6 +100,9 @@ def build(
             seed=seed,
             skips_invalid=skip_invalid,
             overwrites=overwrite,
+            hooks=tuple(hooks or ()),
+            blocklist=blocklist,
+            min_words=min_words,
         )
         report = build_manifest(request)
     except (ConfigError, ManifestError) as error:
@@ -184,6 +192,8 @@ def _report_lines(report: "BuildReport", request: "BuildRequest") -> Iterable[st
     yield f"{report.rows} rows ({tasks}) in {len(report.files)} file(s)"
     if report.duplicates:
         yield f"  {report.duplicates} duplicates left out"
+    if report.filtered:
+        yield f"  {report.filtered} left out by hooks and filters"
     if report.invalid:
         yield f"  {report.invalid} invalid rows left out"
         yield from (f"    {reason}" for reason in report.reasons[:5])

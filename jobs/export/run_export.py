@@ -14,6 +14,8 @@ from jobs.export.folder_export import BenchmarkExport, FolderExport
 from jobs.export.table_export import LanceExport, ParquetExport
 from jobs.export.tar_export import TarExport
 from jobs.export.target import ExportTarget
+from jobs.hook import HookFailed, call_hook, load_hook
+from jobs.word_filter import WordFilter
 from pipeline.store import open_store
 
 FORMATS = ("files", "imagefolder", "webdataset", "hf-parquet", "lance", "benchmark")
@@ -45,6 +47,11 @@ class ExportRequest:
     drop: tuple[str, ...] = ()
     model_name: str = "dimoo"
     manifest: str | None = None
+    hooks: tuple[str, ...] = ()
+    score: str | None = None
+    min_score: float | None = None
+    blocklist: Path | None = None
+    min_words: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,7 @@ class ExportReport:
     rows: int
     images: int
     files: int
+    filtered: int
 
     def to_json(self) -> dict[str, object]:
         """For standard output."""
@@ -81,21 +89,85 @@ def export_run(request: ExportRequest) -> ExportReport:
         )
         stack.callback(rows.close)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dimoo-export-")))
-        schema = _without(rows.schema, request.drop)
+        row_filter = RowFilter(request)
+        schema = row_filter.extended(_without(rows.schema, request.drop))
         target = ExportTarget(request.target, scratch, overwrites=request.overwrites)
         export = _export(request, target, schema)
         stack.callback(export.close)
         num_rows = num_images = 0
-        for row in rows:
+        for found in rows:
             for name in request.drop:
-                row.cells.pop(name, None)
+                found.cells.pop(name, None)
+            row = row_filter.passed(found)
+            if row is None:
+                continue
             export.add(row)
             num_rows += 1
             num_images += row.image is not None
         export.finish()
     return ExportReport(
-        target=request.target, format=request.format, rows=num_rows, images=num_images, files=target.num_files
+        target=request.target,
+        format=request.format,
+        rows=num_rows,
+        images=num_images,
+        files=target.num_files,
+        filtered=row_filter.num_refused,
     )
+
+
+class RowFilter:
+    """Which finished rows are exported, and what hooks make of them.
+
+    Raises:
+        ConfigError: A hook or the blocklist cannot be loaded.
+    """
+
+    def __init__(self, request: ExportRequest) -> None:
+        if request.min_score is not None and request.score is None:
+            raise ConfigError("--min-score needs --score, which says how rows are scored")
+        self.num_refused = 0
+        self._words = WordFilter(request.blocklist, request.min_words)
+        self._hooks = [(name, load_hook(name)) for name in request.hooks]
+        self._score = None if request.score is None else (request.score, load_hook(request.score))
+        self._min_score = request.min_score
+
+    def extended(self, schema: pa.Schema) -> pa.Schema:
+        """The columns with ``score``, if rows are scored."""
+        if self._score is None:
+            return schema
+        if "score" in schema.names:
+            raise ConfigError("the rows have a column 'score' already: --drop score")
+        return schema.append(pa.field("score", pa.float64()))
+
+    def passed(self, row: FinishedRow) -> FinishedRow | None:
+        """The row as it is exported; None if it is left out.
+
+        Raises:
+            HookFailed: A hook raised, or gave back what it must not.
+        """
+        passed = self._passed(row)
+        self.num_refused += passed is None
+        return passed
+
+    def _passed(self, row: FinishedRow) -> FinishedRow | None:
+        where = f"row {row.cells['row']}"
+        for name, hook in self._hooks:
+            changed = call_hook(name, hook, row, where)
+            if changed is None:
+                return None
+            if not isinstance(changed, FinishedRow):
+                raise HookFailed(f"{where}: hook {name!r} must return the row or None, got {type(changed).__name__}")
+            row = changed
+        if self._words.refuses(row.words):
+            return None
+        if self._score is not None:
+            score = call_hook(*self._score, row, where)
+            if isinstance(score, bool) or not isinstance(score, int | float):
+                raise HookFailed(f"{where}: hook {self._score[0]!r} must return a number, got {type(score).__name__}")
+            if self._min_score is not None and not score >= self._min_score:
+                return None
+            row.cells["score"] = float(score)
+        return row
 
 
 def _export(request: ExportRequest, target: ExportTarget, schema: pa.Schema) -> Export:

@@ -1,0 +1,1 @@
+"""What a run would do, cost and write, told without running it."""

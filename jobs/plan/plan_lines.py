@@ -1,0 +1,88 @@
+"""A plan for people and for programs."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from jobs.plan.gpu_table import USED_SHARE, Gpu
+from jobs.plan.probe import Probe
+from jobs.plan.run_plan import RunPlan
+from jobs.progress import duration
+
+_SECONDS_PER_HOUR = 3600
+_TERA, _PETA = 1e12, 1e15
+
+
+def plan_json(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> dict[str, Any]:
+    """The plan as one JSON object."""
+    cost = plan.cost
+    return {
+        "manifest": plan.manifest,
+        "output": plan.output,
+        "rows": plan.rows,
+        "valid": plan.rows - plan.invalid,
+        "invalid": plan.invalid,
+        "invalid_reasons": dict(plan.reason_counts),
+        "done": plan.done,
+        "failed_before": plan.failed_before,
+        "groups": [
+            {"task": group.task, "size": group.size, "rows": group.rows, "flops": group.cost.flops}
+            for group in plan.groups.values()
+        ],
+        "tokens": cost.num_tokens,
+        "flops": cost.flops,
+        "images": plan.images,
+        "segments": plan.segments,
+        "segment_rows": plan.segment_rows,
+        "objects": plan.objects,
+        "bytes": plan.bytes,
+        "assumed_sizes": plan.assumed_sizes,
+        "is_estimated": plan.is_estimated,
+        "gpus": [
+            {"name": gpu.name, "hours": hours, "usd": round(hours * gpu.usd_per_hour, 2)}
+            for gpu, hours in ((gpu, gpu_hours(plan, gpu)) for gpu in gpus)
+        ],
+        "probe": None if probe is None else {**asdict(probe), "run_seconds": probed_seconds(plan, probe)},
+    }
+
+
+def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> Iterator[str]:
+    """The plan in lines."""
+    yield f"{plan.manifest}: {plan.rows} rows, {plan.rows - plan.invalid} valid, {plan.invalid} invalid"
+    for group in plan.groups.values():
+        share = group.cost.flops / plan.cost.flops if plan.cost.flops else 0.0
+        yield f"  {group.task:<20} {group.size:<10} {group.rows:>10,} rows  {share:>6.1%} of the arithmetic"
+    for reason in plan.reasons[:5]:
+        yield f"  row {reason.row} ({reason.id}), {reason.stage}: {reason.message}"
+    if plan.invalid > 5:
+        counts = ", ".join(f"{count} {reason}" for reason, count in plan.reason_counts.items())
+        yield f"  … {plan.invalid} invalid in all: {counts}"
+    yield f"{plan.cost.num_tokens:,} tokens through the model, {plan.cost.flops / _PETA:,.3f} PFLOP"
+    if plan.is_estimated:
+        yield "  prompt lengths are estimated and no checkpoint defaults counted: the model is not on this machine"
+    if plan.assumed_sizes:
+        yield f"  {plan.assumed_sizes} input images on S3 are taken to be square, --images reads their sizes"
+    measured = "" if probe else ", before a --probe a rough guess"
+    yield f"{plan.objects:,} objects ({plan.images:,} images), about {plan.bytes:,} bytes{measured}: {plan.output}"
+    if plan.done or plan.failed_before:
+        yield f"  done already: {plan.done} rows, {plan.failed_before} failed; {plan.remaining_ratio:.0%} are left"
+    if probe is not None:
+        yield (
+            f"this machine: {duration(probed_seconds(plan, probe))} for what is left, from {probe.rows} rows at "
+            f"{probe.flops_per_s / _TERA:,.3f} TFLOP/s"
+        )
+    yield f"what is left on one GPU, at {USED_SHARE:.0%} of its peak:"
+    for gpu in gpus:
+        hours = gpu_hours(plan, gpu)
+        price = f"{hours * gpu.usd_per_hour:>10,.2f} USD at {gpu.usd_per_hour:g} an hour"
+        yield f"  {gpu.name:<8} {gpu.memory_gb:>4} GB {hours:>12,.3f} h {price}"
+
+
+def gpu_hours(plan: RunPlan, gpu: Gpu) -> float:
+    """Hours of one such GPU for what is left."""
+    return plan.cost.flops * plan.remaining_ratio / (gpu.tflops * _TERA * USED_SHARE) / _SECONDS_PER_HOUR
+
+
+def probed_seconds(plan: RunPlan, probe: Probe) -> float:
+    """Seconds that this machine takes for what is left."""
+    return plan.cost.flops * plan.remaining_ratio / probe.flops_per_s

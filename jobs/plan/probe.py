@@ -1,0 +1,117 @@
+"""Runs some rows of a manifest to see how large results are and how fast this machine is."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dimoo_core.errors import ConfigError
+from jobs.plan.row_cost import ModelFacts
+from jobs.plan.run_plan import RunPlan, plan_run
+from jobs.run import run_job
+from jobs.spec import JobSpec
+from manifests.column import COLUMNS, IMAGE
+from manifests.reader import SegmentReader
+from manifests.row import RowDefaults
+from manifests.shard import Segment, ShardPlan
+from pipeline.manifest_source import open_manifest
+from pipeline.object_reader import ObjectReader
+from pipeline.uri import folder_of, is_relative
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was measured; ``seconds`` is the time of the rows alone, without loading the model."""
+
+    rows: int
+    seconds: float
+    flops: int
+
+    @property
+    def flops_per_s(self) -> float:
+        """Arithmetic a second, everything around it included."""
+        return self.flops / self.seconds
+
+
+def probe_plan(
+    plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: ModelFacts, count: int, say: Callable[[str], None]
+) -> Probe:
+    """Run ``count`` rows, evenly spread, in a temporary folder, and put what they weigh into the plan.
+
+    Raises:
+        ConfigError: There are too few rows, or all of the probed ones fail.
+        ManifestError, StoreError, RunFailed: As a run.
+    """
+    if count < 2 or plan.rows < 2:
+        raise ConfigError(f"--probe needs at least 2 rows, got {min(count, plan.rows)}")
+    with tempfile.TemporaryDirectory(prefix="dimoo-probe-") as name:
+        folder = Path(name)
+        num_rows = _write_spread_rows(spec, defaults, folder / "probe.parquet", count)
+        # All rows but one in the first part, one in the second: what a part weighs by itself follows.
+        pipeline = spec.pipeline.model_copy(update={"segment_rows": num_rows - 1})
+        changes = {"manifest": str(folder / "probe.parquet"), "output": str(folder / "out"), "limit": None}
+        small = spec.model_copy(update={**changes, "pipeline": pipeline})
+        expected = plan_run(small, defaults, facts, num_workers=1, reads_remote=True)
+        summary = run_job(small, say)
+        if not summary.done or not summary.rows_per_s:
+            raise ConfigError(f"all {num_rows} probed rows failed: run them alone to see why")
+        _weigh(plan, folder / "out")
+    return Probe(num_rows, num_rows / summary.rows_per_s, expected.cost.flops)
+
+
+def _write_spread_rows(spec: JobSpec, defaults: RowDefaults, path: Path, count: int) -> int:
+    """Some rows of the manifest in a file of their own, images named in full."""
+    source = open_manifest(spec.manifest, defaults=defaults, passthrough=spec.passthrough)
+    plan = source.plan(segment_rows=1, limit=spec.limit)
+    objects = ObjectReader()
+    with SegmentReader(objects.open) as reader:
+        tables = [_named_in_full(reader.read(segment), segment) for segment in _spread(plan, count)]
+    objects.close()
+    pq.write_table(pa.concat_tables(tables, promote_options="permissive"), path)
+    return len(tables)
+
+
+def _spread(plan: ShardPlan, count: int) -> Iterator[Segment]:
+    count = min(count, plan.num_segments)
+    return (plan.segment(number * plan.num_segments // count) for number in range(count))
+
+
+def _named_in_full(table: pa.Table, segment: Segment) -> pa.Table:
+    folder = folder_of(segment.file_uri).rstrip("/")
+
+    def full(uri: Any) -> Any:
+        return f"{folder}/{uri}" if isinstance(uri, str) and is_relative(uri) else uri
+
+    def cell(value: Any) -> Any:
+        return {**value, "path": full(value["path"])} if isinstance(value, dict) else full(value)
+
+    for index, field in enumerate(table.schema):
+        if field.name in COLUMNS and COLUMNS[field.name].kind is IMAGE:
+            values = [cell(value) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field, pa.array(values, type=field.type))
+    return table
+
+
+def _weigh(plan: RunPlan, output: Path) -> None:
+    """Replace what the plan assumed about bytes by what was measured."""
+    sizes: dict[tuple[str, str], list[int]] = {}
+    parts: list[tuple[int, int]] = []
+    for path in sorted((output / "parts").glob("*.parquet")):
+        table = pq.ParquetFile(path).read(use_threads=False)
+        parts.append((table.num_rows, path.stat().st_size))
+        for row in table.select(["task", "width", "height", "bytes"]).to_pylist():
+            if row["bytes"] is not None:
+                sizes.setdefault((row["task"], f"{row['width']}x{row['height']}"), []).append(row["bytes"])
+    measured = {size: sum(found) / len(found) for size, found in sizes.items()}
+    pixels = sum(int(size.split("x")[0]) * int(size.split("x")[1]) * len(sizes[task, size]) for task, size in sizes)
+    per_pixel = sum(map(sum, sizes.values())) / pixels if pixels else 0.0
+    for key, group in plan.groups.items():
+        if group.images:
+            group.image_bytes = group.images * measured[key] if key in measured else group.pixels * per_pixel
+    (most, most_bytes), (least, least_bytes) = max(parts), min(parts)
+    by_row = max(0.0, (most_bytes - least_bytes) / (most - least)) if most > least else 0.0
+    plan.part_bytes = plan.segments * max(0.0, least_bytes - least * by_row) + (plan.rows - plan.invalid) * by_row

@@ -1,0 +1,216 @@
+"""What one row costs: the shape of its request, from its prompt's tokens and its image's size, counted."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.config import DIMOO_8B, ModelConfig, read_model_config
+from dimoo_core.errors import DimooError
+from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
+from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, unscaled_plan
+from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
+from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution, TextSettings
+from dimoo_core.tokenizer import Tokenizer
+from dimoo_core.tokens import read_special_tokens
+from jobs.spec import JobSpec
+from manifests.image_source import ImageSource
+from manifests.row import Row
+from manifests.task import TASKS
+from pipeline.object_reader import ObjectReader
+from pipeline.uri import is_relative, parse_uri
+
+_PUBLISHED_CODES = 8192
+_CHARACTERS_PER_TOKEN = 4.0  # of English text, where the checkpoint's tokenizer is not at hand
+_HEADER_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a plan has to know of a model; its weights are not read."""
+
+    config: ModelConfig
+    num_codes: int
+    num_text_columns: int
+    tokens_of: Callable[[str], frozenset[int] | int]  # different ids, or without a tokenizer how many there may be
+    length_of: Callable[[str], int]
+    is_estimated: bool
+
+
+def read_model_facts(model: str) -> ModelFacts:
+    """Facts of the embedded model or of a checkpoint directory; of a hub id those of the published model's shape.
+
+    Raises:
+        WeightsError: A checkpoint's files are wrong.
+    """
+    if model != BUILTIN and not Path(model).expanduser().is_dir():
+
+        def length(text: str) -> int:
+            return max(1, round(len(text) / _CHARACTERS_PER_TOKEN))
+
+        return ModelFacts(DIMOO_8B, _PUBLISHED_CODES, DIMOO_8B.num_embeddings, length, length, is_estimated=True)
+    directory = find_checkpoint(model).directory
+    config, tokenizer = read_model_config(directory / "config.json"), Tokenizer(directory)
+    codec = json.loads((directory / "vqvae" / "config.json").read_text(encoding="utf-8"))
+    tokens = read_special_tokens(tokenizer, config, num_codes=int(codec["num_vq_embeddings"]))
+    return ModelFacts(
+        config,
+        tokens.image_columns.stop - tokens.image_columns.start,
+        tokens.vocabulary_columns.stop - tokens.vocabulary_columns.start,
+        lambda text: frozenset(tokenizer.encode(text)),
+        lambda text: len(tokenizer.encode(text)),
+        is_estimated=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RowCost:
+    """One row's part in a plan; ``size`` is that of each of its images in pixels, None where there are none."""
+
+    cost: Cost
+    size: Size | None
+    num_images: int
+
+
+class RowCosts:
+    """Costs of rows. Keeps those of shapes seen before.
+
+    Args:
+        facts: Of the model.
+        spec: Of the job; says how input images are cropped.
+        objects: Reads the headers of input images.
+        reads_remote: Whether those on S3 are read; otherwise they are taken to be square and as large as is used.
+    """
+
+    def __init__(self, facts: ModelFacts, spec: JobSpec, objects: ObjectReader, *, reads_remote: bool) -> None:
+        self._facts = facts
+        self._spec = spec
+        self._objects = objects
+        self._reads_remote = reads_remote
+        self.num_assumed_sizes = 0
+        self._image_cost = lru_cache(4096)(image_cost)
+        self._text_cost = lru_cache(4096)(text_cost)
+
+    def of(self, row: Row, folder: str) -> RowCost:
+        """The cost of one row.
+
+        Raises:
+            DimooError: An input image that is read for its size cannot be read.
+        """
+        settings, image = row.settings, row.image
+        if settings is None:  # the codec alone
+            size = None if image is None else self._crop(image, folder, self._spec.tokenize.resolution)
+            return RowCost(Cost(), size, int(TASKS[row.task].kind == "decoding"))
+        if isinstance(settings, TextSettings):
+            assert image is not None  # the row parser sees to it
+            crop = self._crop(image, folder, self._spec.understanding.resolution)
+            return RowCost(self._text(row.prompt, settings, crop), None, 0)
+        spans: list[Size] = []
+        if image is None:
+            size = (settings.width_px, settings.height_px)
+        elif row.mask is not None:
+            size = unscaled_plan(self._size(image, folder) or (1024, 1024)).crop
+        else:
+            sources = [source for source in (image, row.style_image) if source is not None]
+            spans = [self._crop(source, folder, self._spec.image_to_image.resolution) for source in sources]
+            size = spans[-1]  # as in the reference, that of the last input image
+        return self._series(row, settings, size, spans)
+
+    def _series(self, row: Row, settings: ImageSettings, size: Size, sources: list[Size]) -> RowCost:
+        """All images of a row: its samples, views or turns."""
+        task, series = TASKS[row.task], row.series
+        prompts = series.prompts or (row.prompt,) * series.num_samples
+        total = Cost()
+        for prompt in prompts:
+            system = task.system_for(prompt) if sources else TEXT_TO_IMAGE_SYSTEM
+            total += self._image(chat(system, prompt), _without_prompt(system, row), settings, size, sources)
+        return RowCost(total, size, len(prompts) if series.keeps_all else 1)
+
+    def _image(self, cond: str, uncond: str, settings: ImageSettings, size: Size, sources: list[Size]) -> Cost:
+        """An image; one under a mask is counted as if all of it were painted."""
+        of_sources = sum(map(_span, sources))
+        around = 2 + _target(size) + 2
+        lengths = [self._facts.length_of(cond) + of_sources + around]
+        texts = [cond]
+        if settings.cfg_scale:
+            lengths.append(self._facts.length_of(uncond) + of_sources + around)
+            texts.append(uncond)
+        if sources and settings.cfg_image_scale:
+            lengths.append(self._facts.length_of(cond) + around)
+        shape = Generation(
+            stream_lengths=tuple(lengths),
+            num_target=_target(size),
+            num_masked=_codes(size),
+            num_suffix=2,
+            # mask, newline, begin and end of image and answer; input images rarely repeat a code
+            num_distinct=self._num_distinct(texts) + 6 + min(of_sources, self._facts.num_codes),
+            num_columns=self._facts.num_codes,
+        )
+        return self._image_cost(self._facts.config, shape, settings)
+
+    def _text(self, prompt: str, settings: TextSettings, crop: Size) -> Cost:
+        words = chat(UNDERSTANDING_SYSTEM, prompt)
+        length = self._facts.length_of(words) + _span(crop) + 1 + settings.max_tokens + 1
+        shape = Generation(
+            stream_lengths=(length,) * (2 if settings.cfg_scale else 1),
+            num_target=settings.max_tokens,
+            num_masked=settings.max_tokens,
+            num_suffix=1,
+            num_distinct=self._num_distinct([words]) + 6 + min(_codes(crop), self._facts.num_codes),
+            num_columns=self._facts.num_text_columns,
+        )
+        return self._text_cost(self._facts.config, shape, settings)
+
+    def _num_distinct(self, texts: list[str]) -> int:
+        found = [self._facts.tokens_of(text) for text in texts]
+        ids = [each for each in found if isinstance(each, frozenset)]
+        return len(frozenset().union(*ids)) if ids else sum(each for each in found if isinstance(each, int))
+
+    def _crop(self, image: ImageSource, folder: str, resolution: Resolution) -> Size:
+        size = self._size(image, folder)
+        if size is None:
+            side = resolution if isinstance(resolution, int) else 1024
+            size = (side, side)
+        return best_crop_size(size, crop_sizes_for(size, resolution))
+
+    def _size(self, image: ImageSource, folder: str) -> Size | None:
+        """Upright width and height from the file's header; None where it is not read."""
+        data = image.data
+        if data is None:
+            assert image.uri is not None  # a source has either
+            uri = f"{folder.rstrip('/')}/{image.uri}" if is_relative(image.uri) else image.uri
+            if parse_uri(uri).scheme == "s3" and not self._reads_remote:
+                self.num_assumed_sizes += 1
+                return None
+            with self._objects.open(uri) as file:
+                data = file.read(_HEADER_BYTES)
+        try:
+            with Image.open(io.BytesIO(data)) as opened:
+                width, height = opened.size
+                is_turned = opened.getexif().get(0x0112, 1) >= 5
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            raise DimooError(f"{image.name} is not an image whose size can be read") from error
+        return (height, width) if is_turned else (width, height)
+
+
+def _without_prompt(system: str, row: Row) -> str:
+    return chat(system, UNCONDITIONAL_PROMPT if row.negative_prompt is None else row.negative_prompt)
+
+
+def _codes(size: Size) -> int:
+    return size[0] // PIXELS_PER_TOKEN * (size[1] // PIXELS_PER_TOKEN)
+
+
+def _target(size: Size) -> int:
+    """Codes of an image with a newline after each row."""
+    return _codes(size) + size[1] // PIXELS_PER_TOKEN
+
+
+def _span(size: Size) -> int:
+    """An input image with its begin and end."""
+    return _target(size) + 2

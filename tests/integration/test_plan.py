@@ -1,0 +1,158 @@
+"""``dimoo-batch plan`` against the runs that it predicts."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from pipeline.store import open_store
+from tests.support.in_process import load_models_once, run_here
+from tests.support.manifest_rows import (
+    FAST_SETTINGS,
+    encoded,
+    image_row,
+    mixed_rows,
+    picture,
+    text_row,
+    write_manifest,
+    write_photos,
+)
+from tests.support.run_output import RunOutput
+
+
+@pytest.fixture(scope="module")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def plan(
+    manifest: object, output: object, model: Path, *more: object, exit_code: int = 0, **spec: Any
+) -> dict[str, Any]:
+    path = Path(str(output)).with_name("spec.json.yaml")
+    path.write_text(json.dumps({**FAST_SETTINGS, **spec}))
+    arguments = ["plan", manifest, "--output", output, "--model", model, "--spec", path, "--json", *more]
+    ended = CliRunner().invoke(app, [*map(str, arguments), *(() if "--workers" in more else ("--workers", "0"))])
+    assert ended.exit_code == exit_code, ended.output
+    return json.loads(ended.stdout) if exit_code == 0 else {"message": ended.stderr}
+
+
+def written(output: object) -> tuple[int, int]:
+    """Objects of an output, and the bytes of its images and parts."""
+    store = open_store(str(output))
+    keys = list(store.list())
+    return len(keys), sum(store.size(key) or 0 for key in keys if key.startswith(("images/", "parts/")))
+
+
+def test_rows_and_objects_are_those_of_the_run_it_predicts(
+    tmp_path: Path, tiny_checkpoint: Path, patch: pytest.MonkeyPatch
+) -> None:
+    load_models_once(patch)
+    write_photos(tmp_path)
+    rows = [*mixed_rows(), image_row("wrong", width=30), text_row("missing", "photos/none.png"), image_row("small")]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    found = plan(manifest, tmp_path / "out", tiny_checkpoint)
+    assert not (tmp_path / "out").exists()
+    summary = run_here(manifest, tmp_path / "out", tiny_checkpoint)
+    assert (found["rows"], found["valid"], found["invalid"]) == (summary.rows, summary.done, summary.failed)
+    assert found["objects"] == written(tmp_path / "out")[0]
+    assert found["images"] == len(RunOutput(tmp_path / "out").keys("images/"))
+    assert found["invalid_reasons"] == {"manifest: ManifestRowError": 2, "fetch: ObjectNotFound": 1}
+    again = plan(manifest, tmp_path / "out", tiny_checkpoint)
+    assert (again["done"], again["failed_before"]) == (summary.done, summary.failed)
+    assert all(gpu["hours"] == 0 for gpu in again["gpus"])
+
+
+def test_bytes_agree_within_a_tenth_after_a_probe(
+    tmp_path: Path, tiny_checkpoint: Path, patch: pytest.MonkeyPatch
+) -> None:
+    load_models_once(patch)
+    rows = [image_row(str(number), width=32 + 16 * (number % 2), height=32) for number in range(120)]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    found = plan(manifest, tmp_path / "out", tiny_checkpoint, "--probe", 12)
+    assert not (tmp_path / "out").exists()
+    assert found["probe"]["rows"] == 12
+    assert found["probe"]["run_seconds"] > 0
+    run_here(manifest, tmp_path / "out", tiny_checkpoint)
+    assert found["bytes"] == pytest.approx(written(tmp_path / "out")[1], rel=0.1)
+
+
+def test_arithmetic_agrees_within_two_hundredths_with_that_of_the_run(
+    tmp_path: Path, patch: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a model of many layers: the plan takes all codes of an image to differ, which only the first layer sees."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+    from dimoo_core.random_checkpoint import write_random_checkpoint
+    from dimoo_core.transformer import Transformer
+
+    load_models_once(patch)
+    deep_checkpoint = write_random_checkpoint(tmp_path / "deep", num_layers=12)
+    image = encoded(picture(1, (64, 64)))
+    rows = [
+        image_row("plain", width=128, height=96, steps=6),
+        image_row("guided", width=96, height=96, steps=6, cfg_scale=4.0),
+        text_row("answer", image, max_tokens=32, block_length=16, steps=4),
+        text_row("edit", image, task="edit", prompt="Make it red.", steps=4, cfg_scale=2.5),
+    ]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    spec = {
+        "image_to_image": {"resolution": 64},
+        "engine": {"batch_invariance": "off"},
+        "pipeline": {"max_rows_in_flight": 1},
+    }
+    found = plan(manifest, tmp_path / "out", deep_checkpoint, **spec)
+    counted, lock = [0], threading.Lock()
+    # torch counts attention on GPUs and leaves its kernel for CPUs out.
+    attention = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v))
+    }
+
+    def counting(method: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+                result = method(*arguments, **options)
+            with lock:
+                counted[0] += counter.get_total_flops()
+            return result
+
+        return call
+
+    for name in ("forward", "logits"):
+        monkeypatch.setattr(Transformer, name, counting(getattr(Transformer, name)))
+    run_here(manifest, tmp_path / "out", deep_checkpoint, **spec)
+    finished = RunOutput(tmp_path / "out").by_id()
+    assert finished["answer"]["finish_reason"] == "length"
+    assert found["flops"] == pytest.approx(counted[0], rel=0.02)
+
+
+def test_a_hub_id_is_planned_without_its_files_and_names_gpus_and_prices(tmp_path: Path) -> None:
+    rows = [image_row(str(number), width=1024, height=1024) for number in range(3)]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    arguments = ["plan", manifest, "--model", "Alpha-VLLM/Lumina-DiMOO", "--gpu", "A800", "--price", "A800=2", "--json"]
+    ended = CliRunner().invoke(app, [*map(str, arguments)])
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)
+    # 9.33 PFLOP an image of 1024x1024 in 64 steps with guidance is what the reference computes; the engine, 0.9 of it.
+    assert 8.0e15 < found["flops"] / 3 < 9.33e15
+    (gpu,) = found["gpus"]
+    assert gpu["hours"] == pytest.approx(found["flops"] / (312e12 * 0.5) / 3600)
+    assert gpu["usd"] == pytest.approx(2 * gpu["hours"], abs=0.01)
+    assert found["is_estimated"]
+    words = CliRunner().invoke(app, [*map(str, arguments[:-1])]).stdout
+    assert "3 rows, 3 valid, 0 invalid" in words
+    assert "text_to_image        1024x1024" in words
+
+
+def test_wrong_input_ends_with_2(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    message = plan(manifest, tmp_path / "out", tiny_checkpoint, "--gpu", "GTX", exit_code=2)["message"]
+    assert "GPU 'GTX' is not in the table" in message
+    message = plan(manifest, tmp_path / "out", tiny_checkpoint, "--probe", 5, exit_code=2)["message"]
+    assert "--probe needs at least 2 rows" in message
