@@ -1,0 +1,45 @@
+"""The example with every task: complete, green, and the same with and without Ray."""
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import yaml
+
+from examples.make_all_tasks import SCHEMA, main
+from manifests.task import TASKS
+from tests.support.command import run_command
+from tests.support.run_output import RunOutput
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NATIVE = {"resolution": "native"}
+FEW_STEPS = {
+    "text_to_image": {"steps": 2},
+    "image_to_image": {"steps": 2, **NATIVE},
+    "pipeline": {"segment_rows": 8},
+    "understanding": {"max_tokens": 16, "block_length": 16, "steps": 4, **NATIVE},
+}
+"""Sections that take the place of the example's, to be quick; parts are of one size whatever the workers."""
+
+
+def test_the_example_is_what_its_script_writes_and_has_two_rows_of_every_task(tmp_path: Path) -> None:
+    main(tmp_path / "again.parquet")
+    example = pq.read_table(EXAMPLES / "all-tasks.parquet")
+    assert example.equals(pq.read_table(tmp_path / "again.parquet"))
+    assert example.schema.names == SCHEMA.names
+    assert Counter(example.column("task").to_pylist()) == dict.fromkeys(TASKS, 2)
+
+
+def test_every_task_runs_green_and_two_ray_workers_make_what_one_process_makes(tmp_path: Path) -> None:
+    manifest = EXAMPLES / "all-tasks.parquet"
+    results = []
+    for num_workers in (0, 2):
+        output = tmp_path / f"{num_workers}-workers"
+        spec = yaml.safe_load((EXAMPLES / "all-tasks.yaml").read_text()) | FEW_STEPS
+        ended = run_command(manifest, output, spec | {"model": "builtin", "workers": num_workers})
+        assert ended.returncode == 0, ended.stderr
+        found = RunOutput(output)
+        assert found.failures() == []
+        results.append(found.by_id())
+    assert len(results[0]) == 2 * len(TASKS)
+    assert results[0] == results[1]
