@@ -21,6 +21,12 @@ STYLE_TRANSFER_SYSTEM = "Transform the current image into the style of the provi
 IMAGE_TO_IMAGE_SYSTEM = "Generate an image according to the prompt and image."
 UNCONDITIONAL_PROMPT = "<uncondition>"
 
+MATCH_QUESTION = "Does the image show {prompt}?"
+"""What the model is asked about an image to see whether it is what a prompt wants. Ours; the reference has none."""
+
+YES, NO = ("yes", "Yes"), ("no", "No")
+"""Answers that say so, and that deny it."""
+
 MAP_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "canny": "canny edge map",
@@ -64,3 +70,8 @@ STYLE_TRANSFER = PromptTemplate(STYLE_TRANSFER_SYSTEM, STYLE_TRANSFER_SYSTEM)
 def chat(system: str, user: str) -> str:
     """One system and one user turn, each in its tags."""
     return f"<system>{system}</system><user>{user}</user>"
+
+
+def match_question(template: str, prompt: str) -> str:
+    """The question whether an image is what a prompt wants; a full stop at the prompt's end is left out."""
+    return template.replace("{prompt}", prompt.strip().removesuffix("."))

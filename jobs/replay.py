@@ -33,7 +33,7 @@ from pipeline.manifest_source import ManifestSource
 from pipeline.object_reader import ObjectReader
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
-from pipeline.row_flow import MadeImages, RowFlow
+from pipeline.row_flow import MadeImages, RowFlow, WeighedAnswer
 from pipeline.run_directory import PARTS_PREFIX, RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
@@ -115,6 +115,8 @@ class _Replay:
         if isinstance(flow.result, TextResult):
             text = finisher.finish_text(row, flow.result).text or ""
             return self._summary(row, text, self._is("text", text), num_steps)
+        if isinstance(flow.result, WeighedAnswer):
+            return self._summary(row, flow.result.text, self._is("text", flow.result.text), num_steps)
         if not isinstance(flow.result, MadeImages):
             raise ConfigError(f"row {row.index} is a {row.task}: only rows with an image or a text can be replayed")
         (images,) = finisher.through_codec([flow.result])
@@ -227,6 +229,7 @@ def _settings(store: Store, description: Mapping[str, Any]) -> RunSettings:
         "image_to_image_resolution",
         "tokenize_resolution",
         "random_crop",
+        "match_question",
         "image_format",
         "image_quality",
     )

@@ -177,6 +177,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         image_to_image_resolution=spec.image_to_image.resolution,
         tokenize_resolution=spec.tokenize.resolution,
         random_crop=spec.understanding.random_crop,
+        match_question=spec.understanding.match_question,
         image_format=spec.image.format,
         image_quality=spec.image.quality,
         sources=spec.sources.policy(),

@@ -43,6 +43,7 @@ def what_decides_results(
         "image_to_image_resolution": settings.image_to_image_resolution,
         "tokenize_resolution": settings.tokenize_resolution,
         "random_crop": settings.random_crop,
+        "match_question": settings.match_question,
         "image_format": settings.image_format,
         "image_quality": settings.image_quality,
         "batch_invariance": settings.engine.batch_invariance,

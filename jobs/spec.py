@@ -17,6 +17,7 @@ from dimoo_core.checkpoint import BUILTIN
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, find_preset
+from dimoo_core.prompts import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
 from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
 from jobs.failures_spec import FailuresSpec
@@ -97,6 +98,7 @@ class UnderstandingSpec(Section):
     remasking: Remasking = "low_confidence"
     resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive", "native"] = 1024
     random_crop: bool = False
+    match_question: Annotated[str, Field(pattern=r"\{prompt\}")] = MATCH_QUESTION
     cache: TextCacheSpec | None = None
     commit: CommitSpec | None = None
 

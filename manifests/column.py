@@ -105,8 +105,17 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("cfg_scale", NUMBER, "classifier-free guidance, 0 is none", "the job's setting"),
             Column("cfg_image_scale", NUMBER, "guidance towards the input image, 0 is none", "the job's setting"),
             Column("temperature", NUMBER, "randomness of sampling, 0 is greedy", "the job's setting"),
+            Column(
+                "choices", TEXTS, "answers to choose from in one step, 2 to 64", "none: the answer is written freely"
+            ),
+            Column("best_of", WHOLE, "images to make of which the model itself chooses, 2 to 64", "none: no choice"),
             Column("num_samples", WHOLE, "images to make of the row, 1 to 64, each with a seed of its own", "1"),
-            Column("keep_images", TEXT, "which images of several turns are kept, last or all", "last"),
+            Column(
+                "keep_images",
+                TEXT,
+                "which images of several are kept: all, the last turn, or the best of best_of",
+                "last or best",
+            ),
             Column("seed", WHOLE, "key of the row's randomness, 0 to 2^63-1", "derived from the job's seed and id"),
             Column("preset", TEXT, "which approximations save work, see presets", "the job's preset"),
             Column("max_tokens", WHOLE, "length of the generated text in tokens", "the job's setting"),

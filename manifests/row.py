@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
 from manifests.cell import UndecodableText, has_control_characters, shown, text_cell, whole_cell
+from manifests.choices import choices_cell
 from manifests.code_grid import CodeGrid, code_grid_cells
 from manifests.column import COLUMNS
 from manifests.content_id import content_id
@@ -21,7 +22,7 @@ from manifests.errors import ManifestRowError
 from manifests.failure import RowFailure
 from manifests.image_source import ImageSource, image_source
 from manifests.mask import Mask, mask_cells
-from manifests.row_settings import image_settings, text_settings
+from manifests.row_settings import choice_settings, image_settings, text_settings
 from manifests.series import Series, series_cells
 from manifests.task import TASKS, Task, nearest_task
 
@@ -73,7 +74,7 @@ class Row:
     task: str
     prompt: str
     image: ImageSource | None
-    settings: ImageSettings | TextSettings | None
+    settings: ImageSettings | TextSettings | ChoiceSettings | None
     seed: int | None
     preset: str = DEFAULT_PRESET
     mask: Mask | None = None
@@ -81,6 +82,7 @@ class Row:
     negative_prompt: str | None = None
     style_image: ImageSource | None = None
     series: Series = field(default_factory=Series)
+    choices: tuple[str, ...] = ()
 
 
 def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: RowDefaults) -> Iterator[Row | RowFailure]:
@@ -121,10 +123,13 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         if value is not None:
             raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {shown(value)}: leave it null")
     preset = _preset(record, defaults)
+    choices = choices_cell(record, task)
     try:
-        settings: ImageSettings | TextSettings | None
+        settings: ImageSettings | TextSettings | ChoiceSettings | None
         if task.kind in ("encoding", "decoding"):
             settings = None
+        elif task.kind == "score" or choices:
+            settings = choice_settings(record, defaults.understanding)
         elif task.kind == "text":
             settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit))
         else:
@@ -141,6 +146,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         negative_prompt=_negative_prompt(record, settings) if isinstance(settings, ImageSettings) else None,
         style_image=style_image,
         series=series,
+        choices=choices,
         image=image,
         mask=mask,
         codes=code_grid_cells(record, task.name) if task.needs_codes else None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
 from manifests.cell import number_cell, whole_cell
 
 
@@ -22,6 +22,20 @@ def image_settings(record: Mapping[str, Any], default: ImageSettings) -> ImageSe
         **_shared_changes(record),
     }
     return replace(default, **_given(changes))
+
+
+def choice_settings(record: Mapping[str, Any], default: TextSettings) -> ChoiceSettings:
+    """The settings of a row that weighs given answers: as long a place for them as an answer has by default.
+
+    Raises:
+        ManifestRowError, ConfigError: As ``text_settings``.
+    """
+    max_tokens = whole_cell("max_tokens", record.get("max_tokens"))
+    cfg_scale = number_cell("cfg_scale", record.get("cfg_scale"))
+    return ChoiceSettings(
+        max_tokens=default.max_tokens if max_tokens is None else max_tokens,
+        cfg_scale=default.cfg_scale if cfg_scale is None else cfg_scale,
+    )
 
 
 def text_settings(record: Mapping[str, Any], default: TextSettings) -> TextSettings:

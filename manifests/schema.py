@@ -24,6 +24,8 @@ OUTPUT_COLUMNS = (
     "output",
     "outputs",
     "text",
+    "model_score",
+    "answers",
     "width",
     "height",
     "steps",

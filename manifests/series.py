@@ -20,11 +20,12 @@ VIEWS = ("left", "right", "back")
 class Series:
     """The images of one row.
 
-    ``prompts`` are those of turns or views, empty where the row has one prompt. ``keeps_all`` is whether images
-    before the last turn stay.
+    ``prompts`` are those of turns or views, empty where the row has one prompt. With ``is_scored`` the model chooses
+    the best of the samples. ``keeps_all`` is whether images that are not the row's own stay.
     """
 
     num_samples: int = 1
+    is_scored: bool = False
     prompts: tuple[str, ...] = ()
     keeps_all: bool = True
 
@@ -36,10 +37,18 @@ def series_cells(record: Mapping[str, Any], task: Task) -> Series:
         ManifestRowError: A value is missing, has the wrong type or range.
     """
     if task.kind == "turns":
-        return Series(prompts=_turns(record.get("prompts"), task), keeps_all=_keep(record.get("keep_images")) == "all")
+        return Series(prompts=_turns(record.get("prompts"), task), keeps_all=_keeps_all(record, "last"))
     if task.kind == "views":
         return Series(prompts=tuple(_view_prompt(view) for view in _views(record.get("view_names"))))
-    return Series(num_samples=_count("num_samples", record.get("num_samples")))
+    best_of = _count("best_of", record.get("best_of"), least=2)
+    num_samples = _count("num_samples", record.get("num_samples"))
+    if best_of is not None and num_samples is not None:
+        raise ManifestRowError(f"num_samples and best_of are given, {num_samples} and {best_of}: leave one null")
+    if best_of is not None:
+        return Series(num_samples=best_of, is_scored=True, keeps_all=_keeps_all(record, "best"))
+    if (keep := text_cell("keep_images", record.get("keep_images"))) is not None:
+        raise ManifestRowError(f"keep_images needs best_of, got {shown(keep)}: leave it null")
+    return Series(num_samples=num_samples or 1)
 
 
 def _turns(value: object, task: Task) -> tuple[str, ...]:
@@ -63,18 +72,18 @@ def _view_prompt(view: str) -> str:
     return words
 
 
-def _keep(value: object) -> str:
-    keep = text_cell("keep_images", value) or "last"
-    if keep not in ("last", "all"):
-        raise ManifestRowError(f"keep_images must be 'last' or 'all', got {shown(keep)}")
-    return keep
+def _keeps_all(record: Mapping[str, Any], otherwise: str) -> bool:
+    keep = text_cell("keep_images", record.get("keep_images")) or otherwise
+    if keep not in (otherwise, "all"):
+        raise ManifestRowError(f"keep_images must be {otherwise!r} or 'all' here, got {shown(keep)}")
+    return keep == "all"
 
 
-def _count(column: str, value: object) -> int:
+def _count(column: str, value: object, least: int = 1) -> int | None:
     count = whole_cell(column, value)
-    if count is not None and not 1 <= count <= MAX_SAMPLES:
-        raise ManifestRowError(f"{column} must be from 1 to {MAX_SAMPLES}, got {count}")
-    return count or 1
+    if count is not None and not least <= count <= MAX_SAMPLES:
+        raise ManifestRowError(f"{column} must be from {least} to {MAX_SAMPLES}, got {count}")
+    return count
 
 
 def _not_too_many(column: str, texts: tuple[str, ...]) -> tuple[str, ...]:

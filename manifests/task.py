@@ -24,15 +24,18 @@ INPAINT, OUTPAINT = "inpaint", "outpaint"
 CODE_COLUMNS = ("vq_codes", "vq_grid")
 """Columns that a row of a decoding fills, and that the row of an encoding has in the output."""
 
-TaskKind = Literal["image", "image_to_image", "style", "views", "turns", "painting", "text", "encoding", "decoding"]
+TaskKind = Literal[
+    "image", "image_to_image", "style", "views", "turns", "painting", "text", "score", "encoding", "decoding"
+]
 
 _EDIT_SETTINGS = ("steps", "cfg_scale", "cfg_image_scale", "temperature", "negative_prompt")
+_COUNTS = ("num_samples", "best_of", "keep_images")
 
 SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
     {
-        "image": ("width", "height", "steps", "cfg_scale", "temperature", "negative_prompt", "num_samples"),
-        "image_to_image": (*_EDIT_SETTINGS, "num_samples"),
-        "style": ("style_image", *_EDIT_SETTINGS, "num_samples"),
+        "image": ("width", "height", "steps", "cfg_scale", "temperature", "negative_prompt", *_COUNTS),
+        "image_to_image": (*_EDIT_SETTINGS, *_COUNTS),
+        "style": ("style_image", *_EDIT_SETTINGS, *_COUNTS),
         "views": ("view_names", *_EDIT_SETTINGS),
         "turns": ("prompts", "keep_images", *_EDIT_SETTINGS),
         "painting": (
@@ -43,9 +46,10 @@ SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
             "cfg_scale",
             "temperature",
             "negative_prompt",
-            "num_samples",
+            *_COUNTS,
         ),
-        "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature"),
+        "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature", "choices"),
+        "score": ("max_tokens", "cfg_scale"),
         "encoding": (),
         "decoding": CODE_COLUMNS,
     }
@@ -215,6 +219,13 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 needs_image=True,
                 needs_prompt=False,
                 default_prompt="Describe this image in detail.",
+            ),
+            Task(
+                name="score",
+                kind="score",
+                meaning="how probable the model finds it that the image is what the prompt describes",
+                needs_image=True,
+                needs_prompt=True,
             ),
             Task(
                 name="tokenize",

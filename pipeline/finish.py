@@ -10,12 +10,12 @@ from torch import Tensor
 
 from dimoo_core.model import Model
 from dimoo_core.request import TextResult
-from dimoo_core.settings import PIXELS_PER_TOKEN, TextSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
 from manifests.row import Row
 from manifests.shard import Segment
-from pipeline.outcome import RowDone, StoredImage
+from pipeline.outcome import AnswerDone, RowDone, StoredImage
 from pipeline.retry import Patience
-from pipeline.row_flow import FittedImage, MadeImage, MadeImages
+from pipeline.row_flow import FittedImage, MadeImage, MadeImages, WeighedAnswer
 from pipeline.row_seed import row_seed
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
@@ -53,6 +53,32 @@ class RowFinisher:
             finish_reason=result.finish_reason,
             sha256=None,
             bytes=None,
+        )
+
+    def finish_weighed(self, row: Row, answer: WeighedAnswer) -> RowDone:
+        """The row of an answer that was chosen; nothing is stored before its segment is committed."""
+        assert isinstance(row.settings, ChoiceSettings)
+        choices = answer.choices
+        return RowDone(
+            row=row.index,
+            id=row.id,
+            task=row.task,
+            prompt=row.prompt,
+            output=None,
+            text=answer.text,
+            width=None,
+            height=None,
+            steps=1,
+            cfg_scale=row.settings.cfg_scale,
+            temperature=0.0,
+            seed=row_seed(row, self._settings.seed),
+            preset=row.preset,
+            num_tokens=0,
+            finish_reason=None,
+            sha256=None,
+            bytes=None,
+            model_score=answer.score,
+            answers=None if choices is None else tuple(AnswerDone(answer=name, probability=p) for name, p in choices),
         )
 
     def finish_codes(self, row: Row, codes_HW: Tensor) -> RowDone:
@@ -103,7 +129,7 @@ class RowFinisher:
         Raises:
             StoreError: One cannot be written.
         """
-        assert not isinstance(row.settings, TextSettings)
+        assert row.settings is None or isinstance(row.settings, ImageSettings)
         stored = tuple(
             self._stored(row, segment, number, each, image)
             for number, (each, image) in enumerate(zip(made.images, images, strict=True))
@@ -128,6 +154,7 @@ class RowFinisher:
             sha256=own.sha256,
             bytes=own.bytes,
             outputs=stored,
+            model_score=own.score,
         )
 
     def _stored(self, row: Row, segment: Segment, number: int, made: MadeImage, image: Image.Image) -> StoredImage:
@@ -143,6 +170,7 @@ class RowFinisher:
             height=image.height,
             sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data),
+            score=made.score,
         )
 
 

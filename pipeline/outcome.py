@@ -29,7 +29,11 @@ _OUTPUT = pa.struct(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("score", pa.float64()),
     ]
+)
+_ANSWER = pa.struct(
+    [pa.field("answer", pa.string(), nullable=False), pa.field("probability", pa.float64(), nullable=False)]
 )
 
 DONE_SCHEMA = pa.schema(
@@ -54,6 +58,8 @@ DONE_SCHEMA = pa.schema(
         pa.field("vq_codes", pa.list_(pa.uint16())),
         pa.field("vq_grid", pa.list_(pa.uint16())),
         pa.field("outputs", pa.list_(pa.field("item", _OUTPUT, nullable=False)), nullable=False),
+        pa.field("model_score", pa.float64()),
+        pa.field("answers", pa.list_(pa.field("item", _ANSWER, nullable=False))),
     ]
 )
 """Columns of every part, before those that pass through from the manifest. Their meaning: docs/output.md."""
@@ -83,6 +89,15 @@ class StoredImage:
     height: int
     sha256: str
     bytes: int
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerDone:
+    """One of a row's choices; the fields are those of an item of ``answers``."""
+
+    answer: str
+    probability: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +124,8 @@ class RowDone:
     vq_codes: npt.NDArray[np.uint16] | None = None
     vq_grid: Sequence[int] | None = None
     outputs: tuple[StoredImage, ...] = ()
+    model_score: float | None = None
+    answers: tuple[AnswerDone, ...] | None = None
 
 
 Outcome = RowDone | RowFailure

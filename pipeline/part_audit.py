@@ -52,7 +52,18 @@ _COLUMNS = {
                     pa.field("height", pa.int32(), nullable=False),
                     pa.field("sha256", pa.string(), nullable=False),
                     pa.field("bytes", pa.int64(), nullable=False),
+                    pa.field("score", pa.float64()),
                 ]
+            ),
+            nullable=False,
+        )
+    ),
+    "model_score": pa.float64(),
+    "answers": pa.list_(
+        pa.field(
+            "item",
+            pa.struct(
+                [pa.field("answer", pa.string(), nullable=False), pa.field("probability", pa.float64(), nullable=False)]
             ),
             nullable=False,
         )

@@ -1,6 +1,7 @@
 """From a manifest row to its first requests: fetch, decode, crop, encode, lay out. Runs on the fetch threads."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from PIL import Image
@@ -18,8 +19,9 @@ from dimoo_core.image_fit import (
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.painting import masked_codes
+from dimoo_core.prompts import NO, YES, match_question
 from dimoo_core.request import Request
-from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution
+from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
 from manifests.code_grid import CodeGrid
 from manifests.mask import Mask
 from manifests.public_text import public_text
@@ -31,7 +33,7 @@ from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable, grown_codes, grown_image, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
-from pipeline.rounds import answer, codec_alone, samples, turns, views
+from pipeline.rounds import answer, best_of, choice, codec_alone, match, samples, turns, views
 from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds, RowFlow
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
@@ -69,16 +71,38 @@ class RowPreparer:
     def _rounds(self, row: Row, folder_uri: str) -> Rounds:
         """What the row asks of the engine. Everything that needs its images is done before this returns."""
         seed = row_seed(row, self._settings.seed)
-        if row.mask is not None:
-            return self._painting(row, row.mask, folder_uri)
+        if isinstance(row.settings, ImageSettings):
+            drawn = self._images(row, seed, folder_uri)
+            return best_of(row, drawn, partial(self._match, row, seed)) if row.series.is_scored else drawn
         if row.settings is None:
             return codec_alone(self._for_codec(row, seed, folder_uri))
-        if isinstance(row.settings, ImageSettings):
-            return self._drawing(row, seed) if row.image is None else self._image_to_image(row, seed, folder_uri)
         assert row.image is not None  # the row parser refuses understanding without an image
-        codes = [self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)]
-        noise = self._noise(seed)
-        return answer(self._model.layout.understanding(str(row.index), row.prompt, codes, row.settings, noise))
+        name, codes_HW = str(row.index), self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)
+        layout, noise = self._model.layout, self._noise(seed)
+        if isinstance(row.settings, TextSettings):
+            return answer(layout.understanding(name, row.prompt, [codes_HW], row.settings, noise))
+        if row.choices:
+            return choice(row, layout.choices(name, row.prompt, [codes_HW], row.choices, row.settings, noise))
+        return match(self._match(row, seed, name, codes_HW))
+
+    def _match(self, row: Row, seed: int, name: str, codes_HW: Tensor) -> Request:
+        """The question whether an image is what the row's prompt wants."""
+        understanding = self._settings.defaults.understanding
+        settings = ChoiceSettings(max_tokens=understanding.max_tokens, cfg_scale=understanding.cfg_scale)
+        question = match_question(self._settings.match_question, row.prompt)
+        return self._model.layout.choices(
+            name,
+            question,
+            [codes_HW],
+            (*YES, *NO),
+            row.settings if isinstance(row.settings, ChoiceSettings) else settings,
+            self._noise(seed),
+        )
+
+    def _images(self, row: Row, seed: int, folder_uri: str) -> Rounds:
+        if row.mask is not None:
+            return self._painting(row, row.mask, folder_uri)
+        return self._drawing(row, seed) if row.image is None else self._image_to_image(row, seed, folder_uri)
 
     def _drawing(self, row: Row, seed: int) -> Rounds:
         def draw(name: str, seed: int) -> Request:

@@ -1,13 +1,15 @@
 """What tasks ask of the engine, round by round: one generator for each way of it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
-from dimoo_core.request import ImageResult, Request, TextResult
+from dimoo_core.prompts import NO, YES
+from dimoo_core.request import ChoiceResult, ImageResult, Request, TextResult
 from manifests.row import Row
 from pipeline.painting import KeptPixels
-from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds
+from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds, WeighedAnswer
 from pipeline.row_seed import nth_seed
 
 
@@ -27,6 +29,41 @@ def codec_alone(result: MadeImages | FittedImage) -> Rounds:
     """Nothing of the transformer: the result is the codec's to finish."""
     yield from ()
     return result
+
+
+def choice(row: Row, request: Request) -> Rounds:
+    """The most probable of the row's choices; of equals the first."""
+    (result,) = yield (request,)
+    assert isinstance(result, ChoiceResult)
+    weighed = tuple(zip(row.choices, result.probabilities, strict=True))
+    text, score = max(weighed, key=lambda pair: pair[1])
+    return WeighedAnswer(text, score, weighed)
+
+
+def match(request: Request) -> Rounds:
+    """Whether an image is what a prompt wants; ``request`` weighs the answers ``YES`` and ``NO``."""
+    (result,) = yield (request,)
+    score = _probability_of_yes(result)
+    return WeighedAnswer(YES[0] if score >= 0.5 else NO[0], score)
+
+
+def best_of(row: Row, drawn: Rounds, ask: Callable[[str, Tensor], Request]) -> Rounds:
+    """Samples of a row, each scored by the model itself; the first of the best is the row's own.
+
+    Args:
+        row: Which row.
+        drawn: Its samples.
+        ask: Lays out the request of a name that weighs ``YES`` and ``NO`` about an image.
+    """
+    made = yield from drawn
+    assert isinstance(made, MadeImages)
+    first = len(made.images)
+    asked = (ask(request_name(row, first + number), image.vq_codes) for number, image in enumerate(made.images))
+    results = yield tuple(asked)
+    scores = [_probability_of_yes(result) for result in results]
+    scored = tuple(replace(image, score=score) for image, score in zip(made.images, scores, strict=True))
+    best = scores.index(max(scores))
+    return MadeImages(scored, best) if row.series.keeps_all else MadeImages((scored[best],))
 
 
 def samples(row: Row, seed: int, draw: Callable[[str, int], Request], kept: KeptPixels | None = None) -> Rounds:
@@ -86,3 +123,8 @@ def _lay_out_all(row: Row, seed: int, codes_HW: Tensor, draw: Callable[[str, int
 def _codes(result: object) -> Tensor:
     assert isinstance(result, ImageResult)
     return result.vq_codes
+
+
+def _probability_of_yes(result: object) -> float:
+    assert isinstance(result, ChoiceResult)
+    return min(1.0, sum(result.probabilities[: len(YES)]))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from dimoo_core.errors import RequestError
 from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from manifests.row import Row
 from pipeline.painting import KeptPixels
@@ -26,6 +27,7 @@ class MadeImage:
     prompt: str
     seed: int
     kept: KeptPixels | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +45,16 @@ class FittedImage:
     image: Image.Image
 
 
-RowResult = MadeImages | FittedImage | TextResult
+@dataclass(frozen=True, slots=True, eq=False)
+class WeighedAnswer:
+    """An answer chosen from given ones: how probable it is, and each of them where the row has them listed."""
+
+    text: str
+    score: float
+    choices: tuple[tuple[str, float], ...] | None = None
+
+
+RowResult = MadeImages | FittedImage | TextResult | WeighedAnswer
 """What a row gives in the end, before it is decoded and stored."""
 
 Rounds = Generator[tuple[Request, ...], tuple[Finished, ...], RowResult]
@@ -97,4 +108,8 @@ class RowFlow:
             self._asked = next(self._rounds) if results is None else self._rounds.send(results)
         except StopIteration as stop:
             self.result, self._asked = stop.value, ()
+        except RequestError as error:
+            if results is None:
+                raise
+            self.error, self._asked = error, ()
         return self._asked

@@ -5,6 +5,7 @@ from typing import Literal
 
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
+from dimoo_core.prompts import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
 from pipeline.failure_policy import FailurePolicy
@@ -34,6 +35,7 @@ class RunSettings:
     image_to_image_resolution: Resolution = 512
     tokenize_resolution: Resolution = 1024
     random_crop: bool = False
+    match_question: str = MATCH_QUESTION  # what score and best_of ask
     image_format: ImageFormat = "png"
     image_quality: int = 95  # of JPEG and WebP, 1 to 100
 

@@ -38,7 +38,7 @@ from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
 from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
-from pipeline.row_flow import FittedImage, MadeImages, RowFlow
+from pipeline.row_flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
@@ -237,7 +237,7 @@ class Worker:
         for segment, flow in ended:
             if flow.error is not None:
                 self._submit(self._store_pool, self._settle, segment, row_failure(flow.row, "generate", flow.error))
-            elif isinstance(flow.result, TextResult):
+            elif isinstance(flow.result, TextResult | WeighedAnswer):
                 self._submit(self._store_pool, self._finish_text, segment, flow.row, flow.result)
             else:
                 assert flow.result is not None  # it is over without an error
@@ -267,8 +267,11 @@ class Worker:
     def _finish_images(self, segment: OpenSegment, row: Row, made: MadeImages, images: list[Image.Image]) -> None:
         self._settle(segment, self._finisher.finish_images(row, segment.segment, made, images))
 
-    def _finish_text(self, segment: OpenSegment, row: Row, result: TextResult) -> None:
-        self._settle(segment, self._finisher.finish_text(row, result))
+    def _finish_text(self, segment: OpenSegment, row: Row, result: TextResult | WeighedAnswer) -> None:
+        if isinstance(result, TextResult):
+            self._settle(segment, self._finisher.finish_text(row, result))
+        else:
+            self._settle(segment, self._finisher.finish_weighed(row, result))
 
     def _settle(self, segment: OpenSegment, outcome: Outcome) -> None:
         """Record an outcome, give its credit back, and commit the segment if it was the last."""

@@ -15,7 +15,7 @@ from dimoo_core.errors import DimooError
 from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
 from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, unscaled_plan
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
-from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, Resolution, TextSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import read_special_tokens
 from jobs.spec import JobSpec
@@ -110,6 +110,10 @@ class RowCosts:
             assert image is not None  # the row parser sees to it
             crop = self._crop(image, folder, self._spec.understanding.resolution)
             return RowCost(self._text(row.prompt, settings, crop), None, 0)
+        if isinstance(settings, ChoiceSettings):
+            assert image is not None  # the row parser sees to it
+            crop = self._crop(image, folder, self._spec.understanding.resolution)
+            return RowCost(self._text(row.prompt, _one_step(settings), crop), None, 0)
         spans: list[Size] = []
         if image is None:
             size = (settings.width_px, settings.height_px)
@@ -129,6 +133,10 @@ class RowCosts:
         for prompt in prompts:
             system = task.system_for(prompt) if sources else TEXT_TO_IMAGE_SYSTEM
             total += self._image(chat(system, prompt), _without_prompt(system, row), settings, size, sources)
+            if series.is_scored:
+                understanding = self._spec.understanding
+                weighed = ChoiceSettings(max_tokens=understanding.max_tokens, cfg_scale=understanding.cfg_scale)
+                total += self._text(prompt, _one_step(weighed), size)
         return RowCost(total, size, len(prompts) if series.keeps_all else 1)
 
     def _image(self, cond: str, uncond: str, settings: ImageSettings, size: Size, sources: list[Size]) -> Cost:
@@ -200,6 +208,12 @@ class RowCosts:
 
 def _without_prompt(system: str, row: Row) -> str:
     return chat(system, UNCONDITIONAL_PROMPT if row.negative_prompt is None else row.negative_prompt)
+
+
+def _one_step(settings: ChoiceSettings) -> TextSettings:
+    """An answer of one step costs what choices do, but for the few positions that these read less."""
+    length = settings.max_tokens or 1
+    return TextSettings(max_tokens=length, block_length=length, num_steps=1, cfg_scale=settings.cfg_scale)
 
 
 def _codes(size: Size) -> int:

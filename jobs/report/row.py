@@ -8,7 +8,7 @@ from typing import Any
 SETTINGS = ("seed", "steps", "cfg_scale", "temperature", "preset", "num_tokens", "finish_reason", "sha256")
 """Columns of a part that are shown as they are."""
 
-_OWN = {"row", "id", "task", "prompt", "output", "outputs", "text", "width", "height", "bytes", *SETTINGS}
+_OWN = {"row", "id", "task", "prompt", "output", "outputs", "answers", "text", "width", "height", "bytes", *SETTINGS}
 _MAX_EXTRA_CHARS = 2000
 _MAX_EXACT = 2**53
 """Whole numbers beyond are rounded by browsers, so they go as text."""

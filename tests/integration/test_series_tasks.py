@@ -74,6 +74,7 @@ def together(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
         load_models_once(patch)
         output = run_rows(ROWS, tmp_path_factory.mktemp("together"), tiny_checkpoint)
     output.check_complete(row["id"] for row in ROWS)
+    assert output.failures() == []
     return output
 
 
@@ -202,7 +203,7 @@ IMAGE = {"image": b"x"}
         ({"task": "multiturn_edit", "prompts": ["a"], "prompt": "b", **IMAGE}, "prompt is not used by task 'multiturn"),
         (
             {"task": "multiturn_edit", "prompts": ["a"], "keep_images": "best", **IMAGE},
-            "keep_images must be 'last' or 'all', got 'b",
+            "keep_images must be 'last' or 'all' here, got 'b",
         ),
         (
             {"task": "multi_view", "view_names": ["a\nb"], **IMAGE},

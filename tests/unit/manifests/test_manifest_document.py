@@ -65,6 +65,7 @@ def test_the_settings_of_each_kind_of_task_are_listed() -> None:
             "turns": "an image in turns",
             "painting": "an image anew under a mask",
             "text": "text",
+            "score": "a score",
             "decoding": "an image of codes",
         }[kind]
         assert f"asks that make {result} take {', '.join(first)} and {last}" in words
