@@ -108,19 +108,27 @@ class Coordinator:
                     silent.discard(name)
 
     def _hand_out(self) -> None:
-        """Fill workers up, one lease at a time in turn, so that few segments spread over all of them.
-
-        Costs as much as there are workers that got room since the last call; all of them when no segment is ahead and
-        what is held is what can be shared.
-        """
+        """Fill workers up, one lease at a time in turn, so that few segments spread over all of them."""
         for _ in range(LEASES_PER_WORKER):
-            candidates = self._open_workers if self._leases.is_exhausted else self._hungry_workers
-            for name in sorted(candidates, key=self._leases.num_held):
+            for name in self._candidates():
                 if self._leases.num_held(name) < LEASES_PER_WORKER and (lease := self._leases.next_for(name)):
                     self._pool.assign(name, lease)
         self._hungry_workers = {
             name for name in self._hungry_workers if self._leases.num_held(name) < LEASES_PER_WORKER
         }
+
+    def _candidates(self) -> list[str]:
+        """Workers that may get a lease, those that hold least first. Called at every event, so it looks at few of them.
+
+        As long as there are segments ahead, only those that got room since the last call have any.
+        """
+        if not self._leases.is_exhausted:
+            return sorted(self._hungry_workers, key=self._leases.num_held)
+        if self._leases.has_returned:
+            return sorted(self._open_workers, key=self._leases.num_held)
+        if self._leases.has_copies:
+            return [name for name in self._open_workers if self._leases.is_idle(name)]
+        return []
 
     def _take(self, name: str, event: Event) -> None:
         if isinstance(event, SegmentCommitted) and not self._leases.committed(name, event.segment_name):

@@ -129,6 +129,21 @@ class LeaseBook:
         """Whether ``worker`` is busy with a segment that another has committed."""
         return bool(self._overtaken.get(worker))
 
+    def is_idle(self, worker: str) -> bool:
+        """Whether ``worker`` has nothing to do."""
+        return not self._held.get(worker) and not self._overtaken.get(worker)
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether something that a dead worker held waits for another one."""
+        return bool(self._returned)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether a segment has been held by one worker alone for so long that an idle one may copy it."""
+        oldest = next(iter(self._single), None)
+        return oldest is not None and self._leased_at_s[oldest] <= self._clock() - COPY_AFTER_S
+
     @property
     def is_done(self) -> bool:
         """Nothing is left to hand out and nobody holds anything."""
@@ -153,12 +168,9 @@ class LeaseBook:
 
     def _copy_for(self, worker: str) -> Lease | None:
         """What another worker will probably be last to finish: its queue if it has one, else what is held longest."""
+        if not self.has_copies or not self.is_idle(worker):
+            return None
         held_since_s = self._clock() - COPY_AFTER_S
-        oldest = next(iter(self._single), None)
-        if oldest is None or self._leased_at_s[oldest] > held_since_s:  # asked all the time at the end of a run
-            return None
-        if self.num_held(worker) or self.is_overtaken(worker):
-            return None
         known = [name for name in self._single if self._leased_at_s[name] <= held_since_s]
         longest = max(self.num_held(self._single[name]) for name in known)
         queued = [name for name in known if self.num_held(self._single[name]) == longest]
