@@ -82,6 +82,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None], choice: ResumeChoice | No
             say(f"output of this run: {store.uri}")
             run = RunDirectory(store)
         epoch = stack.enter_context(claimed_epoch(store, say))
+        store.give_up_unfinished()
         settings = replace(settings, output_uri=store.uri, epoch=epoch.number)
         plan, run_digest = _plan(spec, workers, source, run, checkpoint, settings, choice, say)
         settings = replace(settings, run_digest=run_digest)

@@ -57,6 +57,21 @@ class StoreError(DimooError):
         retryable: Whether the same operation may succeed later. The store's own retries are spent by then.
     """
 
+    THROTTLED_CODES = frozenset(
+        {
+            "BandwidthLimitExceeded",
+            "HTTP429",
+            "HTTP503",
+            "RequestLimitExceeded",
+            "ServiceUnavailable",
+            "SlowDown",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequests",
+        }
+    )
+    """Codes with which a store says that it works, but has too much to do."""
+
     def __init__(self, action: str, uri: str, code: str, hint: str = "", retryable: bool = False) -> None:
         uri, hint = public_uri(uri), public_text(hint)
         super().__init__(action, uri, code, hint, retryable)
@@ -66,6 +81,11 @@ class StoreError(DimooError):
         self.hint = hint
         self.retryable = retryable
         self.attempts = 1
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether the store asks for less, and for nothing else."""
+        return self.retryable and self.code in self.THROTTLED_CODES
 
     def __str__(self) -> str:
         detail = f" ({self.hint})" if self.hint else ""

@@ -16,6 +16,10 @@ from typing import BinaryIO
 from pipeline.errors import AccessDenied, ObjectNotFound, StoreError
 from pipeline.store import PROBE_PREFIX, TEMP_PREFIX, Store
 
+MIN_FREE_BYTES = 64 * 2**20
+MIN_FREE_FILES = 1000
+"""A disk with less room is full before the first images are there."""
+
 _MAX_FOLDER_ATTEMPTS = 5
 _RETRYABLE = {errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
 _NO_HARD_LINKS = "commits need hard links, which this file system seems to lack; use another folder"
@@ -122,10 +126,23 @@ class LocalStore(Store):
         raise StoreError("read", self.uri_of(key), "NotAFile", hint)
 
     def check_writable(self) -> None:
-        """See ``Store.check_writable``; no empty folder is left behind."""
+        """See ``Store.check_writable``; no empty folder is left behind, and there has to be some room on the disk."""
         super().check_writable()
+        self._check_room()
         with suppress(OSError):  # another check may be using it
             Path(self.uri_of(PROBE_PREFIX)).rmdir()
+
+    def _check_room(self) -> None:
+        with self._translated("write", ""):
+            room = os.statvfs(self.uri)
+        num_bytes, num_files = room.f_bavail * room.f_frsize, room.f_favail
+        if num_bytes < MIN_FREE_BYTES:
+            left, needed = num_bytes // 2**20, MIN_FREE_BYTES // 2**20
+            hint = f"{left} MiB are left on the disk, at least {needed} are needed; free some space"
+            raise StoreError("keep a run at", self.uri, "ENOSPC", hint)
+        if room.f_files and num_files < MIN_FREE_FILES:  # some file systems do not count them
+            hint = f"only {num_files} more files fit on the disk (df -i); remove some"
+            raise StoreError("keep a run at", self.uri, "ENOSPC", hint)
 
     @contextmanager
     def _staged(self, action: str, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:

@@ -10,6 +10,8 @@ from pipeline.errors import StoreError
 MAX_TRIES = 7
 FIRST_WAIT_S = 1.0
 MAX_WAIT_S = 30.0
+MAX_THROTTLED_TRIES = 120
+"""Waits of ``MAX_WAIT_S`` that make up an hour in which a store says nothing but that it is throttling."""
 
 Result = TypeVar("Result")
 
@@ -17,7 +19,8 @@ Result = TypeVar("Result")
 class Patience:
     """Repeats operations on a store, waiting longer each time: about a minute and a half in all.
 
-    Threads may share it. ``stop`` cuts waiting short.
+    A store that throttles is alive: it is waited for up to an hour, since a run should become slower, not fail; unless
+    ``max_tries`` is given, which bounds both. Threads may share it. ``stop`` cuts waiting short.
     """
 
     def __init__(
@@ -46,13 +49,15 @@ class Patience:
                 run is being stopped.
         """
         wait_s, longest_s = self._first_wait_s, self._max_wait_s or MAX_WAIT_S
-        max_tries = self._max_tries or MAX_TRIES
+        tries_left, throttled_left = self._max_tries or MAX_TRIES, self._max_tries or MAX_THROTTLED_TRIES
         for attempt in itertools.count(1):
             try:
                 return work()
             except StoreError as error:
                 error.attempts = attempt
-                if attempt == max_tries or not error.retryable or self._stop.wait(wait_s):
+                tries_left -= not error.is_throttled
+                throttled_left -= error.is_throttled
+                if not error.retryable or not tries_left or not throttled_left or self._stop.wait(wait_s):
                     raise
             wait_s = min(2 * wait_s, longest_s)
         raise AssertionError("a count ends")

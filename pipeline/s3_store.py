@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 from botocore.loaders import Loader, create_loader
 
-from pipeline.errors import BucketNotFound, StoreError
+from pipeline.errors import AccessDenied, BucketNotFound, StoreError
+from pipeline.hedge import Hedge
+from pipeline.multipart import MULTIPART_BYTES, give_up_unfinished, put_in_parts
+from pipeline.pace import Pace
 from pipeline.s3_error import BODY_ERRORS, BOTO_ERRORS, NOT_S3_HINT, code_of, status_of, to_store_error
 from pipeline.store import Store
 from pipeline.uri import redact_uri
@@ -30,20 +33,25 @@ if TYPE_CHECKING:
 _DEFAULT_REGION = "us-east-1"
 _MAX_CONNECTIONS = 64  # threads that use one store at once; more would wait for a connection
 _CONNECT_TIMEOUT_S = 10
-_READ_TIMEOUT_S = 60
+READ_TIMEOUT_S = 60.0
 _MAX_BODY_ATTEMPTS = 4
 _MAX_CONFLICT_ATTEMPTS = 8
 _MAX_PAUSE_S = 4.0
+_THROTTLED_STATUSES = {429, 503}
+_NO_UPLOADS_CODES = {"MethodNotAllowed", "NotImplemented"}
 
 
 class S3Store(Store):
     """Objects of one bucket under a prefix.
 
-    Requests are repeated up to ``max_attempts`` times in boto3's adaptive mode: when the service throttles, all threads
-    of this store slow down together.
+    Requests are repeated up to ``max_attempts`` times. When the service throttles or does not answer in time, all
+    threads of this store together have fewer requests under way, see ``Pace``. Reads that take unusually long are asked
+    for a second time, see ``Hedge``.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", *, max_attempts: int = 6) -> None:
+    def __init__(
+        self, bucket: str, prefix: str = "", *, max_attempts: int = 6, read_timeout_s: float = READ_TIMEOUT_S
+    ) -> None:
         prefix = prefix.strip("/")
         super().__init__(f"s3://{bucket}/{prefix}".rstrip("/"))
         self._bucket = bucket
@@ -51,14 +59,16 @@ class S3Store(Store):
         self._is_bucket_seen = False
         self._endpoint = "S3"
         with self._translated("open", ""):
-            self._client = _new_client(self.uri, max_attempts)
+            self._client = _new_client(self.uri, max_attempts, read_timeout_s)
+        self._pace = Pace(_MAX_CONNECTIONS)
+        self._hedge: Hedge[bytes] = Hedge(lambda: not self._pace.is_slowed)
+        self._client.meta.events.register("needs-retry.s3", self._look_at_attempt)
         self._endpoint = redact_uri(self._client.meta.endpoint_url)
 
     def get(self, key: str) -> bytes:
         """See ``Store.get``."""
         self._check_key("read", key)
-        with self._translated("read", key):
-            return self._download(lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key))
+        return self._hedge.run(lambda: self._get(key))
 
     def get_at_most(self, key: str, max_bytes: int) -> bytes:
         """See ``Store.get_at_most``; one request."""
@@ -81,29 +91,27 @@ class S3Store(Store):
             return b""
         span = f"bytes={start}-{start + length - 1}"
         try:
-            with self._translated("read", key):
-                return self._download(
-                    lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=span)
-                )
+            return self._hedge.run(lambda: self._get(key, Range=span))
         except StoreError as error:
             if error.code == "InvalidRange":  # starts at or after the end
                 return b""
             raise
 
     def put(self, key: str, data: bytes, *, content_type: str | None = None) -> None:
-        """See ``Store.put``; at most 5 GiB."""
+        """See ``Store.put``; what is large goes in parts."""
         self._check_key("write", key, is_new=True)
-        with self._translated("write", key):
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._prefix + key,
-                Body=data,
-                ContentType=content_type or "application/octet-stream",
-            )
+        content_type = content_type or "application/octet-stream"
+        bucket, full_key = self._bucket, self._prefix + key
+        with self._request("write", key):
+            if len(data) > MULTIPART_BYTES:
+                put_in_parts(self._client, bucket, full_key, data, content_type)
+            else:
+                self._client.put_object(Bucket=bucket, Key=full_key, Body=data, ContentType=content_type)
 
     def _create(self, key: str, data: bytes) -> bool:
+        """At most 5 GiB: always one request, since not every store decides conditions at the end of several."""
         self._check_key("create", key, is_new=True)
-        with self._translated("create", key):
+        with self._request("create", key):
             attempt = 0
             while True:
                 attempt += 1
@@ -123,7 +131,7 @@ class S3Store(Store):
     def size(self, key: str) -> int | None:
         """See ``Store.size``."""
         self._check_key("read", key)
-        with self._translated("read", key):
+        with self._request("read", key):
             try:
                 return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
             except ClientError as error:
@@ -150,12 +158,28 @@ class S3Store(Store):
     def delete(self, key: str) -> None:
         """See ``Store.delete``."""
         self._check_key("delete", key, is_new=True)
-        with self._translated("delete", key):
+        with self._request("delete", key):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def give_up_unfinished(self) -> int:
+        """See ``Store.give_up_unfinished``; whoever may not list uploads leaves them to the rules of the bucket."""
+        try:
+            with self._request("delete", ""):
+                return give_up_unfinished(self._client, self._bucket, self._prefix)
+        except StoreError as error:
+            if isinstance(error, AccessDenied) or error.code in _NO_UPLOADS_CODES:
+                return 0
+            raise
 
     def close(self) -> None:
         """See ``Store.close``."""
         self._client.close()
+
+    def _get(self, key: str, **options: str) -> bytes:
+        with self._request("read", key):
+            return self._download(
+                lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **options)  # type: ignore[arg-type]
+            )
 
     def _download(self, request: Callable[[], "GetObjectOutputTypeDef"]) -> bytes:
         """The body of an answer, asked for again when the connection breaks in the middle of it."""
@@ -185,6 +209,19 @@ class S3Store(Store):
                 raise
         self._is_bucket_seen = True
 
+    def _look_at_attempt(
+        self, response: tuple[Any, Any] | None = None, caught_exception: Exception | None = None, **_: object
+    ) -> None:
+        """Called by boto3 after each attempt; whether it is repeated is decided elsewhere."""
+        is_throttled = response is not None and response[0].status_code in _THROTTLED_STATUSES
+        if is_throttled or isinstance(caught_exception, ReadTimeoutError | ConnectTimeoutError):
+            self._pace.refused()
+
+    @contextmanager
+    def _request(self, action: str, key: str) -> Iterator[None]:
+        with self._pace.slot(), self._translated(action, key):
+            yield
+
     @contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
         try:
@@ -193,15 +230,15 @@ class S3Store(Store):
             raise to_store_error(error, action, self.uri_of(key), self._endpoint) from error
 
 
-def _new_client(uri: str, max_attempts: int) -> "S3Client":
+def _new_client(uri: str, max_attempts: int, read_timeout_s: float) -> "S3Client":
     """A client with its own session: boto3's default session must not be shared between threads."""
     base = botocore.session.get_session()
     base.register_component("data_loader", _service_models())
     session = Session(botocore_session=base)
     config = Config(
-        retries={"mode": "adaptive", "total_max_attempts": max_attempts},
+        retries={"mode": "standard", "total_max_attempts": max_attempts},
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
+        read_timeout=read_timeout_s,
         max_pool_connections=_MAX_CONNECTIONS,
         tcp_keepalive=True,
     )

@@ -155,6 +155,13 @@ class Store(ABC):
             raise ObjectNotFound("read", self.uri_of(key), "NoSuchKey", "the object does not exist")
         return io.BufferedReader(RangedFile(self, key, size), _OPEN_BUFFER_BYTES)
 
+    def give_up_unfinished(self) -> int:
+        """Throw away what killed processes left half-written where no listing shows it; how many objects.
+
+        To be called by who alone works at this root: what others are just writing is thrown away too, and they fail.
+        """
+        return 0
+
     def close(self) -> None:  # noqa: B027 (most stores hold nothing)
         """Let go of connections; the store is not used again."""
 

@@ -16,7 +16,7 @@ class Spoil:
     """What becomes of the next requests of a method."""
 
     method: str
-    kind: Literal["answer", "drop", "duplicate", "lose_answer", "cut_body"]
+    kind: Literal["answer", "drop", "duplicate", "lose_answer", "cut_body", "stall"]
     times: int
     status: int = 0
     body: bytes = b""
@@ -41,6 +41,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.requests: list[str] = []  # "METHOD /path", as they came
         self._faults: list[Spoil] = []
         self._lock = threading.Lock()
+        self.is_ending = threading.Event()
 
     def answer(self, method: str, status: int, code: str = "", *, body: bytes = b"", times: int = 1) -> None:
         """Answer without asking the server: with an S3 error of this code, or with this body."""
@@ -55,6 +56,10 @@ class FaultProxy(ThreadingHTTPServer):
     def cut_bodies(self, method: str, num_bytes: int, *, times: int = 1) -> None:
         """Close the connection after this many bytes of the answer's body."""
         self._add(Spoil(method, "cut_body", times, num_bytes=num_bytes))
+
+    def stall(self, method: str, *, times: int = 1) -> None:
+        """Do not answer before the proxy ends; the server is not asked."""
+        self._add(Spoil(method, "stall", times))
 
     def take_fault(self, method: str, path: str) -> Spoil | None:
         with self._lock:
@@ -84,7 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "answer":
             self._send(fault.status, [], fault.body, len(fault.body))
             return
-        if fault is not None and fault.kind == "drop":
+        if fault is not None and fault.kind in ("drop", "stall"):
+            if fault.kind == "stall":
+                self.server.is_ending.wait()
             self.close_connection = True
             return
         status, headers, answer, length = self._forward(body)
@@ -133,5 +140,6 @@ def running_fault_proxy(target_url: str, kind: type[FaultProxy] = FaultProxy) ->
         try:
             yield proxy
         finally:
+            proxy.is_ending.set()
             proxy.shutdown()
             thread.join()

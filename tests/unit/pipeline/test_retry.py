@@ -11,15 +11,16 @@ from pipeline.retry import Patience
 class Flaky:
     """Fails so many times, then answers."""
 
-    def __init__(self, num_failures: int, retryable: bool = True) -> None:
+    def __init__(self, num_failures: int, retryable: bool = True, code: str = "RequestTimeout") -> None:
         self.num_calls = 0
         self._num_failures = num_failures
         self._retryable = retryable
+        self._code = code
 
     def __call__(self) -> str:
         self.num_calls += 1
         if self.num_calls <= self._num_failures:
-            raise StoreError("read", "s3://b/k", "SlowDown", retryable=self._retryable)
+            raise StoreError("read", "s3://b/k", self._code, retryable=self._retryable)
         return "read"
 
 
@@ -36,9 +37,18 @@ def test_what_fails_for_a_while_is_tried_again() -> None:
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "MAX_WAIT_S", 0.001)
     work = Flaky(100)
-    with pytest.raises(StoreError, match="SlowDown"):
+    with pytest.raises(StoreError, match="RequestTimeout"):
         patience().retry(work)
     assert work.num_calls == retry.MAX_TRIES
+
+
+def test_a_store_that_throttles_is_waited_for_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.001)
+    work = Flaky(retry.MAX_THROTTLED_TRIES - 1, code="SlowDown")
+    assert patience().retry(work) == "read"
+    assert work.num_calls > 10 * retry.MAX_TRIES
+    with pytest.raises(StoreError, match="SlowDown"):
+        patience().retry(Flaky(retry.MAX_THROTTLED_TRIES, code="SlowDown"))
 
 
 def test_what_cannot_be_mended_is_not_tried_again() -> None:
