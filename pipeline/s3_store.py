@@ -4,36 +4,26 @@ Endpoint, region and credentials are boto3's business: environment, profile, ins
 imports boto3, which takes half a second; ``open_store`` does so only for ``s3://``.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
-from boto3.session import Session
-from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
-from botocore.loaders import Loader, create_loader
 
 from pipeline.errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.hedge import Hedge
 from pipeline.multipart import MULTIPART_BYTES, give_up_unfinished, put_in_parts
 from pipeline.pace import Pace
+from pipeline.s3_client import MAX_CONNECTIONS, READ_TIMEOUT_S, new_client
 from pipeline.s3_error import BODY_ERRORS, BOTO_ERRORS, NOT_S3_HINT, code_of, status_of, to_store_error
 from pipeline.store import Store
 from pipeline.uri import redact_uri
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-_DEFAULT_REGION = "us-east-1"
-_MAX_CONNECTIONS = 64  # threads that use one store at once; more would wait for a connection
-_CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 60.0
 _MAX_BODY_ATTEMPTS = 4
 _MAX_CONFLICT_ATTEMPTS = 8
 _MAX_PAUSE_S = 4.0
@@ -59,8 +49,8 @@ class S3Store(Store):
         self._is_bucket_seen = False
         self._endpoint = "S3"
         with self._translated("open", ""):
-            self._client = _new_client(self.uri, max_attempts, read_timeout_s)
-        self._pace = Pace(_MAX_CONNECTIONS)
+            self._client = new_client(self.uri, max_attempts, read_timeout_s)
+        self._pace = Pace(MAX_CONNECTIONS)
         self._hedge: Hedge[bytes] = Hedge(lambda: not self._pace.is_slowed)
         self._client.meta.events.register("needs-retry.s3", self._look_at_attempt)
         self._endpoint = redact_uri(self._client.meta.endpoint_url)
@@ -68,7 +58,7 @@ class S3Store(Store):
     def get(self, key: str) -> bytes:
         """See ``Store.get``."""
         self._check_key("read", key)
-        return self._hedge.run(lambda: self._get(key))
+        return self._read(key, lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key))
 
     def get_at_most(self, key: str, max_bytes: int) -> bytes:
         """See ``Store.get_at_most``; one request."""
@@ -81,8 +71,7 @@ class S3Store(Store):
             self._check_size(key, response["ContentLength"], max_bytes)
             return response
 
-        with self._translated("read", key):
-            return self._download(request)
+        return self._read(key, request)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """See ``Store.get_range``."""
@@ -91,7 +80,9 @@ class S3Store(Store):
             return b""
         span = f"bytes={start}-{start + length - 1}"
         try:
-            return self._hedge.run(lambda: self._get(key, Range=span))
+            return self._read(
+                key, lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=span)
+            )
         except StoreError as error:
             if error.code == "InvalidRange":  # starts at or after the end
                 return b""
@@ -175,11 +166,12 @@ class S3Store(Store):
         """See ``Store.close``."""
         self._client.close()
 
-    def _get(self, key: str, **options: str) -> bytes:
-        with self._request("read", key):
-            return self._download(
-                lambda: self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, **options)  # type: ignore[arg-type]
-            )
+    def _read(self, key: str, request: Callable[[], "GetObjectOutputTypeDef"]) -> bytes:
+        def attempt() -> bytes:
+            with self._request("read", key):
+                return self._download(request)
+
+        return self._hedge.run(attempt)
 
     def _download(self, request: Callable[[], "GetObjectOutputTypeDef"]) -> bytes:
         """The body of an answer, asked for again when the connection breaks in the middle of it."""
@@ -228,33 +220,6 @@ class S3Store(Store):
             yield
         except BOTO_ERRORS as error:
             raise to_store_error(error, action, self.uri_of(key), self._endpoint) from error
-
-
-def _new_client(uri: str, max_attempts: int, read_timeout_s: float) -> "S3Client":
-    """A client with its own session: boto3's default session must not be shared between threads."""
-    base = botocore.session.get_session()
-    base.register_component("data_loader", _service_models())
-    session = Session(botocore_session=base)
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": max_attempts},
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=read_timeout_s,
-        max_pool_connections=_MAX_CONNECTIONS,
-        tcp_keepalive=True,
-    )
-    # boto3 knows AWS_DEFAULT_REGION only; every other AWS tool reads AWS_REGION as well.
-    region = os.environ.get("AWS_REGION") or session.region_name or _DEFAULT_REGION
-    try:
-        return session.client("s3", region_name=region, config=config)
-    except ValueError as error:  # an endpoint URL without a scheme, a malformed region
-        hint = "the AWS settings cannot be used; check AWS_ENDPOINT_URL (http://host:port) and AWS_REGION"
-        raise StoreError("open", uri, "InvalidSettings", hint) from error
-
-
-@cache
-def _service_models() -> Loader:
-    """boto3's descriptions of AWS, parsed once a process: otherwise each client costs 0.2 s and 13 MB."""
-    return create_loader()
 
 
 def _pause(attempt: int) -> None:

@@ -74,7 +74,12 @@ def measure_driver(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_fleet(options: argparse.Namespace) -> dict[str, Any]:
     """A thousand workers on a clock of their own, some of them slow, some of them dying."""
-    fleet = Fleet(num_workers=options.workers, row_s=options.row_s, deaths_per_hour=options.deaths_per_hour)
+    fleet = Fleet(
+        num_workers=options.workers,
+        row_s=options.row_s,
+        deaths_per_hour=options.deaths_per_hour,
+        progress_s=options.progress_s,
+    )
     plan = plan_of(options.rows, options.segment_rows)
     result = start_run(BitStore(plan), plan, fleet)
     print(
@@ -113,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     fleet.add_argument("--workers", type=int, default=1000)
     fleet.add_argument("--row-s", type=float, default=1.0, help="time of a worker for a row")
     fleet.add_argument("--deaths-per-hour", type=float, default=0.01, help="of one worker")
+    fleet.add_argument(
+        "--progress-s", type=float, default=0.5, help="from one sign of progress of a worker to the next"
+    )
     driver = commands.add_parser("driver", help="one process of the memory measurement; prints JSON")
     driver.add_argument("--rows", type=int, required=True)
     driver.add_argument("--max-resumed-segments", type=int, default=200_000, help="a resume of more is left out")

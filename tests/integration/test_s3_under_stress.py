@@ -89,7 +89,7 @@ def test_a_large_object_that_cannot_be_finished_leaves_no_parts(
             store.put("large", bytes(11 * MIB))
         assert store.size("large") is None
     assert unfinished(s3_server, s3_bucket) == []
-    assert proxy.requests[-2].startswith("DELETE /")
+    assert any(request.startswith("DELETE /") for request in proxy.requests)
 
 
 def test_parts_of_a_killed_process_are_given_up_by_the_next_start_and_no_others(
