@@ -1,22 +1,19 @@
 """The product's worker with a model that computes nothing: what is left is everything around the model."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from PIL import Image
 
+from dimoo_core.checkpoint import Checkpoint
 from dimoo_core.engine import EngineStats
 from dimoo_core.request import ImageResult, Result, TextResult
-from pipeline.epoch import Fence
-from pipeline.event import Event, WorkerReady
-from pipeline.fetch import ignore_pillow_warnings
-from pipeline.finish import RowFinisher
-from pipeline.prepare import RowPreparer
-from pipeline.run_directory import RunDirectory
+from pipeline.event import Event
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
 from pipeline.worker import Worker
@@ -28,6 +25,7 @@ class NullModel:
     """Stands for ``Model``, its layout and its codec: answers are one sentence, images four pixels."""
 
     device = torch.device("cpu")
+    transformer = tokens = None  # for the engine, which is null too
 
     @property
     def layout(self) -> "NullModel":
@@ -47,11 +45,11 @@ class NullModel:
         """Four black pixels each."""
         return [Image.new("RGB", (2, 2)) for _ in codes]
 
-    def understanding(self, request_id: str, *rest: object) -> Any:
+    def understanding(self, request_id: str, *rest: object, **options: object) -> Any:
         """A request for an answer."""
         return SimpleNamespace(request_id=request_id, makes_image=False)
 
-    def text_to_image(self, request_id: str, *rest: object) -> Any:
+    def text_to_image(self, request_id: str, *rest: object, **options: object) -> Any:
         """A request for an image."""
         return SimpleNamespace(request_id=request_id, makes_image=True)
 
@@ -99,16 +97,14 @@ class NullWorker(Worker):
         self.store = CountingStore(open_store(settings.output_uri))
 
     def _load(self) -> None:
-        started_s = time.monotonic()
-        ignore_pillow_warnings()
-        model: Any = NullModel()
-        engine: Any = NullEngine()
-        self._run_directory = RunDirectory(self.store)
-        self._fence = Fence(self.store, self._settings.epoch)
-        self._preparer = RowPreparer(model, self._settings, self._patience)
-        self._finisher = RowFinisher(model, self._settings, self._run_directory, self._patience)
-        self._engine = engine
-        self._emit(WorkerReady(time.monotonic() - started_s))
+        with patch.multiple(
+            "pipeline.worker",
+            find_checkpoint=lambda name: Checkpoint(name, Path(name)),
+            load_model=lambda *_, **__: NullModel(),
+            Engine=lambda *_: NullEngine(),
+            open_store=lambda uri: self.store,
+        ):
+            super()._load()
 
 
 class CountingStore(Store):

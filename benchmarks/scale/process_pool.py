@@ -40,6 +40,15 @@ class ProcessPool(WorkerPool):
             process.start()
         return list(self._leases)
 
+    @property
+    def can_replace(self) -> bool:
+        """No: these workers die, they do not fail."""
+        return False
+
+    def discard(self, name: str) -> None:
+        """Never needed."""
+        raise RuntimeError(f"worker {name} did not fail")
+
     def replace(self, name: str) -> str:
         """Never needed: nobody kills these."""
         raise RuntimeError(f"null worker {name} died")

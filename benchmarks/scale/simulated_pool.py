@@ -85,6 +85,15 @@ class SimulatedPool(WorkerPool):
         self._mark_s = time.thread_time()
         return [self._start_one() for _ in range(self._fleet.num_workers)]
 
+    @property
+    def can_replace(self) -> bool:
+        """No: these workers die, they do not fail."""
+        return False
+
+    def discard(self, name: str) -> None:
+        """Never needed."""
+        raise RuntimeError(f"worker {name} did not fail")
+
     def replace(self, name: str) -> str:
         """See ``WorkerPool``."""
         return self._start_one()
