@@ -135,8 +135,8 @@ class LeaseBook:
 
     @property
     def has_returned(self) -> bool:
-        """Whether something that a dead worker held waits for another one."""
-        return bool(self._returned)
+        """Whether something that a worker died of, or with, waits for another one."""
+        return bool(self._returned or self._suspects)
 
     @property
     def has_copies(self) -> bool:
