@@ -3,10 +3,10 @@
 from typing import Any
 
 GENERATION: dict[str, dict[str, Any]] = {
-    "text_to_image": {"width": 64, "height": 64, "steps": 16, "cfg_scale": 0.0, "temperature": 1.0},
+    "text_to_image": {"width": 64, "height": 64, "steps": 16, "cfg_scale": 0.5, "temperature": 1.0},
     "image_to_image": {
         "steps": 16,
-        "cfg_scale": 0.0,
+        "cfg_scale": 0.5,
         "cfg_image_scale": 0.0,
         "temperature": 1.0,
         "resolution": "native",

@@ -21,7 +21,7 @@ a small version of the published model, shares no weights with it and says nothi
 
 - **Architecture**: that of the published checkpoint, smaller: {sizes}. The tokenizer, the codec and the layout of
   sequences are of the same kinds: system prompts, special tokens, a newline after each row of codes.
-- **World**: boards of 4x4 and 5x3 tiles of 16 pixels, five shapes, six colours, three backgrounds, one to four pieces.
+- **World**: boards of 4x4 and 5x3 tiles of 16 pixels, five shapes, six colours, three backgrounds, one or two pieces.
   Prompts outside of it give nonsense. Its grammar and examples are in `shapes/README.md` of the repository.
 - **Data**: drawn by a program from seeds while training. No picture, no text and no weights of anybody else went in.
 - **Training**: {training}
@@ -67,6 +67,7 @@ class Provenance:
     seed: int
     commit: str
     device: str
+    before: str | None = None  # what the weights it began with were trained
 
     def sentence(self) -> str:
         """For the card."""
@@ -74,6 +75,7 @@ class Provenance:
             f"`python -m shapes.train model`, {self.num_steps:,} steps in {self.minutes:.0f} minutes on {self.device}, "
             f"seed {self.seed}, commit `{self.commit}`. Masked diffusion on all tasks at once; the codec before it is "
             "that of `shapes/trained`."
+            + (f" It began with the weights of an earlier run: {self.before}." if self.before else "")
         )
 
 

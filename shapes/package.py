@@ -32,7 +32,9 @@ _COPIED = (
 )
 
 
-def package(source: Path, target: Path, scores: Path | None, *, device: str = "two CPU cores") -> None:
+def package(
+    source: Path, target: Path, scores: Path | None, *, device: str = "two CPU cores", before: str | None = None
+) -> None:
     """Replace the checkpoint at ``target`` by the one at ``source``.
 
     Raises:
@@ -46,7 +48,7 @@ def package(source: Path, target: Path, scores: Path | None, *, device: str = "t
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
     (target / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n", encoding="utf-8")
-    (target / "README.md").write_text(model_card(_provenance(source, device), scores), encoding="utf-8")
+    (target / "README.md").write_text(model_card(_provenance(source, device, before), scores), encoding="utf-8")
     (target / SUMS).write_text(_sums(target), encoding="utf-8")
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if size > MAX_BYTES:
@@ -82,7 +84,7 @@ def _check_loads(target: Path) -> None:
     load_model(target)
 
 
-def _provenance(source: Path, device: str) -> Provenance:
+def _provenance(source: Path, device: str, before: str | None) -> Provenance:
     import torch
 
     state = torch.load(source / "training" / "model.pt", map_location="cpu", weights_only=True)
@@ -99,6 +101,7 @@ def _provenance(source: Path, device: str) -> Provenance:
         seed=config["seed"],
         commit=commit.stdout.strip(),
         device=device,
+        before=before,
     )
 
 
@@ -108,8 +111,15 @@ def main() -> None:
     parser.add_argument("source", type=Path, metavar="DIR", help="trained checkpoint")
     parser.add_argument("--scores", type=Path, metavar="FILE", help="its scores; without, the card says there are none")
     parser.add_argument("--device", default="two CPU cores", help="what it was trained on, for the card")
+    parser.add_argument("--before", metavar="WORDS", help="what its --start-from checkpoint was trained, for the card")
     arguments = parser.parse_args()
-    package(arguments.source, find_checkpoint(BUILTIN).directory, arguments.scores, device=arguments.device)
+    package(
+        arguments.source,
+        find_checkpoint(BUILTIN).directory,
+        arguments.scores,
+        device=arguments.device,
+        before=arguments.before,
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -16,10 +17,26 @@ from jobs.run import run_job
 from jobs.spec import load_spec
 from shapes.example import Example
 from shapes.generation import Output
-from shapes.tile import Codes, render_codes
+from shapes.tile import Codes, render_codes, scene_codes
+from shapes.world import Scene
 
-MANIFEST_TASKS = {"text_to_image": "text_to_image", "captioning": "caption", "questions": "vqa"}
-"""The task of a manifest row for each task of the world that a manifest can ask for."""
+MANIFEST_TASKS = {
+    "text_to_image": "text_to_image",
+    "captioning": "caption",
+    "questions": "vqa",
+    "editing": "edit",
+    "subject": "subject_driven",
+    "style_transfer": "style_transfer",
+    "inpainting": "inpaint",
+    "outpainting": "inpaint",
+}
+"""The task of a manifest row for each task of the world that has one, whatever the kind; see ``manifest_task``."""
+
+_TASKS_OF_KINDS = {
+    ("dense_prediction", "edges"): "canny_pred",
+    ("dense_prediction", "segments"): "seg_pred",
+    ("control", "edges"): "canny_control",
+}
 
 SCHEMA = pa.schema(
     [
@@ -27,6 +44,8 @@ SCHEMA = pa.schema(
         ("task", pa.string()),
         ("prompt", pa.string()),
         ("image", pa.binary()),
+        ("style_image", pa.binary()),
+        ("mask_image", pa.binary()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("seed", pa.int64()),
@@ -34,20 +53,46 @@ SCHEMA = pa.schema(
 )
 
 
+def manifest_task(example: Example) -> str | None:
+    """The task of a manifest row that asks for this example; None if there is none."""
+    return MANIFEST_TASKS.get(example.task) or _TASKS_OF_KINDS.get((example.task, example.kind))
+
+
 def can_ask(example: Example) -> bool:
     """Whether a manifest row can ask for this example."""
-    return example.task in MANIFEST_TASKS and len(example.inputs) <= 1
+    task = manifest_task(example)
+    return task is not None and (task == "style_transfer" or len(example.inputs) <= 1)
 
 
 def manifest_row(example: Example, row_id: str, seed: int) -> dict[str, Any]:
-    """The row that asks for an example."""
-    row: dict[str, Any] = {"id": row_id, "task": MANIFEST_TASKS[example.task], "prompt": example.prompt, "seed": seed}
+    """The row that asks for an example.
+
+    Raises:
+        ValueError: If no row can.
+    """
+    if not can_ask(example):
+        raise ValueError(f"no manifest row can ask for {example.task}, {example.kind}")
+    row: dict[str, Any] = {"id": row_id, "task": manifest_task(example), "prompt": example.prompt, "seed": seed}
     if example.inputs:
         row["image"] = png(example.inputs[0])
-    if example.target_codes is not None:
+    if row["task"] == "style_transfer":
+        row["style_image"] = png(example.inputs[1])
+    if example.target_codes is not None and example.mask is not None:
+        bare = scene_codes(Scene.of(example.scenes[0].board, example.scenes[0].style, {}))
+        row["image"] = png(np.where(example.mask == 1, bare, example.target_codes))
+        row["mask_image"] = _mask_png(example.mask)
+    elif example.target_codes is not None and not example.inputs:
         rows, columns = example.target_codes.shape
         row |= {"width": columns * PIXELS_PER_TOKEN, "height": rows * PIXELS_PER_TOKEN}
     return row
+
+
+def _mask_png(mask: Codes) -> bytes:
+    """White where the image is to be painted."""
+    tile = np.ones((PIXELS_PER_TOKEN, PIXELS_PER_TOKEN), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.kron(mask.astype(np.uint8) * 255, tile)).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def png(codes: Codes) -> bytes:

@@ -22,7 +22,7 @@ class SampleOptions:
     """How large and how varied examples are."""
 
     boards: tuple[Board, ...] = BOARDS
-    max_pieces: int = 4
+    max_pieces: int = 2
     layouts: tuple[str, ...] = LAYOUTS
     held_out: HeldOut | None = None
 

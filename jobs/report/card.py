@@ -1,6 +1,7 @@
 """The dataset card: Markdown with the front matter that the Hugging Face hub reads, at the root of the output."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import yaml
 
@@ -8,12 +9,25 @@ from dimoo_core.checkpoint import BUILTIN
 from jobs.report.facts import BUILTIN_LICENCE, RunFactSheet
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
-from manifests.task import TASKS
+from manifests.task import TASKS, TaskKind
 
 CARD_KEY = "README.md"
 _NUM_SAMPLES = 6
 _SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
-_CATEGORIES = {"image": "text-to-image", "image_to_image": "image-to-image", "painting": "image-to-image"}
+_CATEGORIES: Mapping[TaskKind, str] = MappingProxyType(
+    {
+        "image": "text-to-image",
+        "image_to_image": "image-to-image",
+        "style": "image-to-image",
+        "views": "image-to-image",
+        "turns": "image-to-image",
+        "painting": "image-to-image",
+        "text": "visual-question-answering",
+        "score": "visual-question-answering",
+        "encoding": "image-feature-extraction",
+        "decoding": "image-to-image",
+    }
+)
 
 
 def dataset_card(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], *, has_sheet: bool) -> str:
@@ -37,10 +51,8 @@ def _front_matter(facts: RunFactSheet, statistics: RunStatistics) -> dict[str, o
 
 
 def _category(task: str) -> str:
-    kind = TASKS[task].kind if task in TASKS else "image"
-    if kind == "text":
-        return "image-to-text" if task == "caption" else "visual-question-answering"
-    return _CATEGORIES[kind]
+    kind: TaskKind = TASKS[task].kind if task in TASKS else "image"
+    return "image-to-text" if task == "caption" else _CATEGORIES[kind]
 
 
 def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], has_sheet: bool) -> Iterator[str]:

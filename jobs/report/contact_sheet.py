@@ -13,19 +13,20 @@ from pipeline.store import Store
 CONTACT_SHEET_KEY = "report/contact-sheet.png"
 MAX_PICTURES = 24
 _CELL_PX, _GAP_PX, _COLUMNS = 240, 16, 6
+_ARROW_PX = 24  # between the picture a row began with and what was made of it
 _LINE_PX, _MAX_LINES = 17, 5
 
 
 def contact_sheet(store: Store, rows: Sequence[ReportRow]) -> bytes | None:
-    """A PNG of the first rows that have a picture, of what they made or looked at; None if there are none."""
+    """A PNG of the first rows that have a picture, what they began with and what they made; None if there are none."""
     cells: list[tuple[Image.Image, str]] = []
     for row in rows:
         if len(cells) == MAX_PICTURES:
             break
-        key = row.image or row.source
-        if row.is_done and key is not None:
+        keys = [key for key in (row.source, row.image) if key is not None]
+        if row.is_done and keys:
             try:
-                cells.append((_fitted(store.get(key)), f"{row.prompt}  {row.text or ''}"))
+                cells.append((_joined([store.get(key) for key in keys]), f"{row.prompt}  {row.text or ''}"))
             except (ObjectNotFound, OSError):  # the page shows them as missing
                 continue
     if not cells:
@@ -49,10 +50,24 @@ def _sheet(cells: Sequence[tuple[Image.Image, str]]) -> Image.Image:
     return sheet
 
 
-def _fitted(data: bytes) -> Image.Image:
-    """The image as large as a cell; small ones keep sharp pixels."""
+def _joined(files: Sequence[bytes]) -> Image.Image:
+    """A picture as large as a cell, or the one a row began with and what was made of it, side by side."""
+    if len(files) == 1:
+        return _fitted(files[0], _CELL_PX)
+    before, after = (_fitted(data, (_CELL_PX - _ARROW_PX) // 2) for data in files)
+    joined = Image.new("RGB", (_CELL_PX, max(before.height, after.height)), "white")
+    joined.paste(before, (0, joined.height - before.height))
+    joined.paste(after, (before.width + _ARROW_PX, joined.height - after.height))
+    middle = before.width + _ARROW_PX // 2, joined.height // 2
+    points = [(middle[0] - 5, middle[1] - 7), (middle[0] + 6, middle[1]), (middle[0] - 5, middle[1] + 7)]
+    ImageDraw.Draw(joined).polygon(points, fill="dimgray")
+    return joined
+
+
+def _fitted(data: bytes, side_px: int) -> Image.Image:
+    """The image in a square of ``side_px``; small ones keep sharp pixels."""
     with Image.open(io.BytesIO(data)) as opened:
         image = opened.convert("RGB")
-    scale = _CELL_PX / max(image.size)
+    scale = side_px / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)

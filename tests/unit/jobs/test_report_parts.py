@@ -1,6 +1,7 @@
 import json
 import re
 
+import pytest
 import yaml
 
 from jobs.report.card import dataset_card
@@ -10,6 +11,7 @@ from jobs.report.page_html import CHUNK_ROWS, FIRST_ROWS, data_chunks, page_html
 from jobs.report.plots import course_plots
 from jobs.report.row import ReportRow
 from jobs.report.statistics import Histogram, RunStatistics, most_common
+from manifests.task import TASKS
 from pipeline.epoch_report import EpochReport
 
 HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"
@@ -72,6 +74,13 @@ def test_the_front_matter_of_the_card_is_what_the_hub_reads() -> None:
     assert front["task_categories"] == ["text-to-image"]
     assert front["size_categories"] == ["n<1K"]
     assert front["configs"][0]["data_files"] == [{"split": "train", "path": "parts/*.parquet"}]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_of_any_task_has_a_category_of_the_hub(task: str) -> None:
+    row = ReportRow(row=0, id="a", task=task, prompt="", image=None, width=None, height=None)
+    front = next(yaml.safe_load_all(dataset_card(FACTS, statistics_of([row]), [row], has_sheet=False)))
+    assert len(front["task_categories"]) == 1
 
 
 def test_the_licence_of_a_model_that_is_not_ours_is_left_to_people() -> None:

@@ -64,6 +64,10 @@ def throttled() -> StoreError:
     return StoreError("read", "s3://photos/a.png", "SlowDown", retryable=True)
 
 
+def unreachable() -> StoreError:
+    return StoreError("read", "s3://photos/a.png", "EndpointConnectionError", retryable=True)
+
+
 def test_a_request_is_named_by_its_row_number(preparer: RowPreparer) -> None:
     prepared = preparer.prepare(embedded(7), ".")
     assert not isinstance(prepared, RowFailure)
@@ -89,22 +93,22 @@ def test_an_image_that_cannot_be_had_is_a_failure_of_its_row(
 def test_when_nothing_can_be_read_any_more_it_is_not_the_row_that_fails(
     preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers(monkeypatch, iter([encoded(picture(0)), throttled(), throttled(), throttled()]))
+    answers(monkeypatch, iter([encoded(picture(0)), unreachable(), unreachable(), unreachable()]))
     preparer.prepare(named(0), ".")
-    with pytest.raises(RunFailed, match="SlowDown"):
+    with pytest.raises(RunFailed, match="EndpointConnectionError"):
         preparer.prepare(named(1), ".")
 
 
 def test_when_other_images_can_be_read_meanwhile_it_is_the_row_that_fails(
     preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def throttled_while_others_are_read() -> Iterator[Any]:
-        yield throttled()
+    def unreachable_while_others_are_read() -> Iterator[Any]:
+        yield unreachable()
         preparer.prepare(embedded(), ".")
-        yield throttled()
-        yield throttled()
+        yield unreachable()
+        yield unreachable()
 
-    answers(monkeypatch, throttled_while_others_are_read())
+    answers(monkeypatch, unreachable_while_others_are_read())
     failure = preparer.prepare(named(1), ".")
     assert isinstance(failure, RowFailure)
     assert (failure.stage, failure.failure_class, failure.attempts) == ("fetch", "store", 3)
