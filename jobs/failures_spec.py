@@ -14,7 +14,6 @@ class TriesSpec(Section):
     """Tries of a row, by the class of its failure; other classes are not tried again."""
 
     store: Annotated[int, Field(ge=1)] = FailurePolicy().store_tries
-    timeout: Annotated[int, Field(ge=1)] = FailurePolicy().timeout_tries
     engine: Annotated[int, Field(ge=1)] = FailurePolicy().engine_tries
     crash: Annotated[int, Field(ge=1)] = FailurePolicy().crash_tries
 
@@ -37,7 +36,6 @@ class FailuresSpec(Section):
         try:
             return FailurePolicy(
                 store_tries=self.tries.store,
-                timeout_tries=self.tries.timeout,
                 engine_tries=self.tries.engine,
                 crash_tries=self.tries.crash,
                 first_wait_s=self.first_wait_s,

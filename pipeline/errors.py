@@ -6,7 +6,6 @@
     ├── RunSuperseded            another driver has taken the run over
     └── TooManyFailures          more rows have failed than the job allows
     RunInUse                     another driver is at work on the run
-    RowTimedOut                  preparing one row took longer than allowed
     NotARun                      what is to be checked is not the output of a run
     StoreError                   one operation on one object failed; ``.retryable`` says if trying again may help
     ├── ObjectNotFound           the object does not exist
@@ -35,10 +34,6 @@ class TooManyFailures(RunFailed):
 
 class RunInUse(DimooError):
     """Another driver is at work on this run, so this one does not begin."""
-
-
-class RowTimedOut(DimooError):
-    """Getting and preparing the inputs of one row took longer than a row may; others go on."""
 
 
 class NotARun(DimooError):

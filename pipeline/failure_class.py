@@ -5,7 +5,7 @@ import torch
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import ManifestRowError
 from manifests.failure import FailureClass
-from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, RowTimedOut, StoreError
+from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable
 
@@ -17,7 +17,7 @@ _TIMEOUT_CODES = {"ConnectTimeoutError", "ETIMEDOUT", "ReadTimeoutError", "Reque
 
 def failure_class_of(error: Exception) -> FailureClass:
     """The class of what kept one row from its result; whatever nobody foresaw is the engine's."""
-    if isinstance(error, RowTimedOut | RequestTimedOut):
+    if isinstance(error, RequestTimedOut):
         return "timeout"
     if isinstance(error, _OUT_OF_MEMORY):
         return "oom"

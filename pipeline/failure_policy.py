@@ -11,11 +11,10 @@ class FailurePolicy:
     """Tries of a row by the class of its failure; classes without a number here get one try, as no more would help.
 
     ``crash_tries`` counts the workers that may die with a row. Waits double from ``first_wait_s`` to ``max_wait_s``.
-    ``row_timeout_s`` is for getting and preparing a row's inputs, and again for its time in the engine.
+    ``row_timeout_s`` is for the time of each of a row's requests in the engine.
     """
 
     store_tries: int = 7
-    timeout_tries: int = 2
     engine_tries: int = 2
     crash_tries: int = 2
     first_wait_s: float = 1.0
@@ -23,7 +22,7 @@ class FailurePolicy:
     row_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("store_tries", "timeout_tries", "engine_tries", "crash_tries"):
+        for name in ("store_tries", "engine_tries", "crash_tries"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.first_wait_s <= self.max_wait_s:
@@ -38,8 +37,6 @@ class FailurePolicy:
         match failure_class:
             case "store":
                 return self.store_tries
-            case "timeout":
-                return self.timeout_tries
             case "engine":
                 return self.engine_tries
             case "crash":

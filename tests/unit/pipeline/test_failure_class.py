@@ -4,7 +4,7 @@ import torch
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import ManifestRowError
 from manifests.failure import FailureClass
-from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, RowTimedOut, StoreError
+from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 from pipeline.failure_class import failure_class_of
 from pipeline.failure_policy import FailurePolicy
 from pipeline.image_decoder import ImageUnreadable
@@ -24,7 +24,6 @@ from pipeline.painting import MaskUnusable
         (AccessDenied("read", "s3://a/b", "AccessDenied"), "forbidden"),
         (StoreError("read", "s3://a/b", "ReadTimeoutError", retryable=True), "timeout"),
         (StoreError("read", "s3://a/b", "SlowDown", retryable=True), "store"),
-        (RowTimedOut("10 s"), "timeout"),
         (RequestTimedOut("10 s"), "timeout"),
         (BatchTooLarge("alone"), "oom"),
         (torch.OutOfMemoryError("CUDA"), "oom"),
@@ -39,9 +38,9 @@ def test_each_error_has_a_class(error: Exception, expected: FailureClass) -> Non
 
 
 def test_only_classes_that_another_try_may_mend_get_one() -> None:
-    policy = FailurePolicy(store_tries=3, timeout_tries=4, engine_tries=5, crash_tries=6)
+    policy = FailurePolicy(store_tries=3, engine_tries=5, crash_tries=6)
     tries = {name: policy.max_tries(name) for name in ("store", "timeout", "engine", "crash")}
-    assert tries == {"store": 3, "timeout": 4, "engine": 5, "crash": 6}
+    assert tries == {"store": 3, "timeout": 1, "engine": 5, "crash": 6}
     assert {policy.max_tries(name) for name in ("bad_input", "not_found", "forbidden", "oom")} == {1}
 
 
