@@ -88,7 +88,6 @@ def test_secrets_of_the_endpoint_are_not_repeated(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:{SIGNATURE}@127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr("pipeline.s3_store._CONNECT_TIMEOUT_S", 1)
     manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
     ended = command(manifest, "-o", "s3://bucket/out", "--model", tiny_checkpoint, "--workers", 0)
     assert ended.exit_code in (1, 2)

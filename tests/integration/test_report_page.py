@@ -11,7 +11,6 @@ from tests.support.browser import browser, file_url, serious_findings, watched_p
 from tests.support.large_output import prompt_of, write_large_output
 
 NUM_ROWS = 10_000
-FIRST_PAINT_MS = 2_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 
 
@@ -40,13 +39,16 @@ def page(launched: Any, summary: ReportSummary) -> Iterator[Any]:
         assert all(url.startswith(("file:", "data:")) for url in watched.requested)
 
 
-def test_ten_thousand_rows_are_painted_within_two_seconds(launched: Any, summary: ReportSummary) -> None:
+def test_the_first_of_ten_thousand_rows_are_shown_without_waiting_for_the_others(
+    launched: Any, summary: ReportSummary
+) -> None:
     assert (summary.rows, summary.shown) == (NUM_ROWS, NUM_ROWS)
     with watched_page(launched, **DESKTOP) as watched:
+        refused = []
+        watched.page.route("**/*.js", lambda route: (refused.append(route.request.url), route.abort()))
         watched.page.goto(file_url(Path(summary.page)))
         watched.page.wait_for_selector(".card")
-        painted_ms = watched.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        assert painted_ms < FIRST_PAINT_MS
+        assert refused
 
 
 def test_words_are_found_in_prompts_and_texts(page: Any) -> None:
