@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -68,14 +67,14 @@ def faulty_s3(folder: Path, seed: int) -> Iterator[FaultyS3]:
             ours.close()
             _serve(server.endpoint, folder, seed, theirs)
         theirs.close()
-        for name, value in server.env().items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_ENDPOINT_URL", ours.recv())
-        ours.close()
-        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            patch.setenv(name, str(folder / "none"))
-        _make_boto3_quick(patch)
         try:
+            for name, value in server.env().items():
+                patch.setenv(name, value)
+            patch.setenv("AWS_ENDPOINT_URL", ours.recv())
+            ours.close()
+            for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+                patch.setenv(name, str(folder / "none"))
+            _make_boto3_quick(patch)
             yield FaultyS3(f"s3://{BUCKET}", server.endpoint)
         finally:
             os.kill(pid, signal.SIGKILL)
@@ -91,15 +90,7 @@ def _serve(endpoint: str, folder: Path, seed: int, connection: Connection) -> No
 
 
 def _make_boto3_quick(patch: pytest.MonkeyPatch) -> None:
-    """boto3 repeats as often as in a run, but waits for milliseconds, and not longer the more it was refused."""
+    """boto3 repeats as often as in a run, but waits for milliseconds."""
     from botocore.retries.standard import ExponentialBackoff
 
-    from pipeline import s3_store
-
-    config = s3_store.Config
-
-    def quick(**options: Any) -> Any:
-        return config(**options | {"retries": options["retries"] | {"mode": "standard"}})
-
-    patch.setattr(s3_store, "Config", quick)
     patch.setattr(ExponentialBackoff, "delay_amount", lambda backoff, context: 0.005)
