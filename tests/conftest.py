@@ -1,5 +1,6 @@
 """Fixtures that several test folders share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "tests.support.command", "tests.support.in_process", "tests.support.run_output", "tests.support.store_contract"
 )
+
+# Ray reads it once a process, at its import; tests of the token start processes that have their own.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
