@@ -3,6 +3,7 @@
 import hashlib
 import io
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -36,23 +37,13 @@ class RowFinisher:
         """The row of an answer; nothing is stored before its segment is committed."""
         assert isinstance(row.settings, TextSettings)
         return RowDone(
-            row=row.index,
-            id=row.id,
-            task=row.task,
-            prompt=row.prompt,
-            output=None,
+            **self._of_every_row(row),
             text=self._model.layout.answer_text(result.token_ids),
-            width=None,
-            height=None,
             steps=row.settings.num_blocks * row.settings.steps_per_block,
             cfg_scale=row.settings.cfg_scale,
             temperature=row.settings.temperature,
-            seed=row_seed(row, self._settings.seed),
-            preset=row.preset,
             num_tokens=len(result.token_ids),
             finish_reason=result.finish_reason,
-            sha256=None,
-            bytes=None,
         )
 
     def finish_weighed(self, row: Row, answer: WeighedAnswer) -> RowDone:
@@ -60,23 +51,12 @@ class RowFinisher:
         assert isinstance(row.settings, ChoiceSettings)
         choices = answer.choices
         return RowDone(
-            row=row.index,
-            id=row.id,
-            task=row.task,
-            prompt=row.prompt,
-            output=None,
+            **self._of_every_row(row),
             text=answer.text,
-            width=None,
-            height=None,
             steps=1,
             cfg_scale=row.settings.cfg_scale,
             temperature=0.0,
-            seed=row_seed(row, self._settings.seed),
-            preset=row.preset,
             num_tokens=0,
-            finish_reason=None,
-            sha256=None,
-            bytes=None,
             model_score=answer.score,
             answers=None if choices is None else tuple(AnswerDone(answer=name, probability=p) for name, p in choices),
         )
@@ -85,23 +65,13 @@ class RowFinisher:
         """The row of an image's codes; nothing is stored before its segment is committed."""
         rows, columns = codes_HW.shape
         return RowDone(
-            row=row.index,
-            id=row.id,
-            task=row.task,
-            prompt=row.prompt,
-            output=None,
-            text=None,
+            **self._of_every_row(row),
             width=columns * PIXELS_PER_TOKEN,
             height=rows * PIXELS_PER_TOKEN,
             steps=0,
             cfg_scale=0.0,
             temperature=0.0,
-            seed=row_seed(row, self._settings.seed),
-            preset=row.preset,
             num_tokens=codes_HW.numel(),
-            finish_reason=None,
-            sha256=None,
-            bytes=None,
             vq_codes=codes_HW.flatten().numpy().astype(np.uint16),
             vq_grid=(rows, columns),
         )
@@ -136,26 +106,30 @@ class RowFinisher:
         )
         own = stored[made.chosen]
         return RowDone(
-            row=row.index,
-            id=row.id,
-            task=row.task,
-            prompt=row.prompt,
+            **self._of_every_row(row),
             output=own.output,
-            text=None,
             width=own.width,
             height=own.height,
             steps=row.settings.num_steps if row.settings else 0,
             cfg_scale=row.settings.cfg_scale if row.settings else 0.0,
             temperature=row.settings.temperature if row.settings else 0.0,
-            seed=row_seed(row, self._settings.seed),
-            preset=row.preset,
             num_tokens=sum(each.vq_codes.numel() for each in made.images),
-            finish_reason=None,
             sha256=own.sha256,
             bytes=own.bytes,
             outputs=stored,
             model_score=own.score,
         )
+
+    def _of_every_row(self, row: Row) -> dict[str, Any]:
+        """The columns that do not depend on what was made."""
+        return {
+            "row": row.index,
+            "id": row.id,
+            "task": row.task,
+            "prompt": row.prompt,
+            "seed": row_seed(row, self._settings.seed),
+            "preset": row.preset,
+        }
 
     def _stored(self, row: Row, segment: Segment, number: int, made: MadeImage, image: Image.Image) -> StoredImage:
         image_format = self._settings.image_format

@@ -102,25 +102,25 @@ class AnswerDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDone:
-    """One finished row; the fields are the columns of ``DONE_SCHEMA``."""
+    """One finished row; the fields are the columns of ``DONE_SCHEMA``. What a row has nothing of is None."""
 
     row: int
     id: str
     task: str
     prompt: str
-    output: str | None
-    text: str | None
-    width: int | None
-    height: int | None
+    output: str | None = None
+    text: str | None = None
+    width: int | None = None
+    height: int | None = None
     steps: int
     cfg_scale: float
     temperature: float
     seed: int
     preset: str
     num_tokens: int
-    finish_reason: str | None
-    sha256: str | None
-    bytes: int | None
+    finish_reason: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
     vq_codes: npt.NDArray[np.uint16] | None = None
     vq_grid: Sequence[int] | None = None
     outputs: tuple[StoredImage, ...] = ()
