@@ -1,10 +1,12 @@
 """The page in a real browser, with ten thousand rows, from a disk."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from jobs.report.write import ReportSummary, write_report
 from tests.support.browser import browser, file_url, serious_findings, watched_page
@@ -12,6 +14,9 @@ from tests.support.large_output import prompt_of, write_large_output
 
 NUM_ROWS = 10_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+
+# The page's policy forbids to evaluate text, with which playwright would wait for a function; locators need none.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,7 @@ def page(launched: Any, summary: ReportSummary) -> Iterator[Any]:
     """The page with every row loaded; in the end it has not complained and asked nobody but the disk."""
     with watched_page(launched, **DESKTOP) as watched:
         watched.page.goto(file_url(Path(summary.page)))
-        watched.page.wait_for_function("document.getElementById('count').textContent === '10,000 rows'")
+        expect(watched.page.locator("#count")).to_have_text("10,000 rows")
         yield watched.page
         assert watched.complaints == []
         assert all(url.startswith(("file:", "data:")) for url in watched.requested)
@@ -55,7 +60,7 @@ def test_words_are_found_in_prompts_and_texts(page: Any) -> None:
     page.keyboard.press("/")
     page.keyboard.type("coral heron 1")
     wanted = [row for row in range(NUM_ROWS) if row % 50 != 49 and _contains(row, "coral", "heron", "1")]
-    page.wait_for_function(f"document.getElementById('count').textContent.startsWith('{len(wanted):,} row')")
+    expect(page.locator("#count")).to_have_text(re.compile(rf"^{len(wanted):,} row"))
     assert page.locator(".card").first.get_attribute("href") == f"#/row/{wanted[0]}"
 
 
@@ -63,19 +68,19 @@ def test_filters_narrow_each_other_and_stay_in_the_address(page: Any) -> None:
     page.select_option("#task", "text_to_image")
     page.select_option("#size", index=2)
     wanted = sum(row % 50 != 49 and row % 4 != 3 and row % 3 == 1 for row in range(NUM_ROWS))
-    page.wait_for_function(f"document.getElementById('count').textContent === '{wanted:,} rows'")
+    expect(page.locator("#count")).to_have_text(f"{wanted:,} rows")
     page.fill("#score", "0.99")
     high = sum(row % 50 != 49 and row % 4 != 3 and row % 3 == 1 and row * 37 % 101 >= 99 for row in range(NUM_ROWS))
-    page.wait_for_function(f"document.getElementById('count').textContent === '{high} rows'")
+    expect(page.locator("#count")).to_have_text(f"{high} rows")
     page.reload()
-    page.wait_for_function(f"document.getElementById('count').textContent === '{high} rows'")
+    expect(page.locator("#count")).to_have_text(f"{high} rows")
     page.click("#reset")
-    page.wait_for_function("document.getElementById('count').textContent === '10,000 rows'")
+    expect(page.locator("#count")).to_have_text("10,000 rows")
 
 
 def test_failed_rows_are_found_with_their_reasons(page: Any) -> None:
     page.select_option("#status", "failed")
-    page.wait_for_function("document.getElementById('count').textContent === '200 rows'")
+    expect(page.locator("#count")).to_have_text("200 rows")
     assert "NoSuchKey" in page.locator(".card .why").first.inner_text()
     page.goto(page.url.split("#")[0] + "#/failures")
     assert "ObjectNotFound" in page.locator("#failures").inner_text()
@@ -88,7 +93,7 @@ def test_a_row_is_reached_read_and_left_with_the_keyboard(page: Any) -> None:
     assert prompt_of(1) in page.locator("#row-title").inner_text()
     assert "7919" in page.locator("#row .facts").inner_text()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"document.getElementById('row-title').textContent === {prompt_of(2)!r}")
+    expect(page.locator("#row-title")).to_have_text(prompt_of(2))
     page.keyboard.press("Escape")
     page.wait_for_selector("#gallery:not([hidden])")
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#/row/2"
@@ -97,13 +102,13 @@ def test_a_row_is_reached_read_and_left_with_the_keyboard(page: Any) -> None:
 def test_scrolling_goes_on_to_further_rows(page: Any) -> None:
     before = page.locator(".card").count()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_function(f"document.querySelectorAll('.card').length > {before}")
+    expect(page.locator(".card").nth(before)).to_be_attached()
 
 
 def test_a_link_to_a_row_that_comes_late_opens_it(launched: Any, summary: ReportSummary) -> None:
     with watched_page(launched, **DESKTOP) as watched:
         watched.page.goto(file_url(Path(summary.page)) + "#/row/9998")
-        watched.page.wait_for_function(f"document.getElementById('row-title')?.textContent === {prompt_of(9998)!r}")
+        expect(watched.page.locator("#row-title")).to_have_text(prompt_of(9998))
         assert watched.complaints == []
 
 
@@ -113,7 +118,7 @@ def test_the_scanner_finds_nothing_serious(launched: Any, summary: ReportSummary
         watched.page.goto(file_url(Path(summary.page)))
         for view in ("gallery", "row/2", "row/49", "charts", "failures", "about"):
             watched.page.evaluate(f"location.hash = '#/{view}'")
-            watched.page.wait_for_function(f"!document.getElementById('{view.split('/')[0]}').hidden")
+            expect(watched.page.locator(f"#{view.split('/')[0]}")).to_be_visible()
             assert serious_findings(watched.page) == [], view
         assert watched.complaints == []
 
@@ -123,7 +128,7 @@ def test_nothing_sticks_out_on_a_phone(launched: Any, summary: ReportSummary) ->
         watched.page.goto(file_url(Path(summary.page)))
         for view in ("gallery", "row/2", "charts", "failures", "about"):
             watched.page.evaluate(f"location.hash = '#/{view}'")
-            watched.page.wait_for_function(f"!document.getElementById('{view.split('/')[0]}').hidden")
+            expect(watched.page.locator(f"#{view.split('/')[0]}")).to_be_visible()
             assert watched.page.evaluate("document.documentElement.scrollWidth") <= 390, view
 
 

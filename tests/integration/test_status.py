@@ -67,6 +67,8 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
         state.take("worker-0", SegmentCommitted("0000000-00000", RunTotals(980, 20)))
         state.take("worker-0", WorkerProgress(**{**_fields(PROGRESS), "num_done": 1010, "num_failed": 20}))
         RunNote(state, epoch.note).refresh()
+        epoch._end.set()
+        epoch._thread.join()  # or its first sign of life, without the note, may be written after this one
         epoch._beat(has_ended=False)
         found = read_status(str(begun))
     assert (found.state, found.done, found.failed, found.left, found.in_hand) == ("running", 980, 20, 1000, 30)
