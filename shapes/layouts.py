@@ -1,24 +1,15 @@
-"""Where pieces go when a prompt does not say: a small canonical set, so that the image is nearly decided by the prompt.
+"""Where pieces go when a prompt does not say: one place each, so that the image is decided by the prompt.
 
 Only training targets follow it. Any other placement that fits the prompt is as right for the verifier.
 """
 
 from shapes.world import Board, Cell
 
-LAYOUTS = ("row", "diagonal")
 
-
-def canonical_cells(board: Board, num_pieces: int, layout: str) -> list[Cell]:
-    """Cells for up to four pieces in the order in which they are named.
-
-    ``row``: the middle row from the left, then the row below it. ``diagonal``: from the upper left corner down to the
-    right, then the lower left corner.
-    """
-    if layout == "row":
-        middle = (board.rows - 1) // 2
-        cells = [(row, column) for row in (middle, middle + 1) for column in range(board.columns)]
-    else:
-        cells = [(index, index) for index in range(min(board.rows, board.columns))] + [(board.rows - 1, 0)]
+def canonical_cells(board: Board, num_pieces: int) -> list[Cell]:
+    """Cells for up to four pieces in the order in which they are named: the middle row from the left, then the next."""
+    middle = (board.rows - 1) // 2
+    cells = [(row, column) for row in (middle, middle + 1) for column in range(board.columns)]
     return cells[:num_pieces]
 
 

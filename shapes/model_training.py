@@ -43,23 +43,32 @@ Which word belongs to which piece is learned on one or two; with four from an ei
 """
 
 KIND_WEIGHTS = {
+    "single object": 0.3,
+    "colours": 0.5,
+    "two objects": 0.7,
+    "counting": 1.5,
+    "position": 4.0,
+    "binding": 3.5,
     "cells": 3.0,
-    "binding": 2.0,
-    "single object": 0.5,
-    "two objects": 0.5,
-    "with others": 1.5,
+    "rectangle": 0.7,
     "recolour": 1.5,
     "reshape": 1.5,
-    "move": 2.0,
-    "style": 2.0,
+    "remove": 0.7,
+    "add": 1.5,
+    "move": 2.5,
+    "background": 0.3,
+    "with others": 2.5,
+    "style": 0.7,
+    "edges": 0.7,
+    "segments": 0.5,
     "short": 1.5,
-    "detailed": 2.5,
+    "detailed": 3.0,
+    "existence": 1.5,
+    "count": 1.5,
     "content": 2.5,
     "place": 3.0,
     "relation": 1.5,
-    "edges": 0.5,
-    "segments": 0.5,
-    "background": 0.5,
+    "more": 2.0,
 }
 """How often kinds are drawn, 1 if not given: more of what ties words to places, less of what is learned at once."""
 
@@ -78,10 +87,10 @@ class TrainingConfig:
     mlp_size: int = 512
     rope_theta: float = 10_000.0
     groups_per_step: int = 4
-    muon_lr: float = 0.005
-    adam_lr: float = 1e-3
+    muon_lr: float = 0.004
+    adam_lr: float = 8e-4
     warmup_ratio: float = 0.02
-    decay_from: float = 0.45  # share of the training after which rates fall, linearly to a hundredth
+    decay_from: float = 0.3  # share of the training after which rates fall, linearly to a hundredth
     seed: int = 0
 
 

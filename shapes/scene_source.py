@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from shapes.layouts import LAYOUTS
 from shapes.split import HELD_OUT_PIECE, HELD_OUT_PROMPTED_PIECE
 from shapes.world import BOARDS, COLOURS, PIECES, SHAPES, STYLES, Board, Cell, Piece, Scene
 
@@ -23,7 +22,6 @@ class SampleOptions:
 
     boards: tuple[Board, ...] = BOARDS
     max_pieces: int = 2
-    layouts: tuple[str, ...] = LAYOUTS
     held_out: HeldOut | None = None
 
 
@@ -95,10 +93,6 @@ class SceneSource:
     def scene_of(self, board: Board, style: str, pieces: Collection[Piece]) -> Scene:
         """These pieces at any cells."""
         return Scene.of(board, style, dict(zip(self.cells(board, len(pieces)), pieces, strict=True)))
-
-    def layout(self) -> str:
-        """Any of the layouts for prompts without cells."""
-        return self.rng.choice(self.options.layouts)
 
     def _changed(self, piece: Piece, options: list[Piece]) -> Piece:
         return self.rng.choice([option for option in options if option != piece and self.may_show(option)])

@@ -125,7 +125,7 @@ def _counted(source: SceneSource, kind: str, pieces: list[Piece]) -> Example:
 
 def _unplaced(source: SceneSource, kind: str, pieces: list[Piece], counts: Mapping[str, int]) -> Example:
     board, style = source.board(), source.style()
-    cells = canonical_cells(board, len(pieces), source.layout())
+    cells = canonical_cells(board, len(pieces))
     scene = Scene.of(board, style, dict(zip(cells, pieces, strict=True)))
     said = counted_list(counts)
     text = prompt(source.rng, said, prompt_style(source, style))
