@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
@@ -23,6 +22,7 @@ from dimoo_core.model import Model, load_model
 from dimoo_core.request import Request, TextResult
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
+from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowDefaults, RowFailure, parse_rows
 from manifests.shard import Segment
@@ -184,11 +184,11 @@ def _find(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
     by_number: dict[str, Any] | None = None
     for key in sorted(store.list(PARTS_PREFIX)):
         with store.open(key) as file:
-            parquet = pq.ParquetFile(file)
-            for failure in json.loads((parquet.metadata.metadata or {}).get(b"dimoo.failures", b"[]")):
+            parquet = ParquetReader(file)
+            for failure in json.loads(parquet.key_values.get(b"dimoo.failures", b"[]")):
                 if failure["id"] == row_id:
                     return int(failure["row"]), None
-            table = parquet.read(columns=["row", "id", "text", "sha256"], use_threads=False)
+            table = parquet.table(["row", "id", "text", "sha256"])
         found = table.filter(pc.equal(table.column("id"), row_id)).to_pylist()
         if found:
             return int(found[0]["row"]), found[0]

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-import pyarrow.parquet as pq
-
 from jobs.progress import duration
 from jobs.summary import RunSummary
+from manifests.parquet_reader import ParquetReader
 from pipeline.run_directory import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.store import open_store
 
@@ -29,8 +28,7 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     shown = 0
     for key in sorted(store.list(FAILURES_PREFIX)):
         with store.open(key) as file:
-            # Not read_table: its threads may hold the file beyond the end of Python, and abort the process there.
-            for failure in pq.ParquetFile(file).read().to_pylist():
+            for failure in ParquetReader(file).rows(_MAX_SHOWN_FAILURES):
                 if shown == _MAX_SHOWN_FAILURES:
                     yield f"    … and {summary.failed - shown} more"
                     return

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from manifests.errors import ManifestError
+from manifests.parquet_reader import ParquetReader
 from manifests.shard import ManifestFile, Segment
 
 OpenFile = Callable[[str], BinaryIO]
@@ -24,7 +24,6 @@ OpenFile = Callable[[str], BinaryIO]
 MAGIC = b"PAR1"
 TRAILER_BYTES = 8  # length of the footer, then the magic
 TAIL_BYTES = 64 * 1024  # read at once; holds the whole footer of most files
-COLUMN_BUFFER_BYTES = 1024 * 1024  # read at once from each column, instead of all of it in a row group
 MAX_BATCH_ROWS = 1024
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 ID_BATCH_ROWS = 65536
@@ -41,8 +40,8 @@ def inspect_file(uri: str, open_file: OpenFile) -> tuple[ManifestFile, pa.Schema
         footer = _read_footer(uri, file, size_bytes)
     with _content_errors(f"cannot read the footer of {uri}"):
         trailer = len(footer).to_bytes(4, "little") + MAGIC
-        parquet = pq.ParquetFile(pa.BufferReader(MAGIC + footer + trailer))
-        schema, num_rows = parquet.schema_arrow, parquet.metadata.num_rows
+        parquet = ParquetReader(pa.BufferReader(MAGIC + footer + trailer))
+        schema, num_rows = parquet.schema, parquet.metadata.num_rows
     return ManifestFile(uri, size_bytes, num_rows, hashlib.blake2b(footer, digest_size=16).hexdigest()), schema
 
 
@@ -57,10 +56,10 @@ def read_ids(files: Iterable[ManifestFile], open_file: OpenFile) -> Iterator[tup
     first_row = 0
     for file in files:
         with open_file(file.uri) as handle, _content_errors(f"cannot read the ids of {file.uri}"):
-            parquet = _open_parquet(handle)
+            parquet = ParquetReader(handle)
             row = first_row
-            if "id" in parquet.schema_arrow.names:
-                for batch in parquet.iter_batches(ID_BATCH_ROWS, columns=["id"], use_threads=False):
+            if "id" in parquet.schema.names:
+                for batch in parquet.batches(ID_BATCH_ROWS, columns=["id"]):
                     yield row, batch.column(0)
                     row += batch.num_rows
         first_row += file.num_rows
@@ -115,7 +114,7 @@ class _RowStream:
         self._file = file
         try:
             with _content_errors(f"cannot read the footer of {uri}"):
-                self._parquet = _open_parquet(file)
+                self._parquet = ParquetReader(file)
         except BaseException:
             file.close()
             raise
@@ -142,12 +141,12 @@ class _RowStream:
             batches = []
             while self._next_row < end:
                 batches.append(self._next_batch(end - self._next_row))
-            return pa.Table.from_batches(batches, schema=self._parquet.schema_arrow)
+            return pa.Table.from_batches(batches, schema=self._parquet.schema)
 
     def close(self) -> None:
         self._batches = iter(())
         self._pending = None
-        self._parquet.close(force=True)
+        self._parquet.close()
         self._file.close()
 
     def _group_of(self, row: int) -> int:
@@ -155,7 +154,7 @@ class _RowStream:
 
     def _seek(self, group: int) -> None:
         groups = list(range(group, len(self._group_starts) - 1))
-        self._batches = self._parquet.iter_batches(self._batch_rows, row_groups=groups, use_threads=False)
+        self._batches = self._parquet.batches(self._batch_rows, row_groups=groups)
         self._pending = None
         self._next_row = self._group_starts[group]
 
@@ -168,11 +167,6 @@ class _RowStream:
         self._pending = batch.slice(max_rows) if batch.num_rows > max_rows else None
         self._next_row += rows.num_rows
         return rows
-
-
-def _open_parquet(file: BinaryIO) -> pq.ParquetFile:
-    # Without buffer_size the reader holds all of a column in the row group, with pre_buffer even of all columns.
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=COLUMN_BUFFER_BYTES, page_checksum_verification=True)
 
 
 def _read_footer(uri: str, file: BinaryIO, size_bytes: int) -> bytes:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from pipeline.damage import CONTENT_ERRORS, checked_parquet, damage_of
+from manifests.parquet_reader import ParquetReader
+from pipeline.damage import CONTENT_ERRORS, damage_of
 from pipeline.finding import Finding
 from pipeline.segment_name import SegmentName
 from pipeline.store import Store
@@ -18,6 +19,7 @@ _FIELDS = {
     "failure_class": str,
     "attempts": int,
 }
+_BATCH_ROWS = 1024
 _CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash"}
 
 
@@ -95,5 +97,4 @@ def _is_failure(found: object) -> bool:
 
 
 def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    for batch in checked_parquet(file).iter_batches(use_threads=False):
-        yield from batch.to_pylist()
+    yield from ParquetReader(file).rows(_BATCH_ROWS)

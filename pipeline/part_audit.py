@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from pipeline.damage import CONTENT_ERRORS, checked_parquet, damage_of
+from manifests.parquet_reader import ParquetReader
+from pipeline.damage import CONTENT_ERRORS, damage_of
 from pipeline.failure_audit import audit_copy, audit_quarantine, parse_failures
 from pipeline.finding import Finding, row_span
 from pipeline.image_audit import ImageClaim
@@ -128,7 +129,7 @@ def image_keys(store: Store, segment: SegmentName) -> set[str] | None:
     """Every key that the rows of a part refer to; None if it cannot be read."""
     try:
         with store.open(segment.part_key) as file:
-            cells = checked_parquet(file).read(columns=["outputs"]).column("outputs").to_pylist()
+            cells = ParquetReader(file).table(["outputs"]).column("outputs").to_pylist()
             return {image["output"] for images in cells for image in images or ()}
     except (*CONTENT_ERRORS, KeyError) as error:
         damage_of(error)
@@ -137,8 +138,8 @@ def image_keys(store: Store, segment: SegmentName) -> set[str] | None:
 
 def _read_part(file: BinaryIO, audit: PartAudit, facts: RunFacts) -> list[dict[str, Any]]:
     """Check what a part says of itself; returns its failures."""
-    parquet = checked_parquet(file)
-    schema = parquet.schema_arrow
+    parquet = ParquetReader(file)
+    schema = parquet.schema
     wrong = {
         name: schema.field(name).type if name in schema.names else "nothing"
         for name, kind in _COLUMNS.items()
@@ -146,11 +147,11 @@ def _read_part(file: BinaryIO, audit: PartAudit, facts: RunFacts) -> list[dict[s
     }
     for name, found in wrong.items():
         audit.tell(f"column {name}", _COLUMNS[name], found)
-    metadata = parquet.metadata.metadata or {}
+    metadata = parquet.key_values
     failures = _audit_metadata(audit, metadata, facts)
     rows = [failure["row"] for failure in failures]
     audit.num_failed = len(rows)
-    for batch in parquet.iter_batches(_BATCH_ROWS, use_threads=False):  # every column: that checks every page
+    for batch in parquet.batches(_BATCH_ROWS):  # every column: that checks every page
         audit.num_done += batch.num_rows
         if not wrong:
             for record in batch.select(_READ_COLUMNS).to_pylist():

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from dimoo_core.errors import ConfigError
 from manifests.errors import ManifestRowError
 from manifests.image_source import ImageSource, image_source
+from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader, inspect_file
 from manifests.shard import Segment, ShardPlan
 from pipeline.errors import NotARun, StoreError
@@ -104,7 +104,7 @@ class FinishedRows:
         if not self.segments:
             raise NotARun(f"the run at {self._store.uri} has finished no rows yet")
         with self._store.open(f"parts/{self.segments[0]}.parquet") as file:
-            return pq.read_schema(file).remove_metadata()
+            return ParquetReader(file).schema.remove_metadata()
 
     def __iter__(self) -> Iterator[FinishedRow]:
         """Every finished row in order; few are in memory at once."""
@@ -119,7 +119,7 @@ class FinishedRows:
         """The cells of each row with the input image it needs and the folder that relative names start at."""
         for name in self.segments:
             with self._store.open(f"parts/{name}.parquet") as file:
-                table = pq.ParquetFile(file).read(use_threads=False)
+                table = ParquetReader(file).table()
             rows = table.to_pylist()
             needs = [row["output"] is None or self._with_sources for row in rows]
             inputs = self._inputs(name, reader) if any(needs) else {}

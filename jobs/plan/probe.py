@@ -15,6 +15,7 @@ from jobs.plan.run_plan import RunPlan, plan_run
 from jobs.run import run_job
 from jobs.spec import JobSpec
 from manifests.column import COLUMNS, IMAGE
+from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader
 from manifests.row import RowDefaults
 from manifests.shard import Segment, ShardPlan
@@ -101,7 +102,8 @@ def _weigh(plan: RunPlan, output: Path) -> None:
     sizes: dict[tuple[str, str], list[int]] = {}
     parts: list[tuple[int, int]] = []
     for path in sorted((output / "parts").glob("*.parquet")):
-        table = pq.ParquetFile(path).read(use_threads=False)
+        with path.open("rb") as file:
+            table = ParquetReader(file).table()
         parts.append((table.num_rows, path.stat().st_size))
         for row in table.select(["task", "width", "height", "bytes"]).to_pylist():
             if row["bytes"] is not None:

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
+from manifests.parquet_reader import ParquetReader
 from pipeline.errors import StoreError
 from pipeline.ordered_map import ordered_map
 from pipeline.run_directory import PARTS_PREFIX
 from pipeline.store import Store
 
 _READ_THREADS = 4
+_BATCH_ROWS = 1024
 
 
 def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_rows: int) -> list[ReportRow]:
@@ -47,12 +48,11 @@ def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_row
 def _rows_of(store: Store, key: str) -> Iterator[ReportRow]:
     with store.open(key) as file:
         try:
-            parquet = pq.ParquetFile(file, pre_buffer=False)
-            for failure in json.loads((parquet.metadata.metadata or {})[b"dimoo.failures"]):
+            parquet = ParquetReader(file)
+            for failure in json.loads(parquet.key_values[b"dimoo.failures"]):
                 yield ReportRow.from_failure(failure)
-            for batch in parquet.iter_batches(use_threads=False):
-                for record in batch.to_pylist():
-                    yield ReportRow.from_part(record)
+            for record in parquet.rows(_BATCH_ROWS):
+                yield ReportRow.from_part(record)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             if isinstance(error, StoreError):
                 raise

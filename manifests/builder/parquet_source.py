@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterator
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from manifests.builder.record import OpenFile, Record
 from manifests.errors import ManifestError
-from manifests.reader import COLUMN_BUFFER_BYTES, inspect_file
+from manifests.parquet_reader import ParquetReader
+from manifests.reader import inspect_file
 
 _BATCH_ROWS = 64  # rows may hold images
 
@@ -30,12 +30,9 @@ def read_parquet(uri: str, open_file: OpenFile, *, without: Collection[str] = ()
     """
     with open_file(uri) as file:
         try:
-            parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=COLUMN_BUFFER_BYTES)
-            columns = [name for name in parquet.schema_arrow.names if name not in without]
-            row = 0
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
-                for cells in batch.to_pylist():
-                    yield Record(cells, f"{uri}, row {row}", uri)
-                    row += 1
+            parquet = ParquetReader(file)
+            columns = [name for name in parquet.schema.names if name not in without]
+            for row, cells in enumerate(parquet.rows(_BATCH_ROWS, columns)):
+                yield Record(cells, f"{uri}, row {row}", uri)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise ManifestError(f"cannot read {uri}: {str(error).strip().partition(chr(10))[0]}") from error
