@@ -59,6 +59,15 @@ def _fault(goal: Goal, output: Image.Image | Pixels | str, codes: Codes | None) 
     scene = read_scene(output)
     if isinstance(scene, Unreadable):
         return scene.reason
+    return scene_fault(goal, scene)
+
+
+def scene_fault(goal: Goal, scene: Scene) -> str | None:
+    """In what a scene differs from a goal that is about scenes, None if in nothing.
+
+    Raises:
+        ValueError: The goal is a map or a text.
+    """
     match goal:
         case SceneGoal() | FillGoal():
             return _scene_fault(goal.scene, scene)
@@ -66,6 +75,7 @@ def _fault(goal: Goal, output: Image.Image | Pixels | str, codes: Codes | None) 
             return _ground_fault(goal.board, goal.style, scene) or _count_fault(goal, scene)
         case RelationGoal():
             return _ground_fault(goal.board, goal.style, scene) or _relation_fault(goal, scene)
+    raise ValueError(f"a {type(goal).__name__} is not about a scene")
 
 
 def _ground_fault(board: Board, style: str, scene: Scene) -> str | None:

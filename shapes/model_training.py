@@ -69,6 +69,7 @@ KIND_WEIGHTS = {
     "place": 3.0,
     "relation": 1.5,
     "more": 2.0,
+    "match": 3.0,
 }
 """How often kinds are drawn, 1 if not given: more of what ties words to places, less of what is learned at once."""
 

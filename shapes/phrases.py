@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from dimoo_core.prompts import MATCH_QUESTION
 from shapes.world import Cell, Piece, cell_name
 
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -55,6 +56,7 @@ QUESTIONS = {
     "place": ("Where is {target}?", "In which cell is {target}?", "At which cell is {target}?"),
     "relation": ("Is {target} {relation} {other}?",),
     "background": ("What is the background?", "Which background does the image have?"),
+    "match": (MATCH_QUESTION.format(prompt="{one}"),),
     "same": ("Do the images show the same objects?", "Are the objects of the two images the same?"),
     "more": ("Which image has more {many}?", "Which image shows more {many}?"),
 }

@@ -1,11 +1,13 @@
 """Questions about one image or two, with short answers."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from dimoo_core.prompts import UNDERSTANDING_SYSTEM
 from shapes.example import Example
 from shapes.goal import AnswerGoal
 from shapes.layouts import is_related
+from shapes.match_question import KIND, match
 from shapes.phrases import (
     CONVERSE,
     FIRST,
@@ -177,4 +179,5 @@ KINDS: dict[str, Callable[[SceneSource], Example]] = {
     "background": background,
     "same": same,
     "more": more,
+    KIND: partial(match, TASK),
 }

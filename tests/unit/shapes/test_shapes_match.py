@@ -1,0 +1,53 @@
+"""Questions about whether an image is what a prompt asks for."""
+
+from dimoo_core.prompts import MATCH_QUESTION
+from shapes.answer import read_answer
+from shapes.example import Example
+from shapes.match_question import KIND
+from shapes.task import sample
+from shapes.tile import render_codes
+from shapes.verifier import Unreadable, read_scene
+from shapes.world import Scene
+
+NUM_EXAMPLES = 300
+
+
+def examples() -> list[Example]:
+    return [sample("questions", seed, "train", kind=KIND) for seed in range(NUM_EXAMPLES)]
+
+
+def shown(example: Example) -> Scene:
+    scene = read_scene(render_codes(example.inputs[0]))
+    assert not isinstance(scene, Unreadable)
+    return scene
+
+
+def test_yes_and_no_come_up_about_equally_often() -> None:
+    answers = [example.answer for example in examples()]
+    assert {read_answer(answer or "") for answer in answers} == {"yes", "no"}
+    assert 0.4 < answers.count("yes") / NUM_EXAMPLES < 0.6
+
+
+def test_an_image_that_does_not_match_is_a_near_miss_and_one_that_does_has_the_same_pieces() -> None:
+    for example in examples():
+        _, wanted = example.scenes
+        scene = shown(example)
+        if example.answer == "yes":
+            assert (scene.counts, scene.style) == (wanted.counts, wanted.style)
+        else:
+            assert scene != wanted
+            assert abs(len(scene.placed) - len(wanted.placed)) <= 1
+
+
+def test_the_question_is_worded_as_the_product_asks_it() -> None:
+    before, after = MATCH_QUESTION.lower().split("{prompt}")
+    for example in examples():
+        assert example.prompt.lower().startswith(before)
+        assert example.prompt.rstrip(".").endswith(after)
+
+
+def test_the_wanted_scene_of_a_prompt_belongs_to_the_split_too() -> None:
+    for seed in range(50):
+        of_train = sample("questions", seed, "train", kind=KIND)
+        of_test = sample("questions", seed, "test", kind=KIND)
+        assert of_train.key != of_test.key
