@@ -24,6 +24,12 @@ class StreamView:
     positions_T: Tensor | None = None
     slab: KeyValueSlab | None = None
 
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """Keys, computed tokens and positions that are read."""
+        num_computed = len(self.ids_T)
+        return num_computed if self.slab is None else len(self.slab), num_computed, len(self.read_R)
+
 
 def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
     """Concatenate streams in the order given; positions count from 0 in each.
@@ -33,9 +39,7 @@ def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
     """
     if not streams:
         raise ValueError("cannot pack a batch without streams")
-    lengths = [len(stream.ids_T) for stream in streams]
-    key_lengths = [len(stream.ids_T) if stream.slab is None else len(stream.slab) for stream in streams]
-    read_lengths = [len(stream.read_R) for stream in streams]
+    key_lengths, lengths, read_lengths = zip(*(stream.lengths for stream in streams), strict=True)
     layout = PackedLayout.of_lengths(lengths, key_lengths)
     read_R = torch.cat([stream.read_R + start for stream, start in zip(streams, layout.query_offsets, strict=False)])
     ids_T = torch.cat([stream.ids_T for stream in streams]).to(device)

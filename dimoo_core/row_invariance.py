@@ -7,6 +7,7 @@ and a batch of three hundred: enough, after sampling, for another token. A ``Row
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from torch import Tensor
 
 _PROBE_ROWS = (*range(16, 80), 96, 127, 129, 200, 255, 257, 320, 383, 511, 513, 600, 639)
 _PROBE_COLUMNS = 4096  # wider weights are probed on this many columns: kernels tile that dimension alike
+
+_MIN_TILE_ROWS = 256
+_TILE_BYTES = 12 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,18 @@ def linear(x_RI: Tensor, weight_OI: Tensor, policy: RowPolicy) -> Tensor:
             rows_TI = F.pad(rows_TI, (0, 0, 0, tile - num_real))
         out_RO[start : start + num_real] = F.linear(rows_TI, weight_OI)[:num_real]
     return out_RO
+
+
+def even_tiles(num_rows: int, row_bytes: int) -> list[slice]:
+    """Rows in as few tiles as keep what is computed of each within a CPU's caches and its allocator's free lists.
+
+    The tiles are of nearly one size, at least ``_MIN_TILE_ROWS`` rows unless there are fewer, so that cutting changes
+    no kernel: a policy that pads more than that does not exist.
+    """
+    most = max(2 * _MIN_TILE_ROWS, _TILE_BYTES // row_bytes)
+    count = max(1, -(-num_rows // most))
+    bounds = [num_rows * index // count for index in range(count + 1)]
+    return [slice(start, end) for start, end in pairwise(bounds)]
 
 
 def silu(x_TF: Tensor, policy: RowPolicy = FREE) -> Tensor:

@@ -33,6 +33,7 @@ class StepBatch:
         self._first_seen: dict[tuple[int, bytes, bytes], int] = {}
         self._reads = [slot.decoding.reads() for slot in slots]
         self._members = [self._plan(slot, reads_M) for slot, reads_M in zip(slots, self._reads, strict=True)]
+        self._order = sorted(range(len(self._views)), key=self._rank)
 
     def num_tokens(self) -> list[tuple[Slot, int, int]]:
         """For each request, tokens computed for it and tokens that another request's streams spare it."""
@@ -50,9 +51,10 @@ class StepBatch:
 
     def logits(self, transformer: Transformer) -> list[list[Tensor | None]]:
         """One forward pass; logits at what each request reads, (M, V) float32, for each of its streams that is due."""
-        hidden_RE = transformer(pack(self._views, transformer.device))
-        hidden = torch.split(hidden_RE, [len(view.read_R) for view in self._views])
-        fresh = self._head(transformer, hidden)
+        in_order = [self._views[index] for index in self._order]
+        hidden_RE = transformer(pack(in_order, transformer.device))
+        parts = torch.split(hidden_RE, [len(view.read_R) for view in in_order])
+        fresh = self._head(transformer, dict(zip(self._order, parts, strict=True)))
         completed: list[list[Tensor | None]] = []
         for slot, members, reads_M in zip(self._slots, self._members, self._reads, strict=True):
             of_streams: list[Tensor | None] = [None] * len(slot.decoding.request.streams)
@@ -76,6 +78,11 @@ class StepBatch:
                 members.append(_Member(stream, self._find_or_add(slot, view), part))
         return members
 
+    def _rank(self, view: int) -> tuple[bool, tuple[int, ...]]:
+        """Streams without kept keys by their lengths: on a CPU equal neighbours are one batch of attention."""
+        slab = self._views[view].slab
+        return slab is not None, () if slab is not None else self._views[view].lengths
+
     def _find_or_add(self, slot: Slot, view: StreamView) -> int:
         if slot.decoding.num_steps_run > 0:
             return self._add(view)
@@ -89,7 +96,7 @@ class StepBatch:
         self._views.append(view)
         return len(self._views) - 1
 
-    def _head(self, transformer: Transformer, hidden: tuple[Tensor, ...]) -> dict[int, Tensor]:
+    def _head(self, transformer: Transformer, hidden: dict[int, Tensor]) -> dict[int, Tensor]:
         """Logits of each view; views that are read in the same columns share one matrix product."""
         columns_of = {
             member.view: (slot.decoding.columns.start, slot.decoding.columns.stop)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dimoo_core.attention import Keys, PackedLayout, packed_attention
 from dimoo_core.config import ModelConfig
-from dimoo_core.row_invariance import FREE, RowPolicy, linear, silu
+from dimoo_core.row_invariance import FREE, RowPolicy, even_tiles, linear, silu
 from dimoo_core.step_cache import KeyValueSlab
 
 
@@ -138,8 +138,15 @@ class Block(nn.Module):
         layout = batch.read_layout if is_last else batch.layout
         attended_THD = packed_attention(q_THD, keys, values, layout, policy)
         x_TE = linear(attended_THD.flatten(-2), self.attn_out, policy).add_(x_TE)
+        if not x_TE.is_cpu or x_TE.requires_grad:
+            return self._mlp(x_TE, policy).add_(x_TE)
+        for tile in even_tiles(len(x_TE), self.gate_up.shape[0] * x_TE.element_size()):
+            x_TE[tile] += self._mlp(x_TE[tile], policy)
+        return x_TE
+
+    def _mlp(self, x_TE: Tensor, policy: RowPolicy) -> Tensor:
         gate, up = linear(self.ff_norm(x_TE), self.gate_up, policy).chunk(2, dim=-1)
-        return linear(silu(gate, policy).mul_(up), self.ff_out, policy).add_(x_TE)
+        return linear(silu(gate, policy).mul_(up), self.ff_out, policy)
 
     def _project(
         self,

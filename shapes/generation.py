@@ -57,8 +57,6 @@ class ExampleGenerator:
             self._request(str(index), example, seed)
             for index, (example, seed) in enumerate(zip(examples, seeds, strict=True))
         ]
-        # Neighbours of equal length are one batch of attention on a CPU; the results do not depend on the order.
-        requests.sort(key=lambda request: (request.num_tokens, len(request.target)))
         results = {result.request_id: result for result in self._run(requests)}
         return [self._output(results[str(index)]) for index in range(len(examples))]
 

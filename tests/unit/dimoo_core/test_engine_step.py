@@ -64,6 +64,26 @@ def test_requests_of_both_tasks_join_and_leave_between_steps(tiny_model: Model) 
     assert engine.stats.num_steps == 7
 
 
+def test_streams_of_equal_lengths_are_neighbours_whatever_lies_between_their_requests(tiny_model: Model) -> None:
+    wide = replace(SMALL_IMAGE, width_px=96)
+    requests = [
+        image_of(tiny_model, str(index), prompt=prompt, settings=settings)
+        for index, (prompt, settings) in enumerate(
+            [("a red boat", SMALL_IMAGE), ("a boat", wide), ("two cats", SMALL_IMAGE), ("a red boat on a lake", wide)]
+        )
+    ]
+    seen: list[PackedBatch] = []
+    hook = tiny_model.transformer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    results = run_all(engine_of(tiny_model), [*requests, answer_of(tiny_model, "answer")])
+    hook.remove()
+    counts = [[count for count, *_ in batch.layout.groups()] for batch in seen]
+    # Prompts differ, and so do the lengths of streams that hold them; those without a prompt are two and two alike.
+    assert sorted(counts[1]) == [1, 1, 1, 1, 1, 2, 2]
+    for request in requests:
+        alone = run_all(engine_of(tiny_model), [request])[request.request_id]
+        assert ids_of(results[request.request_id]) == ids_of(alone)
+
+
 def test_a_result_says_what_it_took(tiny_model: Model) -> None:
     request = image_of(tiny_model, "image")
     engine = engine_of(tiny_model)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dimoo_core.row_invariance import FREE, RowPolicy, linear, probe_row_policy, silu
+from dimoo_core.row_invariance import FREE, RowPolicy, even_tiles, linear, probe_row_policy, silu
 
 CPU = torch.device("cpu")
 POLICIES = [FREE, RowPolicy(min_rows=16), RowPolicy(tile_rows=32)]
@@ -33,6 +33,19 @@ def test_the_probed_policy_makes_rows_independent_of_their_number(
 
 def test_on_cuda_rows_are_tiled_without_a_probe() -> None:
     assert probe_row_policy([(64, 64)], torch.bfloat16, torch.device("cuda")).tile_rows == 256
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 511, 512, 513, 2048, 5000])
+@pytest.mark.parametrize("row_bytes", [16, 6144, 100_000])
+def test_tiles_cover_the_rows_in_order_and_none_is_so_small_that_it_would_be_padded(
+    num_rows: int, row_bytes: int
+) -> None:
+    rows = list(range(num_rows))
+    tiles = even_tiles(num_rows, row_bytes)
+    assert [row for tile in tiles for row in rows[tile]] == rows
+    sizes = [len(rows[tile]) for tile in tiles]
+    assert max(sizes) <= max(512, 12 * 2**20 // row_bytes)
+    assert min(sizes) >= 256 or sizes == [num_rows]
 
 
 def test_nothing_is_probed_without_memory() -> None:

@@ -12,6 +12,7 @@ from dimoo_core.attention import PackedLayout
 from dimoo_core.config import ModelConfig
 from dimoo_core.model import Model
 from dimoo_core.packing import StreamView, pack, read_everything
+from dimoo_core.row_invariance import even_tiles, probe_row_policy
 
 CPU = torch.device("cpu")
 
@@ -117,3 +118,17 @@ def test_packing_restarts_positions_in_each_stream() -> None:
 def test_a_batch_without_streams_is_refused() -> None:
     with pytest.raises(ValueError, match="without streams"):
         pack([], CPU)
+
+
+def test_rows_of_a_long_batch_go_through_the_mlp_in_tiles_without_changing_a_bit(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformer = tiny_model.transformer
+    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), transformer.dtype, CPU)
+    ids = torch.randint(300, (1100,), generator=torch.Generator().manual_seed(0))
+    batch = pack([read_everything(ids[:700]), read_everything(ids[700:])], CPU)
+    with torch.inference_mode():
+        whole = transformer(batch)
+        monkeypatch.setattr("dimoo_core.row_invariance._TILE_BYTES", 0)
+        assert len(even_tiles(len(ids), 4)) == 3
+        assert torch.equal(transformer(batch), whole)
