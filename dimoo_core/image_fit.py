@@ -55,6 +55,15 @@ def crop_sizes_for(size: Size, resolution: Resolution) -> list[Size]:
     return crop_sizes((resolution // _PATCH_PX) ** 2)
 
 
+def resolution_beside(resolution: Resolution, num_images: int) -> Resolution:
+    """The resolution of each of several images that are read together.
+
+    Source: the reference's benchmark wrapper takes 512 for each of several, whatever their sizes; ``adaptive`` is its
+    rule, so it does too.
+    """
+    return 512 if resolution == "adaptive" and num_images > 1 else resolution
+
+
 def _whole_tokens(size: Size) -> Size:
     """The largest size of whole tokens within this one, at least one token."""
     width, height = (max(1, side // PIXELS_PER_TOKEN) * PIXELS_PER_TOKEN for side in size)

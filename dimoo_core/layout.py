@@ -127,7 +127,7 @@ class RequestLayout:
         Args:
             request_id: Returned with the result.
             prompt: The question.
-            images: VQ codes of each image, (rows, columns) in 0..8191.
+            images: VQ codes of each image, (rows, columns) in 0..8191, in the order in which the model sees them.
             settings: Length, blocks, steps.
             noise: Where randomness comes from.
 
@@ -184,6 +184,12 @@ class RequestLayout:
 
 def _or_unconditional(negative_prompt: str | None) -> str:
     return UNCONDITIONAL_PROMPT if negative_prompt is None else negative_prompt
+
+
+def num_image_tokens(codes_HW: Tensor) -> int:
+    """Length of ``image_span``."""
+    rows, columns = codes_HW.shape
+    return rows * (columns + 1) + 2
 
 
 def with_newlines(ids_HW: Tensor, tokens: SpecialTokens) -> Tensor:

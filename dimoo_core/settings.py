@@ -30,7 +30,8 @@ Remasking = Literal["low_confidence", "random"]
 Resolution = int | Literal["adaptive", "native"]
 """Crop input images to about this many pixels squared, a multiple of 32; the reference's scripts take 512 or 1024.
 
-``adaptive`` is its benchmark wrapper's rule: 512 for smaller images, 1024 for larger ones, what lies between is kept.
+``adaptive`` is its benchmark wrapper's rule: 512 for smaller images, 1024 for larger ones, what lies between is
+kept; each of several images that are read together gets 512.
 ``native`` keeps every image up to 1024x1024 pixels as it is, but for a rest beyond whole tokens; larger ones get 1024.
 """
 

@@ -1,4 +1,4 @@
-"""Build ``all-tasks.parquet``: two rows of every task, in the embedded model's world of coloured shapes.
+"""Build ``all-tasks.parquet``: rows of every task in the embedded model's world of coloured shapes.
 
     python -m examples.make_all_tasks [TARGET]
 
@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         "prompt": pa.string(),
         "prompts": pa.list_(pa.string()),
         "image": pa.binary(),
+        "images": pa.list_(pa.binary()),
         "style_image": pa.binary(),
         "mask_box": pa.list_(pa.int32()),
         "mask_ratio": pa.list_(pa.float64()),
@@ -53,21 +54,30 @@ GROWTH: tuple[dict[str, Any], dict[str, Any]] = ({"mask_ratio": [0.5, 0.5]}, {"p
 
 
 def rows() -> list[dict[str, Any]]:
-    """Every row, in the order of the tasks."""
-    return [_row(entry, number) for entry in task_entries() for number in (0, 1)]
+    """Every row, in the order of the tasks; then those about several images."""
+    return [*(_row(entry, number) for entry in task_entries() for number in (0, 1)), *_about_several()]
+
+
+def _about_several() -> list[dict[str, Any]]:
+    pictures = [_picture(number) for number in (0, 1)]
+    question = {"task": "vqa", "prompt": "Do the images show the same objects?"}
+    return [
+        {"id": "vqa-several", "seed": 0, "images": pictures} | question,
+        {"id": "caption-several", "seed": 1, "images": pictures, "task": "caption"},
+    ]
 
 
 def _row(entry: TaskEntry, number: int) -> dict[str, Any]:
     row: dict[str, Any] = {"id": f"{entry.name}-{number + 1}", "task": entry.name, "seed": number}
     if "prompt" in entry.required:
         row["prompt"] = PROMPTS.get(entry.name, OTHER_WORDS)[number]
-    if "image" in entry.required:
+    if "image" in entry.example:
         row["image"] = _picture(number)
     if "style_image" in entry.required:
         row["style_image"] = _picture(number + 2)
     if "prompts" in entry.required:
         row["prompts"] = TURNS[number]
-    if entry.one_of:
+    if "mask_box" in entry.one_of:
         row |= (GROWTH if "pad_px" in entry.one_of else MASKS)[number]
     if "vq_codes" in entry.required:
         rows, columns = (2, 3) if number else (4, 4)

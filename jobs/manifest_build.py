@@ -19,7 +19,7 @@ from manifests.builder.row_table import BuildCounts, RowTables, row_digest
 from manifests.builder.seen import MAX_DISTANCE, Seen
 from manifests.builder.selection import check_splits, repeated, sample_count, sample_share, split_of
 from manifests.builder.template import PromptTemplate, combinations
-from manifests.column import is_text
+from manifests.column import COLUMNS, IMAGE, IMAGES, is_text
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.image_source import image_source
 from manifests.row import RowDefaults
@@ -195,8 +195,8 @@ class _Builder:
         try:
             if self._template is not None:
                 cells["prompt"] = self._template.fill(cells)
-            for column in ("image", "mask_image"):
-                if isinstance(cells.get(column), str):
+            for column in cells.keys() & COLUMNS.keys():
+                if COLUMNS[column].kind in (IMAGE, IMAGES):
                     cells[column] = self._image_cell(cells[column], record)
         except (ManifestRowError, StoreError) as error:
             self._counts.refuse(f"{record.where}: {error}", **self._prefers)
@@ -217,8 +217,12 @@ class _Builder:
             cells = changed
         return cells
 
-    def _image_cell(self, uri: str, record: Record) -> object:
-        uri = self._absolute(uri, record)
+    def _image_cell(self, cell: object, record: Record) -> object:
+        if isinstance(cell, list):
+            return [self._image_cell(each, record) for each in cell]
+        if not isinstance(cell, str):
+            return cell
+        uri = self._absolute(cell, record)
         if self._embeds:
             return {"bytes": self._objects.read(uri), "path": uri.rpartition("/")[2]}
         prefix = self._target_folder.rstrip("/") + "/"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manifests.task import SETTING_COLUMNS, TASKS, Task
+from manifests.task import TASKS, Task
+from manifests.task_kind import SETTING_COLUMNS
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""
@@ -50,14 +51,14 @@ def task_entries() -> list[TaskEntry]:
 def _entry(task: Task) -> TaskEntry:
     settings = SETTING_COLUMNS[task.kind]
     required = [*(["prompt"] if task.needs_prompt else []), *task.needed_columns]
-    one_of = task.mask_columns
+    one_of = task.one_of
     example: dict[str, Any] = {"task": task.name}
     if task.needs_prompt:
         example["prompt"] = "What is in the picture?" if task.kind == "text" else "a red bicycle"
     if task.needs_image:
         example["image"] = "photo.png"
     example |= {name: _EXAMPLES[name] for name in required if name in _EXAMPLES}
-    if one_of:
+    if task.mask_columns:
         example["mask_ratio"] = [0.5, 0.5]
     return TaskEntry(
         name=task.name,

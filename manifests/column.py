@@ -44,6 +44,19 @@ def _is_image_struct(dtype: pa.DataType) -> bool:
     return (_is_bytes(data) or pa.types.is_null(data)) and (is_text(path) or pa.types.is_null(path))
 
 
+def _is_image(dtype: pa.DataType) -> bool:
+    return is_text(dtype) or _is_bytes(dtype) or _is_image_struct(dtype)
+
+
+def _is_list(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype))
+
+
+def is_texts(dtype: pa.DataType) -> bool:
+    """A list of any of Arrow's string layouts."""
+    return _is_list(dtype) and is_text(dtype.value_type)
+
+
 def _is_number(dtype: pa.DataType) -> bool:
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
@@ -51,27 +64,19 @@ def _is_number(dtype: pa.DataType) -> bool:
 
 
 def _is_numbers(dtype: pa.DataType) -> bool:
-    is_list = pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
-    return bool(is_list and _is_number(dtype.value_type))
+    return _is_list(dtype) and _is_number(dtype.value_type)
 
 
 def _is_integers(dtype: pa.DataType) -> bool:
     return _is_numbers(dtype) and bool(pa.types.is_integer(dtype.value_type))
 
 
-def _is_texts(dtype: pa.DataType) -> bool:
-    is_list = pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
-    return bool(is_list and is_text(dtype.value_type))
-
-
 TEXT = ColumnKind("string (also large, view or dictionary-encoded)", is_text)
-IMAGE = ColumnKind(
-    "string (a URI), binary (the file's bytes), or struct<bytes: binary, path: string>",
-    lambda dtype: is_text(dtype) or _is_bytes(dtype) or _is_image_struct(dtype),
-)
+IMAGE = ColumnKind("string (a URI), binary (the file's bytes), or struct<bytes: binary, path: string>", _is_image)
+IMAGES = ColumnKind("a list of what `image` may be", lambda dtype: _is_list(dtype) and _is_image(dtype.value_type))
 WHOLE = ColumnKind("any integer type; a float type whose values are whole", _is_number)
 NUMBER = ColumnKind("any float or integer type", _is_number)
-TEXTS = ColumnKind("a list of strings", _is_texts)
+TEXTS = ColumnKind("a list of strings", is_texts)
 NUMBERS = ColumnKind("a list of any float or integer type", _is_numbers)
 INTEGERS = ColumnKind("a list of any integer type", _is_integers)
 
@@ -83,6 +88,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("task", TEXT, "what to do, one of the tasks below", "the job's default task"),
             Column("prompt", TEXT, "the text given to the model", "the job's default prompt, then the task's own"),
             Column("image", IMAGE, "the image given to the model", "none; required where the task needs an image"),
+            Column("images", IMAGES, "several images, in this order, in place of image", "none: the row has one image"),
             Column(
                 "negative_prompt", TEXT, "what guidance leads away from", "the model's own words for no prompt at all"
             ),

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 
 from manifests.cell import UndecodableText
-from manifests.column import COLUMNS, IMAGE
+from manifests.column import COLUMNS, IMAGE, IMAGES
 
 HASHED_COLUMNS = tuple(sorted(name for name in COLUMNS if name != "id"))
 
@@ -21,14 +21,23 @@ def content_id(record: Mapping[str, object]) -> str:
     digest = hashlib.blake2b(digest_size=16, person=b"manifest row 1")
     for name in HASHED_COLUMNS:
         value = record.get(name)
-        if COLUMNS[name].kind is IMAGE and isinstance(value, Mapping):
-            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        if COLUMNS[name].kind is IMAGE:
+            value = _image(value)
+        elif COLUMNS[name].kind is IMAGES and isinstance(value, list):
+            value = [_image(each) for each in value]
         if value is not None:
             tag, payload = _encoded(value)
             for part in (name.encode(), tag, payload):
                 digest.update(struct.pack("<Q", len(part)))
                 digest.update(part)
     return digest.hexdigest()
+
+
+def _image(value: object) -> object:
+    """What counts of an image's cell: a struct's bytes, else its path."""
+    if not isinstance(value, Mapping):
+        return value
+    return value.get("path") if value.get("bytes") is None else value["bytes"]
 
 
 def _encoded(value: object) -> tuple[bytes, bytes]:

@@ -20,7 +20,7 @@ from manifests.column import COLUMNS
 from manifests.content_id import content_id
 from manifests.errors import ManifestRowError
 from manifests.failure import RowFailure
-from manifests.image_source import ImageSource, image_source
+from manifests.image_source import ImageSource, image_source, image_sources
 from manifests.mask import Mask, mask_cells
 from manifests.row_settings import choice_settings, image_settings, text_settings
 from manifests.series import Series, series_cells
@@ -66,7 +66,7 @@ class Row:
     """One row, checked and complete; ``index`` counts from 0 over the whole manifest.
 
     ``seed`` is None when the row gives none: it is then derived from the job's seed and ``id``. ``settings`` is None
-    where the image codec alone is asked.
+    where the image codec alone is asked. ``images`` are in place of ``image`` where the row has several.
     """
 
     index: int
@@ -81,8 +81,14 @@ class Row:
     codes: CodeGrid | None = None
     negative_prompt: str | None = None
     style_image: ImageSource | None = None
+    images: tuple[ImageSource, ...] = ()
     series: Series = field(default_factory=Series)
     choices: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[ImageSource, ...]:
+        """Every image that the model is given, in the order in which it sees them."""
+        return self.images or tuple(source for source in (self.image, self.style_image) if source is not None)
 
 
 def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: RowDefaults) -> Iterator[Row | RowFailure]:
@@ -109,8 +115,8 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
     row_id = _row_id(record)
     task = _task(record, defaults)
     image = image_source(record.get("image"))
-    if task.needs_image and image is None:
-        raise ManifestRowError(f"image is null, task {task.name!r} needs one: give a URI or bytes")
+    images = image_sources(record.get("images")) if task.takes_images else ()
+    _check_one_input(task, image, images)
     mask = mask_cells(record, task.name, can_grow=task.can_grow) if task.kind == "painting" else None
     mask_image = mask.image if mask else image_source(record.get("mask_image"), "mask_image")
     style_image = image_source(record.get("style_image"), "style_image")
@@ -148,12 +154,21 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         series=series,
         choices=choices,
         image=image,
+        images=images,
         mask=mask,
         codes=code_grid_cells(record, task.name) if task.needs_codes else None,
         settings=settings,
         seed=_seed(record),
         preset=preset.name,
     )
+
+
+def _check_one_input(task: Task, image: ImageSource | None, images: tuple[ImageSource, ...]) -> None:
+    if image is not None and images:
+        raise ManifestRowError(f"image and images are given, {image.name} and {len(images)} images: leave one null")
+    if task.needs_image and image is None and not images:
+        several = ", or several in images" if task.takes_images else ""
+        raise ManifestRowError(f"image is null, task {task.name!r} needs one: give a URI or bytes{several}")
 
 
 def _cells(column: pa.Array | pa.ChunkedArray) -> Iterator[object]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from manifests.column import COLUMNS, IMAGE, is_text
+from manifests.column import COLUMNS, IMAGE, IMAGES, is_text, is_texts
 from manifests.errors import ManifestError
 from manifests.row import RowDefaults
 from manifests.task import TASKS, Task
@@ -128,11 +128,12 @@ def check_schemas(
 
 def passthrough_schema(schema: pa.Schema) -> pa.Schema:
     """The fields that reach the output unchanged: unknown columns, and images where they are URIs."""
-    return pa.schema(
-        field.remove_metadata()
-        for field in schema
-        if field.name not in COLUMNS or (COLUMNS[field.name].kind is IMAGE and is_text(field.type))
-    )
+    return pa.schema(field.remove_metadata() for field in schema if _passes_through(field))
+
+
+def _passes_through(field: pa.Field) -> bool:
+    kind = COLUMNS[field.name].kind if field.name in COLUMNS else None
+    return kind is None or (kind is IMAGE and is_text(field.type)) or (kind is IMAGES and is_texts(field.type))
 
 
 def _listed(names: list[str]) -> str:
@@ -166,6 +167,7 @@ def _missing_columns(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
         [
             *(["prompt"] if task.needs_prompt and "prompt" not in filled and defaults.prompt is None else []),
             *(column for column in task.needed_columns if column not in filled),
+            *(["image"] if task.takes_images and not filled.intersection(task.image_columns) else []),
         ]
         for task in tasks
     ]

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
 from dimoo_core.prompts import (
     CONTROL_SYSTEM,
@@ -18,49 +17,9 @@ from dimoo_core.prompts import (
 )
 from manifests.mask import MASK_COLUMNS
 from manifests.padding import PAD_COLUMNS
+from manifests.task_kind import NEEDED_COLUMNS, SETTING_COLUMNS, TaskKind
 
 INPAINT, OUTPAINT = "inpaint", "outpaint"
-
-CODE_COLUMNS = ("vq_codes", "vq_grid")
-"""Columns that a row of a decoding fills, and that the row of an encoding has in the output."""
-
-TaskKind = Literal[
-    "image", "image_to_image", "style", "views", "turns", "painting", "text", "score", "encoding", "decoding"
-]
-
-_EDIT_SETTINGS = ("steps", "cfg_scale", "cfg_image_scale", "temperature", "negative_prompt")
-_COUNTS = ("num_samples", "best_of", "keep_images")
-
-SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
-    {
-        "image": ("width", "height", "steps", "cfg_scale", "temperature", "negative_prompt", *_COUNTS),
-        "image_to_image": (*_EDIT_SETTINGS, *_COUNTS),
-        "style": ("style_image", *_EDIT_SETTINGS, *_COUNTS),
-        "views": ("view_names", *_EDIT_SETTINGS),
-        "turns": ("prompts", "keep_images", *_EDIT_SETTINGS),
-        "painting": (
-            *MASK_COLUMNS,
-            *PAD_COLUMNS,
-            "mask_dilation",
-            "steps",
-            "cfg_scale",
-            "temperature",
-            "negative_prompt",
-            *_COUNTS,
-        ),
-        "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature", "choices"),
-        "score": ("max_tokens", "cfg_scale"),
-        "encoding": (),
-        "decoding": CODE_COLUMNS,
-    }
-)
-"""Columns that set how a result of each kind is made; ``seed`` belongs to every row."""
-
-
-NEEDED_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
-    {"style": ("style_image",), "turns": ("prompts",), "decoding": CODE_COLUMNS}
-)
-"""Those among them that a row must fill, beside image and prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +58,25 @@ class Task:
         return self.name == OUTPAINT
 
     @property
+    def takes_images(self) -> bool:
+        """Whether a row may have several input images in place of one."""
+        return self.kind == "text"
+
+    @property
+    def image_columns(self) -> tuple[str, ...]:
+        """Columns of which a row fills exactly one to say what the input is."""
+        if not self.needs_image:
+            return ()
+        return ("image", "images") if self.takes_images else ("image",)
+
+    @property
+    def one_of(self) -> tuple[str, ...]:
+        """Columns of which a row fills exactly one, where there is a choice."""
+        return self.image_columns if self.takes_images else self.mask_columns
+
+    @property
     def mask_columns(self) -> tuple[str, ...]:
-        """Columns of which a row fills exactly one."""
+        """Columns of which a row fills exactly one to say what is painted."""
         if self.kind != "painting":
             return ()
         return (*MASK_COLUMNS, *PAD_COLUMNS) if self.can_grow else MASK_COLUMNS
@@ -113,7 +89,7 @@ class Task:
     @property
     def needed_columns(self) -> tuple[str, ...]:
         """Columns that a row must fill, beside ``prompt`` where the job has no default for it."""
-        return (*(("image",) if self.needs_image else ()), *NEEDED_COLUMNS.get(self.kind, ()))
+        return (*(() if self.takes_images else self.image_columns), *NEEDED_COLUMNS.get(self.kind, ()))
 
     @property
     def unused_columns(self) -> tuple[str, ...]:
@@ -121,7 +97,7 @@ class Task:
         settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
         of_no_use = () if self.can_grow else PAD_COLUMNS
         unused = tuple(name for name in settings if name not in SETTING_COLUMNS[self.kind] or name in of_no_use)
-        given = (("prompt", self.takes_prompt), ("image", self.needs_image))
+        given = (("prompt", self.takes_prompt), ("image", self.needs_image), ("images", self.takes_images))
         return (*(name for name, is_used in given if not is_used), *unused)
 
 
@@ -208,14 +184,14 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 name="vqa",
                 kind="text",
-                meaning="an answer to the prompt, a question about the image",
+                meaning="an answer to the prompt, a question about the image or the images",
                 needs_image=True,
                 needs_prompt=True,
             ),
             Task(
                 name="caption",
                 kind="text",
-                meaning="a description of the image",
+                meaning="a description of the image, or of the images together",
                 needs_image=True,
                 needs_prompt=False,
                 default_prompt="Describe this image in detail.",

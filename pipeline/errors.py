@@ -47,6 +47,7 @@ class StoreError(DimooError):
         action: What was tried, as a verb: ``read``, ``write``, ``create``, ``list``, ``delete``.
         uri: The object, without credentials or query strings.
         code: The store's own error code (``SlowDown``, ``ENOSPC``); callers compare this, never the message.
+        column: Which column of its row names the object, where that is not plain; may be empty.
         attempts: How often it was tried with patience before this was raised.
         hint: What it means or what to do about it; may be empty.
         retryable: Whether the same operation may succeed later. The store's own retries are spent by then.
@@ -75,6 +76,7 @@ class StoreError(DimooError):
         self.code = code
         self.hint = hint
         self.retryable = retryable
+        self.column = ""
         self.attempts = 1
 
     @property
@@ -84,7 +86,8 @@ class StoreError(DimooError):
 
     def __str__(self) -> str:
         detail = f" ({self.hint})" if self.hint else ""
-        return _one_line(f"cannot {self.action} {self.uri}: {self.code}{detail}")
+        column = f"{self.column} " if self.column else ""
+        return _one_line(f"cannot {self.action} {column}{self.uri}: {self.code}{detail}")
 
 
 class ObjectNotFound(StoreError):

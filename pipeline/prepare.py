@@ -4,14 +4,11 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dimoo_core.errors import RequestError
 from dimoo_core.image_fit import (
     centered,
-    crop_sizes_for,
-    fit,
     fit_as_planned,
     random_offset,
     unscaled_plan,
@@ -21,16 +18,16 @@ from dimoo_core.noise import SeededNoise
 from dimoo_core.painting import masked_codes
 from dimoo_core.prompts import NO, YES, match_question
 from dimoo_core.request import Request
-from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
 from manifests.code_grid import CodeGrid
 from manifests.mask import Mask
 from manifests.public_text import public_text
-from manifests.row import ImageSource, Row, RowFailure
+from manifests.row import Row, RowFailure
 from manifests.task import OUTPAINT, TASKS
-from pipeline.errors import RunFailed, StoreError
+from pipeline.errors import StoreError
 from pipeline.failure_class import failure_class_of
-from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
+from pipeline.input_images import InputImages
 from pipeline.painting import MaskUnusable, grown_codes, grown_image, kept_pixels, painted_pixels, painted_tokens
 from pipeline.retry import Patience
 from pipeline.rounds import answer, best_of, choice, codec_alone, match, samples, turns, views
@@ -44,10 +41,8 @@ class RowPreparer:
 
     def __init__(self, model: Model, settings: RunSettings, patience: Patience) -> None:
         self._model = model
-        self._patience = patience
         self._settings = settings
-        self._fetcher = ImageFetcher(settings.sources)
-        self._num_fetched = 0
+        self._inputs = InputImages(model.codec, settings, patience)
 
     def prepare(self, row: Row, folder_uri: str) -> RowFlow | RowFailure:
         """The row with its first requests, named after its row number; or why there are none.
@@ -66,7 +61,7 @@ class RowPreparer:
 
     def close(self) -> None:
         """Let go of connections and processes."""
-        self._fetcher.close()
+        self._inputs.close()
 
     def _rounds(self, row: Row, folder_uri: str) -> Rounds:
         """What the row asks of the engine. Everything that needs its images is done before this returns."""
@@ -76,14 +71,13 @@ class RowPreparer:
             return best_of(row, drawn, partial(self._match, row, seed)) if row.series.is_scored else drawn
         if row.settings is None:
             return codec_alone(self._for_codec(row, seed, folder_uri))
-        assert row.image is not None  # the row parser refuses understanding without an image
-        name, codes_HW = str(row.index), self._encoded(row.image, folder_uri, seed, self._settings.input_resolution)
+        name, images = str(row.index), self._inputs.asked_about(row, seed, folder_uri)
         layout, noise = self._model.layout, self._noise(seed)
         if isinstance(row.settings, TextSettings):
-            return answer(layout.understanding(name, row.prompt, [codes_HW], row.settings, noise))
+            return answer(layout.understanding(name, row.prompt, images, row.settings, noise))
         if row.choices:
-            return choice(row, layout.choices(name, row.prompt, [codes_HW], row.choices, row.settings, noise))
-        return match(self._match(row, seed, name, codes_HW))
+            return choice(row, layout.choices(name, row.prompt, images, row.choices, row.settings, noise))
+        return match(self._match(row, seed, name, *images))
 
     def _match(self, row: Row, seed: int, name: str, codes_HW: Tensor) -> Request:
         """The question whether an image is what the row's prompt wants."""
@@ -116,9 +110,8 @@ class RowPreparer:
     def _image_to_image(self, row: Row, seed: int, folder_uri: str) -> Rounds:
         """The image's size is that of the last input image, as in the reference."""
         assert isinstance(row.settings, ImageSettings)
-        sources = [source for source in (row.image, row.style_image) if source is not None]
         resolution = self._settings.image_to_image_resolution
-        inputs = [self._encoded(source, folder_uri, seed, resolution) for source in sources]
+        inputs = [self._inputs.encoded(source, folder_uri, seed, resolution) for source in row.inputs]
         height_px, width_px = (side * PIXELS_PER_TOKEN for side in inputs[-1].shape)
         settings = replace(row.settings, width_px=width_px, height_px=height_px)
         task = TASKS[row.task]
@@ -144,7 +137,7 @@ class RowPreparer:
         assert row.image is not None  # the row parser sees to both
         assert isinstance(row.settings, ImageSettings)
         seed = row_seed(row, self._settings.seed)
-        image = self._fetch(row.image, folder_uri)
+        image = self._inputs.fetch(row.image, folder_uri)
         plan = unscaled_plan(image.size)
         offset = random_offset(seed) if self._settings.random_crop else centered
         fitted = fit_as_planned(image, plan, offset)
@@ -152,7 +145,7 @@ class RowPreparer:
             image, mask_HW = grown_image(mask, mask.padding, fitted)
             codes_HW = grown_codes(mask.padding, fitted, *self._model.codec.encode([fitted]))
         else:
-            mask_image = self._fetch(mask.image, folder_uri, keeps_mode=True) if mask.image else None
+            mask_image = self._inputs.fetch(mask.image, folder_uri, keeps_mode=True) if mask.image else None
             painted = painted_pixels(mask, image.size, mask_image, keeps_box=row.task == OUTPAINT)
             # A random offset is drawn anew from the same seed, so both are cut at the same place.
             image, mask_HW = fitted, painted_tokens(mask, fit_as_planned(painted, plan, offset))
@@ -179,42 +172,7 @@ class RowPreparer:
             codes_HW = _codes_tensor(row.codes, self._model.codec.num_codes)
             return MadeImages((MadeImage(codes_HW, row.prompt, seed),))
         assert row.image is not None  # the row parser sees to one of them
-        return FittedImage(self._fitted(row.image, folder_uri, seed, self._settings.tokenize_resolution))
-
-    def _encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> Tensor:
-        (codes_HW,) = self._model.codec.encode([self._fitted(source, folder_uri, seed, resolution)])
-        return codes_HW
-
-    def _fitted(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> Image.Image:
-        image = self._fetch(source, folder_uri)
-        sizes = crop_sizes_for(image.size, resolution)
-        return fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
-
-    def _fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
-        """The input image, tried for with patience.
-
-        Raises:
-            StoreError: This image cannot be had, while others can, or trying again cannot help.
-            RunFailed: No image can be had any more, or the run is being stopped.
-            ImageUnreadable: As ``ImageFetcher.fetch``.
-        """
-        num_fetched_then: list[int] = []  # by other rows too, when a try of this one failed
-
-        def attempt() -> Image.Image:
-            try:
-                return self._fetcher.fetch(source, folder_uri, keeps_mode=keeps_mode)
-            except StoreError:
-                num_fetched_then.append(self._num_fetched)
-                raise
-
-        try:
-            image = self._patience.retry(attempt)
-        except StoreError as error:
-            if error.retryable and (self._patience.is_over or self._num_fetched == num_fetched_then[0]):
-                raise RunFailed(str(error)) from error
-            raise
-        self._num_fetched += 1  # threads may lose counts: only a change matters
-        return image
+        return FittedImage(self._inputs.fitted(row.image, folder_uri, seed, self._settings.tokenize_resolution))
 
 
 def _codes_tensor(grid: CodeGrid, num_codes: int) -> Tensor:

@@ -14,7 +14,7 @@ from jobs.plan.row_cost import ModelFacts
 from jobs.plan.run_plan import RunPlan, plan_run
 from jobs.run import run_job
 from jobs.spec import JobSpec
-from manifests.column import COLUMNS, IMAGE
+from manifests.column import COLUMNS, IMAGE, IMAGES
 from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader
 from manifests.row import RowDefaults
@@ -88,10 +88,12 @@ def _named_in_full(table: pa.Table, segment: Segment) -> pa.Table:
         return f"{folder}/{uri}" if isinstance(uri, str) and is_relative(uri) else uri
 
     def cell(value: Any) -> Any:
+        if isinstance(value, list):
+            return [cell(each) for each in value]
         return {**value, "path": full(value["path"])} if isinstance(value, dict) else full(value)
 
     for index, field in enumerate(table.schema):
-        if field.name in COLUMNS and COLUMNS[field.name].kind is IMAGE:
+        if field.name in COLUMNS and COLUMNS[field.name].kind in (IMAGE, IMAGES):
             values = [cell(value) for value in table.column(index).to_pylist()]
             table = table.set_column(index, field, pa.array(values, type=field.type))
     return table

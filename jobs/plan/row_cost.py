@@ -13,7 +13,7 @@ from dimoo_core.checkpoint import BUILTIN, find_checkpoint
 from dimoo_core.config import DIMOO_8B, ModelConfig, read_model_config
 from dimoo_core.errors import DimooError
 from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
-from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, unscaled_plan
+from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
 from dimoo_core.tokenizer import Tokenizer
@@ -107,21 +107,16 @@ class RowCosts:
             size = None if image is None else self._crop(image, folder, self._spec.tokenize.resolution)
             return RowCost(Cost(), size, int(TASKS[row.task].kind == "decoding"))
         if isinstance(settings, TextSettings):
-            assert image is not None  # the row parser sees to it
-            crop = self._crop(image, folder, self._spec.understanding.resolution)
-            return RowCost(self._text(row.prompt, settings, crop), None, 0)
+            return RowCost(self._text(row.prompt, settings, self._asked_about(row, folder)), None, 0)
         if isinstance(settings, ChoiceSettings):
-            assert image is not None  # the row parser sees to it
-            crop = self._crop(image, folder, self._spec.understanding.resolution)
-            return RowCost(self._text(row.prompt, _one_step(settings), crop), None, 0)
+            return RowCost(self._text(row.prompt, _one_step(settings), self._asked_about(row, folder)), None, 0)
         spans: list[Size] = []
         if image is None:
             size = (settings.width_px, settings.height_px)
         elif row.mask is not None:
             size = unscaled_plan(self._size(image, folder) or (1024, 1024)).crop
         else:
-            sources = [source for source in (image, row.style_image) if source is not None]
-            spans = [self._crop(source, folder, self._spec.image_to_image.resolution) for source in sources]
+            spans = [self._crop(source, folder, self._spec.image_to_image.resolution) for source in row.inputs]
             size = spans[-1]  # as in the reference, that of the last input image
         return self._series(row, settings, size, spans)
 
@@ -136,7 +131,7 @@ class RowCosts:
             if series.is_scored:
                 understanding = self._spec.understanding
                 weighed = ChoiceSettings(max_tokens=understanding.max_tokens, cfg_scale=understanding.cfg_scale)
-                total += self._text(prompt, _one_step(weighed), size)
+                total += self._text(prompt, _one_step(weighed), [size])
         return RowCost(total, size, len(prompts) if series.keeps_all else 1)
 
     def _image(self, cond: str, uncond: str, settings: ImageSettings, size: Size, sources: list[Size]) -> Cost:
@@ -161,18 +156,23 @@ class RowCosts:
         )
         return self._image_cost(self._facts.config, shape, settings)
 
-    def _text(self, prompt: str, settings: TextSettings, crop: Size) -> Cost:
+    def _text(self, prompt: str, settings: TextSettings, crops: list[Size]) -> Cost:
         words = chat(UNDERSTANDING_SYSTEM, prompt)
-        length = self._facts.length_of(words) + _span(crop) + 1 + settings.max_tokens + 1
+        length = self._facts.length_of(words) + sum(map(_span, crops)) + 1 + settings.max_tokens + 1
         shape = Generation(
             stream_lengths=(length,) * (2 if settings.cfg_scale else 1),
             num_target=settings.max_tokens,
             num_masked=settings.max_tokens,
             num_suffix=1,
-            num_distinct=self._num_distinct([words]) + 6 + min(_codes(crop), self._facts.num_codes),
+            num_distinct=self._num_distinct([words]) + 6 + min(sum(map(_codes, crops)), self._facts.num_codes),
             num_columns=self._facts.num_text_columns,
         )
         return self._text_cost(self._facts.config, shape, settings)
+
+    def _asked_about(self, row: Row, folder: str) -> list[Size]:
+        """Sizes of the images that a row has a question about."""
+        resolution = resolution_beside(self._spec.understanding.resolution, len(row.inputs))
+        return [self._crop(source, folder, resolution) for source in row.inputs]
 
     def _num_distinct(self, texts: list[str]) -> int:
         found = [self._facts.tokens_of(text) for text in texts]

@@ -9,7 +9,8 @@ from dimoo_core.checkpoint import BUILTIN
 from jobs.report.facts import BUILTIN_LICENCE, RunFactSheet
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
-from manifests.task import TASKS, TaskKind
+from manifests.task import TASKS
+from manifests.task_kind import TaskKind
 
 CARD_KEY = "README.md"
 _NUM_SAMPLES = 6

@@ -7,7 +7,7 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError, DimooError
 from manifests.errors import ManifestRowError
-from manifests.image_source import ImageSource, image_source
+from manifests.image_source import ImageSource, image_source, image_sources
 from manifests.reader import SegmentReader
 from pipeline.manifest_source import ManifestSource, open_unchecked_manifest
 from pipeline.object_reader import ObjectReader
@@ -18,7 +18,7 @@ _SEGMENT_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class ManifestCell:
-    """What the manifest says of one row."""
+    """What the manifest says of one row; ``image`` is the first of several."""
 
     row: int
     task: str | None
@@ -65,7 +65,9 @@ def read_cells(source: ManifestSource, wanted: set[int]) -> Iterator[ManifestCel
                 if not rows:
                     continue
                 table = reader.read(segment)
-                table = table.select([name for name in ("task", "prompt", "image") if name in table.column_names])
+                table = table.select(
+                    [name for name in ("task", "prompt", "image", "images") if name in table.column_names]
+                )
                 for row in rows:
                     (record,) = table.slice(row - segment.first_row, 1).to_pylist()
                     yield _cell(row, record, folder_of(segment.file_uri))
@@ -76,7 +78,7 @@ def read_cells(source: ManifestSource, wanted: set[int]) -> Iterator[ManifestCel
 def _cell(row: int, record: Mapping[str, Any], folder_uri: str) -> ManifestCell:
     image = None
     with suppress(ManifestRowError):  # that row has failed, for this very reason
-        image = image_source(record.get("image"))
+        image = image_source(record.get("image")) or next(iter(image_sources(record.get("images"))), None)
     return ManifestCell(row, _text(record.get("task")), _text(record.get("prompt")), image, folder_uri)
 
 

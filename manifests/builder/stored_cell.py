@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.cell import number_cell, shown, whole_cell
-from manifests.column import COLUMNS, IMAGE, NUMBER, NUMBERS, TEXT, WHOLE, ColumnKind
+from manifests.column import COLUMNS, IMAGE, IMAGES, NUMBER, NUMBERS, TEXT, WHOLE, ColumnKind
 from manifests.errors import ManifestRowError
 
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -24,6 +24,8 @@ def stored_type(column: str, *, embeds_images: bool) -> pa.DataType | None:
     kind = COLUMNS[column].kind if column in COLUMNS else None
     if kind is IMAGE:
         return IMAGE_STRUCT if embeds_images else pa.string()
+    if kind is IMAGES:
+        return pa.list_(IMAGE_STRUCT if embeds_images else pa.string())
     return None if kind is None else _TYPES.get(kind.accepted)
 
 
@@ -38,6 +40,10 @@ def stored_cell(column: str, value: Any, *, embeds_images: bool) -> Any:
         return None
     if kind is IMAGE:
         return _stored_image(column, value, embeds_images)
+    if kind is IMAGES:
+        if not isinstance(value, list):
+            raise ManifestRowError(f"{column} must be a list of images, got {shown(value)}")
+        return [_stored_image(f"{column}[{index}]", each, embeds_images) for index, each in enumerate(value)]
     if kind is WHOLE:
         return whole_cell(column, value)
     if kind is NUMBER:

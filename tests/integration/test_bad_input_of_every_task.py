@@ -67,7 +67,7 @@ def test_a_list_where_one_value_belongs_is_told_with_the_list(name: str) -> None
         elif kind in (WHOLE, NUMBER):
             what = "whole" if kind is WHOLE else "finite"
             assert refusal(name, **{column: [1]}) == f"{column} must be one {what} number or null, got [1]"
-        elif kind is IMAGE and column in ENTRIES[name].required:
+        elif kind is IMAGE and column in (*ENTRIES[name].required, "image"):
             message = refusal(name, **{column: 3})
             assert message.startswith(f"{column} must be")
             assert "got 3" in message

@@ -12,7 +12,8 @@ from manifests.column import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.row import Row, RowDefaults, parse_row, parse_rows
 from manifests.schema import OUTPUT_COLUMNS, check_schema
-from manifests.task import SETTING_COLUMNS, TASKS, Task
+from manifests.task import TASKS, Task
+from manifests.task_kind import SETTING_COLUMNS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "manifest.md").read_text()
 
@@ -38,12 +39,18 @@ def _prompt_of(task: Task) -> str:
     return f"`{task.default_prompt}`" if task.default_prompt else "not used"
 
 
+def _image_of(task: Task) -> str:
+    if not task.needs_image:
+        return "not allowed"
+    return "required, one or several" if task.takes_images else "required"
+
+
 def test_the_task_table_is_the_one_in_the_code() -> None:
     assert table("Tasks") == [
         [
             f"`{task.name}`",
             task.meaning,
-            "required" if task.needs_image else "not allowed",
+            _image_of(task),
             _prompt_of(task),
         ]
         for task in TASKS.values()

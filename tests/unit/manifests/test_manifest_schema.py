@@ -41,6 +41,15 @@ def test_the_image_struct_of_hugging_face_is_accepted(image: pa.DataType) -> Non
     check_schema(pa.schema({"image": image}), defaults=CAPTION)
 
 
+@pytest.mark.parametrize("images", [pa.list_(pa.string()), pa.large_list(pa.binary()), pa.list_(pa.string_view(), 2)])
+def test_several_images_do_in_place_of_one_where_a_task_takes_them(images: pa.DataType) -> None:
+    check_schema(pa.schema({"images": images}), defaults=CAPTION)
+    assert "no column 'image', task 'caption' needs it" in problems({"note": pa.string()}, CAPTION)
+    assert "column 'images' is not used by task 'tokenize'" in problems(
+        {"images": images}, RowDefaults(task="tokenize")
+    )
+
+
 @pytest.mark.parametrize("number", [pa.int8(), pa.uint64(), pa.float32(), pa.float64(), pa.float16()])
 def test_every_width_of_number_is_accepted(number: pa.DataType) -> None:
     names = ("width", "height", "steps", "cfg_scale", "temperature", "seed")
@@ -58,6 +67,7 @@ def test_every_width_of_number_is_accepted(number: pa.DataType) -> None:
         ("prompt", pa.binary()),
         ("image", pa.struct({"bytes": pa.binary()})),
         ("image", pa.list_(pa.string())),
+        ("images", pa.string()),
     ],
 )
 def test_a_wrong_type_names_column_type_and_what_is_accepted(column: str, dtype: pa.DataType) -> None:
