@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         "prompts": pa.list_(pa.string()),
         "image": pa.binary(),
         "images": pa.list_(pa.binary()),
+        "caption_detail": pa.string(),
         "style_image": pa.binary(),
         "mask_box": pa.list_(pa.int32()),
         "mask_ratio": pa.list_(pa.float64()),
@@ -63,7 +64,7 @@ def _about_several() -> list[dict[str, Any]]:
     question = {"task": "vqa", "prompt": "Do the images show the same objects?"}
     return [
         {"id": "vqa-several", "seed": 0, "images": pictures} | question,
-        {"id": "caption-several", "seed": 1, "images": pictures, "task": "caption"},
+        {"id": "caption-several", "seed": 1, "images": pictures, "task": "caption", "caption_detail": "short"},
     ]
 
 
@@ -77,6 +78,8 @@ def _row(entry: TaskEntry, number: int) -> dict[str, Any]:
         row["style_image"] = _picture(number + 2)
     if "prompts" in entry.required:
         row["prompts"] = TURNS[number]
+    if "caption_detail" in entry.optional:
+        row["caption_detail"] = ("short", "detailed")[number]
     if "mask_box" in entry.one_of:
         row |= (GROWTH if "pad_px" in entry.one_of else MASKS)[number]
     if "vq_codes" in entry.required:

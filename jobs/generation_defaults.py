@@ -11,12 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from dimoo_core.errors import ConfigError, WeightsError
-from jobs.spec import JobSpec, UnderstandingSpec, spec_problems, within_section
+from jobs.captions_spec import CaptionsSpec
+from jobs.section import within_section
+from jobs.spec import JobSpec, UnderstandingSpec, spec_problems
 from manifests.errors import ManifestRowError
 from manifests.row_settings import text_settings
 
 FILE_NAME = "generation_config.json"
-SECTIONS = ("text_to_image", "image_to_image", "understanding")
+SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")
 """Sections of a job spec that a checkpoint may have defaults for."""
 
 
@@ -35,6 +37,9 @@ def with_generation_defaults(spec: JobSpec, directory: Path) -> JobSpec:
     merged: dict[str, Any] = {}
     for name in SECTIONS:
         ours, theirs = getattr(spec, name), getattr(defaults, name)
+        if isinstance(ours, CaptionsSpec):
+            merged[name] = ours.over(theirs)
+            continue
         given = {field: getattr(ours, field) for field in ours.model_fields_set}
         if isinstance(theirs, UnderstandingSpec):
             given |= _lengths(theirs, given)

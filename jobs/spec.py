@@ -6,7 +6,6 @@ Unknown keys are errors that name the nearest known one. Imports neither torch n
 import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,8 +19,9 @@ from dimoo_core.preset import DEFAULT_PRESET, find_preset
 from dimoo_core.prompts import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
 from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
+from jobs.captions_spec import CaptionsSpec
 from jobs.failures_spec import FailuresSpec
-from jobs.section import Section
+from jobs.section import Section, within_section
 from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
 from manifests.row import IMAGE_TO_IMAGE, RowDefaults
@@ -177,6 +177,7 @@ class JobSpec(Section):
     text_to_image: TextToImageSpec = TextToImageSpec()
     image_to_image: ImageToImageSpec = ImageToImageSpec()
     understanding: UnderstandingSpec = UnderstandingSpec()
+    captions: CaptionsSpec = CaptionsSpec()
     tokenize: TokenizeSpec = TokenizeSpec()
     image: ImageSpec = ImageSpec()
     sources: SourcesSpec = SourcesSpec()
@@ -222,16 +223,8 @@ class JobSpec(Section):
             text_to_image=self.text_to_image.settings(),
             image_to_image=self.image_to_image.settings(),
             understanding=self.understanding.settings(),
+            captions=self.captions.settings(),
         )
-
-
-@contextmanager
-def within_section(name: str) -> Iterator[None]:
-    """Put the section's name before the message of a ``ConfigError``."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{name}.{error}") from error
 
 
 def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> JobSpec:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
+from manifests.caption_detail import CaptionRequest, Captions, caption_cells
 from manifests.cell import UndecodableText, has_control_characters, shown, text_cell, whole_cell
 from manifests.choices import choices_cell
 from manifests.code_grid import CodeGrid, code_grid_cells
@@ -50,6 +51,7 @@ class RowDefaults:
     text_to_image: ImageSettings = field(default_factory=ImageSettings)
     image_to_image: ImageSettings = field(default_factory=lambda: IMAGE_TO_IMAGE)
     understanding: TextSettings = field(default_factory=TextSettings)
+    captions: Captions = field(default_factory=Captions)
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in TASKS:
@@ -129,6 +131,9 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         if value is not None:
             raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {shown(value)}: leave it null")
     preset = _preset(record, defaults)
+    caption = caption_cells(record, defaults.captions) if task.has_details else None
+    if caption is not None and record.get("max_tokens") is None:
+        record = {**record, "max_tokens": caption.max_tokens}
     choices = choices_cell(record, task)
     try:
         settings: ImageSettings | TextSettings | ChoiceSettings | None
@@ -148,7 +153,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         index=index,
         id=row_id,
         task=task.name,
-        prompt=_prompt(record, task, defaults) if task.takes_prompt else "\n".join(series.prompts),
+        prompt=_prompt(record, task, defaults, caption) if task.takes_prompt else "\n".join(series.prompts),
         negative_prompt=_negative_prompt(record, settings) if isinstance(settings, ImageSettings) else None,
         style_image=style_image,
         series=series,
@@ -219,8 +224,9 @@ def _preset(record: Mapping[str, Any], defaults: RowDefaults) -> Preset:
         raise ManifestRowError(str(error)) from error
 
 
-def _prompt(record: Mapping[str, Any], task: Task, defaults: RowDefaults) -> str:
-    prompt = text_cell("prompt", record.get("prompt")) or defaults.prompt or task.default_prompt
+def _prompt(record: Mapping[str, Any], task: Task, defaults: RowDefaults, caption: CaptionRequest | None) -> str:
+    prompt = text_cell("prompt", record.get("prompt")) if caption is None else caption.prompt
+    prompt = prompt or defaults.prompt or task.default_prompt
     if prompt is None and task.needs_prompt:
         raise ManifestRowError(f"prompt is null and the job sets no default prompt, task {task.name!r} needs one")
     return prompt or ""

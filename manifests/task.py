@@ -19,7 +19,7 @@ from manifests.mask import MASK_COLUMNS
 from manifests.padding import PAD_COLUMNS
 from manifests.task_kind import NEEDED_COLUMNS, SETTING_COLUMNS, TaskKind
 
-INPAINT, OUTPAINT = "inpaint", "outpaint"
+CAPTION, INPAINT, OUTPAINT = "caption", "inpaint", "outpaint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,11 @@ class Task:
         return self.image_columns if self.takes_images else self.mask_columns
 
     @property
+    def has_details(self) -> bool:
+        """Whether a row may say how much its answer is to tell."""
+        return self.name == CAPTION
+
+    @property
     def mask_columns(self) -> tuple[str, ...]:
         """Columns of which a row fills exactly one to say what is painted."""
         if self.kind != "painting":
@@ -95,7 +100,7 @@ class Task:
     def unused_columns(self) -> tuple[str, ...]:
         """Known columns that must be null in a row of this task, since they would have no effect."""
         settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
-        of_no_use = () if self.can_grow else PAD_COLUMNS
+        of_no_use = (*(() if self.can_grow else PAD_COLUMNS), *(() if self.has_details else ("caption_detail",)))
         unused = tuple(name for name in settings if name not in SETTING_COLUMNS[self.kind] or name in of_no_use)
         given = (("prompt", self.takes_prompt), ("image", self.needs_image), ("images", self.takes_images))
         return (*(name for name, is_used in given if not is_used), *unused)
@@ -189,7 +194,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 needs_prompt=True,
             ),
             Task(
-                name="caption",
+                name=CAPTION,
                 kind="text",
                 meaning="a description of the image, or of the images together",
                 needs_image=True,

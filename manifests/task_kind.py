@@ -34,7 +34,7 @@ SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
             "negative_prompt",
             *_COUNTS,
         ),
-        "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature", "choices"),
+        "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature", "choices", "caption_detail"),
         "score": ("max_tokens", "cfg_scale"),
         "encoding": (),
         "decoding": CODE_COLUMNS,

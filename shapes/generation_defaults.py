@@ -12,5 +12,13 @@ GENERATION: dict[str, dict[str, Any]] = {
         "resolution": "native",
     },
     "understanding": {"max_tokens": 32, "block_length": 32, "steps": 16, "resolution": "native"},
+    "captions": {
+        "short": {"prompt": "Describe the image briefly.", "max_tokens": 32},
+        "detailed": {"prompt": "Describe the image in detail.", "max_tokens": 32},
+        "dense": {"prompt": "List each object and its cell.", "max_tokens": 32},
+    },
 }
-"""Sections of the job spec; an input image keeps its size, since one tile of the world is one code."""
+"""Sections of the job spec; an input image keeps its size, since one tile of the world is one code.
+
+Captions are asked for in the world's own words; its dense captions are its detailed ones, which leave nothing out.
+"""

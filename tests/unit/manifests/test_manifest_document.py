@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from manifests.caption_detail import DETAILS, Captions
 from manifests.column import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.row import Row, RowDefaults, parse_row, parse_rows
@@ -76,6 +77,14 @@ def test_the_settings_of_each_kind_of_task_are_listed() -> None:
             "decoding": "an image of codes",
         }[kind]
         assert f"asks that make {result} take {', '.join(first)} and {last}" in words
+
+
+def test_the_requests_for_captions_are_those_in_the_code() -> None:
+    captions = Captions()
+    requests = [(name, captions.request(name)) for name in DETAILS]
+    assert table("Captions") == [
+        [f"`{name}`", f"`{request.prompt}`", str(request.max_tokens)] for name, request in requests
+    ]
 
 
 def test_the_reserved_output_columns_are_listed() -> None:
