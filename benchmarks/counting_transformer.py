@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import PlainTransformer
 from dimoo_core.config import ModelConfig
+from dimoo_core.key_value_slab import KeyValueSlab
 from dimoo_core.packing import StreamView, pack
-from dimoo_core.step_cache import KeyValueSlab
 from dimoo_core.transformer import Observer, PackedBatch, Transformer
 
 _META = torch.device("meta")
@@ -172,5 +172,5 @@ def _meta_batch(config: ModelConfig, num_computed: int, num_read: int, num_keys:
     )
     if num_computed == num_keys:
         return pack([StreamView(ids_C, read_R)], _META)
-    slab = KeyValueSlab(config, num_keys, device=_META, dtype=torch.bfloat16)
+    slab = KeyValueSlab.alone(config, num_keys, device=_META, dtype=torch.bfloat16)
     return pack([StreamView(ids_C, read_R, positions_C, slab)], _META)

@@ -16,32 +16,42 @@ from torch import Tensor
 from dimoo_core.errors import ConfigError
 from dimoo_core.row_invariance import RowPolicy
 
+KernelOffsets = tuple[Tensor, Tensor, Tensor]
+"""Query offsets, key offsets and numbers of keys, int32, as the variable-length kernel takes them."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
     """Where each stream's queries and keys lie on the packed token axis.
 
     ``query_offsets`` and ``key_offsets`` have ``num_streams + 1`` entries, starting at 0. Queries may be fewer than
-    keys: in the last layer only the positions whose logits are read ask anything.
+    keys: in the last layer only the positions whose logits are read ask anything. Where keys are kept with others'
+    between them, ``key_starts`` are the rows at which each stream's begin, ascending; None: one stream after the other.
     """
 
     query_offsets: tuple[int, ...]
     key_offsets: tuple[int, ...]
-    _on_device: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    key_starts: tuple[int, ...] | None = None
+    _on_device: dict[torch.device, KernelOffsets] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of_lengths(cls, query_lengths: Sequence[int], key_lengths: Sequence[int]) -> "PackedLayout":
+    def of_lengths(
+        cls, query_lengths: Sequence[int], key_lengths: Sequence[int], key_starts: tuple[int, ...] | None = None
+    ) -> "PackedLayout":
         """Layout of streams with these numbers of queries and keys, in this order."""
-        return cls(tuple(accumulate(query_lengths, initial=0)), tuple(accumulate(key_lengths, initial=0)))
+        return cls(tuple(accumulate(query_lengths, initial=0)), tuple(accumulate(key_lengths, initial=0)), key_starts)
 
     def spans(self) -> list[tuple[slice, slice]]:
         """Query slice and key slice of each stream."""
         queries = [slice(start, end) for start, end in pairwise(self.query_offsets)]
-        keys = [slice(start, end) for start, end in pairwise(self.key_offsets)]
+        starts = self.key_offsets[:-1] if self.key_starts is None else self.key_starts
+        keys = [slice(start, start + n) for start, n in zip(starts, _differences(self.key_offsets), strict=True)]
         return list(zip(queries, keys, strict=True))
 
     def groups(self) -> list[tuple[int, slice, slice]]:
         """Runs of neighbouring streams of equal lengths: how many, their query slice and their key slice."""
+        if self.key_starts is not None:
+            return [(1, queries, keys) for queries, keys in self.spans()]
         found: list[tuple[int, slice, slice]] = []
         lengths = zip(_differences(self.query_offsets), _differences(self.key_offsets), strict=True)
         first = 0
@@ -62,21 +72,23 @@ class PackedLayout:
         """Keys of the longest stream."""
         return max(end - start for start, end in pairwise(self.key_offsets))
 
-    def offsets_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Both offset lists as int32 tensors, copied to ``device`` once."""
+    def offsets_on(self, device: torch.device) -> KernelOffsets:
+        """Query offsets, key offsets and numbers of keys as int32 tensors, copied to ``device`` once."""
         if device not in self._on_device:
+            starts, num_keys = self.key_offsets, _differences(self.key_offsets)
+            if self.key_starts is not None:
+                starts = (*self.key_starts, self.key_starts[-1] + num_keys[-1])
             self._on_device[device] = (
                 torch.tensor(self.query_offsets, dtype=torch.int32).to(device, non_blocking=True),
-                torch.tensor(self.key_offsets, dtype=torch.int32).to(device, non_blocking=True),
+                torch.tensor(starts, dtype=torch.int32).to(device, non_blocking=True),
+                torch.tensor(num_keys, dtype=torch.int32).to(device, non_blocking=True),
             )
         return self._on_device[device]
 
 
-Keys = Tensor | Sequence[Tensor]
-"""Keys, or values, of all streams on one axis, or one tensor a stream where they lie in different places."""
-
-
-def packed_attention(q_QHD: Tensor, keys: Keys, values: Keys, layout: PackedLayout, policy: RowPolicy) -> Tensor:
+def packed_attention(
+    q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy
+) -> list[Tensor]:
     """Bidirectional attention of each stream's queries over that stream's keys alone.
 
     On CUDA in half precision one variable-length kernel serves all streams. Elsewhere neighbouring streams of equal
@@ -85,32 +97,28 @@ def packed_attention(q_QHD: Tensor, keys: Keys, values: Keys, layout: PackedLayo
 
     Args:
         q_QHD: Rotated queries of all streams.
-        keys: Rotated keys, (K, G, D) or one such tensor a stream; H must be a multiple of G.
-        values: Values, in the same form.
+        k_KGD: Rotated keys; H must be a multiple of G.
+        v_KGD: Values.
         layout: Which queries and keys belong together.
         policy: Fewest query rows to compute at a time on a CPU.
 
     Returns:
-        One row a query, in the order of ``q_QHD``, shape (Q, H, D).
+        Parts, in order, of one row a query, shape (Q, H, D); at least one.
     """
     if not len(q_QHD):
-        return q_QHD
-    if q_QHD.is_cuda and q_QHD.dtype != torch.float32:  # the variable-length kernel knows half precision only
-        k_KGD = keys if isinstance(keys, Tensor) else torch.cat(list(keys))
-        v_KGD = values if isinstance(values, Tensor) else torch.cat(list(values))
-        return _varlen_attention(q_QHD, k_KGD, v_KGD, layout, policy)
-    if isinstance(keys, Tensor) and isinstance(values, Tensor):
-        groups = [(n, queries, keys[place], values[place]) for n, queries, place in layout.groups()]
-    else:
-        spans = zip(layout.spans(), keys, values, strict=True)
-        groups = [(1, queries, k_KGD, v_KGD) for (queries, _), k_KGD, v_KGD in spans]
-    return torch.cat(
-        [
-            _equal_streams_attention(num_streams, q_QHD[queries], k_KGD, v_KGD, policy)
-            for num_streams, queries, k_KGD, v_KGD in groups
-            if queries.start < queries.stop
-        ]
-    )
+        return [q_QHD]
+    if has_kernel_for_all(q_QHD):
+        return [_varlen_attention(q_QHD, k_KGD, v_KGD, layout, policy)]
+    return [
+        _equal_streams_attention(num_streams, q_QHD[queries], k_KGD[keys], v_KGD[keys], policy)
+        for num_streams, queries, keys in layout.groups()
+        if queries.start < queries.stop
+    ]
+
+
+def has_kernel_for_all(q_QHD: Tensor) -> bool:
+    """Whether one kernel serves streams of any lengths: on CUDA, in half precision."""
+    return q_QHD.is_cuda and q_QHD.dtype != torch.float32
 
 
 def _equal_streams_attention(
@@ -130,12 +138,23 @@ def _equal_streams_attention(
 def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    query_offsets, key_offsets = layout.offsets_on(q_QHD.device)
+    known = inspect.signature(varlen_attn).parameters
     options: dict[str, Any] = {}
-    if (repeats := q_QHD.shape[1] // k_KGD.shape[1]) > 1:
-        k_KGD, v_KGD = k_KGD.repeat_interleave(repeats, dim=1), v_KGD.repeat_interleave(repeats, dim=1)
+    if layout.key_starts is not None and "seqused_k" not in known:  # it cannot pass over what lies between
+        spans = [keys for _, keys in layout.spans()]
+        k_KGD, v_KGD = torch.cat([k_KGD[keys] for keys in spans]), torch.cat([v_KGD[keys] for keys in spans])
+        layout = PackedLayout(layout.query_offsets, layout.key_offsets)
+    query_offsets, key_offsets, num_keys = layout.offsets_on(q_QHD.device)
+    if layout.key_starts is not None:
+        options["seqused_k"] = num_keys
+    if q_QHD.shape[1] != k_KGD.shape[1]:
+        if "enable_gqa" in known:
+            options["enable_gqa"] = True
+        else:
+            repeats = q_QHD.shape[1] // k_KGD.shape[1]
+            k_KGD, v_KGD = k_KGD.repeat_interleave(repeats, dim=1), v_KGD.repeat_interleave(repeats, dim=1)
     if policy.tile_rows is not None:
-        if "num_splits" not in inspect.signature(varlen_attn).parameters:
+        if "num_splits" not in known:
             raise ConfigError(f"batch invariance on CUDA needs a later torch than {torch.__version__}: set it to off")
         options["num_splits"] = 1  # splitting the keys by the longest stream would change the order of the sums
     out_QHD = varlen_attn(

@@ -16,6 +16,7 @@ from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import BatchTooLarge, RequestTimedOut
 from dimoo_core.image_decoding import ImageDecoding
+from dimoo_core.key_value_slab import SlabAllocator, slab_bytes
 from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.row_invariance import FREE, RowPolicy, probe_row_policy
 from dimoo_core.scheduler import Scheduler, Slot
@@ -32,6 +33,9 @@ _DECODINGS: Mapping[type, Callable[[Request, SpecialTokens, torch.device], Decod
     TextSettings: TextDecoding,
     ChoiceSettings: ChoiceDecoding,
 }
+
+
+_POOL_TOKENS = 32_768  # of keys and values on CUDA: seven streams of an image of 1024x1024
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class Engine:
         if max_cache_bytes is None:
             max_cache_bytes = cache_budget(transformer, tokens, max_step_tokens)
         self._max_cache_bytes = max_cache_bytes
+        self._slabs = _slab_allocator(transformer, max_cache_bytes)
         self._scheduler = Scheduler(max_step_tokens, max_cache_bytes, self.config.max_step_interval)
 
     @property
@@ -91,22 +96,20 @@ class Engine:
         return _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
 
     def _cache(self, decoding: Decoding) -> RequestCache | None:
-        request, settings, transformer = decoding.request, decoding.request.settings, self._transformer
+        request, settings = decoding.request, decoding.request.settings
         if isinstance(settings, ChoiceSettings):
             return None
         config = settings.step_cache if isinstance(settings, ImageSettings) else settings.cache
         if config is None:
             return None
         if not isinstance(settings, ImageSettings) or not isinstance(config, StepCacheConfig):
-            return ScopedCache(decoding, transformer.config, device=transformer.device, dtype=transformer.dtype)
+            return ScopedCache(decoding, self._slabs)
         return StepCache(
             settings,
-            transformer.config,
+            self._slabs,
             [(len(stream.around(request.target)), len(stream.prefix)) for stream in request.streams],
             len(request.target),
             decoding.columns.stop - decoding.columns.start,
-            device=transformer.device,
-            dtype=transformer.dtype,
         )
 
     def step(self) -> list[Result]:
@@ -173,12 +176,14 @@ class Engine:
                 slot.cache = self._cache(slot.decoding)
                 slot.num_tokens = slot.decoding.request.num_tokens
         self._scheduler.send_back(slots)
+        self._slabs.tidy()
         torch.cuda.empty_cache()
 
     def _retire(self) -> list[Result]:
         now_s = time.perf_counter()
         done = [slot for slot in self._scheduler.running if slot.decoding.is_done]
         self._scheduler.running = [slot for slot in self._scheduler.running if not slot.decoding.is_done]
+        self._slabs.tidy()
         return [_result(slot, now_s) for slot in done]
 
     def _expire(self) -> list[Result]:
@@ -198,6 +203,15 @@ def _row_policy(transformer: Transformer, invariance: BatchInvariance) -> RowPol
     if invariance == "off" or (invariance == "auto" and transformer.device.type == "cuda"):
         return FREE
     return probe_row_policy(transformer.linear_shapes(), transformer.dtype, transformer.device)
+
+
+def _slab_allocator(transformer: Transformer, max_cache_bytes: int) -> SlabAllocator:
+    """On CUDA, where one kernel serves all streams of a pool, pools are as large as the budget allows a few of them."""
+    token_bytes = slab_bytes(transformer.config, 1, transformer.dtype)
+    pool_tokens = min(_POOL_TOKENS, max_cache_bytes // token_bytes // 4) if transformer.device.type == "cuda" else 0
+    return SlabAllocator(
+        transformer.config, device=transformer.device, dtype=transformer.dtype, pool_tokens=pool_tokens
+    )
 
 
 def _timed_out(slot: Slot, limit_s: float) -> RequestFailed:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dimoo_core.attention import PackedLayout
-from dimoo_core.step_cache import KeyValueSlab
+from dimoo_core.key_run import StreamPart, key_runs
+from dimoo_core.key_value_slab import KeyValueSlab
 from dimoo_core.transformer import PackedBatch
 
 
@@ -30,6 +31,10 @@ class StreamView:
         num_computed = len(self.ids_T)
         return num_computed if self.slab is None else len(self.slab), num_computed, len(self.read_R)
 
+    def part(self) -> StreamPart:
+        """How much of it there is, and where its keys are kept."""
+        return StreamPart(len(self.ids_T), len(self.read_R), self.slab, self.positions_T)
+
 
 def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
     """Concatenate streams in the order given; positions count from 0 in each.
@@ -49,7 +54,7 @@ def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
         layout=layout,
         read_R=read_R.to(device),
         read_layout=PackedLayout.of_lengths(read_lengths, key_lengths),
-        slabs=tuple((stream.slab, stream.positions_T) for stream in streams),
+        runs=key_runs([stream.part() for stream in streams], device),
         distinct=distinct_tokens(ids_T),
     )
 

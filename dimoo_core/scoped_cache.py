@@ -7,9 +7,9 @@ was computed. Logits are read only where they are fresh, so none are kept.
 import torch
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
 from dimoo_core.decoding import Decoding
-from dimoo_core.step_cache import ComputedPart, KeyValueSlab, RequestCache, slab_bytes
+from dimoo_core.key_value_slab import KeyValueSlab, SlabAllocator
+from dimoo_core.step_cache import ComputedPart, RequestCache
 
 
 class ScopedCache(RequestCache):
@@ -17,19 +17,16 @@ class ScopedCache(RequestCache):
 
     Args:
         decoding: Says what is computed and whether anything is reused later.
-        model: Shapes of the slabs.
-        dtype: Type of keys and values.
-        device: Where they are.
+        slabs: Where keys and values are kept.
     """
 
-    def __init__(self, decoding: Decoding, model: ModelConfig, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, decoding: Decoding, slabs: SlabAllocator) -> None:
         self._decoding = decoding
-        self._model = model
-        self._device = device
-        self._dtype = dtype
+        self._allocator = slabs
+        self._device = slabs.device
         self._lengths = [len(stream.around(decoding.target)) for stream in decoding.request.streams]
         self._slabs: dict[int, KeyValueSlab] = {}
-        self._num_bytes = slab_bytes(model, sum(self._lengths), dtype) if decoding.is_reused() else 0
+        self._num_bytes = slabs.bytes_for(sum(self._lengths)) if decoding.is_reused() else 0
 
     def num_tokens(self) -> int:
         """See ``RequestCache``."""
@@ -60,6 +57,5 @@ class ScopedCache(RequestCache):
 
     def _slab(self, stream: int) -> KeyValueSlab:
         if stream not in self._slabs:
-            length = self._lengths[stream]
-            self._slabs[stream] = KeyValueSlab(self._model, length, device=self._device, dtype=self._dtype)
+            self._slabs[stream] = self._allocator.slab(self._lengths[stream])
         return self._slabs[stream]

@@ -79,9 +79,9 @@ class StepBatch:
         return members
 
     def _rank(self, view: int) -> tuple[bool, tuple[int, ...]]:
-        """Streams without kept keys by their lengths: on a CPU equal neighbours are one batch of attention."""
+        """Where a stream goes: equal lengths, or keys that are neighbours in memory, are one call of attention."""
         slab = self._views[view].slab
-        return slab is not None, () if slab is not None else self._views[view].lengths
+        return slab is not None, self._views[view].lengths if slab is None else slab.place
 
     def _find_or_add(self, slot: Slot, view: StreamView) -> int:
         if slot.decoding.num_steps_run > 0:

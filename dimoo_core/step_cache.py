@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
+from dimoo_core.key_value_slab import KeyValueSlab, SlabAllocator
 from dimoo_core.settings import ImageSettings, StepCacheConfig
 
 
@@ -32,30 +32,6 @@ def positions_to_compute(scores_T: Tensor, reuse_ratio: float) -> Tensor:
     """Ascending positions whose score is at most the interpolated ``1 - reuse_ratio`` quantile, in float32."""
     threshold = torch.quantile(scores_T.float(), 1 - reuse_ratio)
     return (scores_T <= threshold).nonzero().squeeze(-1)
-
-
-class KeyValueSlab:
-    """Rotated keys and values of one stream in every layer; allocated once."""
-
-    def __init__(self, config: ModelConfig, length: int, *, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (config.num_layers, length, config.num_kv_heads, config.head_dim)
-        self.keys_LTGD = torch.empty(shape, device=device, dtype=dtype)
-        self.values_LTGD = torch.empty(shape, device=device, dtype=dtype)
-
-    def __len__(self) -> int:
-        return self.keys_LTGD.shape[1]
-
-    def renew(self, layer: int, positions_C: Tensor | None, k_CGD: Tensor, v_CGD: Tensor) -> tuple[Tensor, Tensor]:
-        """Put fresh keys and values at some positions (None: at all) and return those of the whole stream."""
-        rows = slice(None) if positions_C is None else positions_C
-        self.keys_LTGD[layer, rows] = k_CGD
-        self.values_LTGD[layer, rows] = v_CGD
-        return self.keys_LTGD[layer], self.values_LTGD[layer]
-
-
-def slab_bytes(model: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
-    """Memory of slabs for so many tokens."""
-    return 2 * model.num_layers * num_tokens * model.kv_size * dtype.itemsize
 
 
 @dataclass(slots=True, eq=False)
@@ -121,35 +97,29 @@ class StepCache(RequestCache):
 
     Args:
         settings: With a step cache.
-        model: Shapes of the slabs.
+        slabs: Where keys and values are kept.
         streams: Length of each stream, and where the target begins in it.
         num_target: Positions of the target.
         num_columns: Image codes.
-        dtype: Type of keys and values.
-        device: Where they are.
     """
 
     def __init__(
         self,
         settings: ImageSettings,
-        model: ModelConfig,
+        slabs: SlabAllocator,
         streams: list[tuple[int, int]],
         num_target: int,
         num_columns: int,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
     ) -> None:
         assert isinstance(settings.step_cache, StepCacheConfig)
         self._config = settings.step_cache
         self._num_steps = settings.num_steps
         self._refreshes = refresh_steps(settings.num_steps, settings.step_cache)
-        self._model = model
+        self._slabs = slabs
         self._streams = [_StreamState(length, target_start) for length, target_start in streams]
         self._num_target = num_target
         self._num_columns = num_columns
-        self._device = device
-        self._dtype = dtype
+        self._device = slabs.device
 
     def num_tokens(self) -> int:
         """See ``RequestCache``."""
@@ -161,7 +131,7 @@ class StepCache(RequestCache):
             return 0
         num_tokens = sum(state.length for state in self._streams)
         kept = num_tokens + len(self._streams) * self._num_target * self._num_columns  # float32 scores and logits
-        return slab_bytes(self._model, num_tokens, self._dtype) + kept * torch.float32.itemsize
+        return self._slabs.bytes_for(num_tokens) + kept * torch.float32.itemsize
 
     def positions(self, stream: int) -> Tensor | None:
         """What the next step computes of a stream, None for all."""
@@ -177,7 +147,7 @@ class StepCache(RequestCache):
         if state.positions_C is None and not is_kept:
             return ComputedPart(None, reads_M + state.target_start, None)
         if state.slab is None:
-            state.slab = KeyValueSlab(self._model, state.length, device=self._device, dtype=self._dtype)
+            state.slab = self._slabs.slab(state.length)
         num_computed = state.length if state.positions_C is None else len(state.positions_C)
         if is_kept:
             read_R = torch.arange(num_computed, device=self._device)

@@ -10,24 +10,23 @@ queries, attention output and MLP at the positions that are read only. Differenc
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimoo_core.attention import Keys, PackedLayout, packed_attention
+from dimoo_core.attention import PackedLayout, packed_attention
 from dimoo_core.config import ModelConfig
+from dimoo_core.key_run import KeyRun
 from dimoo_core.row_invariance import FREE, RowPolicy, even_tiles, linear, silu
-from dimoo_core.step_cache import KeyValueSlab
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
     """Streams side by side on one token axis, and the positions whose final hidden state is wanted.
 
-    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream. A stream with a slab
-    has keys and values beyond the tokens of this batch; beside it stands which of its positions they are, None for all.
+    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream. ``runs`` are the
+    streams once more, by where their keys lie: those that keep some have more keys than tokens in this batch.
     ``distinct`` are tokens of which no two have the same id, and which of these each token is like: before positions
     come in, the first layer's projections depend on the id alone, and many ids are the mask or stand in several
     streams. None where ids are unknown: every token is projected.
@@ -38,22 +37,8 @@ class PackedBatch:
     layout: PackedLayout
     read_R: Tensor
     read_layout: PackedLayout
-    slabs: tuple[tuple[KeyValueSlab | None, Tensor | None], ...] = ()
+    runs: tuple[KeyRun, ...]
     distinct: tuple[Tensor, Tensor] | None = None
-
-    def exchange(self, layer: int, k_TGD: Tensor, v_TGD: Tensor) -> tuple[Keys, Keys]:
-        """Put this batch's keys and values into the slabs that streams have, and take out whole streams, uncopied."""
-        if all(slab is None for slab, _ in self.slabs):
-            return k_TGD, v_TGD
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        for (slab, positions_C), (start, end) in zip(self.slabs, pairwise(self.layout.query_offsets), strict=True):
-            k, v = k_TGD[start:end], v_TGD[start:end]
-            if slab is not None:
-                k, v = slab.renew(layer, positions_C, k, v)
-            keys.append(k)
-            values.append(v)
-        return keys, values
 
 
 Observer = Callable[[int, Tensor], None]
@@ -134,9 +119,12 @@ class Block(nn.Module):
             x_TE = x_TE[batch.read_R]
         else:
             q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, policy, batch.distinct if layer == 0 else None)
-        keys, values = batch.exchange(layer, k_TGD, v_TGD)
-        layout = batch.read_layout if is_last else batch.layout
-        attended_THD = packed_attention(q_THD, keys, values, layout, policy)
+        attended: list[Tensor] = []
+        for run in batch.runs:
+            keys, values = run.exchange(layer, k_TGD, v_TGD)
+            queries, layout = (run.reads, run.read_layout) if is_last else (run.tokens, run.layout)
+            attended += packed_attention(q_THD[queries], keys, values, layout, policy)
+        attended_THD = torch.cat(attended) if len(attended) > 1 else attended[0]
         x_TE = linear(attended_THD.flatten(-2), self.attn_out, policy).add_(x_TE)
         if not x_TE.is_cpu or x_TE.requires_grad:
             return self._mlp(x_TE, policy).add_(x_TE)

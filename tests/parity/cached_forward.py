@@ -6,9 +6,9 @@ Dimensions: T tokens of a stream, C computed positions, E hidden size.
 import torch
 from torch import Tensor
 
+from dimoo_core.key_value_slab import KeyValueSlab
 from dimoo_core.model import Model
 from dimoo_core.packing import StreamView, pack
-from dimoo_core.step_cache import KeyValueSlab
 from dimoo_core.transformer import Rotary
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.forward import check_logits
@@ -42,7 +42,9 @@ def _check_phase(
     for stream in _STREAMS:
         ids_T = golden.ids(f"{phase}.{stream}.input_ids")
         if stream not in slabs:
-            slabs[stream] = KeyValueSlab(model.config, len(ids_T), device=model.device, dtype=model.transformer.dtype)
+            slabs[stream] = KeyValueSlab.alone(
+                model.config, len(ids_T), device=model.device, dtype=model.transformer.dtype
+            )
             hidden[stream] = torch.empty(len(ids_T), model.config.hidden_size)
         positions_C = golden.tensors.get(f"{phase}.{stream}.compute_pos")
         ids_C = ids_T if positions_C is None else ids_T[positions_C]

@@ -5,20 +5,18 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestTimedOut
+from dimoo_core.key_value_slab import KeyValueSlab, SlabAllocator
 from dimoo_core.model import Model
 from dimoo_core.request import ImageResult, RequestFailed, TextResult
 from dimoo_core.settings import ImageSettings, TargetCacheConfig
-from dimoo_core.step_cache import KeyValueSlab
 from dimoo_core.transformer import PackedBatch
 from tests.support.engine_run import SMALL_IMAGE, answer_of, ids_of, image_codes, image_of, run_all
 
@@ -232,16 +230,16 @@ def test_no_time_at_all_is_refused() -> None:
 def memory_for_slabs(monkeypatch: pytest.MonkeyPatch, num_tokens: int) -> Iterator[None]:
     """Keys and values of so many tokens fit into memory, at any one time."""
     alive: weakref.WeakSet[KeyValueSlab] = weakref.WeakSet()
+    allocate = SlabAllocator.slab
 
-    class Slab(KeyValueSlab):
-        def __init__(self, config: ModelConfig, length: int, **options: Any) -> None:
-            if sum(map(len, alive)) + length > num_tokens:
-                raise torch.OutOfMemoryError("no memory left")
-            super().__init__(config, length, **options)
-            alive.add(self)
+    def limited(allocator: SlabAllocator, length: int) -> KeyValueSlab:
+        if sum(map(len, alive)) + length > num_tokens:
+            raise torch.OutOfMemoryError("no memory left")
+        alive.add(slab := allocate(allocator, length))
+        return slab
 
     with monkeypatch.context() as patch:
-        patch.setattr("dimoo_core.scoped_cache.KeyValueSlab", Slab)
+        patch.setattr(SlabAllocator, "slab", limited)
         yield
 
 

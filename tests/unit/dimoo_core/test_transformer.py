@@ -102,9 +102,18 @@ def test_a_layout_counts_queries_and_keys_of_each_stream() -> None:
         (slice(2, 5), slice(9, 12)),
     ]
     assert (layout.max_num_queries, layout.max_num_keys) == (3, 5)
-    queries, keys = layout.offsets_on(CPU)
-    assert queries.dtype == keys.dtype == torch.int32
+    queries, keys, num_keys = layout.offsets_on(CPU)
+    assert queries.dtype == keys.dtype == num_keys.dtype == torch.int32
+    assert (queries.tolist(), keys.tolist(), num_keys.tolist()) == ([0, 2, 2, 5], [0, 4, 9, 12], [4, 5, 3])
     assert layout.offsets_on(CPU)[0] is queries
+
+
+def test_keys_may_be_kept_with_those_of_others_between_them() -> None:
+    layout = PackedLayout.of_lengths([2, 3], [4, 3], (5, 20))
+    assert layout.spans() == [(slice(0, 2), slice(5, 9)), (slice(2, 5), slice(20, 23))]
+    assert layout.groups() == [(1, *span) for span in layout.spans()]
+    _, keys, num_keys = layout.offsets_on(CPU)
+    assert (keys.tolist(), num_keys.tolist()) == ([5, 20, 23], [4, 3])
 
 
 def test_packing_restarts_positions_in_each_stream() -> None:
