@@ -5,8 +5,7 @@ import signal
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -16,6 +15,7 @@ from jobs.doctor_command import doctor, models
 from jobs.replay_command import replay
 from jobs.report_command import report
 from jobs.status_command import status
+from jobs.stop_signal import Stopped, drain_at_signal, raise_stopped
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -27,14 +27,6 @@ app = typer.Typer(
 app.add_typer(manifest_command.app, name="manifest")
 app.command()(export_command.export)
 app.command()(plan_command.plan)
-
-
-class Stopped(BaseException):
-    """A signal asked the process to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 @app.callback()
@@ -78,10 +70,10 @@ def run(
       dimoo-batch run photos.parquet --set task=caption --set understanding.max_tokens=128
 
     Exit status: 0 all rows done, 1 the run failed, 2 wrong input, 3 done but some rows failed, 4 stopped since too many
-    rows failed.
+    rows failed, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
-    signal.signal(signal.SIGTERM, _raise_stopped)
+    signal.signal(signal.SIGTERM, raise_stopped)
     refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.report_lines import resume_hint, summary_lines
@@ -89,16 +81,19 @@ def run(
     from jobs.run import run_job
     from jobs.spec import load_spec
     from manifests.errors import ManifestError
-    from pipeline.errors import RunInUse, StoreError, TooManyFailures
+    from pipeline.errors import RunInUse, RunStopped, StoreError, TooManyFailures
+    from pipeline.notice import StopNotice
 
     target = output or manifest
     try:
         limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
         job = load_spec(spec, flags, [*(assignments or []), *limits])
         target = job.output_uri
+        notice = StopNotice()
+        drain_at_signal(notice, job.worker_life.stop_deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(target)}")
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             choice = ResumeChoice(accepted=tuple(accept_change or ()), is_new_run=new_run)
-            summary = run_job(job, lambda line: typer.echo(line, err=True), choice)
+            summary = run_job(job, lambda line: typer.echo(line, err=True), choice, notice)
         for line in summary_lines(summary):
             typer.echo(line, err=True)
     except (ConfigError, ManifestError, WeightsError) as error:
@@ -107,6 +102,8 @@ def run(
         fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
     except RunInUse as error:
         fail(str(error), EXIT_FAILED)
+    except RunStopped as error:
+        fail(f"{error}\n{resume_hint(target)}", 128 + signal.SIGTERM)
     except DimooError as error:
         exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
         fail(f"{error}\n{resume_hint(target)}", exit_code)
@@ -174,10 +171,6 @@ app.command()(replay)
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-def _raise_stopped(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(number)
 
 
 if __name__ == "__main__":

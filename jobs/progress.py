@@ -4,7 +4,15 @@ import time
 from collections import Counter
 from typing import Any
 
-from pipeline.event import Event, SegmentCommitted, SegmentRepeated, WorkerDied, WorkerProgress, WorkerReady
+from pipeline.event import (
+    Event,
+    SegmentCommitted,
+    SegmentRepeated,
+    WorkerDied,
+    WorkerDrained,
+    WorkerProgress,
+    WorkerReady,
+)
 
 
 class ProgressState:
@@ -47,6 +55,11 @@ class ProgressState:
                 self._ready.discard(name)
                 self._committed_by.pop(name, None)
                 self._of_worker.pop(name, None)
+                self._heard_s.pop(name, None)
+            case WorkerDrained():  # what it computed counts, rows that it has not committed are ahead of others now
+                if progress := self._of_worker.get(name):
+                    self._committed_by[name] = progress.num_done + progress.num_failed
+                self._ready.discard(name)
                 self._heard_s.pop(name, None)
             case _:
                 pass

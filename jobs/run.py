@@ -27,6 +27,7 @@ from pipeline.epoch import claimed_epoch
 from pipeline.errors import RunFailed
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
+from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
 from pipeline.run_directory import RunDirectory, results_digest
@@ -50,18 +51,25 @@ class Workers:
     num_gpus: float
 
 
-def run_job(spec: JobSpec, say: Callable[[str], None], choice: ResumeChoice | None = None) -> RunSummary:
+def run_job(
+    spec: JobSpec,
+    say: Callable[[str], None],
+    choice: ResumeChoice | None = None,
+    notice: StopNotice | None = None,
+) -> RunSummary:
     """Run a job to its end, or go on with it where an earlier start ended.
 
     Args:
         spec: What to run.
         say: Told in a line what was found before the work begins.
         choice: What may have changed since the run was started; None: nothing.
+        notice: Ends the run early, in good order, if it is given while workers are at work.
 
     Raises:
         ConfigError, ManifestError, WeightsError: Something asked for is wrong; nothing was run.
         StoreError: The manifest or the output cannot be reached.
         RunInUse: Another driver is at work on the same output.
+        RunStopped: The notice was given; the same command resumes.
         RunFailed: The run broke off; the same command resumes.
     """
     started_s, failure_limit, choice = time.monotonic(), spec.failures.limit(), choice or ResumeChoice()
@@ -105,7 +113,7 @@ def run_job(spec: JobSpec, say: Callable[[str], None], choice: ResumeChoice | No
             book = LeaseBook(committed.missing(), repeats=source.repeated_ids(), suspects=suspects)
             exports = [MetricsExport(store.uri, state)] if workers.count else []
             pool = _pool(settings, workers, record, has_suspects=bool(suspects))
-            report = watched_work(pool, book, state, epoch, failure_limit, exports, record)
+            report = watched_work(pool, book, state, epoch, failure_limit, exports, record, notice)
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
     wall_s = time.monotonic() - started_s
@@ -188,6 +196,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         fetch_threads=spec.pipeline.fetch_threads,
         store_threads=spec.pipeline.store_threads,
         failures=spec.failures.policy(),
+        life=spec.worker_life.life(),
     )
 
 

@@ -24,6 +24,7 @@ from jobs.failures_spec import FailuresSpec
 from jobs.section import Section, within_section
 from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
+from jobs.worker_life_spec import WorkerLifeSpec
 from manifests.row import IMAGE_TO_IMAGE, RowDefaults
 from pipeline.run_settings import ImageFormat
 
@@ -185,6 +186,7 @@ class JobSpec(Section):
     ray: RaySpec = RaySpec()
     pipeline: PipelineSpec = PipelineSpec()
     failures: FailuresSpec = FailuresSpec()
+    worker_life: WorkerLifeSpec = WorkerLifeSpec()
 
     @property
     def output_uri(self) -> str:

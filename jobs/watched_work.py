@@ -9,6 +9,7 @@ from pipeline.epoch import RunEpoch
 from pipeline.event import Event
 from pipeline.failure_limit import FailureLimit
 from pipeline.lease import LeaseBook
+from pipeline.notice import StopNotice
 from pipeline.pool import WorkerPool
 from pipeline.suspect import SuspectRecord
 
@@ -21,6 +22,7 @@ def watched_work(
     limit: FailureLimit | None,
     exports: list[MetricsExport],
     suspects: SuspectRecord,
+    notice: StopNotice | None = None,
 ) -> CoordinatorReport:
     """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
 
@@ -45,6 +47,6 @@ def watched_work(
                 limit.check(state.num_rows - state.num_resumed)
 
         try:
-            return Coordinator(pool, book, listen, check, suspects).run()
+            return Coordinator(pool, book, listen, check, suspects, notice).run()
         finally:
             note.refresh(is_last=True)

@@ -8,13 +8,22 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import NamedTuple
 
 from pipeline.event import Event, WorkerDied
 from pipeline.lease import Lease, LeaseQueue
+from pipeline.notice import exit_after
 from pipeline.pool import WorkerPool
 from pipeline.run_settings import RunSettings
 
 _JOIN_TIMEOUT_S = 10.0
+
+
+class _Drain(NamedTuple):
+    """Asks the child to end early."""
+
+    deadline_s: float | None
 
 
 class ChildPool(WorkerPool):
@@ -53,6 +62,10 @@ class ChildPool(WorkerPool):
         """See ``WorkerPool``."""
         self._send(name, None)
 
+    def drain(self, name: str, deadline_s: float | None) -> None:
+        """See ``WorkerPool``."""
+        self._send(name, _Drain(deadline_s))
+
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
         connection, events = self._connection, list[tuple[str, Event]]()
@@ -80,10 +93,10 @@ class ChildPool(WorkerPool):
         theirs.close()
         return self._name
 
-    def _send(self, name: str, lease: Lease | None) -> None:
+    def _send(self, name: str, message: Lease | _Drain | None) -> None:
         if self._connection is not None and name == self._name:
             try:
-                self._connection.send(lease)
+                self._connection.send(message)
             except OSError:  # it is dead, which the next poll finds out
                 return
 
@@ -112,13 +125,28 @@ def _work(settings: RunSettings, connection: Connection) -> None:
         with sending:
             connection.send(event)
 
+    worker = Worker(settings, emit)
+
+    def drain(deadline_s: float | None) -> None:
+        worker.drain(deadline_s)
+        if deadline_s is not None:
+            exit_after(deadline_s, 128 + signal.SIGTERM)
+
     def receive() -> None:
         try:
-            while (lease := connection.recv()) is not None:
-                leases.put(lease)
+            while True:
+                message: Lease | _Drain | None = connection.recv()
+                if isinstance(message, _Drain):
+                    drain(message.deadline_s)
+                else:
+                    leases.put(message)
         except (EOFError, OSError):
             os._exit(1)  # the driver is gone
-        leases.put(None)
 
+    def take_signal(number: int, frame: FrameType | None) -> None:
+        deadline_s = settings.life.stop_deadline_s  # on a thread: this one may be in the middle of sending
+        threading.Thread(target=drain, args=(deadline_s,), name="drain", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, take_signal)
     threading.Thread(target=receive, name="receive", daemon=True).start()
-    Worker(settings, emit).run(leases)
+    worker.run(leases)

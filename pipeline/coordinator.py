@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import ManifestError
 from manifests.failure import FailureClass
-from pipeline.errors import RunFailed, RunSuperseded
+from pipeline.errors import RunFailed, RunStopped, RunSuperseded
 from pipeline.event import (
     Event,
     SegmentCommitted,
     SegmentRepeated,
     WorkerDied,
+    WorkerDrained,
+    WorkerDraining,
     WorkerEnded,
     WorkerFailed,
     WorkerProgress,
     WorkerReady,
 )
 from pipeline.lease import Lease, LeaseBook
+from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
 from pipeline.suspect import SuspectRecord, Suspicion
@@ -50,6 +53,7 @@ class Coordinator:
         listen: Called with every event of every worker.
         check: Called all the time; what it raises ends the run.
         suspects: Where segments are remembered in whose hands a worker died; None: they are handed out as before.
+        notice: Ends the run early, in good order, when it is given.
     """
 
     def __init__(
@@ -59,17 +63,20 @@ class Coordinator:
         listen: Callable[[str, Event], None],
         check: Callable[[], None] = lambda: None,
         suspects: SuspectRecord | None = None,
+        notice: StopNotice | None = None,
     ) -> None:
         self._pool = pool
         self._leases = leases
         self._listen = listen
         self._check = check
         self._suspects = suspects
+        self._notice = notice or StopNotice()
         self._totals = RunTotals()
         self._num_lost = 0
         self._deaths_since_commit = 0
         self._open_workers: set[str] = set()
         self._ready_workers: set[str] = set()
+        self._draining_workers: set[str] = set()  # are given nothing more, and blame no row if they die
         self._hungry_workers: set[str] = set()  # may be given more, as long as there are segments ahead
 
     def run(self) -> CoordinatorReport:
@@ -78,21 +85,52 @@ class Coordinator:
         Raises:
             ConfigError, ManifestError, WeightsError: If the workers found wrong what was asked for.
             RunSuperseded: If another driver has taken over.
+            RunStopped: If the notice was given before all was committed.
             RunFailed: If a worker failed in another way that a new try would not mend, or workers keep dying.
         """
         try:
             self._open_workers = set(self._pool.start())
             self._hungry_workers = set(self._open_workers)
+            self._notice.is_awaited = True
             self._hand_out()
             while not self._leases.is_done:
+                if self._notice.is_given:
+                    self._drain_all()
+                    break
                 self._check()
                 for name, event in self._pool.poll(_POLL_TIMEOUT_S):
                     self._take(name, event)
                 self._hand_out()
-            self._take_last_words()
+            if not self._notice.is_given:
+                self._take_last_words()
         finally:
             self._pool.stop()
+        if not self._leases.is_done:
+            raise RunStopped("stopped")
         return CoordinatorReport(self._totals, self._num_lost)
+
+    def _drain_all(self) -> None:
+        """Have every worker end in good order, and hear what they still commit; those that load their model just end.
+
+        Raises:
+            RunStopped: If one could not, with the reason: what it had finished may have to be made again.
+        """
+        silent, failures = self._open_workers & self._ready_workers, list[str]()
+        for name in silent:
+            self._pool.drain(name, self._notice.left_s)
+        while silent and self._notice.left_s > 0:
+            self._check()
+            for name, event in self._pool.poll(min(_POLL_TIMEOUT_S, self._notice.left_s)):
+                if isinstance(event, WorkerFailed | WorkerDied):
+                    failures.append(f"{name}: {event.error if isinstance(event, WorkerFailed) else event.reason}")
+                if isinstance(event, WorkerFailed | WorkerDrained | WorkerEnded | WorkerDied):
+                    silent.discard(name)
+                    self._listen(name, event)
+                else:
+                    self._take(name, event)
+        failures += [f"{name}: not done in time" for name in sorted(silent)]
+        if failures and not self._leases.is_done:
+            raise RunStopped(f"stopped, but not in good order: {'; '.join(failures)}")
 
     def _take_last_words(self) -> None:
         """Let the workers end by themselves and hear their final counts; one still loading its model has none."""
@@ -123,11 +161,11 @@ class Coordinator:
         As long as there are segments ahead, only those that got room since the last call have any.
         """
         if not self._leases.is_exhausted:
-            return sorted(self._hungry_workers, key=self._leases.num_held)
+            return sorted(self._hungry_workers - self._draining_workers, key=self._leases.num_held)
         if self._leases.has_returned:
-            return sorted(self._open_workers, key=self._leases.num_held)
+            return sorted(self._open_workers - self._draining_workers, key=self._leases.num_held)
         if self._leases.has_copies:
-            return [name for name in self._open_workers if self._leases.is_idle(name)]
+            return [name for name in self._open_workers - self._draining_workers if self._leases.is_idle(name)]
         return []
 
     def _take(self, name: str, event: Event) -> None:
@@ -152,20 +190,38 @@ class Coordinator:
                     return
                 rows = f" (rows in the engine: {', '.join(row_ids[:20])})" if row_ids else ""
                 raise RunFailed(f"{error}{rows}") from error
+            case WorkerDraining():
+                self._draining_workers.add(name)
+            case WorkerDrained():
+                self._take_back(name)
+                self._pool.discard(name)
+                self._start_successor(name)
+            case WorkerDied(reason) if name in self._draining_workers:  # it was ended before it was done
+                self._take_back(name)
+                self._start_successor(name)
             case WorkerDied(reason):
                 self._replace(name, reason)
             case _:
                 pass
 
     def _replace(self, name: str, reason: str, failure_class: FailureClass = "crash") -> None:
-        self._open_workers.discard(name)
-        self._hungry_workers.discard(name)
         self._num_lost += 1
         self._deaths_since_commit += 1
         lost = self._leases.return_all(name)
         self._give_up_on(lost, reason)
         if name in self._ready_workers and self._suspects is not None:
             self._remember(self._suspects, lost, reason, failure_class)
+        self._start_successor(name)
+
+    def _take_back(self, name: str) -> None:
+        """What a worker has handed back, by nobody's fault: no row of it is suspected."""
+        for lease in self._leases.return_all(name, is_lost=False):
+            if lease.suspicion is not None and self._suspects is not None:  # it may say which row was running
+                self._suspects.put(lease.segment.name, lease.suspicion)
+
+    def _start_successor(self, name: str) -> None:
+        for names in (self._open_workers, self._hungry_workers, self._draining_workers):
+            names.discard(name)
         successor = self._pool.replace(name)
         self._open_workers.add(successor)
         self._hungry_workers.add(successor)

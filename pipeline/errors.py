@@ -4,6 +4,7 @@
 
     RunFailed                    the run broke off; the same command resumes
     ├── RunSuperseded            another driver has taken the run over
+    ├── RunStopped               it was asked to end early, and did so in good order
     └── TooManyFailures          more rows have failed than the job allows
     RunInUse                     another driver is at work on the run
     NotARun                      what is to be checked is not the output of a run
@@ -26,6 +27,10 @@ class RunFailed(DimooError):
 
 class RunSuperseded(RunFailed):
     """A later start of the same run has taken over: whoever belongs to an earlier one commits nothing more."""
+
+
+class RunStopped(RunFailed):
+    """The run was asked to end early: its workers have drained, and the same command goes on."""
 
 
 class TooManyFailures(RunFailed):

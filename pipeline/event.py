@@ -57,6 +57,16 @@ class WorkerFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """The worker was asked to end early and begins nothing more; said at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDrained:
+    """Nothing is left in hand: what was not committed of the worker's leases is handed back, by nobody's fault."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerEnded:
     """The worker's last word: it was told that there is nothing more, or to stop, or it has failed."""
 
@@ -68,4 +78,14 @@ class WorkerDied:
     reason: str
 
 
-Event = WorkerReady | WorkerProgress | SegmentCommitted | SegmentRepeated | WorkerFailed | WorkerEnded | WorkerDied
+Event = (
+    WorkerReady
+    | WorkerProgress
+    | SegmentCommitted
+    | SegmentRepeated
+    | WorkerFailed
+    | WorkerDraining
+    | WorkerDrained
+    | WorkerEnded
+    | WorkerDied
+)

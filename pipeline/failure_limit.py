@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from dimoo_core.errors import ConfigError
 from pipeline.errors import TooManyFailures
-from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerProgress
+from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerDrained, WorkerProgress
 
 MIN_SAMPLE_ROWS = 100
 """A share is not looked at before so many rows have an outcome, or all there are."""
@@ -44,14 +44,14 @@ class FailureLimit:
         return cls(match[0], is_share, float(match["number"]))
 
     def take(self, name: str, event: Event) -> None:
-        """Count an event in; what a worker that died had not committed does not count."""
+        """Count an event in; what a worker that died or drained had not committed does not count."""
         match event:
             case WorkerProgress():
                 self._of_worker[name] = (event.num_done, event.num_failed)
             case SegmentCommitted(_, totals):
                 done, failed = self._committed.get(name, (0, 0))
                 self._committed[name] = (done + totals.num_done, failed + totals.num_failed)
-            case WorkerDied():
+            case WorkerDied() | WorkerDrained():
                 self._of_worker.pop(name, None)
                 done, failed = self._committed.pop(name, (0, 0))
                 self._gone = (self._gone[0] + done, self._gone[1] + failed)

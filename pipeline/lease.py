@@ -99,23 +99,30 @@ class LeaseBook:
         self._num_losses.pop(segment_name, None)
         return bool(holders)
 
-    def return_all(self, worker: str) -> list[Lease]:
-        """Take back what a dead worker held; what nobody else holds is handed out next."""
+    def return_all(self, worker: str, *, is_lost: bool = True) -> list[Lease]:
+        """Take back what a worker held; what nobody else holds is handed out next.
+
+        Args:
+            worker: One that has died or drained.
+            is_lost: Whether it died of, or with, what it held.
+        """
         self._overtaken.pop(worker, None)
         leases = list(self._held.pop(worker, {}).values())
         for lease in leases:
             name = lease.segment.name
             self._set_holders(name, [holder for holder in self._holders[name] if holder != worker])
             if name not in self._holders:
-                self._returned.append(lease)
-        self._num_losses.update(lease.segment.name for lease in leases)
+                (self._returned if lease.suspicion is None else self._suspects).append(lease)
+        if is_lost:
+            self._num_losses.update(lease.segment.name for lease in leases)
         return leases
 
     def suspect(self, segment_name: str, suspicion: Suspicion) -> None:
         """Hand a returned segment out last, alone, with what is held against its rows."""
-        for lease in [lease for lease in self._returned if lease.segment.name == segment_name]:
-            self._returned.remove(lease)
-            self._suspects.append(replace(lease, suspicion=suspicion))
+        for waiting in (self._returned, self._suspects):
+            for lease in [lease for lease in waiting if lease.segment.name == segment_name]:
+                waiting.remove(lease)
+                self._suspects.append(replace(lease, suspicion=suspicion))
 
     def num_losses(self, segment_name: str) -> int:
         """How many workers died while they held this segment."""

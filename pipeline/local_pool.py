@@ -47,6 +47,10 @@ class LocalPool(WorkerPool):
         """See ``WorkerPool``."""
         self._leases.put(None)
 
+    def drain(self, name: str, deadline_s: float | None) -> None:
+        """See ``WorkerPool``."""
+        self._worker.drain(deadline_s)
+
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
         events = drain(self._events, timeout_s)

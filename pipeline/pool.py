@@ -41,6 +41,15 @@ class WorkerPool(ABC):
         """Tell a worker that it gets nothing more."""
 
     @abstractmethod
+    def drain(self, name: str, deadline_s: float | None) -> None:
+        """Ask a worker to end early, in good order; it answers with ``WorkerDraining`` and ``WorkerDrained``.
+
+        Args:
+            name: Which one. Does nothing if it is dead.
+            deadline_s: When it has to be gone; None: when it has finished what it has begun.
+        """
+
+    @abstractmethod
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """What workers said since the last call, waiting at most ``timeout_s`` for the first word."""
 

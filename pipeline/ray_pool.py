@@ -4,6 +4,7 @@ No image passes through Ray's object store: actors are sent segments (a few numb
 """
 
 import queue
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from dimoo_core.errors import ConfigError
 from pipeline.event import Event, WorkerDied
 from pipeline.lease import Lease, LeaseQueue
+from pipeline.notice import exit_after
 from pipeline.pool import WorkerPool, drain
 from pipeline.run_settings import RunSettings
 
@@ -23,20 +25,30 @@ _MAX_REASON_CHARS = 300
 
 
 class WorkerActor:
-    """One worker in a process of its own. Its methods only move messages; the work is on a thread."""
+    """One worker in a process of its own. Its methods only move messages; the work is on a thread.
+
+    SIGTERM, which is also how Ray ends the processes of a machine that is taken away, drains it.
+    """
 
     def __init__(self, settings: RunSettings) -> None:
         from pipeline.worker import Worker  # with torch, which the driver has no use for
 
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._leases: LeaseQueue = queue.SimpleQueue()
-        worker = Worker(settings, self._events.put)
+        self._worker = Worker(settings, self._events.put)
+        signal.signal(signal.SIGTERM, lambda number, frame: self.drain(settings.life.stop_deadline_s))
         # A daemon: a thread that is not would keep the process alive after Ray has let go of the actor.
-        threading.Thread(target=worker.run, args=(self._leases,), name="worker", daemon=True).start()
+        threading.Thread(target=self._worker.run, args=(self._leases,), name="worker", daemon=True).start()
 
     def assign(self, lease: Lease | None) -> None:
         """One more segment, or None: there are no more."""
         self._leases.put(lease)
+
+    def drain(self, deadline_s: float | None) -> None:
+        """End early in good order. With a deadline the process is gone then, come what may."""
+        self._worker.drain(deadline_s)
+        if deadline_s is not None:
+            exit_after(deadline_s, 128 + signal.SIGTERM)
 
     def poll(self, timeout_s: float) -> list[Event]:
         """What happened since the last call."""
@@ -92,6 +104,11 @@ class RayPool(WorkerPool):
         """See ``WorkerPool``."""
         if name in self._actors:
             self._actors[name].assign.remote(None)
+
+    def drain(self, name: str, deadline_s: float | None) -> None:
+        """See ``WorkerPool``."""
+        if name in self._actors:
+            self._actors[name].drain.remote(deadline_s)
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``; keeps one poll under way on every actor."""

@@ -10,6 +10,7 @@ from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
 from pipeline.failure_policy import FailurePolicy
 from pipeline.source_policy import SourcePolicy
+from pipeline.worker_life import WorkerLife
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
@@ -48,6 +49,7 @@ class RunSettings:
     fetch_threads: int = 8
     store_threads: int = 8
     failures: FailurePolicy = field(default_factory=FailurePolicy)
+    life: WorkerLife = field(default_factory=WorkerLife)
 
     def __post_init__(self) -> None:
         if self.image_format not in IMAGE_SUFFIXES:

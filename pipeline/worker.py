@@ -28,11 +28,21 @@ from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
 from pipeline.errors import RunFailed, StoreError
-from pipeline.event import Event, SegmentCommitted, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.event import (
+    Event,
+    SegmentCommitted,
+    WorkerDrained,
+    WorkerDraining,
+    WorkerEnded,
+    WorkerFailed,
+    WorkerProgress,
+    WorkerReady,
+)
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
 from pipeline.lease import LeaseQueue
 from pipeline.lone_row import QUARANTINED, LoneRows
+from pipeline.notice import StopNotice
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
@@ -66,6 +76,8 @@ class Worker:
         self._settings = settings
         self._emit = emit
         self._stop = threading.Event()
+        self._notice = StopNotice()
+        self._is_drained = False
         self._fatal: DimooError | None = None
         self._fatal_lock = threading.Lock()
         self._is_stepping = False
@@ -86,15 +98,24 @@ class Worker:
         """Ask ``run`` to return soon: rows in hand are given up, what is committed stays."""
         self._stop.set()
 
+    def drain(self, deadline_s: float | None = None) -> None:
+        """Ask ``run`` to return early in good order; may be called from a signal handler.
+
+        Without a deadline the open segments are finished first. With one the engine goes on with its rows for
+        half of that time; what has left it is stored and committed.
+        """
+        self._notice.give(deadline_s)
+        self._emit(WorkerDraining())
+
     def run(self, leases: LeaseQueue) -> None:
-        """Load the model and work until the queue ends or ``stop`` is called.
+        """Load the model and work until the queue ends, ``stop`` is called or ``drain`` has done its work.
 
         Whatever keeps the worker from going on is emitted as ``WorkerFailed``, not raised.
         """
         self._guarded(self._load)
         if not self._stop.is_set():
             self._guarded(self._work, leases)
-        if self._fatal is not None:
+        if self._fatal is not None and not self._is_drained:
             flows = self._in_engine.values() if self._is_stepping else ()
             self._emit(WorkerFailed(self._fatal, tuple(dict.fromkeys(flow.row.id for _, flow in flows))))
         self._emit(WorkerEnded())
@@ -107,13 +128,26 @@ class Worker:
         feeder.start()
         threading.Thread(target=self._guarded, args=(self._watch_fence,), name="fence", daemon=True).start()
         self._guarded(self._step_until_done, feeder)
+        if self._notice.is_given and not self._stop.is_set():
+            self._guarded(self._finish_what_left_the_engine)
         self._stop.set()
         for pool in (self._fetch_pool, self._codec_pool, self._store_pool):
             pool.shutdown(cancel_futures=True)
         feeder.join()
         for each in (self._preparer, self._objects, self._run_directory.store):
             each.close()
+        if not self._is_drained:
+            self._emit_progress()
+
+    def _finish_what_left_the_engine(self) -> None:
+        """Store and commit it, wait for no input any more, and say that the rest is handed back."""
+        self._fetch_pool.shutdown(wait=False, cancel_futures=True)
+        self._codec_pool.shutdown()  # before the pool that it hands its products to
+        self._store_pool.shutdown()
         self._emit_progress()
+        self._is_drained = self._fatal is None
+        if self._is_drained:
+            self._emit(WorkerDrained())
 
     def _load(self) -> None:
         started_s = time.monotonic()
@@ -147,7 +181,7 @@ class Worker:
     def _feed(self, leases: LeaseQueue) -> None:
         """Read leased segments and hand their rows to the fetch threads, as far as credits go."""
         with SegmentReader(self._objects.open) as reader:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and not self._notice.is_given:
                 try:
                     lease = leases.get(timeout=_IDLE_WAIT_S)
                 except queue.Empty:
@@ -158,14 +192,20 @@ class Worker:
                 with self._counts_lock:
                     self._num_open_segments += 1
                 for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
+                    if self._gives_up_feeding:
+                        return
                     self._feed_row(segment, item)
-                    while lease.suspicion is not None and not self._stop.is_set():
+                    while lease.suspicion is not None and not self._gives_up_feeding:
                         if segment.wait_for(item.index if isinstance(item, Row) else item.row, _IDLE_WAIT_S):
                             break
 
+    @property
+    def _gives_up_feeding(self) -> bool:
+        return self._stop.is_set() or self._notice.is_hasty
+
     def _feed_row(self, segment: OpenSegment, item: Row | RowFailure) -> None:
         while not self._credits.acquire(timeout=_IDLE_WAIT_S):
-            if self._stop.is_set():
+            if self._gives_up_feeding:
                 return
         if isinstance(item, Row) and (first := segment.lease.repeats.get(item.index)) is not None:
             message = f"id {item.id!r} is that of row {first}: give each row its own id"
@@ -189,7 +229,10 @@ class Worker:
     def _step_until_done(self, feeder: threading.Thread) -> None:
         next_progress_s = 0.0
         while not self._stop.is_set():
-            self._admit()
+            if not self._notice.is_hasty:
+                self._admit()
+            elif not self._engine.num_unfinished or not self._notice.has_time_for_steps:
+                return
             if self._engine.num_unfinished:
                 self._carry_away(self._hand_out(self._step()))
             elif not feeder.is_alive() and self._num_open_segments == 0:
@@ -316,8 +359,8 @@ class Worker:
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
         try:
             pool.submit(self._guarded, work, *args)
-        except RuntimeError:  # the pool is closing: the run is being stopped
-            if not self._stop.is_set():
+        except RuntimeError:  # the pool is closing: the run is being stopped, or drained
+            if not self._stop.is_set() and not self._notice.is_given:
                 raise
 
     def _guarded(self, work: Callable[..., None], *args: object) -> None:

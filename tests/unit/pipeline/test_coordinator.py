@@ -13,12 +13,14 @@ from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import ManifestError
 from manifests.shard import ManifestFile, Segment, plan_shards
 from pipeline.coordinator import LEASES_PER_WORKER, MAX_LOSSES, Coordinator, CoordinatorReport
-from pipeline.errors import RunFailed, StoreError
+from pipeline.errors import RunFailed, RunStopped, StoreError
 from pipeline.event import (
     Event,
     SegmentCommitted,
     SegmentRepeated,
     WorkerDied,
+    WorkerDrained,
+    WorkerDraining,
     WorkerEnded,
     WorkerFailed,
     WorkerProgress,
@@ -26,6 +28,7 @@ from pipeline.event import (
 )
 from pipeline.lease import Lease, LeaseBook
 from pipeline.local_store import LocalStore
+from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
 from pipeline.suspect import SuspectRecord, Suspicion
@@ -59,6 +62,7 @@ class PretendingPool(WorkerPool):
         self.most_held = 0
         self.is_stopped = False
         self.given: list[tuple[str, str]] = []
+        self.drained: list[tuple[str, float | None]] = []
 
     def start(self) -> list[str]:
         return [self._start_one() for _ in range(self._num_workers)]
@@ -83,6 +87,11 @@ class PretendingPool(WorkerPool):
         if self._leases.get(name):
             return  # busy with what another has committed
         self._events += [(name, progress(7)), (name, WorkerEnded())]
+
+    def drain(self, name: str, deadline_s: float | None) -> None:
+        self.drained.append((name, deadline_s))
+        self._leases.pop(name, None)
+        self._events += [(name, WorkerDraining()), (name, WorkerDrained())]
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         if not self._events:
@@ -277,6 +286,71 @@ def test_the_pool_is_stopped_when_listening_fails() -> None:
     with pytest.raises(KeyboardInterrupt):
         Coordinator(pool, LeaseBook(segments(2)), interrupt).run()
     assert pool.is_stopped
+
+
+def test_a_notice_drains_every_worker_and_what_they_commit_meanwhile_counts() -> None:
+    notice, heard = StopNotice(lambda: 0.0), list[Event]()
+
+    def give_after_three(name: str, event: Event) -> None:
+        heard.append(event)
+        if sum(isinstance(each, SegmentCommitted) for each in heard) == 3:
+            notice.give(20.0)
+
+    pool = PretendingPool(2, commit)
+    with pytest.raises(RunStopped, match=r"\Astopped\Z"):
+        Coordinator(pool, LeaseBook(segments(12)), give_after_three, notice=notice).run()
+    assert sorted(pool.drained) == [("worker-0", 20.0), ("worker-1", 20.0)]
+    assert sum(isinstance(each, WorkerDrained) for each in heard) == 2
+    assert pool.is_stopped
+
+
+def test_a_worker_that_cannot_drain_is_named_when_the_run_stops() -> None:
+    notice = StopNotice(lambda: 0.0)
+
+    class Dying(PretendingPool):
+        def drain(self, name: str, deadline_s: float | None) -> None:
+            self._events.append((name, WorkerDied("killed")))
+
+    def give(name: str, event: Event) -> None:
+        notice.give(20.0)
+
+    with pytest.raises(RunStopped, match="stopped, but not in good order: worker-0: killed"):
+        Coordinator(Dying(1, commit), LeaseBook(segments(12)), give, notice=notice).run()
+
+
+@pytest.mark.parametrize("last_word", [WorkerDrained(), WorkerDied("its machine was taken away")])
+def test_what_a_drained_worker_hands_back_is_done_by_its_successor_and_not_suspected(
+    last_word: Event, tmp_path: Path
+) -> None:
+    record = SuspectRecord(LocalStore(str(tmp_path)))
+
+    class OnceDrained(PretendingPool):
+        def discard(self, name: str) -> None:
+            assert name == "worker-0"
+
+        def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
+            if self._num_started == 1 and self._leases.get("worker-0"):
+                del self._leases["worker-0"]
+                return [("worker-0", WorkerReady(0.1)), ("worker-0", WorkerDraining()), ("worker-0", last_word)]
+            return super().poll(timeout_s)
+
+    pool = OnceDrained(1, commit)
+    report = Coordinator(pool, LeaseBook(segments(6)), lambda name, event: None, suspects=record).run()
+    assert report == CoordinatorReport(RunTotals(6, 0), 0)
+    assert record.all() == {}
+    assert [name for name, _ in pool.given].count("worker-0") == LEASES_PER_WORKER
+
+
+def test_a_draining_worker_is_given_nothing_more() -> None:
+    class Draining(PretendingPool):
+        def start(self) -> list[str]:
+            names = super().start()
+            self._events.appendleft(("worker-0", WorkerDraining()))
+            return names
+
+    pool = Draining(2, commit)
+    assert run(pool, 12)[0].totals == RunTotals(12, 0)
+    assert [name for name, _ in pool.given].count("worker-0") == LEASES_PER_WORKER
 
 
 @given(

@@ -14,7 +14,16 @@ from dimoo_core.errors import ConfigError, DimooError
 from manifests.row import RowFailure
 from manifests.shard import Segment
 from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, RunFailed, StoreError
-from pipeline.event import SegmentCommitted, WorkerDied, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.event import (
+    SegmentCommitted,
+    WorkerDied,
+    WorkerDrained,
+    WorkerDraining,
+    WorkerEnded,
+    WorkerFailed,
+    WorkerProgress,
+    WorkerReady,
+)
 from pipeline.lease import Lease
 from pipeline.outcome import RunTotals
 from pipeline.run_settings import RunSettings
@@ -56,6 +65,8 @@ def test_a_store_error_keeps_what_callers_ask_it_for() -> None:
     "value",
     [
         WorkerReady(1.5),
+        WorkerDraining(),
+        WorkerDrained(),
         WorkerEnded(),
         WorkerDied("killed"),
         SegmentCommitted("0000000-00000", RunTotals(1, 2)),

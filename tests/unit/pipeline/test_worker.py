@@ -3,6 +3,7 @@
 import threading
 import weakref
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -12,7 +13,16 @@ from manifests.errors import ManifestError
 from manifests.row import RowDefaults
 from pipeline.coordinator import LEASES_PER_WORKER, Coordinator
 from pipeline.errors import RunFailed, StoreError
-from pipeline.event import Event, SegmentCommitted, WorkerEnded, WorkerFailed, WorkerProgress, WorkerReady
+from pipeline.event import (
+    Event,
+    SegmentCommitted,
+    WorkerDrained,
+    WorkerDraining,
+    WorkerEnded,
+    WorkerFailed,
+    WorkerProgress,
+    WorkerReady,
+)
 from pipeline.lease import LeaseBook, LeaseQueue
 from pipeline.local_pool import LocalPool
 from pipeline.local_store import LocalStore
@@ -184,6 +194,71 @@ def test_stopping_ends_a_worker_whose_feeder_waits_for_credit(
     thread.start()
     assert stepped.wait(timeout=30)
     worker.stop()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert RunOutput(tmp_path / "out").keys() == []
+
+
+def drained_after(folder: Path, num_done: int, deadline_s: float | None) -> list[Event]:
+    """A worker on two segments of ten rows, drained as soon as so many rows have their outcome; what it said."""
+    events: list[Event] = []
+    book, leases = book_of(folder, 20, 10), LeaseQueue()
+    for _ in range(2):
+        leases.put(book.next_for("alone"))
+    worker = Worker(settings_of(folder, max_rows_in_flight=1), events.append)
+    settle, settled = worker._settle, list[int]()
+
+    def settle_and_drain(segment: OpenSegment, outcome: Any) -> None:
+        settled.append(outcome.row)
+        if len(settled) == num_done:
+            worker.drain(deadline_s)
+        settle(segment, outcome)
+
+    worker._settle = settle_and_drain  # type: ignore[method-assign]
+    worker.run(leases)
+    return events
+
+
+def test_draining_without_a_deadline_finishes_the_open_segment_and_begins_no_other(
+    model: StubModel, tmp_path: Path
+) -> None:
+    events = drained_after(tmp_path, 3, None)
+    assert [type(event) for event in events[-3:]] == [WorkerProgress, WorkerDrained, WorkerEnded]
+    assert sum(isinstance(event, WorkerDraining) for event in events) == 1
+    assert [event.totals for event in events if isinstance(event, SegmentCommitted)] == [RunTotals(10, 0)]
+    assert len(RunOutput(tmp_path / "out").rows()) == 10
+
+
+def test_draining_with_a_deadline_commits_what_is_complete_and_leaves_the_rest(
+    model: StubModel, tmp_path: Path
+) -> None:
+    events = drained_after(tmp_path, 10, 60.0)
+    assert [type(event) for event in events[-3:]] == [WorkerProgress, WorkerDrained, WorkerEnded]
+    assert len(RunOutput(tmp_path / "out").rows()) == 10
+    assert not any(isinstance(event, WorkerFailed) for event in events)
+
+
+def test_draining_leaves_an_input_that_does_not_come(
+    model: StubModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, comes = threading.Event(), threading.Event()
+
+    def get(store: LocalStore, key: str, max_bytes: int) -> bytes:
+        asked.set()
+        comes.wait()
+        raise StoreError("read", store.uri_of(key), "EndpointConnectionError", retryable=True)
+
+    monkeypatch.setattr(LocalStore, "get_at_most", get)
+    book, leases, events = book_of(tmp_path, 2, 1, "photos/a.png"), LeaseQueue(), SimpleQueue[Event]()
+    leases.put(book.next_for("alone"))
+    worker = Worker(settings_of(tmp_path), events.put)
+    thread = threading.Thread(target=worker.run, args=(leases,))
+    thread.start()
+    assert asked.wait(timeout=30)
+    worker.drain(60.0)
+    while not isinstance(events.get(timeout=30), WorkerDrained):
+        pass
+    comes.set()
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert RunOutput(tmp_path / "out").keys() == []
