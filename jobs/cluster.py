@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from dimoo_core.errors import ConfigError
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^/:]+):(?P<port>\d{1,5})")
 _CONNECT_TIMEOUT_S = 10.0
+_TOKEN_FIX = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token it was started with"
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least: nothing large passes through it
 
 
@@ -52,6 +53,25 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
         ray.shutdown()
 
 
+def cores_each(num_workers: int, gpus_each: float) -> float:
+    """Most whole cores that each of so many workers finds on its machine, at least 1.
+
+    A share of all cores of the cluster would do on one machine; of several it may fit on none of them.
+    """
+    import ray
+
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for cores in range(int(max((machine.get("CPU", 0.0) for machine in machines), default=0)), 1, -1):
+        if sum(_num_fitting(machine, cores, gpus_each) for machine in machines) >= num_workers:
+            return float(cores)
+    return 1.0
+
+
+def _num_fitting(machine: Mapping[str, float], cores: int, gpus_each: float) -> int:
+    by_cores = int(machine.get("CPU", 0.0)) // cores
+    return min(by_cores, int(machine.get("GPU", 0.0) / gpus_each)) if gpus_each else by_cores
+
+
 @contextmanager
 def _handler_kept(number: signal.Signals) -> Iterator[None]:
     """Put the signal's handler back in the end: ``ray.init`` sets one of its own, which exits without a word."""
@@ -86,9 +106,12 @@ def _init(address: str | None, num_workers: int) -> None:
         _check_listens(match["host"], int(match["port"]))
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
+    except ray.exceptions.AuthenticationError as error:
+        raise ConfigError(f"ray.address: no token for the Ray cluster at {address!r}: {_TOKEN_FIX}") from error
     except (ConnectionError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"ray.address: no Ray cluster at {address!r}: {reason}") from error
+        token = f"; if it listens there and has a token: {_TOKEN_FIX}" if match else ""
+        raise ConfigError(f"ray.address: no Ray cluster at {address!r}: {reason}{token}") from error
 
 
 def _check_listens(host: str, port: int) -> None:

@@ -11,7 +11,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import DtypeName
 from jobs.adapter import with_found_adapter
-from jobs.cluster import known_address, ray_cluster
+from jobs.cluster import cores_each, known_address, ray_cluster
 from jobs.generation_defaults import with_generation_defaults
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
@@ -156,19 +156,13 @@ def _workers(spec: JobSpec, stack: ExitStack) -> Workers:
     gpus_each = spec.ray.gpus_per_worker if spec.ray.gpus_per_worker is not None else float(device.startswith("cuda"))
     if gpus_each * count > num_gpus:
         raise ConfigError(f"{count} workers with {gpus_each:g} GPU each were asked for, Ray has {num_gpus} GPUs")
-    return Workers(count, device, spec.ray.cpus_per_worker or _cpus_each(count), gpus_each)
+    return Workers(count, device, spec.ray.cpus_per_worker or cores_each(count, gpus_each), gpus_each)
 
 
 def _local_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-def _cpus_each(num_workers: int) -> float:
-    import ray
-
-    return float(max(1, int(ray.cluster_resources().get("CPU", 1)) // num_workers))
 
 
 def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:

@@ -3,11 +3,14 @@
 No image passes through Ray's object store: actors are sent segments (a few numbers) and answer with events.
 """
 
+import os
 import queue
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -28,9 +31,12 @@ class WorkerActor:
     """One worker in a process of its own. Its methods only move messages; the work is on a thread.
 
     SIGTERM, which is also how Ray ends the processes of a machine that is taken away, drains it.
+    It works in the driver's folder: on a cluster that was joined, relative names would start where Ray was started.
     """
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(self, settings: RunSettings, folder: str) -> None:
+        with suppress(OSError):  # a machine that lacks it can still do without relative names
+            os.chdir(folder)
         from pipeline.worker import Worker  # with torch, which the driver has no use for
 
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -139,7 +145,7 @@ class RayPool(WorkerPool):
     def _start_one(self) -> str:
         name = f"worker-{self._num_started}"
         self._num_started += 1
-        self._actors[name] = self._actor_class.remote(self._settings)
+        self._actors[name] = self._actor_class.remote(self._settings, str(Path.cwd()))
         self._poll_actor(name)
         return name
 
