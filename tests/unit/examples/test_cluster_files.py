@@ -100,9 +100,9 @@ SBATCH_OPTIONS = frozenset(
     re.findall(
         r"[a-z-]+",
         """account array begin chdir comment constraint cpus-per-gpu cpus-per-task dependency error exclude exclusive
-        export gpus gpus-per-node gpus-per-task gres hold input job-name kill-on-invalid-dep licenses mail-type mail-user
-        mem mem-per-cpu mem-per-gpu no-kill no-requeue nodelist nodes ntasks ntasks-per-node open-mode output partition
-        qos requeue reservation signal time time-min wait""",
+        export gpus gpus-per-node gpus-per-task gres hold input job-name kill-on-invalid-dep licenses mail-type
+        mail-user mem mem-per-cpu mem-per-gpu no-kill no-requeue nodelist nodes ntasks ntasks-per-node open-mode output
+        partition qos requeue reservation signal time time-min wait""",
     )
 )
 """Source: the manual page sbatch(1) of Slurm 22.05."""
