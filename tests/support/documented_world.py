@@ -33,12 +33,15 @@ def make_world(folder: Path) -> None:
     (folder / "edits.csv").write_text(block_after(REPOSITORY / "docs" / "cookbook.md", "`edits.csv` names"))
     (folder / "animals.txt").write_text("cat\nheron\n")
     (folder / "blocked.txt").write_text("# none of these\nblood\n")
+    for name, text in rows_as_json():
+        (folder / name).write_text(text)
     for name, text in modules():
         (folder / name).write_text(text)
     write(folder / "prompts.parquet", [{"task": "text_to_image", **row} for row in DRAWN])
     (folder / "moved").mkdir()
     shutil.copy(folder / "prompts.parquet", folder / "moved" / "prompts.parquet")
     images = [f"photos/shape-{number}.png" for number in range(2)]
+    write(folder / "photos.parquet", [{"image": image} for image in images])
     write(folder / "captions.parquet", [{"task": "caption", "image": image} for image in images])
     write(folder / "edits.parquet", [{"task": "edit", "image": image, "prompt": "Use a sky bow."} for image in images])
     with tarfile.open(folder / "shard-0.tar", "w") as tar:
@@ -87,6 +90,16 @@ def modules() -> Iterator[tuple[str, str]]:
         for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
             if name := re.match(r"# (\w+\.py)\n", block):
                 yield name[1], block
+
+
+def rows_as_json() -> Iterator[tuple[str, str]]:
+    """The JSONL files that pages show: blocks of JSON rows, named by the next command that builds a manifest."""
+    for page in sorted((REPOSITORY / "docs").glob("*.md")):
+        pieces = re.split(r"```text\n(\{\"task\".*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for block, after in zip(pieces[1::2], pieces[2::2], strict=True):
+            name = re.search(r"manifest build (\S+\.jsonl)", after)
+            assert name is not None, f"{page.name}: no command reads {block}"
+            yield name[1], block
 
 
 def block_after(page: Path, words: str) -> str:
