@@ -14,6 +14,7 @@ from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, 
 from jobs.doctor_command import doctor, models
 from jobs.replay_command import replay
 from jobs.report_command import report
+from jobs.retry_command import retry
 from jobs.status_command import status
 from jobs.stop_signal import Stopped, drain_at_signal, raise_stopped
 
@@ -166,6 +167,7 @@ app.command()(status)
 app.command()(doctor)
 app.command()(models)
 app.command()(replay)
+app.command()(retry)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.compute as pc
 import torch
 from PIL import Image
-from pydantic import TypeAdapter
 
 from dimoo_core.checkpoint import digest, find_checkpoint
 from dimoo_core.decoding import StepTrace
@@ -20,6 +19,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.model import Model, load_model
 from dimoo_core.request import Request, TextResult
+from jobs.recorded_run import recorded_settings
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
 from manifests.parquet_reader import ParquetReader
@@ -31,10 +31,11 @@ from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher, encode_image
 from pipeline.manifest_source import ManifestSource
 from pipeline.object_reader import ObjectReader
+from pipeline.part_name import PARTS_PREFIX, parts_by_segment
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
 from pipeline.row_flow import MadeImages, RowFlow, WeighedAnswer
-from pipeline.run_directory import PARTS_PREFIX, RunDirectory
+from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
 from pipeline.uri import folder_of
@@ -182,16 +183,17 @@ def _find(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
     """The row's number, and what the run recorded of it; None if it failed or was not run yet."""
     number = int(row_id) if row_id.isdecimal() else None
     by_number: dict[str, Any] | None = None
-    for key in sorted(store.list(PARTS_PREFIX)):
-        with store.open(key) as file:
+    for name in (name for parts in parts_by_segment(store.list(PARTS_PREFIX)) for name in reversed(parts)):
+        with store.open(name.key) as file:
             parquet = ParquetReader(file)
-            for failure in json.loads(parquet.key_values.get(b"dimoo.failures", b"[]")):
-                if failure["id"] == row_id:
-                    return int(failure["row"]), None
+            failures = json.loads(parquet.key_values.get(b"dimoo.failures", b"[]"))
             table = parquet.table(["row", "id", "text", "sha256"])
         found = table.filter(pc.equal(table.column("id"), row_id)).to_pylist()
         if found:
             return int(found[0]["row"]), found[0]
+        for failure in failures:  # of a part with retries after it they may not stand any more, but those came first
+            if failure["id"] == row_id:
+                return int(failure["row"]), None
         if number is not None:
             by_number = next(iter(table.filter(pc.equal(table.column("row"), number)).to_pylist()), by_number)
     if number is None:
@@ -220,28 +222,12 @@ def _settings(store: Store, description: Mapping[str, Any]) -> RunSettings:
     results: Mapping[str, Any] = description["results"]
     if results.get("adapter_digest") is not None:
         raise ConfigError("a run with an adapter cannot be replayed")
-    model = str(description["model"])
-    if (found := digest(find_checkpoint(model).directory)) != results["model_digest"]:
-        raise ConfigError(f"{model} is not what the run used: its digest is {found}, not {results['model_digest']}")
-    names = (
-        "seed",
-        "input_resolution",
-        "image_to_image_resolution",
-        "tokenize_resolution",
-        "random_crop",
-        "match_question",
-        "image_format",
-        "image_quality",
-    )
-    return RunSettings(
-        model=model,
-        device=results["device"],
-        dtype=results["dtype"],
-        defaults=TypeAdapter(RowDefaults).validate_python(results["defaults"]),
-        output_uri=store.uri,
-        engine=EngineConfig(batch_invariance=results["batch_invariance"]),
-        **{name: results[name] for name in names if name in results},
-    )
+    settings = recorded_settings(description, store.uri)
+    if (found := digest(find_checkpoint(settings.model).directory)) != results["model_digest"]:
+        raise ConfigError(
+            f"{settings.model} is not what the run used: its digest is {found}, not {results['model_digest']}"
+        )
+    return settings
 
 
 def _webp(picture: Image.Image) -> bytes:

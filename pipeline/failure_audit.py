@@ -42,7 +42,7 @@ def audit_copy(
     """
     key = segment.failures_key
     if not failures and has_copy:
-        yield Finding(key, "object", "nothing, since no row failed", "a file")
+        yield Finding(key, "object", "nothing, since no failure stands there", "a file")
     if not failures:
         return
     expected = f"a copy of the {len(failures)} failures in {segment.part_key}"

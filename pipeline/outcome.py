@@ -144,10 +144,11 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class PartSummary:
-    """What a part's metadata says."""
+    """What a part's metadata says; ``retry`` is the retry of the run that made it, 0 for a segment's first part."""
 
     num_done: int
     failures: tuple[RowFailure, ...]
+    retry: int = 0
 
     @property
     def totals(self) -> RunTotals:
@@ -155,22 +156,34 @@ class PartSummary:
         return RunTotals(self.num_done, len(self.failures))
 
 
-def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, writer: str, run: str) -> bytes:
+def part_bytes(
+    outcomes: Sequence[Outcome],
+    rows: pa.Table,
+    first_row: int,
+    *,
+    writer: str,
+    run: str,
+    expected_rows: Sequence[int] | None = None,
+    retry: int = 0,
+) -> bytes:
     """The Parquet part of one segment.
 
     Args:
-        outcomes: One for each row of the segment, in any order.
+        outcomes: One for each row of the part, in any order.
         rows: The segment's rows as read from the manifest; their pass-through columns are copied.
         first_row: Number of the first of them in the whole manifest.
         writer: Unique to this attempt.
         run: The ``results_digest`` of the run, by which a part of another one is told.
+        expected_rows: Which rows the part is about, in order; None: all of the segment.
+        retry: The retry of the run that makes it; 0 for a segment's first part.
 
     Raises:
         ValueError: If a row has no outcome, or two.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.row)
-    if [outcome.row for outcome in ordered] != list(range(first_row, first_row + rows.num_rows)):
-        raise ValueError(f"segment at row {first_row} needs one outcome a row, got {len(ordered)} for {rows.num_rows}")
+    expected = list(range(first_row, first_row + rows.num_rows)) if expected_rows is None else list(expected_rows)
+    if [outcome.row for outcome in ordered] != expected:
+        raise ValueError(f"segment at row {first_row} needs one outcome a row, got {len(ordered)} for {len(expected)}")
     done = [outcome for outcome in ordered if isinstance(outcome, RowDone)]
     failures = [outcome for outcome in ordered if isinstance(outcome, RowFailure)]
     table = pa.Table.from_pylist([asdict(outcome) for outcome in done], schema=DONE_SCHEMA)
@@ -184,6 +197,7 @@ def part_bytes(outcomes: Sequence[Outcome], rows: pa.Table, first_row: int, *, w
         "dimoo.failures": json.dumps([asdict(failure) for failure in failures], ensure_ascii=False),
         "dimoo.run": run,
         "dimoo.writer": writer,
+        **({"dimoo.retry": str(retry)} if retry else {}),
     }
     return _parquet(table.replace_schema_metadata(metadata))
 
@@ -206,6 +220,7 @@ def part_summary(metadata: Mapping[bytes, bytes] | None) -> PartSummary:
     return PartSummary(
         num_done=int(metadata[b"dimoo.num_done"]),
         failures=tuple(RowFailure(**{name: failure[name] for name in names}) for failure in failures),
+        retry=int(metadata.get(b"dimoo.retry", b"0")),
     )
 
 

@@ -40,12 +40,13 @@ from pipeline.event import (
 )
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
-from pipeline.lease import LeaseQueue
-from pipeline.lone_row import QUARANTINED, LoneRows
+from pipeline.lease import Lease, LeaseQueue
+from pipeline.lone_row import LoneRows
 from pipeline.notice import StopNotice
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
-from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
+from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
+from pipeline.part_name import PartName
 from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
 from pipeline.row_flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
@@ -188,20 +189,31 @@ class Worker:
                     continue
                 if lease is None:
                     return
-                segment = OpenSegment(lease, self._patience.retry(partial(reader.read, lease.segment)))
+                segment = self._opened(lease, reader)
                 with self._counts_lock:
                     self._num_open_segments += 1
+                if segment.is_complete:
+                    self._submit(self._store_pool, self._close_segment, segment)
                 for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
                     if self._gives_up_feeding:
                         return
-                    self._feed_row(segment, item)
-                    while lease.suspicion is not None and not self._gives_up_feeding:
-                        if segment.wait_for(item.index if isinstance(item, Row) else item.row, _IDLE_WAIT_S):
+                    row = item.index if isinstance(item, Row) else item.row
+                    if segment.wants(row):
+                        self._feed_row(segment, item)
+                    while segment.wants(row) and lease.suspicion is not None and not self._gives_up_feeding:
+                        if segment.wait_for(row, _IDLE_WAIT_S):
                             break
 
     @property
     def _gives_up_feeding(self) -> bool:
         return self._stop.is_set() or self._notice.is_hasty
+
+    def _opened(self, lease: Lease, reader: SegmentReader) -> OpenSegment:
+        rows = self._patience.retry(partial(reader.read, lease.segment))
+        if lease.retry is None:
+            return OpenSegment(lease, rows)
+        last = PartName(lease.segment.name, lease.retry.after)
+        return OpenSegment(lease, rows, self._patience.retry(partial(self._run_directory.summary, last)).failures)
 
     def _feed_row(self, segment: OpenSegment, item: Row | RowFailure) -> None:
         while not self._credits.acquire(timeout=_IDLE_WAIT_S):
@@ -324,23 +336,32 @@ class Worker:
             self._num_done += isinstance(outcome, RowDone)
             self._num_failed += isinstance(outcome, RowFailure)
         if is_complete:
-            self._commit(segment)
-            with self._counts_lock:
-                self._num_open_segments -= 1
+            self._close_segment(segment)
+
+    def _close_segment(self, segment: OpenSegment) -> None:
+        self._commit(segment)
+        with self._counts_lock:
+            self._num_open_segments -= 1
 
     def _commit(self, open_segment: OpenSegment) -> None:
-        segment, outcomes = open_segment.segment, open_segment.outcomes()
+        segment, outcomes, retry = open_segment.segment, open_segment.outcomes(), open_segment.lease.retry
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
-        writer, run = uuid.uuid4().hex, self._settings.run_digest
-        part = part_bytes(outcomes, open_segment.rows, segment.first_row, writer=writer, run=run)
+        part = part_bytes(
+            outcomes,
+            open_segment.rows,
+            segment.first_row,
+            writer=uuid.uuid4().hex,
+            run=self._settings.run_digest,
+            expected_rows=open_segment.expected_rows,
+            retry=retry.number if retry is not None else 0,
+        )
         summary = PartSummary(len(outcomes) - len(failures), failures)
         self._patience.retry(self._fence.check)
-        if crashed := [failure for failure in failures if failure.error_type == QUARANTINED]:
-            self._patience.retry(partial(self._run_directory.quarantine, segment, crashed))
-        totals = self._patience.retry(partial(self._run_directory.commit, segment, part, summary))
+        standing = self._patience.retry(partial(self._run_directory.commit, open_segment.part, part, summary))
         if open_segment.lease.suspicion is not None:
             self._suspects.clear(segment.name)
         by_class = Counter(failure.failure_class for failure in failures)
+        totals = RunTotals(standing.num_done, max(0, len(standing.failures) - open_segment.num_kept))
         self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))
 
     def _emit_progress(self) -> None:
