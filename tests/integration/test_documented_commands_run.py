@@ -40,7 +40,7 @@ FEWER = ["--set", "text_to_image.steps=2", "--set", "image_to_image.steps=2", "-
 ELSEWHERE = {
     "gpu-1:6379": "a cluster of several machines, see tests/integration/test_cluster_examples.py",
     "--ray-address 10.0.0.1:6379": "a cluster of several machines, see tests/integration/test_doctor.py",
-    "examples/all-tasks.parquet": "52 rows, run by tests/integration/test_all_tasks_example.py",
+    "examples/all-tasks.parquet": "58 rows, run by tests/integration/test_all_tasks_example.py",
 }
 
 
