@@ -13,9 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dimoo_core.settings import PIXELS_PER_TOKEN
 from jobs.task_list import TaskEntry, task_entries
+from manifests.task import OUTPAINT
+from shapes.captioning_task import detailed_caption, short_caption
 from shapes.pipeline_run import png
 from shapes.task import sample
+from shapes.tile import scene_codes
+from shapes.world import Scene
 
 SCHEMA = pa.schema(
     {
@@ -38,18 +43,27 @@ SCHEMA = pa.schema(
     }
 )
 
-PROMPTS = {
-    "text_to_image": ("a red star on a night background", "three blue circles"),
-    "edit_add": ("Add a red star.", "Add a blue circle."),
-    "edit_remove": ("Remove the star.", "Remove the circle."),
-    "edit_replace": ("Replace the star by a heart.", "Make the circle green."),
-    "edit_background": ("Change the background to night.", "Change the background to sky."),
-    "vqa": ("How many shapes are there?", "Is there a red star?"),
+WORLD = {
+    "text_to_image": ("text_to_image", ("binding", "cells")),
+    "edit": ("editing", ("recolour", "move")),
+    "edit_add": ("editing", ("add", "add")),
+    "edit_remove": ("editing", ("remove", "remove")),
+    "edit_replace": ("editing", ("reshape", "reshape")),
+    "edit_background": ("editing", ("background", "background")),
+    "canny_control": ("control", ("edges", "edges")),
+    "hed_control": ("control", ("edges", "edges")),
+    "depth_control": ("control", ("segments", "segments")),
+    "openpose_control": ("control", ("segments", "segments")),
+    "subject_driven": ("subject", ("alone", "with others")),
+    "style_transfer": ("style_transfer", ("style", "style")),
+    "vqa": ("questions", ("count", "colour")),
 }
-"""Words of both rows of a task; others have ``OTHER_WORDS``."""
+"""The task of the world, and the kinds of both rows, whose examples a task has; others are about ``_scene``."""
 
-OTHER_WORDS = ("a red star and a blue circle", "two green hearts on a paper background")
-TURNS = (["Add a red star.", "Change the background to night."], ["Remove the circle.", "Add a blue heart."])
+TURNS = (
+    ["Change the background to night.", "Add a blue heart at a1."],
+    ["Add a green star at a1.", "Remove the star."],
+)
 MASKS: tuple[dict[str, Any], dict[str, Any]] = ({"mask_box": [16, 16, 48, 48]}, {"mask_ratio": [0.5, 0.5]})
 GROWTH: tuple[dict[str, Any], dict[str, Any]] = ({"mask_ratio": [0.5, 0.5]}, {"pad_px": [16, 0, 16, 0]})
 
@@ -60,38 +74,61 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _about_several() -> list[dict[str, Any]]:
-    pictures = [_picture(number) for number in (0, 1)]
-    question = {"task": "vqa", "prompt": "Do the images show the same objects?"}
+    asked = sample("questions", 0, "test", kind="more")
+    images = [png(codes) for codes in asked.inputs]
     return [
-        {"id": "vqa-several", "seed": 0, "images": pictures} | question,
-        {"id": "caption-several", "seed": 1, "images": pictures, "task": "caption", "caption_detail": "short"},
+        {"id": "vqa-several", "task": "vqa", "seed": 0, "images": images, "prompt": asked.prompt},
+        {"id": "caption-several", "task": "caption", "seed": 1, "images": images, "caption_detail": "short"},
     ]
 
 
 def _row(entry: TaskEntry, number: int) -> dict[str, Any]:
     row: dict[str, Any] = {"id": f"{entry.name}-{number + 1}", "task": entry.name, "seed": number}
-    if "prompt" in entry.required:
-        row["prompt"] = PROMPTS.get(entry.name, OTHER_WORDS)[number]
-    if "image" in entry.example:
-        row["image"] = _picture(number)
-    if "style_image" in entry.required:
-        row["style_image"] = _picture(number + 2)
+    row |= _of_world(entry, number) if entry.name in WORLD else _of_scene(entry, number)
     if "prompts" in entry.required:
         row["prompts"] = TURNS[number]
     if "caption_detail" in entry.optional:
         row["caption_detail"] = ("short", "detailed")[number]
-    if "mask_box" in entry.one_of:
-        row |= (GROWTH if "pad_px" in entry.one_of else MASKS)[number]
     if "vq_codes" in entry.required:
-        rows, columns = (2, 3) if number else (4, 4)
-        row |= {"vq_codes": [(37 * place) % 128 for place in range(rows * columns)], "vq_grid": [rows, columns]}
-    if "width" in entry.optional:
-        row |= {"width": 64, "height": 64}
+        codes = scene_codes(_scene(number))
+        row |= {"vq_codes": codes.flatten().tolist(), "vq_grid": list(codes.shape)}
     return row
 
 
-def _picture(seed: int) -> bytes:
-    return png(sample("captioning", seed, "test").inputs[0])
+def _of_world(entry: TaskEntry, number: int) -> dict[str, Any]:
+    """Prompt and images of an example of the world."""
+    task, kinds = WORLD[entry.name]
+    example = sample(task, number, "test", kind=kinds[number])
+    names = [name for name in ("image", "style_image") if name in entry.example]
+    row: dict[str, Any] = {name: png(codes) for name, codes in zip(names, example.inputs, strict=True)}
+    if "prompt" in entry.required:
+        row["prompt"] = example.prompt
+    if not example.inputs and example.target_codes is not None:
+        rows, columns = example.target_codes.shape
+        row |= {"width": columns * PIXELS_PER_TOKEN, "height": rows * PIXELS_PER_TOKEN}
+    return row
+
+
+def _of_scene(entry: TaskEntry, number: int) -> dict[str, Any]:
+    """A scene and what it shows; the second row of a score says what another one shows."""
+    scene = _scene(number)
+    codes = scene_codes(scene)
+    row: dict[str, Any] = {}
+    if entry.name == OUTPAINT:
+        row |= GROWTH[number]
+        codes = codes[:, 1:-1] if "pad_px" in row else codes
+    elif "mask_box" in entry.one_of:
+        row |= MASKS[number]
+    if "prompt" in entry.required:
+        told = detailed_caption(scene) if entry.one_of else short_caption(_scene(2 * number))
+        row["prompt"] = told
+    if "image" in entry.example:
+        row["image"] = png(codes)
+    return row
+
+
+def _scene(seed: int) -> Scene:
+    return sample("captioning", seed, "test", kind="short").scenes[0]
 
 
 def main(target: Path) -> None:

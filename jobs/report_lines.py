@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from jobs.progress import duration
 from jobs.summary import RunSummary
 from manifests.parquet_reader import ParquetReader
-from pipeline.run_directory import FAILURES_PREFIX, PARTS_PREFIX
+from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.store import open_store
 
 _MAX_SHOWN_FAILURES = 5

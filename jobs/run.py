@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from dimoo_core.checkpoint import BUILTIN, Checkpoint, find_checkpoint
@@ -11,15 +11,16 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import DtypeName
 from jobs.adapter import with_found_adapter
-from jobs.cluster import cores_each, known_address, ray_cluster
 from jobs.generation_defaults import with_generation_defaults
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
+from jobs.recorded_run import way_of_working
 from jobs.resume_choice import ResumeChoice, output_of_new_run
 from jobs.run_identity import segment_rows_of, what_decides_results
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
+from jobs.workers import Workers, find_workers, worker_pool
 from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
 from pipeline.coordinator import CoordinatorReport
@@ -29,7 +30,6 @@ from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
-from pipeline.pool import WorkerPool
 from pipeline.run_directory import RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
@@ -39,16 +39,6 @@ _BUILTIN_HINT = (
     "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "
     "else give --model Alpha-VLLM/Lumina-DiMOO"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """How many workers there are and what each has."""
-
-    count: int
-    device: str
-    num_cpus: float
-    num_gpus: float
 
 
 def run_job(
@@ -74,7 +64,6 @@ def run_job(
     """
     started_s, failure_limit, choice = time.monotonic(), spec.failures.limit(), choice or ResumeChoice()
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
-    spec.hooks.check(source.passing_columns)
     say(f"manifest {public_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
     store.check_writable()
@@ -84,7 +73,7 @@ def run_job(
         spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory), checkpoint)
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
-        workers = _workers(spec, stack)
+        workers = find_workers(spec, stack)
         settings = _settings(spec, workers, checkpoint, store.uri)
         if choice.is_new_run:
             store = _store_of_new_run(spec, workers, source, checkpoint, settings)
@@ -113,7 +102,7 @@ def run_job(
                 say(f"workers died with {len(suspects)} segment(s): their rows are run one at a time, after all others")
             book = LeaseBook(committed.missing(), repeats=source.repeated_ids(), suspects=suspects)
             exports = [MetricsExport(store.uri, state)] if workers.count else []
-            pool = _pool(settings, workers, record, has_suspects=bool(suspects))
+            pool = worker_pool(settings, workers, record, has_suspects=bool(suspects))
             report = watched_work(pool, book, state, epoch, failure_limit, exports, record, notice)
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
@@ -143,29 +132,6 @@ def _store_of_new_run(
     return store
 
 
-def _workers(spec: JobSpec, stack: ExitStack) -> Workers:
-    """Decide how many workers there are, starting or joining Ray if there is any."""
-    count, address = spec.workers, known_address(spec.ray.address)
-    if count is None and address is None:
-        count = _local_gpus()
-    if count == 0:
-        device = spec.device if spec.device != "auto" else ("cuda" if _local_gpus() else "cpu")
-        return Workers(0, device, 0, 0)
-    num_gpus = stack.enter_context(ray_cluster(address, num_workers=count or 1))
-    count = count or max(1, num_gpus)
-    device = spec.device if spec.device != "auto" else ("cuda" if num_gpus else "cpu")
-    gpus_each = spec.ray.gpus_per_worker if spec.ray.gpus_per_worker is not None else float(device.startswith("cuda"))
-    if gpus_each * count > num_gpus:
-        raise ConfigError(f"{count} workers with {gpus_each:g} GPU each were asked for, Ray has {num_gpus} GPUs")
-    return Workers(count, device, spec.ray.cpus_per_worker or cores_each(count, gpus_each), gpus_each)
-
-
-def _local_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:
     dtype: DtypeName = "bfloat16" if workers.device.startswith("cuda") else "float32"
     if spec.dtype != "auto":
@@ -184,7 +150,6 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         match_question=spec.understanding.match_question,
         image_format=spec.image.format,
         image_quality=spec.image.quality,
-        hooks=spec.hooks.settings(),
         sources=spec.sources.policy(),
         output_uri=output_uri,
         engine=EngineConfig(**dict(spec.engine), max_request_s=spec.failures.row_timeout_s),
@@ -226,6 +191,7 @@ def _plan(
         "manifest": public_uri(spec.manifest),
         "model": checkpoint.name,
         "rows": num_rows,
+        "job": way_of_working(spec),
     }
     found = run.start(description)
     if accepted := choice.check(results, num_rows, found, run):
@@ -236,20 +202,6 @@ def _plan(
 
 def _num_rows(spec: JobSpec, source: ManifestSource) -> int:
     return source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
-
-
-def _pool(settings: RunSettings, workers: Workers, record: SuspectRecord, *, has_suspects: bool) -> WorkerPool:
-    if workers.count == 0 and has_suspects:  # a row that kills its worker must not take the run with it once more
-        from pipeline.child_pool import ChildPool
-
-        return ChildPool(settings)
-    if workers.count == 0:
-        from pipeline.local_pool import LocalPool
-
-        return LocalPool(settings, record)
-    from pipeline.ray_pool import RayPool
-
-    return RayPool(settings, num_workers=workers.count, num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)
 
 
 def _conclude(run: RunDirectory, plan: ShardPlan, totals: RunTotals) -> RunTotals:

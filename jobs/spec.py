@@ -21,7 +21,6 @@ from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSetting
 from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
 from jobs.captions_spec import CaptionsSpec
 from jobs.failures_spec import FailuresSpec
-from jobs.hooks_spec import HooksSpec
 from jobs.section import Section, within_section
 from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
@@ -188,7 +187,6 @@ class JobSpec(Section):
     pipeline: PipelineSpec = PipelineSpec()
     failures: FailuresSpec = FailuresSpec()
     worker_life: WorkerLifeSpec = WorkerLifeSpec()
-    hooks: HooksSpec = HooksSpec()
 
     @property
     def output_uri(self) -> str:

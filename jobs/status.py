@@ -127,7 +127,7 @@ def _committed(run: RunDirectory) -> tuple[int, Counter[str]]:
     """Rows that are done, and failed ones by stage and error, from the metadata of every part."""
     num_done, failures = 0, Counter[str]()
     with ThreadPoolExecutor(_READ_THREADS) as pool:
-        for summary in ordered_map(pool, run.summary, run.segment_names(), window=4 * _READ_THREADS):
+        for summary in ordered_map(pool, run.summary, run.last_parts(), window=4 * _READ_THREADS):
             num_done += summary.num_done
             failures.update(f"{failure.stage}: {failure.error_type}" for failure in summary.failures)
     return num_done, failures

@@ -20,7 +20,7 @@ _FIELDS = {
     "attempts": int,
 }
 _BATCH_ROWS = 1024
-_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"}
+_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash"}
 
 
 def parse_failures(text: bytes | None) -> list[dict[str, Any]] | None:
@@ -42,7 +42,7 @@ def audit_copy(
     """
     key = segment.failures_key
     if not failures and has_copy:
-        yield Finding(key, "object", "nothing, since no row failed", "a file")
+        yield Finding(key, "object", "nothing, since no failure stands there", "a file")
     if not failures:
         return
     expected = f"a copy of the {len(failures)} failures in {segment.part_key}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from manifests.shard import Segment
+from pipeline.retry_record import SegmentRetry
 from pipeline.suspect import Suspicion
 
 COPY_AFTER_S = 10.0
@@ -23,11 +24,13 @@ class Lease:
     Attributes:
         repeats: Its rows whose id an earlier row has, with that row.
         suspicion: Set if a worker died with the segment: its rows are run one at a time, with no others.
+        retry: Set if the segment is committed and rows that failed in it are run again; None: all its rows are run.
     """
 
     segment: Segment
     repeats: Mapping[int, int] = field(default_factory=dict)
     suspicion: Suspicion | None = None
+    retry: SegmentRetry | None = None
 
 
 LeaseQueue = queue.SimpleQueue[Lease | None]
@@ -46,6 +49,7 @@ class LeaseBook:
         committed: Names of segments that are done already.
         repeats: Rows whose id an earlier row has.
         suspects: What is held against segments, from earlier starts.
+        retries: Which rows of segments that are committed are run again.
         clock: Seconds from any origin.
     """
 
@@ -56,6 +60,7 @@ class LeaseBook:
         repeats: Mapping[int, int] | None = None,
         *,
         suspects: Mapping[str, Suspicion] | None = None,
+        retries: Mapping[str, SegmentRetry] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -64,6 +69,7 @@ class LeaseBook:
         self._known_suspects = dict(suspects or {})
         self._suspects: deque[Lease] = deque()  # handed out last, each to a worker that holds nothing else
         self._repeats = dict(repeats or {})
+        self._retries = retries or {}
         self._held: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, list[str]] = {}  # of every segment that is held, in the order of the first lease
         self._single: dict[str, str] = {}  # those of them that one worker alone holds, with that worker
@@ -171,7 +177,7 @@ class LeaseBook:
     def _lease_of(self, segment: Segment) -> Lease:
         rows = range(segment.first_row, segment.first_row + segment.num_rows)
         repeats = {row: self._repeats[row] for row in rows if row in self._repeats} if self._repeats else {}
-        return Lease(segment, repeats, self._known_suspects.get(segment.name))
+        return Lease(segment, repeats, self._known_suspects.get(segment.name), self._retries.get(segment.name))
 
     def _copy_for(self, worker: str) -> Lease | None:
         """What another worker will probably be last to finish: its queue if it has one, else what is held longest."""

@@ -1,22 +1,57 @@
 """A segment whose rows are being worked on: collects their outcomes until the last one is there."""
 
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
+from manifests.row import RowFailure
 from pipeline.lease import Lease
 from pipeline.outcome import Outcome
+from pipeline.part_name import PartName
 
 
 class OpenSegment:
-    """Outcomes of one leased segment. Threads may add to it at the same time."""
+    """Outcomes of one leased segment. Threads may add to it at the same time.
 
-    def __init__(self, lease: Lease, rows: pa.Table) -> None:
+    Args:
+        lease: Of the segment.
+        rows: All its rows, as read from the manifest.
+        failed: Where a committed segment is tried again, the failures of its last part.
+    """
+
+    def __init__(self, lease: Lease, rows: pa.Table, failed: Sequence[RowFailure] = ()) -> None:
         self.lease = lease
-        self.segment = lease.segment
+        self.segment = segment = lease.segment
         self.rows = rows
+        self._failed = {failure.row: failure for failure in failed}
+        self.expected_rows: Sequence[int] = range(segment.first_row, segment.first_row + segment.num_rows)
         self._outcomes: dict[int, Outcome] = {}
+        if lease.retry is not None:
+            self.expected_rows = sorted(self._failed)
+            classes = lease.retry.classes
+            self._outcomes = {row: each for row, each in self._failed.items() if each.failure_class not in classes}
+        self.num_kept = len(self._outcomes)
+        """Failures that stay as they are, since nobody has asked for their rows."""
+        self._wanted = {*self.expected_rows} - {*self._outcomes}
         self._lock = threading.Condition()
+
+    @property
+    def part(self) -> PartName:
+        """The part that is going to be committed."""
+        retry = self.lease.retry
+        return PartName(self.segment.name, retry.after + 1 if retry is not None else 0)
+
+    def wants(self, row: int) -> bool:
+        """Whether a row is to be run."""
+        return row in self._wanted
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row has its outcome."""
+        with self._lock:
+            return len(self._outcomes) == len(self.expected_rows)
 
     def add(self, outcome: Outcome) -> bool:
         """Record one row's outcome; True for the one that completes the segment.
@@ -24,12 +59,14 @@ class OpenSegment:
         Raises:
             ValueError: If the row has an outcome already.
         """
+        if isinstance(outcome, RowFailure) and (earlier := self._failed.get(outcome.row)) is not None:
+            outcome = replace(outcome, attempts=earlier.attempts + outcome.attempts)
         with self._lock:
             if outcome.row in self._outcomes:
                 raise ValueError(f"row {outcome.row} has two outcomes")
             self._outcomes[outcome.row] = outcome
             self._lock.notify_all()
-            return len(self._outcomes) == self.segment.num_rows
+            return len(self._outcomes) == len(self.expected_rows)
 
     def wait_for(self, row: int, timeout_s: float) -> bool:
         """Wait a while for a row's outcome; whether it is there."""

@@ -102,7 +102,7 @@ class AnswerDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDone:
-    """One finished row; the fields are the columns of ``DONE_SCHEMA``, then scores, None where it has none."""
+    """One finished row; the fields are the columns of ``DONE_SCHEMA``. What a row has nothing of is None."""
 
     row: int
     id: str
@@ -126,8 +126,6 @@ class RowDone:
     outputs: tuple[StoredImage, ...] = ()
     model_score: float | None = None
     answers: tuple[AnswerDone, ...] | None = None
-    scores: tuple[float | None, ...] = ()
-    """Of the run's scorers, in the order of their columns; these follow those of ``DONE_SCHEMA``."""
 
 
 Outcome = RowDone | RowFailure
@@ -146,10 +144,11 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class PartSummary:
-    """What a part's metadata says."""
+    """What a part's metadata says; ``retry`` is the retry of the run that made it, 0 for a segment's first part."""
 
     num_done: int
     failures: tuple[RowFailure, ...]
+    retry: int = 0
 
     @property
     def totals(self) -> RunTotals:
@@ -164,30 +163,30 @@ def part_bytes(
     *,
     writer: str,
     run: str,
-    score_columns: Sequence[str] = (),
+    expected_rows: Sequence[int] | None = None,
+    retry: int = 0,
 ) -> bytes:
     """The Parquet part of one segment.
 
     Args:
-        outcomes: One for each row of the segment, in any order.
+        outcomes: One for each row of the part, in any order.
         rows: The segment's rows as read from the manifest; their pass-through columns are copied.
         first_row: Number of the first of them in the whole manifest.
         writer: Unique to this attempt.
         run: The ``results_digest`` of the run, by which a part of another one is told.
-        score_columns: Names of the columns of the scores.
+        expected_rows: Which rows the part is about, in order; None: all of the segment.
+        retry: The retry of the run that makes it; 0 for a segment's first part.
 
     Raises:
         ValueError: If a row has no outcome, or two.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.row)
-    if [outcome.row for outcome in ordered] != list(range(first_row, first_row + rows.num_rows)):
-        raise ValueError(f"segment at row {first_row} needs one outcome a row, got {len(ordered)} for {rows.num_rows}")
+    expected = list(range(first_row, first_row + rows.num_rows)) if expected_rows is None else list(expected_rows)
+    if [outcome.row for outcome in ordered] != expected:
+        raise ValueError(f"segment at row {first_row} needs one outcome a row, got {len(ordered)} for {len(expected)}")
     done = [outcome for outcome in ordered if isinstance(outcome, RowDone)]
     failures = [outcome for outcome in ordered if isinstance(outcome, RowFailure)]
     table = pa.Table.from_pylist([asdict(outcome) for outcome in done], schema=DONE_SCHEMA)
-    for number, name in enumerate(score_columns):
-        scores = pa.array([outcome.scores[number] for outcome in done], pa.float64())
-        table = table.append_column(pa.field(name, pa.float64()), scores)
     passing = passthrough_schema(rows.schema)
     kept = _rows_at((outcome.row - first_row for outcome in done), rows.select(passing.names))
     for name in passing.names:
@@ -198,6 +197,7 @@ def part_bytes(
         "dimoo.failures": json.dumps([asdict(failure) for failure in failures], ensure_ascii=False),
         "dimoo.run": run,
         "dimoo.writer": writer,
+        **({"dimoo.retry": str(retry)} if retry else {}),
     }
     return _parquet(table.replace_schema_metadata(metadata))
 
@@ -220,6 +220,7 @@ def part_summary(metadata: Mapping[bytes, bytes] | None) -> PartSummary:
     return PartSummary(
         num_done=int(metadata[b"dimoo.num_done"]),
         failures=tuple(RowFailure(**{name: failure[name] for name in names}) for failure in failures),
+        retry=int(metadata.get(b"dimoo.retry", b"0")),
     )
 
 

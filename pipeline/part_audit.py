@@ -81,13 +81,17 @@ class PartAudit:
     """What one part holds, and what is wrong with it.
 
     ``rows`` is the first and the last row, None if the part cannot be read or is empty; ``images`` are those whose
-    names are right.
+    names are right. ``retry_number`` is the retry of the run that it says to be from.
     """
 
     segment: SegmentName
     rows: tuple[int, int] | None = None
     num_done: int = 0
     num_failed: int = 0
+    done_rows: list[int] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    retry_number: int | None = None
+    is_unread: bool = False
     images: list[ImageClaim] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -97,7 +101,13 @@ class PartAudit:
 
 
 def audit_part(
-    store: Store, facts: RunFacts, segment: SegmentName, *, has_copy: bool, has_quarantine: bool = False
+    store: Store,
+    facts: RunFacts,
+    segment: SegmentName,
+    *,
+    has_copy: bool,
+    has_quarantine: bool = False,
+    is_last: bool = True,
 ) -> PartAudit:
     """Read a part, every page of it, and the copy of its failures.
 
@@ -107,6 +117,7 @@ def audit_part(
         segment: Which part.
         has_copy: Whether ``_failures/`` lists a file of this segment.
         has_quarantine: Whether ``_quarantine/`` does.
+        is_last: Whether no retry's part follows, so that the failures stand.
 
     Raises:
         StoreError: The store is out of reach, which says nothing about the part.
@@ -117,11 +128,13 @@ def audit_part(
             failures = _read_part(file, audit, facts)
     except CONTENT_ERRORS as error:
         found = damage_of(error)
-        audit = PartAudit(segment, findings=audit.findings)
+        audit = PartAudit(segment, findings=audit.findings, is_unread=True)
         audit.tell("content", "a readable part", found)
         return audit
-    audit.findings += audit_copy(store, segment, failures, has_copy=has_copy)
-    audit.findings += audit_quarantine(store, segment, failures, has_it=has_quarantine)
+    audit.failures = failures
+    standing = failures if is_last else []
+    audit.findings += audit_copy(store, segment, standing, has_copy=has_copy)
+    audit.findings += audit_quarantine(store, segment, standing, has_it=has_quarantine)
     return audit
 
 
@@ -159,6 +172,7 @@ def _read_part(file: BinaryIO, audit: PartAudit, facts: RunFacts) -> list[dict[s
                     audit.tell("row and id", "in every row", "null")
                 else:
                     rows.append(record["row"])
+                    audit.done_rows.append(record["row"])
                     _audit_row(audit, record, facts)
     if metadata.get(b"dimoo.num_done") != str(audit.num_done).encode():
         audit.tell("dimoo.num_done", audit.num_done, _shown(metadata.get(b"dimoo.num_done")))
@@ -174,11 +188,15 @@ def _audit_metadata(audit: PartAudit, metadata: Mapping[bytes, bytes], facts: Ru
     failures = parse_failures(metadata.get(b"dimoo.failures"))
     if failures is None:
         audit.tell("dimoo.failures", "a list of failures", _shown(metadata.get(b"dimoo.failures")))
+    number = metadata.get(b"dimoo.retry")
+    if not audit.segment.retry and number is not None:
+        audit.tell("dimoo.retry", "nothing, since it is no retry by its name", _shown(number))
+    audit.retry_number = int(number) if number is not None and number.isdigit() else None
     return failures or []
 
 
 def _audit_rows(audit: PartAudit, rows: list[int], facts: RunFacts) -> None:
-    """The rows of a part, done and failed, follow each other without a gap."""
+    """The rows of a part, done and failed, are there once; without a gap unless a retry has chosen them."""
     if not rows:
         audit.tell("rows", "at least one", "none")
         return
@@ -186,7 +204,7 @@ def _audit_rows(audit: PartAudit, rows: list[int], facts: RunFacts) -> None:
     for before, after in pairwise(rows):
         if after == before:
             audit.tell(f"row {after}", "once", "twice")
-        elif after != before + 1:
+        elif after != before + 1 and not audit.segment.retry:
             audit.tell(row_span(before + 1, after - 1), "once", "done or failed nowhere in this part")
     if len(rows) > facts.segment_rows:
         audit.tell("rows", f"at most {facts.segment_rows}", len(rows))

@@ -20,8 +20,11 @@ class RowCoverage:
         self._last: PartAudit | None = None
 
     def take(self, part: PartAudit) -> None:
-        """The next part in the order of names; one that cannot be read leaves a gap."""
-        if part.rows is None:
+        """The next part in the order of names; one that cannot be read leaves a gap.
+
+        Parts of retries add no rows, they are compared with the part before them only.
+        """
+        if part.rows is None or part.segment.retry:
             return
         first, last = part.rows
         if first < self._next_row:
@@ -47,7 +50,7 @@ class RowCoverage:
 
     def _check_name(self, part: PartAudit, *, has_gap: bool) -> None:
         """A segment's place in its shard says where it begins; a new shard follows the one before."""
-        shard, place = part.segment
+        shard, place = part.segment.segment
         if self._last is not None and self._last.rows is not None and shard == self._last.segment.shard:
             expected = self._last.rows[0] + (place - self._last.segment.place) * self._facts.segment_rows
             if part.rows is not None and part.rows[0] != expected:

@@ -19,6 +19,7 @@ from pipeline.image_audit import ImageAudit, ImageClaim, audit_image
 from pipeline.ordered_map import ordered_map
 from pipeline.part_audit import PartAudit, audit_part, image_keys
 from pipeline.retry import Patience
+from pipeline.retry_audit import RetryAudit
 from pipeline.row_coverage import RowCoverage
 from pipeline.run_facts import RunFacts, read_run_facts
 from pipeline.run_listing import RunListing, list_run
@@ -82,7 +83,8 @@ class RunAudit:
             work = partial(self._audit_part, facts, listing)
             parts = ordered_map(parts_pool, work, listing.parts, window=2 * _PART_THREADS)
             look = partial(self._audit_image, facts)
-            images = self._images_of(parts, facts)
+            retries = RetryAudit(self.store, listing.retries, self._found)
+            images = self._images_of(parts, facts, retries)
             for image in ordered_map(images_pool, look, images, window=2 * _IMAGE_THREADS):
                 present[_shard_of(image.key)] += image.is_present
                 self.totals.num_images += image.is_present
@@ -92,21 +94,30 @@ class RunAudit:
         return self.totals
 
     def _audit_part(self, facts: RunFacts, listing: RunListing, segment: SegmentName) -> PartAudit:
-        copied = {"has_copy": segment in listing.copies, "has_quarantine": segment in listing.quarantines}
-        return self._patience.retry(lambda: audit_part(self.store, facts, segment, **copied))
+        told = {
+            "has_copy": segment in listing.copies,
+            "has_quarantine": segment in listing.quarantines,
+            "is_last": listing.is_last(segment),
+        }
+        return self._patience.retry(lambda: audit_part(self.store, facts, segment, **told))
 
     def _audit_image(self, facts: RunFacts, claim: ImageClaim) -> ImageAudit:
         return self._patience.retry(lambda: audit_image(self.store, claim, facts.image_format))
 
-    def _images_of(self, parts: Iterable[PartAudit], facts: RunFacts) -> Iterator[ImageClaim]:
+    def _images_of(self, parts: Iterable[PartAudit], facts: RunFacts, retries: RetryAudit) -> Iterator[ImageClaim]:
         """Images of parts as they come, while their rows are counted."""
-        coverage = RowCoverage(facts, self._found)
+        coverage, before = RowCoverage(facts, self._found), None
         for part in parts:
             coverage.take(part)
+            self.totals.num_failed += part.num_failed
+            if part.segment.retry:
+                retries.check(part, before)
+                if before is not None and before.segment.segment == part.segment.segment:
+                    self.totals.num_failed -= before.num_failed
             self._all_found(part.findings)
             self.totals.num_parts += 1
             self.totals.num_done += part.num_done
-            self.totals.num_failed += part.num_failed
+            before = part
             yield from part.images
         coverage.end()
 

@@ -1,16 +1,14 @@
 """Where everything of a run lies in its store, and the rules by which it is written.
 
-``parts/`` is the only truth. A part is created if absent, once for each segment, after everything it refers to; what
-is not in a part does not exist for a reader. ``_failures/`` repeats what the parts' metadata say, for people;
-``run.json`` says what the run is, ``_SUCCESS`` that it is complete.
+``parts/`` is the only truth. A part is created if absent, once for each segment and each retry of its failed rows,
+after everything it refers to; what is not in a part does not exist for a reader. ``_failures/`` repeats what the parts'
+metadata say, for people; ``run.json`` says what the run is, ``_SUCCESS`` that it is complete.
 """
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -18,21 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from manifests.row import RowFailure
 from manifests.shard import Segment, ShardPlan
+from pipeline.committed_segments import CommittedSegments
 from pipeline.errors import ObjectNotFound, StoreError
+from pipeline.failure_copies import CopyCheck, FailureCopies
 from pipeline.ordered_map import ordered_map
-from pipeline.outcome import PartSummary, RunTotals, failures_bytes, part_summary
-from pipeline.segment_set import SegmentSet
+from pipeline.outcome import PartSummary, RunTotals, part_summary
+from pipeline.part_name import PARTS_PREFIX, PartName
+from pipeline.retry_record import RETRIES_PREFIX
 from pipeline.store import Store
 
 RUN_KEY = "run.json"
 SUCCESS_KEY = "_SUCCESS"
-PARTS_PREFIX = "parts/"
-FAILURES_PREFIX = "_failures/"
-QUARANTINE_PREFIX = "_quarantine/"
-_PART = re.compile(r"parts/(?P<segment>\d+-\d+)\.parquet")
-_COPY = re.compile(r"_failures/(?P<segment>\d+-\d+)\.parquet")
 _MAX_ID_IN_NAME = 100
 _READ_THREADS = 16
 _READ_AHEAD = 4 * _READ_THREADS
@@ -52,94 +47,103 @@ class RunDirectory:
         name = f"{row:010d}-{quote(row_id, safe='')[:_MAX_ID_IN_NAME]}{f'-{number}' if number else ''}"
         return f"images/{segment.shard:07d}/{name}{suffix}"
 
-    def commit(self, segment: Segment, part: bytes, summary: PartSummary) -> RunTotals:
-        """Publish a segment; until this is done its rows do not exist for any reader.
+    def commit(self, name: PartName, part: bytes, summary: PartSummary) -> PartSummary:
+        """Publish a part; until this is done its rows do not exist for any reader.
 
         If another attempt has published it before, that one stands and this one leaves no trace. That attempt may
         have been killed right afterwards, so its failures are repeated here all the same.
 
         Args:
-            segment: Which one.
+            name: Which one.
             part: Its bytes, different from those of every other attempt.
             summary: What ``part`` holds.
 
         Returns:
-            Rows of the part that stands.
+            What the part that stands holds.
         """
-        is_ours = self.store.put_if_absent(_part_key(segment.name), part)
-        standing = summary if is_ours else self.summary(segment.name)
-        self._write_failures(segment.name, standing.failures)
-        return standing.totals
-
-    def _write_failures(self, segment_name: str, failures: tuple[RowFailure, ...]) -> None:
-        if failures:
-            self.store.put(f"{FAILURES_PREFIX}{segment_name}.parquet", failures_bytes(failures))
-
-    def quarantine(self, segment: Segment, failures: Sequence[RowFailure]) -> None:
-        """Say of rows that killed their workers why they are not run any more; the part repeats it."""
-        text = json.dumps([asdict(failure) for failure in failures], indent=2, ensure_ascii=False) + "\n"
-        self.store.put(f"{QUARANTINE_PREFIX}{segment.name}.json", text.encode(), content_type="application/json")
+        is_ours = self.store.put_if_absent(name.key, part)
+        standing = summary if is_ours else self._part_summary(name)
+        if is_ours or self.store.size(PartName(name.segment, name.retry + 1).key) is None:
+            FailureCopies(self.store).write(name, standing.failures)
+        return standing
 
     def has_parts(self) -> bool:
         """Whether anything was committed here, by whatever run."""
-        return any(_PART.fullmatch(key) for key in self.store.list(PARTS_PREFIX))
+        return any(PartName.parse(key) for key in self.store.list(PARTS_PREFIX))
 
-    def segment_names(self) -> Iterator[str]:
-        """Names of the segments that are done, in no order; for those who have no plan."""
-        for key in self.store.list(PARTS_PREFIX):
-            if match := _PART.fullmatch(key):
-                yield match["segment"]
+    def last_parts(self) -> Iterator[PartName]:
+        """The last part of each segment that is done, in no order; for those who have no plan."""
+        retries: dict[str, int] = {}
+        if any(True for _ in self.store.list(RETRIES_PREFIX)):
+            for name in self._parts():
+                if name.retry:
+                    retries[name.segment] = max(name.retry, retries.get(name.segment, 0))
+        for name in self._parts():
+            if not name.retry:
+                yield PartName(name.segment, retries.get(name.segment, 0))
 
-    def committed_segments(self, plan: ShardPlan) -> SegmentSet:
+    def committed_segments(self, plan: ShardPlan) -> CommittedSegments:
         """The segments that are done.
 
         Raises:
             ConfigError: A part is that of no segment of the plan.
         """
-        committed = SegmentSet(plan)
-        for key in self.store.list(PARTS_PREFIX):
-            if match := _PART.fullmatch(key):
-                try:
-                    committed.add(match["segment"])
-                except KeyError as error:
-                    raise ConfigError(
-                        f"{self.store.uri_of(key)} belongs to no rows of this manifest, yet readers take it for "
-                        "results: move it away"
-                    ) from error
-        return committed
+        try:
+            return CommittedSegments.of(plan, self._parts())
+        except KeyError as error:
+            raise ConfigError(
+                f"{self.store.uri_of(f'{PARTS_PREFIX}{error.args[0]}.parquet')} belongs to no rows of this manifest, "
+                "yet readers take it for results: move it away"
+            ) from error
 
-    def summary(self, segment_name: str) -> PartSummary:
-        """What a committed segment holds, from the part's metadata alone.
+    def summary(self, last: PartName) -> PartSummary:
+        """What a segment holds whose last part this is: finished rows of all its parts, failures of the last.
+
+        Reads the parts' metadata alone.
 
         Raises:
-            StoreError: Code ``DamagedPart`` if it is no readable part.
+            StoreError: Code ``DamagedPart`` if one is no readable part.
         """
-        key = _part_key(segment_name)
-        with self.store.open(key) as file:
-            try:
-                return part_summary(pq.read_metadata(file).metadata)
-            except (pa.ArrowInvalid, ValueError, KeyError) as error:
-                raise StoreError("read", self.store.uri_of(key), "DamagedPart", "not a part of this run") from error
+        summary = self._part_summary(last)
+        num_done = sum(self._part_summary(name).num_done for name in last.earlier)
+        return PartSummary(num_done + summary.num_done, summary.failures, summary.retry)
 
-    def totals(self, segments: SegmentSet) -> RunTotals:
+    def totals(
+        self, committed: CommittedSegments, look: Callable[[Segment, PartSummary], None] | None = None
+    ) -> RunTotals:
         """Rows of these segments; failures that a crash kept from ``_failures/`` are written there now.
 
         Reads many parts at once, and keeps of them what is counted: memory does not grow with their number.
+
+        Args:
+            committed: The segments that are done.
+            look: Told of each segment, in row order and on the caller's thread.
         """
-        copied = SegmentSet(segments.plan)
-        for key in self.store.list(FAILURES_PREFIX):
-            if (match := _COPY.fullmatch(key)) and match["segment"] in segments:
-                copied.add(match["segment"])
+        copies = CopyCheck(self.store, committed)
 
-        def count(segment: Segment) -> RunTotals:
-            summary = self.summary(segment.name)
-            if summary.failures and segment.name not in copied:
-                self._write_failures(segment.name, summary.failures)
-            return summary.totals
+        def count(segment: Segment) -> tuple[Segment, PartSummary]:
+            summary = self.summary(committed.last_part(segment.name))
+            copies.complete(segment.name, summary.failures)
+            return segment, summary
 
+        totals = RunTotals()
         with ThreadPoolExecutor(_READ_THREADS) as pool:
-            counted = ordered_map(pool, count, segments, window=_READ_AHEAD)
-            return sum(counted, RunTotals())
+            for segment, summary in ordered_map(pool, count, committed, window=_READ_AHEAD):
+                totals += summary.totals
+                if look is not None:
+                    look(segment, summary)
+        return totals
+
+    def _parts(self) -> Iterator[PartName]:
+        return (name for key in self.store.list(PARTS_PREFIX) if (name := PartName.parse(key)) is not None)
+
+    def _part_summary(self, name: PartName) -> PartSummary:
+        with self.store.open(name.key) as file:
+            try:
+                return part_summary(pq.read_metadata(file).metadata)
+            except (pa.ArrowInvalid, ValueError, KeyError) as error:
+                uri = self.store.uri_of(name.key)
+                raise StoreError("read", uri, "DamagedPart", "not a part of this run") from error
 
     def start(self, description: Mapping[str, Any]) -> dict[str, Any]:
         """Write ``run.json`` if this is the first start; return it as it stands."""
@@ -180,6 +184,10 @@ class RunDirectory:
         text = json.dumps({"rows_done": totals.num_done, "rows_failed": totals.num_failed}) + "\n"
         self.store.put(SUCCESS_KEY, text.encode(), content_type="application/json")
 
+    def reopen(self) -> None:
+        """Take ``_SUCCESS`` away, before rows that failed are run again."""
+        self.store.delete(SUCCESS_KEY)
+
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Leaves in which two nested descriptions differ, as ``key: found here, asked for now``."""
@@ -197,7 +205,3 @@ def results_digest(results: Mapping[str, Any]) -> str:
     """32 hexadecimal digits that change with anything that decides results; JSON with sorted keys, without spaces."""
     text = json.dumps(results, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _part_key(segment_name: str) -> str:
-    return f"{PARTS_PREFIX}{segment_name}.parquet"

@@ -1,7 +1,7 @@
 """Every object of an output, sorted into what it is by its name alone."""
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,9 +10,11 @@ from pipeline.finding import Finding
 from pipeline.segment_name import SegmentName
 from pipeline.store import Store
 
-_SEGMENT_FILE = re.compile(r"(?P<folder>parts|_failures)/(?P<shard>\d{7})-(?P<place>\d{5})\.parquet")
+_PART = r"(?P<shard>\d{7})-(?P<place>\d{5})(-r(?P<retry>[1-9]\d*))?"
+_SEGMENT_FILE = re.compile(rf"(?P<folder>parts|_failures)/{_PART}\.parquet")
 _IMAGE = re.compile(r"images/(?P<shard>\d{7})/[^/]+")
-_QUARANTINE = re.compile(r"_quarantine/(?P<shard>\d{7})-(?P<place>\d{5})\.json")
+_QUARANTINE = re.compile(rf"_quarantine/{_PART}\.json")
+_RETRY = re.compile(r"_retries/(?P<number>\d{6,})\.json")
 _OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json|README\.md|report/.+|replay/.+")
 
 
@@ -23,12 +25,18 @@ class RunListing:
     parts: list[SegmentName] = field(default_factory=list)
     copies: set[SegmentName] = field(default_factory=set)
     quarantines: set[SegmentName] = field(default_factory=set)
+    retries: set[int] = field(default_factory=set)
     num_images: Counter[int] = field(default_factory=Counter)
 
     def parts_of(self, shard: int) -> list[SegmentName]:
         """Parts of one shard, in order."""
         first = bisect_left(self.parts, SegmentName(shard, 0))
         return self.parts[first : bisect_left(self.parts, SegmentName(shard + 1, 0))]
+
+    def is_last(self, part: SegmentName) -> bool:
+        """Whether no part of a later retry follows."""
+        after = bisect_right(self.parts, part)
+        return after == len(self.parts) or self.parts[after].segment != part.segment
 
 
 def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callable[[str], None]) -> RunListing:
@@ -42,18 +50,25 @@ def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callabl
     listing = RunListing()
     for key in store.list():
         if match := _SEGMENT_FILE.fullmatch(key):
-            segment = SegmentName(int(match["shard"]), int(match["place"]))
+            segment = _named(match)
             if match["folder"] == "parts":
                 listing.parts.append(segment)
             else:
                 listing.copies.add(segment)
         elif match := _QUARANTINE.fullmatch(key):
-            listing.quarantines.add(SegmentName(int(match["shard"]), int(match["place"])))
+            listing.quarantines.add(_named(match))
+        elif match := _RETRY.fullmatch(key):
+            listing.retries.add(int(match["number"]))
         elif match := _IMAGE.fullmatch(key):
             listing.num_images[int(match["shard"])] += 1
         elif key.startswith(("parts/", "_failures/")):
-            tell(Finding(key, "name", "<shard>-<segment>.parquet", "a file that readers take for one of the run"))
+            expected = "<shard>-<segment>[-r<n>].parquet"
+            tell(Finding(key, "name", expected, "a file that readers take for one of the run"))
         elif not _OTHERS.fullmatch(key):
             tell_orphan(key)
     listing.parts.sort()
     return listing
+
+
+def _named(match: re.Match[str]) -> SegmentName:
+    return SegmentName(int(match["shard"]), int(match["place"]), int(match["retry"] or 0))

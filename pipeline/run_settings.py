@@ -9,7 +9,6 @@ from dimoo_core.prompts import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
 from pipeline.failure_policy import FailurePolicy
-from pipeline.hook_settings import HookSettings
 from pipeline.source_policy import SourcePolicy
 from pipeline.worker_life import WorkerLife
 
@@ -40,7 +39,6 @@ class RunSettings:
     match_question: str = MATCH_QUESTION  # what score and best_of ask
     image_format: ImageFormat = "png"
     image_quality: int = 95  # of JPEG and WebP, 1 to 100
-    hooks: HookSettings = field(default_factory=HookSettings)
 
     sources: SourcePolicy = field(default_factory=SourcePolicy)
     output_uri: str

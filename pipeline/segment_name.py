@@ -4,13 +4,22 @@ from typing import NamedTuple
 
 
 class SegmentName(NamedTuple):
-    """The two numbers in a part's name: the shard, and the place in it. They sort like the rows."""
+    """The numbers in a part's name: the shard, the place in it, and which of the segment's retries made the part.
+
+    They sort like the rows, and a segment's retries after it. ``retry`` is 0 for the segment's own part.
+    """
 
     shard: int
     place: int
+    retry: int = 0
 
     def __str__(self) -> str:
-        return f"{self.shard:07d}-{self.place:05d}"
+        return f"{self.shard:07d}-{self.place:05d}{f'-r{self.retry}' if self.retry else ''}"
+
+    @property
+    def segment(self) -> tuple[int, int]:
+        """What the parts of a segment have in common."""
+        return self.shard, self.place
 
     @property
     def part_key(self) -> str:

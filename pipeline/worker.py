@@ -25,7 +25,7 @@ from dimoo_core.model import load_model
 from dimoo_core.request import Request, Result, TextResult
 from manifests.public_text import public_text
 from manifests.reader import SegmentReader
-from manifests.row import Row, RowFailure
+from manifests.row import Row, RowFailure, parse_rows
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
 from pipeline.errors import RunFailed, StoreError
 from pipeline.event import (
@@ -40,16 +40,16 @@ from pipeline.event import (
 )
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
-from pipeline.lease import LeaseQueue
-from pipeline.lone_row import QUARANTINED, LoneRows
+from pipeline.lease import Lease, LeaseQueue
+from pipeline.lone_row import LoneRows
 from pipeline.notice import StopNotice
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment
-from pipeline.outcome import Outcome, PartSummary, RowDone, part_bytes
+from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
+from pipeline.part_name import PartName
 from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
 from pipeline.row_flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
-from pipeline.row_hooks import RawRow, RowHooks
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
@@ -154,7 +154,6 @@ class Worker:
         started_s = time.monotonic()
         ignore_pillow_warnings()
         settings = self._settings
-        self._hooks = RowHooks(settings.hooks, settings.defaults)
         directory = find_checkpoint(settings.model).directory
         adapter = find_checkpoint(settings.adapter).directory if settings.adapter is not None else None
         model = load_model(directory, device=settings.device, dtype=settings.dtype, adapter=adapter)
@@ -170,8 +169,7 @@ class Worker:
             max_tries=policy.store_tries,
         )
         self._preparer = RowPreparer(model, settings, patience)
-        read_input = self._preparer.inputs.fetch
-        self._finisher = RowFinisher(model, settings, self._run_directory, self._patience, self._hooks, read_input)
+        self._finisher = RowFinisher(model, settings, self._run_directory, self._patience)
         self._engine = Engine(model.transformer, model.tokens, settings.engine)
         self._emit(WorkerReady(time.monotonic() - started_s))
 
@@ -191,40 +189,48 @@ class Worker:
                     continue
                 if lease is None:
                     return
-                segment = OpenSegment(lease, self._patience.retry(partial(reader.read, lease.segment)))
+                segment = self._opened(lease, reader)
                 with self._counts_lock:
                     self._num_open_segments += 1
-                for item in self._hooks.rows(segment.rows, lease.segment.first_row):
+                if segment.is_complete:
+                    self._submit(self._store_pool, self._close_segment, segment)
+                for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
                     if self._gives_up_feeding:
                         return
-                    self._feed_row(segment, item)
-                    while lease.suspicion is not None and not self._gives_up_feeding:
-                        if segment.wait_for(item.row if isinstance(item, RowFailure) else item.index, _IDLE_WAIT_S):
+                    row = item.index if isinstance(item, Row) else item.row
+                    if segment.wants(row):
+                        self._feed_row(segment, item)
+                    while segment.wants(row) and lease.suspicion is not None and not self._gives_up_feeding:
+                        if segment.wait_for(row, _IDLE_WAIT_S):
                             break
 
     @property
     def _gives_up_feeding(self) -> bool:
         return self._stop.is_set() or self._notice.is_hasty
 
-    def _feed_row(self, segment: OpenSegment, item: Row | RawRow | RowFailure) -> None:
+    def _opened(self, lease: Lease, reader: SegmentReader) -> OpenSegment:
+        rows = self._patience.retry(partial(reader.read, lease.segment))
+        if lease.retry is None:
+            return OpenSegment(lease, rows)
+        last = PartName(lease.segment.name, lease.retry.after)
+        return OpenSegment(lease, rows, self._patience.retry(partial(self._run_directory.summary, last)).failures)
+
+    def _feed_row(self, segment: OpenSegment, item: Row | RowFailure) -> None:
         while not self._credits.acquire(timeout=_IDLE_WAIT_S):
             if self._gives_up_feeding:
                 return
-        if not isinstance(item, RowFailure) and (first := segment.lease.repeats.get(item.index)) is not None:
+        if isinstance(item, Row) and (first := segment.lease.repeats.get(item.index)) is not None:
             message = f"id {item.id!r} is that of row {first}: give each row its own id"
             item = RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
-        if not isinstance(item, RowFailure) and segment.lease.suspicion is not None:
+        if isinstance(item, Row) and segment.lease.suspicion is not None:
             item = self._lone_rows.admit(segment.lease, item)
         if isinstance(item, RowFailure):
             self._submit(self._store_pool, self._settle, segment, item)
         else:
             self._submit(self._fetch_pool, self._prepare, segment, item)
 
-    def _prepare(self, segment: OpenSegment, given: Row | RawRow) -> None:
-        row = self._hooks.before(given) if isinstance(given, RawRow) else given
-        prepared = (
-            row if isinstance(row, RowFailure) else self._preparer.prepare(row, folder_of(segment.segment.file_uri))
-        )
+    def _prepare(self, segment: OpenSegment, row: Row) -> None:
+        prepared = self._preparer.prepare(row, folder_of(segment.segment.file_uri))
         if isinstance(prepared, RowFailure):
             self._settle(segment, prepared)
         elif prepared.is_over:
@@ -311,16 +317,16 @@ class Worker:
                 self._submit(self._store_pool, self._finish_images, segment, row, result, product)
 
     def _finish_codes(self, segment: OpenSegment, row: Row, codes_HW: Tensor) -> None:
-        self._settle(segment, self._finisher.finish_codes(row, segment, codes_HW))
+        self._settle(segment, self._finisher.finish_codes(row, codes_HW))
 
     def _finish_images(self, segment: OpenSegment, row: Row, made: MadeImages, images: list[Image.Image]) -> None:
-        self._settle(segment, self._finisher.finish_images(row, segment, made, images))
+        self._settle(segment, self._finisher.finish_images(row, segment.segment, made, images))
 
     def _finish_text(self, segment: OpenSegment, row: Row, result: TextResult | WeighedAnswer) -> None:
         if isinstance(result, TextResult):
-            self._settle(segment, self._finisher.finish_text(row, segment, result))
+            self._settle(segment, self._finisher.finish_text(row, result))
         else:
-            self._settle(segment, self._finisher.finish_weighed(row, segment, result))
+            self._settle(segment, self._finisher.finish_weighed(row, result))
 
     def _settle(self, segment: OpenSegment, outcome: Outcome) -> None:
         """Record an outcome, give its credit back, and commit the segment if it was the last."""
@@ -330,30 +336,32 @@ class Worker:
             self._num_done += isinstance(outcome, RowDone)
             self._num_failed += isinstance(outcome, RowFailure)
         if is_complete:
-            self._commit(segment)
-            with self._counts_lock:
-                self._num_open_segments -= 1
+            self._close_segment(segment)
+
+    def _close_segment(self, segment: OpenSegment) -> None:
+        self._commit(segment)
+        with self._counts_lock:
+            self._num_open_segments -= 1
 
     def _commit(self, open_segment: OpenSegment) -> None:
-        segment, outcomes = open_segment.segment, open_segment.outcomes()
+        segment, outcomes, retry = open_segment.segment, open_segment.outcomes(), open_segment.lease.retry
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
-        writer, run = uuid.uuid4().hex, self._settings.run_digest
         part = part_bytes(
             outcomes,
             open_segment.rows,
             segment.first_row,
-            writer=writer,
-            run=run,
-            score_columns=self._settings.hooks.score_columns,
+            writer=uuid.uuid4().hex,
+            run=self._settings.run_digest,
+            expected_rows=open_segment.expected_rows,
+            retry=retry.number if retry is not None else 0,
         )
         summary = PartSummary(len(outcomes) - len(failures), failures)
         self._patience.retry(self._fence.check)
-        if crashed := [failure for failure in failures if failure.error_type == QUARANTINED]:
-            self._patience.retry(partial(self._run_directory.quarantine, segment, crashed))
-        totals = self._patience.retry(partial(self._run_directory.commit, segment, part, summary))
+        standing = self._patience.retry(partial(self._run_directory.commit, open_segment.part, part, summary))
         if open_segment.lease.suspicion is not None:
             self._suspects.clear(segment.name)
         by_class = Counter(failure.failure_class for failure in failures)
+        totals = RunTotals(standing.num_done, max(0, len(standing.failures) - open_segment.num_kept))
         self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))
 
     def _emit_progress(self) -> None:

@@ -2,9 +2,9 @@
 
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from shapes.example import Example
 from shapes.generation import Output
 from shapes.tile import Codes, render_codes, scene_codes
 from shapes.world import Scene
+
+T = TypeVar("T")
 
 MANIFEST_TASKS = {
     "text_to_image": "text_to_image",
@@ -114,19 +116,41 @@ def run_examples(
         manifest_row(example, f"example-{index}", seed)
         for index, (example, seed) in enumerate(zip(examples, seeds, strict=True))
     ]
+    return run_rows(rows, _output, model=model, assignments=assignments, workers=workers)
+
+
+def run_rows(
+    rows: Sequence[Mapping[str, Any]],
+    read: Callable[[dict[str, Any], Path], T],
+    *,
+    model: str,
+    assignments: Sequence[str],
+    workers: int,
+    schema: pa.Schema = SCHEMA,
+) -> list[T]:
+    """What ``read`` makes of each finished row and the folder of its run, in the order of the rows.
+
+    Raises:
+        ValueError: If a row failed.
+    """
     with tempfile.TemporaryDirectory(prefix="shapes-") as folder:
         manifest, output = Path(folder, "examples.parquet"), Path(folder, "output")
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), manifest)
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), manifest)
         flags = {"manifest": str(manifest), "output": str(output), "model": model, "workers": workers}
         summary = run_job(load_spec(None, flags, assignments), lambda line: None)
         if summary.failed:
             raise ValueError(f"{summary.failed} of {summary.rows} rows failed")
         done = ds.dataset(output / "parts").to_table().sort_by("row").to_pylist()
-        return [_output(row, output) for row in done]
+        return [read(row, output) for row in done]
 
 
 def _output(row: dict[str, Any], folder: Path) -> Output:
     if row["output"] is None:
         return Output(text=row["text"])
-    with Image.open(folder / row["output"]) as image:
-        return Output(image=image.convert("RGB"))
+    return Output(image=read_image(folder / row["output"]))
+
+
+def read_image(path: Path) -> Image.Image:
+    """An image of a run."""
+    with Image.open(path) as image:
+        return image.convert("RGB")

@@ -57,6 +57,14 @@ class Score:
         }
 
 
+def mean_interval(values: Sequence[float], z: float = 1.96) -> tuple[float, float, float]:
+    """The mean of values and its interval, as they are spread; of paired differences, whether there is one."""
+    count, mean = len(values), sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / max(1, count - 1)
+    margin = z * math.sqrt(variance / count)
+    return mean, mean - margin, mean + margin
+
+
 def wilson_interval(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """Bounds of a binomial share.
 

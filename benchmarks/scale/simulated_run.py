@@ -20,6 +20,7 @@ from pipeline.epoch import claimed_epoch
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import SHARD_SEGMENTS
 from pipeline.outcome import RunTotals
+from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
 from pipeline.segment_set import SegmentSet
 
@@ -42,7 +43,7 @@ def start_run(store: BitStore, plan: ShardPlan, fleet: Fleet) -> dict[str, Any]:
     ended = SegmentSet(plan)
 
     def commit(segment: Segment) -> tuple[RunTotals, bool]:
-        return run.commit(segment, *store.part_of(segment)), ended.add(segment.name)
+        return run.commit(PartName(segment.name), *store.part_of(segment)).totals, ended.add(segment.name)
 
     pool = SimulatedPool(fleet, commit)
     cpu_s = time.process_time()

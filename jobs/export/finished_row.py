@@ -17,15 +17,23 @@ from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader, inspect_file
 from manifests.shard import Segment, ShardPlan
 from pipeline.errors import NotARun, StoreError
-from pipeline.made_row import ImageFile
 from pipeline.manifest_source import ManifestSource, manifest_file_uris
 from pipeline.object_reader import ObjectReader
 from pipeline.ordered_map import ordered_map
-from pipeline.run_directory import PARTS_PREFIX, SUCCESS_KEY, RunDirectory
+from pipeline.part_name import PARTS_PREFIX, PartName, parts_by_segment
+from pipeline.run_directory import SUCCESS_KEY, RunDirectory
 from pipeline.store import Store
 from pipeline.uri import folder_of, is_relative
 
 _THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """The bytes of an image file and the ending that its name should have, with the dot."""
+
+    data: bytes
+    suffix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +57,6 @@ class FinishedRow:
         """The row's column ``split``, if it has one."""
         split = self.cells.get("split")
         return split if isinstance(split, str) and split.isidentifier() else "train"
-
-    @property
-    def pixels(self) -> Image.Image | None:
-        """The image, decoded."""
-        return None if self.image is None else Image.open(io.BytesIO(self.image.data))
 
     @property
     def words(self) -> str:
@@ -88,8 +91,7 @@ class FinishedRows:
         self._manifest_uri = manifest_uri or str(description["manifest"])
         self._segment_rows = int(description["results"]["segment_rows"])
         self._limit = description["results"].get("limit")
-        parts = (key.rpartition("/")[2] for key in store.list(PARTS_PREFIX))
-        self.segments = sorted(name.removesuffix(".parquet") for name in parts if name.endswith(".parquet"))
+        self.segments = list(parts_by_segment(store.list(PARTS_PREFIX)))
         self._plan: ShardPlan | None = None
 
     @property
@@ -101,7 +103,7 @@ class FinishedRows:
         """
         if not self.segments:
             raise NotARun(f"the run at {self._store.uri} has finished no rows yet")
-        with self._store.open(f"parts/{self.segments[0]}.parquet") as file:
+        with self._store.open(self.segments[0][0].key) as file:
             return ParquetReader(file).schema.remove_metadata()
 
     def __iter__(self) -> Iterator[FinishedRow]:
@@ -115,15 +117,19 @@ class FinishedRows:
 
     def _cells(self, reader: SegmentReader) -> Iterator[tuple[dict[str, Any], ImageSource | None, str]]:
         """The cells of each row with the input image it needs and the folder that relative names start at."""
-        for name in self.segments:
-            with self._store.open(f"parts/{name}.parquet") as file:
-                table = ParquetReader(file).table()
-            rows = table.to_pylist()
+        for parts in self.segments:
+            name = parts[0].segment
+            rows = sorted((row for part in parts for row in self._rows_of(part)), key=lambda row: int(row["row"]))
             needs = [row["output"] is None or self._with_sources for row in rows]
             inputs = self._inputs(name, reader) if any(needs) else {}
             folder = folder_of(self._segment(name).file_uri) if any(needs) else ""
             for row, needs_input in zip(rows, needs, strict=True):
                 yield row, inputs.get(row["row"]) if needs_input else None, folder
+
+    def _rows_of(self, part: PartName) -> list[dict[str, Any]]:
+        with self._store.open(part.key) as file:
+            rows: list[dict[str, Any]] = ParquetReader(file).table().to_pylist()
+            return rows
 
     def _inputs(self, name: str, reader: SegmentReader) -> dict[int, ImageSource]:
         """Input images of a segment's rows, as the manifest names or embeds them."""

@@ -143,8 +143,9 @@ def plan_run(
 def _committed(run: RunDirectory, shards: ShardPlan) -> Iterator[RunTotals]:
     """Rows of each part that is there; reads metadata alone and writes nothing."""
     with ThreadPoolExecutor(_READ_THREADS) as pool:
-        committed = (segment.name for segment in run.committed_segments(shards))
-        yield from ordered_map(pool, lambda name: run.summary(name).totals, committed, window=2 * _READ_THREADS)
+        committed = run.committed_segments(shards)
+        last_parts = (committed.last_part(segment.name) for segment in committed)
+        yield from ordered_map(pool, lambda name: run.summary(name).totals, last_parts, window=2 * _READ_THREADS)
 
 
 def _add(plan: RunPlan, task: str, costs: RowCosts, row: Row, folder: str, spec: JobSpec) -> None:

@@ -11,7 +11,7 @@ from jobs.report.statistics import RunStatistics
 from manifests.parquet_reader import ParquetReader
 from pipeline.errors import StoreError
 from pipeline.ordered_map import ordered_map
-from pipeline.run_directory import PARTS_PREFIX
+from pipeline.part_name import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.store import Store
 
 _READ_THREADS = 4
@@ -33,9 +33,9 @@ def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_row
     stride = max(1, -(-num_rows // max_rows))
     shown: list[ReportRow] = []
     failures: list[ReportRow] = []
-    keys = sorted(key for key in store.list(PARTS_PREFIX) if key.endswith(".parquet"))
+    segments = parts_by_segment(store.list(PARTS_PREFIX))
     with ThreadPoolExecutor(_READ_THREADS) as pool:
-        for rows in ordered_map(pool, lambda key: list(_rows_of(store, key)), keys, window=2 * _READ_THREADS):
+        for rows in ordered_map(pool, lambda parts: _rows_of(store, parts), segments, window=2 * _READ_THREADS):
             for row in rows:
                 statistics.add(row)
                 if row.row % stride == 0:
@@ -45,12 +45,18 @@ def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_row
     return sorted([*shown, *failures], key=lambda row: row.row)
 
 
-def _rows_of(store: Store, key: str) -> Iterator[ReportRow]:
+def _rows_of(store: Store, parts: tuple[PartName, ...]) -> list[ReportRow]:
+    """The rows of a segment: finished ones of all its parts, failed ones of the last."""
+    return [row for name in parts for row in _rows_of_part(store, name.key, is_last=name == parts[-1])]
+
+
+def _rows_of_part(store: Store, key: str, *, is_last: bool) -> Iterator[ReportRow]:
     with store.open(key) as file:
         try:
             parquet = ParquetReader(file)
             for failure in json.loads(parquet.key_values[b"dimoo.failures"]):
-                yield ReportRow.from_failure(failure)
+                if is_last:
+                    yield ReportRow.from_failure(failure)
             for record in parquet.rows(_BATCH_ROWS):
                 yield ReportRow.from_part(record)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import yaml
+from PIL import Image
 
 from examples.make_all_tasks import SCHEMA, main
+from examples.task_sheet import main as draw_sheet
+from examples.task_sheet import panels
 from manifests.task import TASKS
 from tests.support.command import run_command
 from tests.support.run_output import RunOutput
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+EVERY = dict.fromkeys(TASKS, 2) | {"vqa": 3, "caption": 3}
 NATIVE = {"resolution": "native"}
 FEW_STEPS = {
     "text_to_image": {"steps": 2},
@@ -27,7 +31,7 @@ def test_the_example_is_what_its_script_writes_and_has_two_rows_or_more_of_every
     example = pq.read_table(EXAMPLES / "all-tasks.parquet")
     assert example.equals(pq.read_table(tmp_path / "again.parquet"))
     assert example.schema.names == SCHEMA.names
-    assert Counter(example.column("task").to_pylist()) == dict.fromkeys(TASKS, 2) | {"vqa": 3, "caption": 3}
+    assert Counter(example.column("task").to_pylist()) == EVERY
 
 
 def test_every_task_runs_green_and_two_ray_workers_make_what_one_process_makes(tmp_path: Path) -> None:
@@ -41,5 +45,12 @@ def test_every_task_runs_green_and_two_ray_workers_make_what_one_process_makes(t
         found = RunOutput(output)
         assert found.failures() == []
         results.append(found.by_id())
-    assert len(results[0]) == 2 * len(TASKS) + 2
+    drawn = list(panels(output))
+    assert [(task, len(lines)) for task, lines in drawn] == list(Counter(EVERY).items())
+    assert all(line.results or line.answer for _, lines in drawn for line in lines)
+    draw_sheet(output, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 1000
+        assert sheet.height > 1000
+    assert len(results[0]) == sum(EVERY.values())
     assert results[0] == results[1]

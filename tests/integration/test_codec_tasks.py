@@ -16,7 +16,7 @@ from dimoo_core.model import Model
 from manifests.errors import ManifestRowError
 from manifests.row import RowDefaults, parse_row
 from pipeline import worker as worker_module
-from pipeline.run_directory import PARTS_PREFIX
+from pipeline.part_name import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from manifests.errors import ManifestRowError
 from manifests.row import RowDefaults, parse_row
-from pipeline.run_directory import PARTS_PREFIX
+from pipeline.part_name import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 

@@ -1,18 +1,15 @@
 """A run that was interrupted many times ends with what one that was never interrupted ends with, byte for byte."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import RunFailed, StoreError
-from pipeline.local_store import LocalStore
 from pipeline.run_audit import RunAudit
 from pipeline.store import open_store
+from tests.support.breaking_disk import BreakingDisk
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, mixed_rows, text_row, write_manifest, write_photos
 
@@ -23,35 +20,10 @@ _MAX_STARTS = 100
 _OURS = ("images/", "parts/", "_failures/", "_SUCCESS")
 
 
-@dataclass
-class BreakingDisk:
-    """Makes a start's n-th write fail for good: before it is done, or after it was done but not told."""
-
-    writes_left: int = 0
-    is_done_first: bool = False
-    broken_at: list[str] = field(default_factory=list)
-
-    def wrap(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(store: LocalStore, key: str, data: bytes, **options: Any) -> Any:
-            if not key.startswith(_OURS):
-                return write(store, key, data, **options)
-            self.writes_left -= 1
-            if self.writes_left >= 0:
-                return write(store, key, data, **options)
-            if self.writes_left == -1:
-                self.broken_at.append(key)
-                if self.is_done_first:
-                    write(store, key, data, **options)
-            raise StoreError("write", key, "EIO")
-
-        return guarded
-
-
 def run_interrupted(manifest: Path, output: Path, model: Path, patch: pytest.MonkeyPatch) -> list[str]:
     """Start a run again and again until it ends, each start broken off at another write; returns which they were."""
-    disk = BreakingDisk()
-    patch.setattr(LocalStore, "put", disk.wrap(LocalStore.put))
-    patch.setattr(LocalStore, "_create", disk.wrap(LocalStore._create))
+    disk = BreakingDisk(_OURS)
+    disk.install(patch)
     for start in range(_MAX_STARTS):
         disk.writes_left, disk.is_done_first = 1 + start % 3, start % 2 == 1
         try:

@@ -274,7 +274,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "failures of a segment without any": (
         copied(copy(7), copy(1)),
-        f"{copy(1)}: object: expected nothing, since no row failed, found a file",
+        f"{copy(1)}: object: expected nothing, since no failure stands there, found a file",
     ),
     "failures of no segment": (
         copied(copy(7), copy(9)),
@@ -282,7 +282,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "a strange file among the parts": (
         copied(part(1), "parts/backup.parquet"),
-        "parts/backup.parquet: name: expected <shard>-<segment>.parquet",
+        "parts/backup.parquet: name: expected <shard>-<segment>[-r<n>].parquet",
     ),
     "success is missing": (deleted("_SUCCESS"), "_SUCCESS: object: expected the totals of a run that has ended"),
     "success tells other totals": (

@@ -80,7 +80,7 @@ def _run(start: Start) -> int:
 
     spare = SpareWorkers(NUM_SPARE, prepare)
     pool = partial(ForkedPool, spare=spare, num_workers=NUM_WORKERS)
-    patch.setattr("jobs.run._pool", lambda settings, workers, record, *, has_suspects: pool(settings))
+    patch.setattr("jobs.run.worker_pool", lambda settings, workers, record, *, has_suspects: pool(settings))
     inject(patch, start.faults_of("driver"), role="driver", spoils=start.spoils)
     try:
         pipeline = {"segment_rows": 2, "max_rows_in_flight": 4}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Ended:
 
 
 class RunningCommand:
-    """A ``dimoo-batch run`` on its way."""
+    """A ``dimoo-batch run``, or another command, on its way."""
 
     def __init__(self, process: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
         self.process = process
@@ -91,14 +91,22 @@ def running_command(
     manifest: object, output: object, spec: Mapping[str, Any], environment: Mapping[str, str] | None = None
 ) -> Iterator[RunningCommand]:
     """Start a run with a spec and more environment; what is left of it in the end is killed, by process id."""
+    with tempfile.TemporaryDirectory(prefix="spec.") as name:
+        (Path(name) / "spec.yaml").write_text(json.dumps(spec))
+        words = ["run", str(manifest), "--output", str(output), "--spec", f"{name}/spec.yaml"]
+        with running_words(words, environment) as running:
+            yield running
+
+
+@contextmanager
+def running_words(words: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[RunningCommand]:
+    """Start the command line with these words; what is left of it in the end is killed, by process id."""
     with tempfile.TemporaryDirectory(prefix="run.", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        (folder / "spec.yaml").write_text(json.dumps(spec))
-        command = [sys.executable, "-m", "jobs.cli", "run", str(manifest), "--output", str(output)]
         own = {"RAY_TMPDIR": name, "PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ""}
         with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
-                [*command, "--spec", str(folder / "spec.yaml")],
+                [sys.executable, "-m", "jobs.cli", *words],
                 cwd=folder,
                 env=os.environ | own | dict(environment or {}),
                 stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import pyarrow as pa
 from manifests.row import RowFailure
 from manifests.shard import Segment
 from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
+from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
 from pipeline.store import open_store
 from tests.support.manifest_rows import encoded, picture
@@ -39,7 +40,7 @@ def write_large_output(folder: Path, num_rows: int) -> Path:
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
         part = part_bytes(outcomes, scores, first, writer="", run="")
         segment = Segment(first // SEGMENT_ROWS, 0, "large.parquet", first, first, len(outcomes))
-        totals += run.commit(segment, part, PartSummary(len(outcomes) - len(failures), failures))
+        totals += run.commit(PartName(segment.name), part, PartSummary(len(outcomes) - len(failures), failures)).totals
     run.succeed(totals)
     return folder
 

@@ -88,7 +88,7 @@ def _result_of(request: Any) -> Result:
 def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
     """From now on workers of this process load a stub, which is returned."""
     model = StubModel()
-    for module in ("pipeline.worker", "jobs.run"):
+    for module in ("pipeline.worker", "jobs.run", "jobs.retry"):
         patch.setattr(f"{module}.find_checkpoint", lambda name: Checkpoint(name, Path(name)))
     patch.setattr("jobs.run_identity.digest", lambda directory: "stub")
     patch.setattr("pipeline.worker.load_model", lambda *arguments, **options: model)

@@ -9,6 +9,7 @@ from benchmarks.scale.__main__ import main
 from benchmarks.scale.bit_store import BitStore
 from benchmarks.scale.simulated_pool import Fleet
 from benchmarks.scale.simulated_run import plan_of, scan_ids, start_run
+from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
 from tests.support.run_output import RunOutput
 
@@ -43,10 +44,10 @@ def test_a_store_of_bits_is_a_store_of_parts() -> None:
     store = BitStore(plan)
     run = RunDirectory(store)
     for segment in plan:
-        run.commit(segment, *store.part_of(segment))
+        run.commit(PartName(segment.name), *store.part_of(segment))
     assert list(run.committed_segments(plan)) == list(plan)
-    assert len(run.summary("0000000-00000").failures) == 1
-    assert run.summary("0000000-00001").num_done == 64
+    assert len(run.summary(PartName("0000000-00000")).failures) == 1
+    assert run.summary(PartName("0000000-00001")).num_done == 64
 
 
 def test_ids_are_scanned_in_batches(tmp_path: Path) -> None:

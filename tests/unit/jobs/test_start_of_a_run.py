@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs import run as run_module
+from jobs import workers as workers_module
 from jobs.cluster import known_address, ray_cluster
 from jobs.report_lines import resume_hint, summary_lines
 from jobs.run import _conclude
@@ -19,6 +19,7 @@ from manifests.shard import ManifestFile, plan_shards
 from pipeline.errors import RunFailed
 from pipeline.local_store import LocalStore
 from pipeline.outcome import PartSummary, RunTotals, failures_bytes, part_bytes
+from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import SCHEMA, image_row, write_manifest
@@ -95,9 +96,8 @@ def test_success_is_written_when_every_segment_is_there_and_every_row_is_counted
     for segment in plan:
         failure = RowFailure(segment.first_row, "a", "fetch", "E", "gone")
         table = rows.from_pylist([{"id": "a"}], schema=SCHEMA)
-        run.commit(
-            segment, part_bytes([failure], table, segment.first_row, writer="w", run="r"), PartSummary(0, failures)
-        )
+        part = part_bytes([failure], table, segment.first_row, writer="w", run="r")
+        run.commit(PartName(segment.name), part, PartSummary(0, failures))
     with pytest.raises(RunFailed, match="0 segments are missing at the end and 1 of 2 rows are accounted for"):
         _conclude(run, plan, RunTotals(0, 1))
     assert list(run.store.list("_SUCCESS")) == []
@@ -116,7 +116,7 @@ def test_more_gpus_than_ray_has_are_refused_before_anything_is_written(
 
         def __exit__(self, *error: object) -> None: ...
 
-    monkeypatch.setattr(run_module, "ray_cluster", NoGpus)
+    monkeypatch.setattr(workers_module, "ray_cluster", NoGpus)
     manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
     with pytest.raises(ConfigError, match="2 workers with 1 GPU each were asked for, Ray has 0 GPUs"):
         run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2, device="cuda")

@@ -12,9 +12,11 @@ from manifests.shard import ManifestFile, Segment, plan_shards
 from pipeline.errors import StoreError
 from pipeline.local_store import LocalStore
 from pipeline.outcome import PartSummary, RunTotals, part_bytes
+from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory, differences
 
 SEGMENT = Segment(3, 7, "m.parquet", 40, 0, 2)
+NAME = PartName("0000003-00007")
 PLAN = plan_shards([ManifestFile("m.parquet", 1, 100, "d")], shard_rows=20, segment_rows=2)
 ROWS = pa.table({"id": ["a", "b"]})
 FAILURES = (RowFailure(40, "a", "fetch", "E", "gone"), RowFailure(41, "b", "fetch", "E", "gone"))
@@ -36,32 +38,32 @@ def committed(run: RunDirectory) -> list[str]:
 
 def test_a_commit_publishes_the_part_and_repeats_its_failures(run: RunDirectory) -> None:
     assert committed(run) == []
-    assert run.commit(SEGMENT, part("one"), SUMMARY) == RunTotals(0, 2)
+    assert run.commit(NAME, part("one"), SUMMARY) == SUMMARY
     assert committed(run) == ["0000003-00007"]
-    assert run.summary("0000003-00007") == SUMMARY
+    assert run.summary(NAME) == SUMMARY
     failures = pq.read_table(io.BytesIO(run.store.get("_failures/0000003-00007.parquet"))).to_pylist()
     assert [failure["row"] for failure in failures] == [40, 41]
 
 
 def test_the_first_commit_stands_and_its_totals_count(run: RunDirectory) -> None:
-    run.commit(SEGMENT, part("one"), SUMMARY)
-    assert run.commit(SEGMENT, part("two"), PartSummary(2, ())) == RunTotals(0, 2)
+    run.commit(NAME, part("one"), SUMMARY)
+    assert run.commit(NAME, part("two"), PartSummary(2, ())) == SUMMARY
     assert run.store.get("parts/0000003-00007.parquet") == part("one")
 
 
 def test_the_second_commit_repeats_the_failures_of_a_first_that_was_killed_in_between(run: RunDirectory) -> None:
     run.store.put("parts/0000003-00007.parquet", part("killed"))
-    run.commit(SEGMENT, part("two"), PartSummary(2, ()))
+    run.commit(NAME, part("two"), PartSummary(2, ()))
     assert run.store.size("_failures/0000003-00007.parquet")
 
 
 def test_a_commit_without_failures_leaves_no_file_for_them(run: RunDirectory) -> None:
-    run.commit(SEGMENT, part("one"), PartSummary(2, ()))
+    run.commit(NAME, part("one"), PartSummary(2, ()))
     assert list(run.store.list("_failures/")) == []
 
 
 def test_totals_write_the_failures_that_are_not_there(run: RunDirectory) -> None:
-    run.commit(SEGMENT, part("one"), SUMMARY)
+    run.commit(NAME, part("one"), SUMMARY)
     written = run.store.get("_failures/0000003-00007.parquet")
     run.store.delete("_failures/0000003-00007.parquet")
     assert run.totals(run.committed_segments(PLAN)) == RunTotals(0, 2)

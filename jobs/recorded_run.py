@@ -1,0 +1,53 @@
+"""What a run was started with, taken from its ``run.json`` instead of from a person."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.errors import ConfigError
+from jobs.spec import JobSpec
+from manifests.row import RowDefaults
+from pipeline.run_settings import RunSettings
+
+SECTIONS = ("sources", "engine", "pipeline", "failures", "worker_life")
+"""Sections of the spec that decide how a run works and not what it makes, recorded as they were at its first start."""
+
+_OF_RESULTS = (
+    "seed",
+    "input_resolution",
+    "image_to_image_resolution",
+    "tokenize_resolution",
+    "random_crop",
+    "match_question",
+    "image_format",
+    "image_quality",
+)
+
+
+def way_of_working(spec: JobSpec) -> dict[str, Any]:
+    """For ``run.json``: what a later command on the same run takes over, beside what decides its results."""
+    return {"adapter": spec.adapter, **spec.model_dump(mode="json", include={*SECTIONS, "passthrough"})}
+
+
+def recorded_settings(description: Mapping[str, Any], output_uri: str) -> RunSettings:
+    """The settings that decide results, as recorded; how many rows are in hand at once is left to its defaults.
+
+    Raises:
+        ConfigError: The run had an adapter and does not say where it is.
+    """
+    results: Mapping[str, Any] = description["results"]
+    adapter = description.get("job", {}).get("adapter")
+    if results.get("adapter_digest") is not None and adapter is None:
+        raise ConfigError(f"the run at {output_uri} had an adapter and did not record where it is: it cannot be found")
+    return RunSettings(
+        model=str(description["model"]),
+        adapter=adapter,
+        device=results["device"],
+        dtype=results["dtype"],
+        defaults=TypeAdapter(RowDefaults).validate_python(results["defaults"]),
+        output_uri=output_uri,
+        engine=EngineConfig(batch_invariance=results["batch_invariance"]),
+        **{name: results[name] for name in _OF_RESULTS if name in results},
+    )

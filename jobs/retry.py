@@ -1,0 +1,277 @@
+"""One start of a retry: find the failed rows of a run, run them again as the run did, conclude."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from dimoo_core.checkpoint import Checkpoint, find_checkpoint
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.errors import ConfigError
+from jobs.metrics import MetricsExport
+from jobs.progress import ProgressState
+from jobs.recorded_run import SECTIONS, recorded_settings
+from jobs.resume_choice import ResumeChoice
+from jobs.retry_backlog import Backlog, chosen_classes
+from jobs.retry_summary import RetrySummary
+from jobs.run_identity import what_decides_results
+from jobs.spec import JobSpec, load_spec
+from jobs.summary import RunSummary
+from jobs.watched_work import watched_work
+from jobs.workers import Workers, find_workers, worker_pool
+from manifests.shard import ShardPlan
+from pipeline.coordinator import CoordinatorReport
+from pipeline.epoch import RunEpoch, claimed_epoch
+from pipeline.errors import NotARun, RunFailed
+from pipeline.lease import LeaseBook
+from pipeline.manifest_source import ManifestSource, open_manifest, open_unchecked_manifest
+from pipeline.notice import StopNotice
+from pipeline.outcome import RunTotals
+from pipeline.retry_record import RetryRecords, RunRetry
+from pipeline.run_directory import SUCCESS_KEY, RunDirectory, results_digest
+from pipeline.run_settings import RunSettings
+from pipeline.store import open_store
+from pipeline.suspect import SuspectRecord, Suspicion
+
+_OWN_SECTIONS = (*SECTIONS, "ray", "device")
+_RECORDED_KEYS = ("engine.batch_invariance", "pipeline.segment_rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryChoice:
+    """What a person says about a retry; everything else is taken from the run.
+
+    Attributes:
+        classes: Names of failure classes; empty: those worth a try.
+        manifest, model: Where they lie now, if not where the run found them.
+        workers: As for a run.
+        assignments: ``key=value`` of what decides how the rows are run, not what comes out.
+        accepted: What of the run may have changed, as ``--accept-change`` of a run.
+    """
+
+    classes: tuple[str, ...] = ()
+    manifest: str | None = None
+    model: str | None = None
+    workers: int | None = None
+    assignments: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Retry:
+    """What the steps of a retry share."""
+
+    spec: JobSpec
+    source: ManifestSource
+    plan: ShardPlan
+    run: RunDirectory
+    workers: Workers
+    settings: RunSettings
+    say: Callable[[str], None]
+    notice: StopNotice | None
+
+
+def retry_job(
+    output: str,
+    choice: RetryChoice,
+    say: Callable[[str], None],
+    notice: StopNotice | None = None,
+    drain: Callable[[float], None] = lambda deadline_s: None,
+) -> RetrySummary:
+    """Run failed rows of a run again, or go on with a retry that was interrupted.
+
+    Args:
+        output: Of the run.
+        choice: What is asked for.
+        say: Told in a line what is run again and what is not.
+        notice: Ends the retry early, in good order, if it is given while workers are at work.
+        drain: Told how long a good order may take, as soon as that is known.
+
+    Raises:
+        NotARun: No run lies there.
+        ConfigError, ManifestError, WeightsError: Something is not as the run had it; nothing was run.
+        StoreError: The manifest or the output cannot be reached.
+        RunInUse: A driver is at work on the output.
+        RunStopped: The notice was given; the same command goes on.
+        RunFailed: The retry broke off; the same command goes on.
+    """
+    started_s, classes = time.monotonic(), chosen_classes(choice.classes)
+    store = open_store(output)
+    run = RunDirectory(store)
+    description = run.description()
+    if description is None:
+        raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+    spec = _spec(description, choice)
+    drain(spec.worker_life.stop_deadline_s)
+    with ExitStack() as stack:
+        checkpoint = find_checkpoint(spec.model)
+        settings = replace(recorded_settings(description, store.uri), model=checkpoint.name)
+        source = _manifest(spec, settings, description["results"])
+        store.check_writable()
+        workers = find_workers(spec, stack)
+        settings = _with_workers(settings, workers, spec, description["results"])
+        _check_unchanged(spec, source, checkpoint, settings, description, run, choice, say)
+        epoch = stack.enter_context(claimed_epoch(store, say))
+        store.give_up_unfinished()
+        results = description["results"]
+        settings = replace(settings, epoch=epoch.number, run_digest=results_digest(results))
+        plan = source.plan(segment_rows=results["segment_rows"], limit=results.get("limit"))
+        retry = _Retry(
+            spec=spec, source=source, plan=plan, run=run, workers=workers, settings=settings, say=say, notice=notice
+        )
+        return _run_again(retry, epoch, classes, started_s)
+
+
+def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started_s: float) -> RetrySummary:
+    run, records = retry.run, RetryRecords(retry.run.store)
+    latest, now = records.latest(), datetime.now(UTC).isoformat(timespec="seconds")
+    is_resumed = latest is not None and not latest.has_ended and latest.classes == classes
+    record = (
+        latest if is_resumed else RunRetry(number=latest.number + 1 if latest else 1, classes=classes, started_at=now)
+    )
+    assert record is not None
+    committed = run.committed_segments(retry.plan)
+    backlog = Backlog(record.number, classes, committed)
+    before = run.totals(committed, backlog.look)
+    retry.say(backlog.words() if not is_resumed else f"going on: {backlog.words()}")
+    num_rows = backlog.chosen.total()
+    state = ProgressState(
+        num_rows=num_rows, num_resumed=0, num_resumed_failed=0, num_workers=max(1, retry.workers.count)
+    )
+    report = CoordinatorReport(RunTotals(), 0)
+    if backlog.retries:
+        records.begin(record)
+        run.reopen()
+        report = _work(retry, epoch, backlog, state)
+        epoch.fence.check()
+        _check_all_tried(run, retry.plan, backlog, report.totals)
+    totals = RunTotals(before.num_done + report.totals.num_done, before.num_failed - report.totals.num_done)
+    if not committed.num_missing and (backlog.retries or is_resumed or run.store.size(SUCCESS_KEY) is None):
+        run.succeed(totals)
+    if backlog.retries or is_resumed:
+        records.end(record)
+    wall_s = time.monotonic() - started_s
+    summary = RunSummary(
+        status="done" if totals.num_failed == 0 else "done_with_failures",
+        output=run.store.uri,
+        rows=retry.plan.num_rows,
+        done=totals.num_done,
+        failed=totals.num_failed,
+        resumed=before.num_done + before.num_failed,
+        wall_s=round(wall_s, 3),
+        rows_per_s=round(state.rows_per_s, 3),
+        engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
+        tokens=state.num_tokens,
+        workers_lost=report.num_workers_lost,
+    )
+    return RetrySummary(
+        run=summary,
+        retry=record.number if backlog.retries or is_resumed else 0,
+        classes=classes,
+        retried=num_rows,
+        mended=report.totals.num_done,
+        kept=dict(backlog.kept),
+        left=retry.plan.num_rows - totals.num_done - totals.num_failed,
+    )
+
+
+def _work(retry: _Retry, epoch: RunEpoch, backlog: Backlog, state: ProgressState) -> CoordinatorReport:
+    record = SuspectRecord(retry.run.store)
+    suspects = record.resume(backlog)
+    for name in backlog.lone_segments:
+        suspects.setdefault(name, Suspicion())
+    segments = (
+        retry.plan.segment(number) for name in backlog.retries if (number := retry.plan.number_of(name)) is not None
+    )
+    book = LeaseBook(segments, repeats=retry.source.repeated_ids(), suspects=suspects, retries=backlog.retries)
+    has_suspects = any(name in backlog.retries for name in suspects)
+    exports = [MetricsExport(retry.run.store.uri, state)] if retry.workers.count else []
+    pool = worker_pool(retry.settings, retry.workers, record, has_suspects=has_suspects)
+    return watched_work(pool, book, state, epoch, retry.spec.failures.limit(), exports, record, retry.notice)
+
+
+def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, totals: RunTotals) -> None:
+    """Every row has its new outcome, in a part that follows the one it had failed in."""
+    committed = run.committed_segments(plan)
+    missing = [name for name, each in backlog.retries.items() if committed.last_part(name).retry <= each.after]
+    num_counted = totals.num_done + totals.num_failed
+    if missing or num_counted != backlog.chosen.total():
+        raise RunFailed(
+            f"{len(missing)} segments were not tried again at the end and {num_counted} of {backlog.chosen.total()} "
+            "rows are accounted for: run the same command again"
+        )
+
+
+def _spec(description: Mapping[str, Any], choice: RetryChoice) -> JobSpec:
+    """The run's own way of working, with what a person asks for now.
+
+    Raises:
+        ConfigError: A key is unknown, or one that the run has decided.
+    """
+    for assignment in choice.assignments:
+        key = assignment.partition("=")[0]
+        if key.partition(".")[0] not in _OWN_SECTIONS or key in _RECORDED_KEYS:
+            raise ConfigError(
+                f"--set {key}: a retry keeps what the run has decided; it takes keys of {', '.join(_OWN_SECTIONS)}"
+            )
+    job: Mapping[str, Any] = description.get("job", {})
+    recorded = {name: job[name] for name in (*SECTIONS, "passthrough") if name in job}
+    if "failures" in recorded:
+        recorded["failures"] = recorded["failures"] | {"max_failures": None}  # that was meant for all rows of the run
+    flags = {
+        "manifest": choice.manifest or str(description["manifest"]),
+        "model": choice.model or str(description["model"]),
+        "adapter": job.get("adapter"),
+        "limit": description["results"].get("limit"),
+        "workers": choice.workers,
+    }
+    return load_spec(None, flags | recorded, choice.assignments)
+
+
+def _manifest(spec: JobSpec, settings: RunSettings, results: Mapping[str, Any]) -> ManifestSource:
+    """The run's manifest; one that has changed is checked like that of a new run."""
+    source = open_unchecked_manifest(spec.manifest)
+    if source.fingerprint == results["manifest_fingerprint"]:
+        return source
+    return open_manifest(spec.manifest, defaults=settings.defaults, passthrough=spec.passthrough)
+
+
+def _with_workers(settings: RunSettings, workers: Workers, spec: JobSpec, results: Mapping[str, Any]) -> RunSettings:
+    if workers.device.partition(":")[0] != results["device"]:
+        raise ConfigError(
+            f"the run was made on {results['device']}, here it would be {workers.device}: retry it where there is "
+            f"{results['device']}"
+        )
+    engine = dict(spec.engine) | {"batch_invariance": results["batch_invariance"]}
+    return replace(
+        settings,
+        device=workers.device,
+        sources=spec.sources.policy(),
+        engine=EngineConfig(**engine, max_request_s=spec.failures.row_timeout_s),
+        max_rows_in_flight=spec.pipeline.max_rows_in_flight,
+        fetch_threads=spec.pipeline.fetch_threads,
+        store_threads=spec.pipeline.store_threads,
+        failures=spec.failures.policy(),
+        life=spec.worker_life.life(),
+    )
+
+
+def _check_unchanged(
+    spec: JobSpec,
+    source: ManifestSource,
+    checkpoint: Checkpoint,
+    settings: RunSettings,
+    description: Mapping[str, Any],
+    run: RunDirectory,
+    choice: RetryChoice,
+    say: Callable[[str], None],
+) -> None:
+    """Manifest, model and versions are those of the run, or a person accepts that they are not."""
+    results = description["results"]
+    now = what_decides_results(spec, source, checkpoint, settings, results["segment_rows"])
+    num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
+    if accepted := ResumeChoice(accepted=choice.accepted).check(now, num_rows, description, run):
+        say(f"going on although settings have changed: {'; '.join(accepted)}")
+        run.note_changes(description, accepted)

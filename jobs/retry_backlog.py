@@ -1,0 +1,77 @@
+"""Which failed rows of a run are run again, and which are left as they are."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from dimoo_core.errors import ConfigError
+from manifests.failure import FAILURE_CLASSES, FailureClass
+from manifests.shard import Segment
+from pipeline.committed_segments import CommittedSegments
+from pipeline.lone_row import QUARANTINED
+from pipeline.outcome import PartSummary
+from pipeline.retry_record import SegmentRetry
+
+DEFAULT_CLASSES: tuple[FailureClass, ...] = ("timeout", "oom", "engine", "store", "crash")
+"""Failures that the same row need not have again; the others stay until their row, image or permission is mended."""
+
+
+def chosen_classes(names: tuple[str, ...]) -> tuple[FailureClass, ...]:
+    """The classes that a person named, in their usual order; none named means those worth a try.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    if not names:
+        return DEFAULT_CLASSES
+    if unknown := [name for name in names if name not in (*FAILURE_CLASSES, "all")]:
+        known = ", ".join((*FAILURE_CLASSES, "all"))
+        raise ConfigError(f"--class must be one of {known}, got {', '.join(map(repr, unknown))}")
+    return tuple(name for name in FAILURE_CLASSES if name in names or "all" in names)
+
+
+@dataclass(slots=True)
+class Backlog:
+    """What one retry has to do. Memory grows with the segments that have something to do, not with the others.
+
+    Attributes:
+        number: Of the retry.
+        classes: Failures of these are tried again.
+        committed: The run's segments.
+        retries: What is to be done, by segment.
+        lone_segments: Those of them in which a row has killed its workers, so that its rows are run one at a time.
+        chosen: Failures that are tried again, by their class.
+        kept: Failures that are not asked for, by their class.
+    """
+
+    number: int
+    classes: tuple[FailureClass, ...]
+    committed: CommittedSegments
+    retries: dict[str, SegmentRetry] = field(default_factory=dict)
+    lone_segments: list[str] = field(default_factory=list)
+    chosen: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+
+    def look(self, segment: Segment, summary: PartSummary) -> None:
+        """Take a segment's failures in."""
+        of_class = Counter(failure.failure_class for failure in summary.failures)
+        self.kept.update({name: count for name, count in of_class.items() if name not in self.classes})
+        chosen = {name: count for name, count in of_class.items() if name in self.classes}
+        if not chosen or summary.retry == self.number:  # an earlier start of this retry was here
+            return
+        self.chosen.update(chosen)
+        after = self.committed.last_part(segment.name).retry
+        self.retries[segment.name] = SegmentRetry(self.number, self.classes, after)
+        if any(each.error_type == QUARANTINED and each.failure_class in self.classes for each in summary.failures):
+            self.lone_segments.append(segment.name)
+
+    def __contains__(self, segment_name: object) -> bool:
+        """Whether nothing is to be done for a segment: it is committed and has no failure that is tried again."""
+        return segment_name in self.committed and segment_name not in self.retries
+
+    def words(self) -> str:
+        """What is tried again and what is not, for people."""
+        kept = "".join(f", {count} {name}" for name, count in sorted(self.kept.items()))
+        flags = " ".join(f"--class {name}" for name in sorted(self.kept))
+        left = f"; left as they are: {kept[2:]} ({flags})" if kept else ""
+        tried = ", ".join(f"{count} {name}" for name, count in sorted(self.chosen.items())) or "none"
+        return f"retry {self.number} of classes {', '.join(self.classes)}: failed rows to run again: {tried}{left}"

@@ -1,0 +1,63 @@
+"""How many workers a command has, what each of them gets, and the pool that they make."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from dimoo_core.errors import ConfigError
+from jobs.cluster import cores_each, known_address, ray_cluster
+from jobs.spec import JobSpec
+from pipeline.pool import WorkerPool
+from pipeline.run_settings import RunSettings
+from pipeline.suspect import SuspectRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many workers there are and what each has."""
+
+    count: int
+    device: str
+    num_cpus: float
+    num_gpus: float
+
+
+def find_workers(spec: JobSpec, stack: ExitStack) -> Workers:
+    """Decide how many workers there are, starting or joining Ray if there is any.
+
+    Raises:
+        ConfigError: More GPUs are asked for than there are.
+    """
+    count, address = spec.workers, known_address(spec.ray.address)
+    if count is None and address is None:
+        count = _local_gpus()
+    if count == 0:
+        device = spec.device if spec.device != "auto" else ("cuda" if _local_gpus() else "cpu")
+        return Workers(0, device, 0, 0)
+    num_gpus = stack.enter_context(ray_cluster(address, num_workers=count or 1))
+    count = count or max(1, num_gpus)
+    device = spec.device if spec.device != "auto" else ("cuda" if num_gpus else "cpu")
+    gpus_each = spec.ray.gpus_per_worker if spec.ray.gpus_per_worker is not None else float(device.startswith("cuda"))
+    if gpus_each * count > num_gpus:
+        raise ConfigError(f"{count} workers with {gpus_each:g} GPU each were asked for, Ray has {num_gpus} GPUs")
+    return Workers(count, device, spec.ray.cpus_per_worker or cores_each(count, gpus_each), gpus_each)
+
+
+def worker_pool(settings: RunSettings, workers: Workers, record: SuspectRecord, *, has_suspects: bool) -> WorkerPool:
+    """The pool of these workers, not yet started."""
+    if workers.count == 0 and has_suspects:  # a row that kills its worker must not take the run with it once more
+        from pipeline.child_pool import ChildPool
+
+        return ChildPool(settings)
+    if workers.count == 0:
+        from pipeline.local_pool import LocalPool
+
+        return LocalPool(settings, record)
+    from pipeline.ray_pool import RayPool
+
+    return RayPool(settings, num_workers=workers.count, num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)
+
+
+def _local_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,73 @@
+"""A retry is killed with -9 in its middle: the same command ends it, no row is lost, none is there twice."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.run_audit import RunAudit
+from pipeline.store import open_store
+from tests.support.command import run_command, running_words
+from tests.support.manifest_rows import FAST_SETTINGS, encoded, image_row, picture, text_row, write_manifest
+from tests.support.run_output import RunOutput
+from tests.support.s3_server import S3Server
+
+LATE = [f"late{number}" for number in range(5)]
+IDS = ["image", *LATE, "never"]
+CLASSES = ("--class", "not_found", "--workers", "0", "--set", "pipeline.max_rows_in_flight=1")
+
+
+@pytest.fixture(params=["disk", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where the output of the run goes."""
+    if request.param == "disk":
+        yield str(tmp_path / "out")
+        return
+    server: S3Server = request.getfixturevalue("s3_env")
+    assert server.endpoint
+    yield f"s3://{request.getfixturevalue('s3_bucket')}/out"
+
+
+@pytest.fixture
+def output(place: str, tiny_checkpoint: Path, tmp_path: Path) -> RunOutput:
+    """A run in which images were missing that are there now."""
+    rows = [
+        image_row("image"),
+        *(text_row(name, f"photos/{name}.png", max_tokens=64, block_length=64, steps=64) for name in LATE),
+        text_row("never", "photos/never.png"),
+    ]
+    manifest = write_manifest(tmp_path / "m.parquet", rows)
+    spec = {"model": str(tiny_checkpoint), "workers": 0, "pipeline": {"segment_rows": 1}}
+    ended = run_command(manifest, place, FAST_SETTINGS | spec)
+    assert (ended.returncode, ended.summary["failed"]) == (3, len(LATE) + 1), ended.stderr
+    (tmp_path / "photos").mkdir()
+    for number, name in enumerate(LATE):
+        (tmp_path / "photos" / f"{name}.png").write_bytes(encoded(picture(number)))
+    return RunOutput(place)
+
+
+def retried(output: RunOutput) -> list[str]:
+    return [key for key in output.keys("parts/") if "-r1" in key]
+
+
+def test_a_retry_that_was_killed_is_ended_by_the_same_command(output: RunOutput) -> None:
+    with running_words(["retry", output.store.uri, *CLASSES]) as running:
+        running.wait_until(lambda: len(retried(output)) >= 2, "second part of the retry")
+        running.signal(signal.SIGKILL)
+        assert running.wait().returncode == -signal.SIGKILL
+    earlier = {key: output.store.get(key) for key in output.keys("parts/")}
+    assert 2 <= len(retried(output)) < len(LATE)
+    assert output.success() is None
+
+    with running_words(["retry", output.store.uri, *CLASSES]) as running:
+        ended = running.wait()
+    assert ended.returncode == 3, ended.stderr
+    assert "going on: retry 1" in ended.stderr
+    assert (ended.summary["retry"], ended.summary["done"], ended.summary["failed"]) == (1, len(LATE) + 1, 1)
+    assert ended.summary["retried"] < len(LATE)
+    assert {key: output.store.get(key) for key in earlier} == earlier
+    output.check_complete(IDS)
+    findings: list[object] = []
+    RunAudit(open_store(output.store.uri), findings.append, findings.append).run()
+    assert findings == []
