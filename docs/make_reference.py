@@ -94,12 +94,17 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "pipeline.fetch_threads": "input images read at once by a worker",
     "pipeline.store_threads": "results written at once by a worker",
     "worker_life.stop_deadline_s": "time to end in good order after SIGTERM: [durability](durability.md)",
+    "worker_life.hang_timeout_s": "a worker that shows no sign of life for so long is killed",
+    "worker_life.max_rows": "a worker is replaced after so many rows; by default never",
+    "worker_life.max_s": "a worker is replaced after so long; by default never",
+    "worker_life.max_growth_bytes": "a worker is replaced when it has grown by so much since its second segment",
     "failures.tries.store": "of a row whose image's store fails",
     "failures.tries.engine": "of a row that the engine fails on",
     "failures.tries.crash": "of a row that workers die with",
     "failures.first_wait_s": "before the second try; then twice as long each time",
     "failures.max_wait_s": "and at most so long",
     "failures.row_timeout_s": "longest time of a row in the engine; by default none",
+    "failures.input_timeout_s": "longest time in which the bytes of an input image come",
     "failures.max_failures": "rows, or a share such as `5%`, after which the run stops",
 }
 

@@ -25,6 +25,7 @@ class FailuresSpec(Section):
     first_wait_s: float = FailurePolicy().first_wait_s
     max_wait_s: float = FailurePolicy().max_wait_s
     row_timeout_s: float | None = None
+    input_timeout_s: float | None = FailurePolicy().input_timeout_s
     max_failures: int | str | None = None
 
     def policy(self) -> FailurePolicy:
@@ -41,6 +42,7 @@ class FailuresSpec(Section):
                 first_wait_s=self.first_wait_s,
                 max_wait_s=self.max_wait_s,
                 row_timeout_s=self.row_timeout_s,
+                input_timeout_s=self.input_timeout_s,
             )
         except ConfigError as error:
             raise ConfigError(f"failures.{error}") from error

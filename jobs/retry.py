@@ -34,6 +34,7 @@ from pipeline.run_directory import SUCCESS_KEY, RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 from pipeline.suspect import SuspectRecord, Suspicion
+from pipeline.worker_watch import WorkerWatch
 
 _OWN_SECTIONS = (*SECTIONS, "ray", "device")
 _RECORDED_KEYS = ("engine.batch_invariance", "pipeline.segment_rows")
@@ -189,7 +190,8 @@ def _work(retry: _Retry, epoch: RunEpoch, backlog: Backlog, state: ProgressState
     has_suspects = any(name in backlog.retries for name in suspects)
     exports = [MetricsExport(retry.run.store.uri, state)] if retry.workers.count else []
     pool = worker_pool(retry.settings, retry.workers, record, has_suspects=has_suspects)
-    return watched_work(pool, book, state, epoch, retry.spec.failures.limit(), exports, record, retry.notice)
+    limit, watch = retry.spec.failures.limit(), WorkerWatch(retry.settings.life)
+    return watched_work(pool, book, state, epoch, limit, exports, record, retry.notice, watch)
 
 
 def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, totals: RunTotals) -> None:

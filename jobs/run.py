@@ -34,6 +34,7 @@ from pipeline.run_directory import RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
 from pipeline.suspect import SuspectRecord
+from pipeline.worker_watch import WorkerWatch
 
 _BUILTIN_HINT = (
     "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "
@@ -103,7 +104,8 @@ def run_job(
             book = LeaseBook(committed.missing(), repeats=source.repeated_ids(), suspects=suspects)
             exports = [MetricsExport(store.uri, state)] if workers.count else []
             pool = worker_pool(settings, workers, record, has_suspects=bool(suspects))
-            report = watched_work(pool, book, state, epoch, failure_limit, exports, record, notice)
+            watch = WorkerWatch(settings.life)
+            report = watched_work(pool, book, state, epoch, failure_limit, exports, record, notice, watch)
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
     wall_s = time.monotonic() - started_s

@@ -12,6 +12,7 @@ from pipeline.lease import LeaseBook
 from pipeline.notice import StopNotice
 from pipeline.pool import WorkerPool
 from pipeline.suspect import SuspectRecord
+from pipeline.worker_watch import WorkerWatch
 
 
 def watched_work(
@@ -23,6 +24,7 @@ def watched_work(
     exports: list[MetricsExport],
     suspects: SuspectRecord,
     notice: StopNotice | None = None,
+    watch: WorkerWatch | None = None,
 ) -> CoordinatorReport:
     """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
 
@@ -47,6 +49,6 @@ def watched_work(
                 limit.check(state.num_rows - state.num_resumed)
 
         try:
-            return Coordinator(pool, book, listen, check, suspects, notice).run()
+            return Coordinator(pool, book, listen, check, suspects, notice, watch).run()
         finally:
             note.refresh(is_last=True)

@@ -6,9 +6,13 @@ from pipeline.worker_life import WorkerLife
 
 
 class WorkerLifeSpec(Section):
-    """How workers end; see ``WorkerLife``."""
+    """How long workers live, and how they end; see ``WorkerLife``."""
 
     stop_deadline_s: float = WorkerLife().stop_deadline_s
+    hang_timeout_s: float | None = WorkerLife().hang_timeout_s
+    max_rows: int | None = WorkerLife().max_rows
+    max_s: float | None = WorkerLife().max_s
+    max_growth_bytes: int | None = WorkerLife().max_growth_bytes
 
     def life(self) -> WorkerLife:
         """The workers' form.

@@ -28,6 +28,7 @@ from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
 from pipeline.suspect import SuspectRecord, Suspicion
+from pipeline.worker_watch import WorkerWatch
 
 LEASES_PER_WORKER = 2  # one being worked on, one being read ahead
 MAX_LOSSES = 3  # of one segment; many workers may die at once with their machine, so deaths alone say little
@@ -54,6 +55,7 @@ class Coordinator:
         check: Called all the time; what it raises ends the run.
         suspects: Where segments are remembered in whose hands a worker died; None: they are handed out as before.
         notice: Ends the run early, in good order, when it is given.
+        watch: Says which workers hang or have lived long enough; asked where workers can be replaced.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Coordinator:
         check: Callable[[], None] = lambda: None,
         suspects: SuspectRecord | None = None,
         notice: StopNotice | None = None,
+        watch: WorkerWatch | None = None,
     ) -> None:
         self._pool = pool
         self._leases = leases
@@ -71,6 +74,7 @@ class Coordinator:
         self._check = check
         self._suspects = suspects
         self._notice = notice or StopNotice()
+        self._watch = watch if pool.can_replace else None
         self._totals = RunTotals()
         self._num_lost = 0
         self._deaths_since_commit = 0
@@ -100,6 +104,7 @@ class Coordinator:
                 self._check()
                 for name, event in self._pool.poll(_POLL_TIMEOUT_S):
                     self._take(name, event)
+                self._look_at_workers()
                 self._hand_out()
             if not self._notice.is_given:
                 self._take_last_words()
@@ -172,6 +177,8 @@ class Coordinator:
         if isinstance(event, SegmentCommitted) and not self._leases.committed(name, event.segment_name):
             event = SegmentRepeated(event.segment_name, event.totals)
         self._listen(name, event)
+        if self._watch is not None:
+            self._watch.take(name, event)
         match event:
             case WorkerReady():
                 self._ready_workers.add(name)
@@ -199,10 +206,25 @@ class Coordinator:
             case WorkerDied(reason) if name in self._draining_workers:  # it was ended before it was done
                 self._take_back(name)
                 self._start_successor(name)
+            case WorkerDied(is_by_machine=True):
+                self._num_lost += 1
+                self._take_back(name)
+                self._start_successor(name)
             case WorkerDied(reason):
                 self._replace(name, reason)
             case _:
                 pass
+
+    def _look_at_workers(self) -> None:
+        if self._watch is None:
+            return
+        hung, old = self._watch.look()
+        for name, _ in old:
+            self._pool.drain(name, None)
+        for name, reason in hung:
+            self._pool.discard(name)
+            self._listen(name, WorkerDied(reason))
+            self._replace(name, reason, "timeout")
 
     def _replace(self, name: str, reason: str, failure_class: FailureClass = "crash") -> None:
         self._num_lost += 1
@@ -222,6 +244,8 @@ class Coordinator:
     def _start_successor(self, name: str) -> None:
         for names in (self._open_workers, self._hungry_workers, self._draining_workers):
             names.discard(name)
+        if self._watch is not None:
+            self._watch.forget(name)
         successor = self._pool.replace(name)
         self._open_workers.add(successor)
         self._hungry_workers.add(successor)

@@ -23,6 +23,8 @@ class WorkerProgress:
     num_tokens: int
     engine_busy_s: float
     engine_span_s: float  # from the first step's begin to the latest step's end
+    silence_s: float = 0.0  # of the thread that has shown no sign of life for longest
+    memory_bytes: int = 0  # of the process, as far as it is in the machine's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,13 @@ class WorkerEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The worker's process is gone; its rows can be given to another."""
+    """The worker's process is gone; its rows can be given to another.
+
+    ``is_by_machine`` tells that its machine is gone too, so that no row is to blame.
+    """
 
     reason: str
+    is_by_machine: bool = False
 
 
 Event = (

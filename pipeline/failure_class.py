@@ -12,7 +12,14 @@ from pipeline.painting import MaskUnusable
 _BAD_INPUT = (ManifestRowError, RequestError, ImageUnreadable, MaskUnusable, ConfigError)
 _OUT_OF_MEMORY = (BatchTooLarge, torch.OutOfMemoryError, MemoryError)
 _BAD_NAME_CODES = {"InvalidKey", "InvalidUri", "InvalidBucketName", "ENAMETOOLONG"}
-_TIMEOUT_CODES = {"ConnectTimeoutError", "ETIMEDOUT", "ReadTimeoutError", "RequestTimeout", "RequestTimeoutException"}
+_TIMEOUT_CODES = {
+    "ConnectTimeoutError",
+    "ETIMEDOUT",
+    "InputTimeout",
+    "ReadTimeoutError",
+    "RequestTimeout",
+    "RequestTimeoutException",
+}
 
 
 def failure_class_of(error: Exception) -> FailureClass:

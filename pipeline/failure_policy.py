@@ -11,7 +11,8 @@ class FailurePolicy:
     """Tries of a row by the class of its failure; classes without a number here get one try, as no more would help.
 
     ``crash_tries`` counts the workers that may die with a row. Waits double from ``first_wait_s`` to ``max_wait_s``.
-    ``row_timeout_s`` is for the time of each of a row's requests in the engine.
+    ``row_timeout_s`` is for the time of each of a row's requests in the engine, ``input_timeout_s`` for one try of
+    reading an input image.
     """
 
     store_tries: int = 7
@@ -20,6 +21,7 @@ class FailurePolicy:
     first_wait_s: float = 1.0
     max_wait_s: float = 30.0
     row_timeout_s: float | None = None
+    input_timeout_s: float | None = 300.0
 
     def __post_init__(self) -> None:
         for name in ("store_tries", "engine_tries", "crash_tries"):
@@ -29,8 +31,10 @@ class FailurePolicy:
             raise ConfigError(
                 f"first_wait_s must be above 0 and at most max_wait_s ({self.max_wait_s:g}), got {self.first_wait_s:g}"
             )
-        if self.row_timeout_s is not None and not self.row_timeout_s > 0:
-            raise ConfigError(f"row_timeout_s must be above 0, got {self.row_timeout_s:g}")
+        for name in ("row_timeout_s", "input_timeout_s"):
+            limit_s: float | None = getattr(self, name)
+            if limit_s is not None and not limit_s > 0:
+                raise ConfigError(f"{name} must be above 0, got {limit_s:g}")
 
     def max_tries(self, failure_class: FailureClass) -> int:
         """Most tries of a row that fails in this way."""

@@ -1,6 +1,8 @@
 """Getting the input image of a row: bytes from wherever they may come from, decoded, upright and RGB."""
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 from PIL import Image
 
@@ -8,16 +10,27 @@ from dimoo_core.errors import ConfigError
 from manifests.row import ImageSource
 from pipeline.errors import StoreError
 from pipeline.image_decoder import ImageDecoder
+from pipeline.limited_call import CallAbandoned, LimitedCalls
 from pipeline.object_reader import ObjectReader
 from pipeline.source_policy import SourcePolicy
 from pipeline.uri import is_relative, redact_uri
 
 
 class ImageFetcher:
-    """Fetches images as a policy allows. Threads may share it."""
+    """Fetches images as a policy allows. Threads may share it.
 
-    def __init__(self, policy: SourcePolicy) -> None:
+    Args:
+        policy: Which ones, and how large.
+        timeout_s: How long the bytes may take to come, beyond what stores bound by themselves; None: for ever.
+        is_over: Whether nobody waits for images any more.
+    """
+
+    def __init__(
+        self, policy: SourcePolicy, *, timeout_s: float | None = None, is_over: Callable[[], bool] = lambda: False
+    ) -> None:
         self._policy = policy
+        self._timeout_s = timeout_s
+        self._calls: LimitedCalls[bytes] = LimitedCalls(is_over)
         self._reader = ObjectReader()
         self._decoder = ImageDecoder(policy)
 
@@ -30,7 +43,7 @@ class ImageFetcher:
             keeps_mode: Whether the image stays in its own mode; otherwise it is made RGB.
 
         Raises:
-            StoreError: The bytes cannot be had, or may not.
+            StoreError: The bytes cannot be had, or may not. Code ``InputTimeout`` if they did not come in time.
             ImageUnreadable: They are no image, a damaged one, or one too large.
         """
         data = source.data if source.data is not None else self._read(source, folder_uri)
@@ -38,6 +51,7 @@ class ImageFetcher:
 
     def close(self) -> None:
         """Let go of connections and processes; the fetcher may be used again."""
+        self._calls.close()
         self._reader.close()
         self._decoder.close()
 
@@ -48,7 +62,13 @@ class ImageFetcher:
             self._policy.check(uri, folder_uri)
         except ConfigError as error:
             raise StoreError("read", redact_uri(uri), "InvalidUri", str(error)) from error
-        return self._reader.read(uri, self._policy.max_bytes)
+        if self._timeout_s is None:
+            return self._reader.read(uri, self._policy.max_bytes)
+        try:
+            return self._calls.run(partial(self._reader.read, uri, self._policy.max_bytes), self._timeout_s)
+        except CallAbandoned as error:
+            hint = f"it did not come within failures.input_timeout_s, {self._timeout_s:g} s"
+            raise StoreError("read", redact_uri(uri), "InputTimeout", hint) from error
 
 
 def ignore_pillow_warnings() -> None:

@@ -23,7 +23,8 @@ class InputImages:
         self._codec = codec
         self._settings = settings
         self._patience = patience
-        self._fetcher = ImageFetcher(settings.sources)
+        timeout_s = settings.failures.input_timeout_s
+        self._fetcher = ImageFetcher(settings.sources, timeout_s=timeout_s, is_over=lambda: patience.is_over)
         self._num_fetched = 0
 
     def close(self) -> None:
@@ -80,7 +81,9 @@ class InputImages:
         try:
             image = self._patience.retry(attempt)
         except StoreError as error:
-            if error.retryable and (self._patience.is_over or self._num_fetched == num_fetched_then[0]):
+            is_given_up = error.retryable or error.code == "InputTimeout"  # the latter when the run ends meanwhile
+            is_out_of_reach = error.retryable and self._num_fetched == num_fetched_then[0]
+            if is_out_of_reach or (is_given_up and self._patience.is_over):
                 raise RunFailed(str(error)) from error
             error.column = "" if source.column == "image" else source.column
             raise

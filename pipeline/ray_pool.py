@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from dimoo_core.errors import ConfigError
 from pipeline.event import Event, WorkerDied
@@ -45,6 +45,10 @@ class WorkerActor:
         signal.signal(signal.SIGTERM, lambda number, frame: self.drain(settings.life.stop_deadline_s))
         # A daemon: a thread that is not would keep the process alive after Ray has let go of the actor.
         threading.Thread(target=self._worker.run, args=(self._leases,), name="worker", daemon=True).start()
+
+    def node(self) -> str:
+        """Ray's id of the machine."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def assign(self, lease: Lease | None) -> None:
         """One more segment, or None: there are no more."""
@@ -82,6 +86,7 @@ class RayPool(WorkerPool):
         )(WorkerActor)
         self._actors: dict[str, Any] = {}
         self._polls: dict[Any, str] = {}
+        self._nodes: dict[str, Any] = {}  # of each worker, as Ray's promise of it
         self._num_started = 0
 
     def start(self) -> list[str]:
@@ -131,8 +136,9 @@ class RayPool(WorkerPool):
             except RayTaskError:
                 raise  # a method of ours has raised: a bug, not a death
             except RayError as error:  # crashed, lost with its machine, ended for its memory, never placed
+                is_by_machine = self._is_by_machine(name, error)
                 self._forget(name)
-                events.append((name, WorkerDied(_reason(error))))
+                events.append((name, WorkerDied(_reason(error), is_by_machine)))
                 continue
             self._poll_actor(name)
         return events
@@ -146,8 +152,20 @@ class RayPool(WorkerPool):
         name = f"worker-{self._num_started}"
         self._num_started += 1
         self._actors[name] = self._actor_class.remote(self._settings, str(Path.cwd()))
+        self._nodes[name] = self._actors[name].node.remote()
         self._poll_actor(name)
         return name
+
+    def _is_by_machine(self, name: str, error: RayError) -> bool:
+        """Whether the worker has died because its machine is gone, as far as Ray knows by now."""
+        if isinstance(error, RayActorError) and error.preempted:
+            return True
+        known, _ = ray.wait([self._nodes[name]], timeout=0)
+        try:
+            node = ray.get(self._nodes[name]) if known else None
+        except RayError:  # it was gone before it could say where it was
+            return False
+        return any(each["NodeID"] == node and not each["Alive"] for each in ray.nodes())
 
     def _poll_actor(self, name: str) -> None:
         self._polls[self._actors[name].poll.remote(_ACTOR_POLL_S)] = name
@@ -156,6 +174,7 @@ class RayPool(WorkerPool):
         """End the actor, which may be alive and only out of reach, and listen no more."""
         if actor := self._actors.pop(name, None):
             ray.kill(actor)
+        self._nodes.pop(name, None)
         self._polls = {ref: owner for ref, owner in self._polls.items() if owner != name}
 
 

@@ -20,7 +20,8 @@ class Patience:
     """Repeats operations on a store, waiting longer each time: about a minute and a half in all.
 
     A store that throttles is alive: it is waited for up to an hour, since a run should become slower, not fail; unless
-    ``max_tries`` is given, which bounds both. Threads may share it. ``stop`` cuts waiting short.
+    ``max_tries`` is given, which bounds both. Threads may share it. ``stop`` cuts waiting short. ``on_try`` is called
+    after each try that failed: a sign of life.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class Patience:
         first_wait_s: float = FIRST_WAIT_S,
         max_wait_s: float | None = None,
         max_tries: int | None = None,
+        on_try: Callable[[], None] = lambda: None,
     ) -> None:
         self._stop = stop
         self._first_wait_s = first_wait_s
         self._max_wait_s = max_wait_s
         self._max_tries = max_tries
+        self._on_try = on_try
 
     @property
     def is_over(self) -> bool:
@@ -54,6 +57,7 @@ class Patience:
             try:
                 return work()
             except StoreError as error:
+                self._on_try()
                 error.attempts = attempt
                 tries_left -= not error.is_throttled
                 throttled_left -= error.is_throttled

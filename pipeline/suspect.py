@@ -16,6 +16,7 @@ from pipeline.retry import Patience
 from pipeline.store import Store
 
 SUSPECTS_PREFIX = "_suspects/"
+_CLASSES: dict[str, FailureClass] = {"crash": "crash", "engine": "engine", "timeout": "timeout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Suspicion:
         deaths: Rows that were alone with a worker when it died, with how often.
         running: The row that is alone with a worker now, if any.
         reason: How the last worker died.
-        failure_class: ``crash``, or ``engine`` if it was the engine that failed.
+        failure_class: ``crash``, ``engine`` if it was the engine that failed, ``timeout`` if the worker hung.
     """
 
     deaths: Mapping[int, int] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class SuspectRecord:
             found = json.loads(self._patience.retry(lambda: self._store.get(_key(segment_name))))
             deaths = {int(row): int(times) for row, times in found["deaths"].items()}
             running = found["running"] if isinstance(found["running"], int) else None
-            failure_class: FailureClass = "engine" if found["failure_class"] == "engine" else "crash"
+            failure_class = _CLASSES.get(found["failure_class"], "crash")
             return Suspicion(deaths, running, str(found["reason"]), failure_class)
         except ObjectNotFound:
             return None

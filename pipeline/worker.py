@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+import psutil
 from PIL import Image
 from torch import Tensor
 
@@ -55,6 +56,7 @@ from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 from pipeline.suspect import SuspectRecord
 from pipeline.uri import folder_of
+from pipeline.work_clock import WorkClock
 
 _IDLE_WAIT_S = 0.05
 _PROGRESS_INTERVAL_S = 0.5
@@ -86,8 +88,10 @@ class Worker:
         self._ready: queue.SimpleQueue[tuple[OpenSegment, RowFlow]] = queue.SimpleQueue()
         self._for_codec: queue.SimpleQueue[CodecWork] = queue.SimpleQueue()
         self._in_engine: dict[str, tuple[OpenSegment, RowFlow]] = {}  # by request
-        self._patience = Patience(self._stop)
+        self._clock = WorkClock()
+        self._patience = Patience(self._stop, on_try=self._clock.tick)
         self._objects = ObjectReader()
+        self._process = psutil.Process()
         self._counts_lock = threading.Lock()
         self._num_open_segments = 0
         self._num_done = 0
@@ -167,6 +171,7 @@ class Worker:
             first_wait_s=policy.first_wait_s,
             max_wait_s=policy.max_wait_s,
             max_tries=policy.store_tries,
+            on_try=self._clock.tick,
         )
         self._preparer = RowPreparer(model, settings, patience)
         self._finisher = RowFinisher(model, settings, self._run_directory, self._patience)
@@ -189,7 +194,8 @@ class Worker:
                     continue
                 if lease is None:
                     return
-                segment = self._opened(lease, reader)
+                with self._clock.work():
+                    segment = self._opened(lease, reader)
                 with self._counts_lock:
                     self._num_open_segments += 1
                 if segment.is_complete:
@@ -374,12 +380,14 @@ class Worker:
                 num_tokens=stats.num_tokens,
                 engine_busy_s=stats.busy_s,
                 engine_span_s=self._last_step_s - self._first_step_s if self._first_step_s is not None else 0.0,
+                silence_s=self._clock.silence_s,
+                memory_bytes=self._process.memory_info().rss,
             )
         )
 
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
         try:
-            pool.submit(self._guarded, work, *args)
+            pool.submit(self._guarded, self._clock.work()(work), *args)
         except RuntimeError:  # the pool is closing: the run is being stopped, or drained
             if not self._stop.is_set() and not self._notice.is_given:
                 raise

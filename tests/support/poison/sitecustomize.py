@@ -1,23 +1,25 @@
-"""Makes some rows poison: whichever process prepares one of them is killed, as by a decoder that crashes.
+"""Makes some rows poison, in every process of a run: Python imports this module when its folder is on ``PYTHONPATH``.
 
-Python imports this module at its start when the folder is on ``PYTHONPATH``, in every process of a run. The rows' ids
-are in ``POISON_ROWS``, separated by commas.
+Ids are separated by commas. Whichever process prepares one of ``POISON_ROWS`` is killed, as by a decoder that crashes.
+A thread that prepares one of ``HANGING_ROWS`` hangs, and so does an engine that steps with one of ``HANGING_STEPS``.
+Each row that is prepared leaks 64 MiB and takes a second if there is a ``LEAK_LOG``, where its process is noted.
 """
 
 import importlib.machinery
 import os
 import signal
 import sys
+import threading
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
 
 class PoisonFinder(MetaPathFinder):
-    """Changes ``pipeline.prepare`` when it is imported."""
+    """Changes modules of the product when they are imported."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
-        if name != "pipeline.prepare":
+        if name not in _POISONS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         assert spec is not None
@@ -26,23 +28,55 @@ class PoisonFinder(MetaPathFinder):
 
         def execute_and_poison(module: ModuleType) -> None:
             execute(module)
-            poison(module)
+            _POISONS[name](module)
 
         loader.exec_module = execute_and_poison
         return spec
 
 
-def poison(module: Any) -> None:
-    ids = os.environ["POISON_ROWS"].split(",")
-    prepare = module.RowPreparer.prepare
+def ids(name: str) -> list[str]:
+    return os.environ.get(name, "").split(",")
+
+
+def note(log: str, text: str) -> None:
+    number = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(number, f"{text}\n".encode())
+    os.close(number)
+
+
+def hang() -> None:
+    threading.Event().wait()
+
+
+def poison_preparing(module: Any) -> None:
+    prepare, leaked = module.RowPreparer.prepare, list[bytearray]()
 
     def prepare_or_die(preparer: Any, row: Any, *arguments: Any) -> Any:
-        if row.id in ids:
+        if row.id in ids("POISON_ROWS"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if row.id in ids("HANGING_ROWS"):
+            hang()
+        if log := os.environ.get("LEAK_LOG"):
+            threading.Event().wait(1.0)
+            leaked.append(bytearray(os.urandom(2**20) * 64))
+            note(log, f"{os.getpid()} {row.id}")
         return prepare(preparer, row, *arguments)
 
     module.RowPreparer.prepare = prepare_or_die
 
 
-if "POISON_ROWS" in os.environ:
+def poison_stepping(module: Any) -> None:
+    step = module.Worker._step
+
+    def step_or_hang(worker: Any) -> Any:
+        if any(flow.row.id in ids("HANGING_STEPS") for _, flow in worker._in_engine.values()):
+            hang()
+        return step(worker)
+
+    module.Worker._step = step_or_hang
+
+
+_POISONS = {"pipeline.prepare": poison_preparing, "pipeline.worker": poison_stepping}
+
+if {"POISON_ROWS", "HANGING_ROWS", "HANGING_STEPS", "LEAK_LOG"} & set(os.environ):
     sys.meta_path.insert(0, PoisonFinder())

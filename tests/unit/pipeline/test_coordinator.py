@@ -32,6 +32,8 @@ from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
 from pipeline.suspect import SuspectRecord, Suspicion
+from pipeline.worker_life import WorkerLife
+from pipeline.worker_watch import WorkerWatch
 
 Answer = Callable[[str, Lease], Event | None]
 
@@ -316,6 +318,63 @@ def test_a_worker_that_cannot_drain_is_named_when_the_run_stops() -> None:
 
     with pytest.raises(RunStopped, match="stopped, but not in good order: worker-0: killed"):
         Coordinator(Dying(1, commit), LeaseBook(segments(12)), give, notice=notice).run()
+
+
+def test_a_machine_that_is_gone_with_its_workers_blames_no_row_however_often(tmp_path: Path) -> None:
+    record = SuspectRecord(LocalStore(str(tmp_path)))
+
+    def die_with_machine(name: str, lease: Lease) -> Event | None:
+        is_lost = int(name.removeprefix("worker-")) < 10
+        return WorkerDied("node lost", is_by_machine=True) if is_lost else commit(name, lease)
+
+    report = Coordinator(
+        PretendingPool(1, die_with_machine), LeaseBook(segments(4)), lambda name, event: None, suspects=record
+    ).run()
+    assert report == CoordinatorReport(RunTotals(4, 0), 10)
+    assert record.all() == {}
+
+
+def test_a_worker_that_hangs_is_ended_and_what_it_held_is_suspected(tmp_path: Path) -> None:
+    record, now_s = SuspectRecord(LocalStore(str(tmp_path))), [0.0]
+
+    class Hanging(PretendingPool):
+        can_replace = True
+
+        def discard(self, name: str) -> None:
+            del self._leases[name]
+
+        def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
+            now_s[0] += 20.0
+            return super().poll(timeout_s)
+
+    pool = Hanging(1, lambda name, lease: None if name == "worker-0" else commit(name, lease))
+    watch = WorkerWatch(WorkerLife(hang_timeout_s=60.0), lambda: now_s[0])
+    report = Coordinator(pool, LeaseBook(segments(1)), lambda name, event: None, suspects=record, watch=watch).run()
+    assert report == CoordinatorReport(RunTotals(1, 0), 1)
+    found = record.of(segments(1)[0].name)
+    assert found is not None
+    assert found.failure_class == "timeout"
+    assert "it has said nothing for" in found.reason
+
+
+def test_a_worker_that_has_lived_long_enough_is_drained_and_replaced() -> None:
+    class Replacing(PretendingPool):
+        can_replace = True
+
+        def discard(self, name: str) -> None:
+            assert name not in self._leases
+
+    def commit_and_tell(name: str, lease: Lease) -> Event | None:
+        pool._events.append((name, progress(5)))
+        return commit(name, lease)
+
+    now_s = count(step=2.0)
+    pool = Replacing(1, commit_and_tell)
+    watch = WorkerWatch(WorkerLife(max_rows=5), now_s.__next__)
+    report = Coordinator(pool, LeaseBook(segments(8)), lambda name, event: None, watch=watch).run()
+    assert report == CoordinatorReport(RunTotals(8, 0), 0)
+    assert ("worker-0", None) in pool.drained
+    assert len(pool.drained) > 1
 
 
 @pytest.mark.parametrize("last_word", [WorkerDrained(), WorkerDied("its machine was taken away")])

@@ -28,6 +28,8 @@ class Method:
         self._actor.calls.append((self._name, arguments))
         if self._name == "poll":
             self._actor.polls.append(ref)
+        if self._name == "node":
+            self._actor.node_ref = ref
         return ref
 
 
@@ -35,6 +37,7 @@ class Actor:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.polls: list[object] = []
+        self.node_ref: object = None
         self.answer: list[Event] | Exception = []
         self.is_killed = False
 
@@ -48,6 +51,7 @@ class RayDouble:
     def __init__(self) -> None:
         self.actors: list[Actor] = []
         self.options: dict[str, Any] = {}
+        self.node = "here"
 
     def remote(self, **options: Any) -> Any:
         self.options = options
@@ -56,12 +60,17 @@ class RayDouble:
     def wait(self, refs: Sequence[object], **options: Any) -> tuple[list[object], list[object]]:
         return list(refs), []
 
-    def get(self, ref: object) -> list[Event]:
+    def get(self, ref: object) -> Any:
+        if ref in [actor.node_ref for actor in self.actors]:
+            return self.node
         actor = next(actor for actor in self.actors if ref in actor.polls)
         if isinstance(actor.answer, Exception):
             raise actor.answer
         answer, actor.answer = actor.answer, []
         return answer
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": "gone", "Alive": False}, {"NodeID": "here", "Alive": True}]
 
     def kill(self, actor: Actor) -> None:
         actor.is_killed = True
@@ -71,7 +80,7 @@ class Factory:
     def __init__(self, double: RayDouble) -> None:
         self._double = double
 
-    def remote(self, settings: RunSettings) -> Actor:
+    def remote(self, settings: RunSettings, folder: str) -> Actor:
         self._double.actors.append(Actor())
         return self._double.actors[-1]
 
@@ -156,3 +165,23 @@ def test_stopping_ends_every_actor(double: RayDouble) -> None:
 def test_there_is_at_least_one_worker(double: RayDouble) -> None:
     with pytest.raises(ConfigError, match="workers must be at least 1"):
         pool_of(0)
+
+
+@pytest.mark.parametrize(("node", "is_by_machine"), [("gone", True), ("here", False)])
+def test_a_death_with_its_machine_is_told_from_others(node: str, is_by_machine: bool, double: RayDouble) -> None:
+    pool = pool_of(1)
+    names = pool.start()
+    double.node = node
+    double.actors[0].answer = ActorDiedError()
+    [(name, event)] = pool.poll(0)
+    assert name == names[0]
+    assert isinstance(event, WorkerDied)
+    assert event.is_by_machine == is_by_machine
+
+
+def test_a_drain_is_asked_of_the_actor(double: RayDouble) -> None:
+    pool = pool_of(1)
+    (name,) = pool.start()
+    pool.drain(name, 20.0)
+    pool.drain("another", None)
+    assert [arguments for method, arguments in double.actors[0].calls if method == "drain"] == [(20.0,)]
