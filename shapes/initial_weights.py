@@ -3,7 +3,8 @@
 The embedding of a tile's code is the sum of a vector for its family, one for its shape and one for its colour, and the
 embeddings of the words ``red`` or ``circle`` hold the same vectors; so do the code's row of the head. A cell's name is
 the sum of a vector for its row and one for its column. All embeddings share one vector, by which attention can look for
-a place whatever stands there. Nothing is fixed: training moves every number.
+a place whatever stands there, and some heads of the first layer look at a neighbour (``neighbour_heads``). Nothing is
+fixed: training moves every number.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from torch import Tensor
 from dimoo_core.config import ModelConfig
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.weights import expected_shapes
+from shapes.neighbour_heads import OFFSETS, add_neighbour_heads
 from shapes.tile import TILES
 from shapes.world import COLOURS, MAX_SIDE, SHAPES, STYLES, cell_name
 
@@ -42,6 +44,9 @@ def initial_weights(config: ModelConfig, tokenizer: Tokenizer, *, seed: int) -> 
         _compose(table, tokenizer, generator)
     shared = torch.randn(config.hidden_size, generator=generator) * _EMBEDDING_SCALE
     weights[_EMBEDDING] += _SHARED_SCALE * shared
+    if config.num_kv_heads == config.num_heads >= len(OFFSETS):
+        known_N = torch.arange(tokenizer.num_ids + len(TILES))
+        add_neighbour_heads(weights, config, range(len(OFFSETS)), known_N, generator=generator)
     return weights
 
 

@@ -8,9 +8,10 @@ Dimensions: R masked positions of a batch, E hidden size, V columns.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from random import Random
@@ -28,6 +29,7 @@ from dimoo_core.tokens import SpecialTokens, read_special_tokens
 from shapes.generation_defaults import GENERATION
 from shapes.model_weights import TrainableTransformer, matrices, others, save_checkpoint
 from shapes.muon import Muon
+from shapes.neighbour_heads import add_neighbour_heads
 from shapes.scene_source import SampleOptions
 from shapes.sequence import MaskedSequence, SequenceBuilder, TrainingSequence, equal_length_groups, masked
 from shapes.task import TASKS, sample
@@ -35,6 +37,7 @@ from shapes.tile import NUM_CODES
 from shapes.training_log import TrainingLog
 from shapes.world import BOARDS
 
+_NUM_SEQUENCES_OF_TOKENS = 1500  # what they hold are the tokens that occur
 GROUP_SIZE = 16  # sequences of one length, one attention batch
 MAX_PIECES = ((0.0, 2),)
 """From which share of the training on, scenes have up to so many pieces.
@@ -113,6 +116,7 @@ class ModelTraining:
         device: As torch names it.
         num_threads: Groups that are computed at a time, each on one thread: small products gain nothing from more.
         start_from: A checkpoint whose weights a new run begins with, in place of random ones.
+        neighbour_heads: Heads of its first layer that begin anew as ``shapes.neighbour_heads``; none if empty.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class ModelTraining:
         device: str,
         num_threads: int,
         start_from: Path | None = None,
+        neighbour_heads: Sequence[int] = (),
     ) -> None:
         self._directory = directory
         self._state_path = directory / "training" / "model.pt"
@@ -162,7 +167,7 @@ class ModelTraining:
         if self._state_path.exists():
             self._resume()
         elif start_from is not None:
-            self._model.load(load_file(start_from / "model.safetensors"))
+            self._start_from(start_from, neighbour_heads)
 
     def run(self, *, report_every: int = 50, save_every_s: float = 120.0) -> None:
         """Train until the time is used up, then write the checkpoint."""
@@ -274,6 +279,16 @@ class ModelTraining:
         if progress < config.decay_from:
             return 1.0
         return max(0.01, (1.0 - progress) / (1.0 - config.decay_from))
+
+    def _start_from(self, checkpoint: Path, neighbour_heads: Sequence[int]) -> None:
+        weights = {name: weight.float() for name, weight in load_file(checkpoint / "model.safetensors").items()}
+        if neighbour_heads:
+            generator = torch.Generator().manual_seed(self._config.seed)
+            sequences = islice(self._sequences(Random(self._config.seed)), _NUM_SEQUENCES_OF_TOKENS)
+            ids_N = torch.cat([sequence.ids_T for sequence in sequences]).unique()
+            ids_N = torch.cat((ids_N, torch.tensor([self._tokens.mask])))
+            add_neighbour_heads(weights, self._model_config, neighbour_heads, ids_N, generator=generator)
+        self._model.load(weights)
 
     def _resume(self) -> None:
         state: dict[str, Any] = torch.load(self._state_path, map_location=self._device, weights_only=True)

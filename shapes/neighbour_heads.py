@@ -1,0 +1,85 @@
+"""Attention heads that look at a neighbour, whatever stands there: how words come together.
+
+To read ``a red star at b3`` a model has to carry ``red`` and ``star`` over to ``b3``, three and two places on. In five
+hours of training on the world alone no head of any layer came to look at a fixed distance, and with two pieces in a
+prompt colours, shapes and cells were matched by chance. So some heads of the first layer start as such; training may
+move them like every other number.
+
+A query and a key that are the same for all tokens meet in a score that depends on their distance alone, since rotary
+embedding turns both. Such a constant is a linear function of the token where all embeddings share a vector.
+Dimensions: D head dim, E hidden size, N tokens.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dimoo_core.config import ModelConfig
+
+OFFSETS = (-1, -2, -3, 1)
+"""Where the heads look: from a shape to its colour, from a cell to its shape and colour, and one place on."""
+
+_PEAK_LOGIT = 24.0
+_PAIR_WEIGHTS = (0.5, 0.3, 0.2)
+"""Shares of the fastest rotary pairs in the score: the first is sharp but comes round again after six places."""
+
+_RIDGE = 1e-4
+_BLOCK = "model.transformer.blocks.0."
+
+
+def add_neighbour_heads(
+    weights: dict[str, Tensor], config: ModelConfig, heads: Sequence[int], ids_N: Tensor, *, generator: torch.Generator
+) -> None:
+    """Turn heads of the first layer into ones that look ``OFFSETS`` places on, in place.
+
+    What they carry over begins random, as in a new model.
+
+    Args:
+        weights: Tensors of a checkpoint by name.
+        config: Its sizes; keys and values must have as many heads as queries.
+        heads: One for each of ``OFFSETS``.
+        ids_N: Tokens that occur, the more often the more it matters that they are looked at.
+        generator: Of the values that are drawn.
+
+    Raises:
+        ValueError: Grouped keys, or another number of heads.
+    """
+    if config.num_kv_heads != config.num_heads or len(heads) != len(OFFSETS):
+        raise ValueError(f"{len(OFFSETS)} heads with keys of their own are needed, got {list(heads)}")
+    constant_E = constant_direction(weights, config.rms_norm_eps, ids_N)
+    size = config.head_dim
+    for head, offset in zip(heads, OFFSETS, strict=True):
+        rows = slice(head * size, (head + 1) * size)
+        query_D, key_D = query_and_key(size, config.rope_theta, offset)
+        weights[f"{_BLOCK}q_proj.weight"][rows] = torch.outer(query_D, constant_E)
+        weights[f"{_BLOCK}k_proj.weight"][rows] = torch.outer(key_D, constant_E)
+        _draw(weights[f"{_BLOCK}v_proj.weight"][rows], config.hidden_size**-0.5, generator)
+        out_scale = (2 * config.num_layers * config.hidden_size) ** -0.5
+        _draw(weights[f"{_BLOCK}attn_out.weight"][:, rows], out_scale, generator)
+
+
+def constant_direction(weights: dict[str, Tensor], rms_norm_eps: float, ids_N: Tensor) -> Tensor:
+    """What gives about 1 for the embedding of each token as the first layer sees it, (E,); by ridge regression."""
+    embedding_NE = weights["model.transformer.wte.weight"][ids_N].double()
+    scale = weights[f"{_BLOCK}attn_norm.weight"].double()
+    rms_N1 = (embedding_NE.square().mean(-1, keepdim=True) + rms_norm_eps).sqrt()
+    seen_NE = embedding_NE / rms_N1 * scale
+    gram_EE = seen_NE.T @ seen_NE + _RIDGE * len(seen_NE) * torch.eye(seen_NE.shape[1], dtype=torch.float64)
+    return torch.linalg.solve(gram_EE, seen_NE.sum(0)).float()
+
+
+def query_and_key(head_dim: int, rope_theta: float, offset: int) -> tuple[Tensor, Tensor]:
+    """A query and a key, (D,) each, whose score is largest where the key lies ``offset`` places after the query."""
+    half = head_dim // 2
+    query_D, key_D = torch.zeros(head_dim), torch.zeros(head_dim)
+    for pair, weight in enumerate(_PAIR_WEIGHTS):
+        length = (weight * _PEAK_LOGIT * head_dim**0.5) ** 0.5
+        angle = torch.tensor(offset * rope_theta ** (-2 * pair / head_dim))
+        key_D[pair] = length
+        query_D[pair], query_D[half + pair] = length * angle.cos(), length * angle.sin()
+    return query_D, key_D
+
+
+def _draw(target: Tensor, scale: float, generator: torch.Generator) -> None:
+    target.copy_(torch.randn(target.shape, generator=generator) * scale)
