@@ -1,15 +1,17 @@
 """This engine against the official implementation, on one CPU, in one process, with equal weights, prompts and noise.
 
 ``python -m benchmarks.against_reference --reference DIR [--work 384x384,512x512,caption] [--repeats 3] [--steps N]
-[--threads 2] [--presets NAME,...] [--out FILE]``
+[--max-seconds N] [--threads 2] [--presets NAME,...] [--out FILE]``
 
 DIR is a clone of github.com/Alpha-VLLM/Lumina-DiMOO that the user made; it is imported as it is. Ratios are those
 of the process's CPU time, a pair each repeat, their medians. Exit status 1 if tokens differ where they must not.
 """
 
 import argparse
+import math
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -63,10 +65,13 @@ def compare(options: argparse.Namespace, checkpoint: Path) -> tuple[dict[str, ob
     presets = [find_preset(name) for name in options.presets.split(",")]
     results: list[dict[str, object]] = []
     all_agree = True
-    for name in options.work.split(","):
+    started_s = time.monotonic()
+    names = options.work.split(",")
+    for index, name in enumerate(names):
         work = WORKS[name] if options.steps is None else with_steps(WORKS[name], options.steps)
         share = head_share(model, work)
-        result = comparison.run(work, options.repeats, presets, lambda line: print(line, file=sys.stderr, flush=True))
+        end_s = started_s + options.max_seconds * (index + 1) / len(names)
+        result = comparison.run(work, options.repeats, presets, _say, end_s=end_s)
         print(
             f"{work.name}: head {share:.1%} of the reference's arithmetic",
             *summary(result.comparisons),
@@ -76,6 +81,10 @@ def compare(options: argparse.Namespace, checkpoint: Path) -> tuple[dict[str, ob
         results.append({"head_share": share, **_as_json(result)})
         all_agree &= all(one.agrees for one in result.comparisons)
     return {"results": results}, all_agree
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _as_json(result: WorkResult) -> dict[str, object]:
@@ -104,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", choices=sorted(CHECKPOINTS), default="proportional", help="the model")
     parser.add_argument("--steps", type=int, help="instead of 64 for images and 128 for answers")
     parser.add_argument("--repeats", type=int, default=3, help="pairs")
+    parser.add_argument("--max-seconds", type=float, default=math.inf, help="begin no further pair after so long")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--out", type=Path, help="write the numbers to this file")
     options = parser.parse_args(arguments)

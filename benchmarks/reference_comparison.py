@@ -1,6 +1,7 @@
 """The reference and this engine on the same work, by turns in one process: times, and whether tokens agree."""
 
 import gc
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -92,13 +93,21 @@ class ReferenceComparison:
         self._engine = Engine(model.transformer, model.tokens)
 
     def run(
-        self, work: Work, num_repeats: int, presets: Sequence[Preset], report: Callable[[str], None] = print
+        self,
+        work: Work,
+        num_repeats: int,
+        presets: Sequence[Preset],
+        report: Callable[[str], None] = print,
+        *,
+        end_s: float = math.inf,
     ) -> WorkResult:
-        """Alternate the contenders; who goes first takes turns too."""
+        """Alternate the contenders; who goes first takes turns too. No repeat but the first begins after ``end_s``."""
         contenders = self._contenders(work, presets)
         made: dict[str, list[Generation]] = {name: [] for name in contenders}
         order = deque(contenders)
         for repeat in range(num_repeats):
+            if repeat and time.monotonic() >= end_s:
+                break
             for name in order:
                 gc.collect()
                 started_s = time.process_time()

@@ -16,7 +16,7 @@ from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import BatchTooLarge, RequestTimedOut
 from dimoo_core.image_decoding import ImageDecoding
-from dimoo_core.key_value_slab import SlabAllocator, slab_bytes
+from dimoo_core.key_value_slab import slabs_within
 from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.row_invariance import FREE, RowPolicy, probe_row_policy
 from dimoo_core.scheduler import Scheduler, Slot
@@ -33,9 +33,6 @@ _DECODINGS: Mapping[type, Callable[[Request, SpecialTokens, torch.device], Decod
     TextSettings: TextDecoding,
     ChoiceSettings: ChoiceDecoding,
 }
-
-
-_POOL_TOKENS = 32_768  # of keys and values on CUDA: seven streams of an image of 1024x1024
 
 
 @dataclass(slots=True)
@@ -75,7 +72,7 @@ class Engine:
         if max_cache_bytes is None:
             max_cache_bytes = cache_budget(transformer, tokens, max_step_tokens)
         self._max_cache_bytes = max_cache_bytes
-        self._slabs = _slab_allocator(transformer, max_cache_bytes)
+        self._slabs = slabs_within(max_cache_bytes, transformer.config, transformer.device, transformer.dtype)
         self._scheduler = Scheduler(max_step_tokens, max_cache_bytes, self.config.max_step_interval)
 
     @property
@@ -203,15 +200,6 @@ def _row_policy(transformer: Transformer, invariance: BatchInvariance) -> RowPol
     if invariance == "off" or (invariance == "auto" and transformer.device.type == "cuda"):
         return FREE
     return probe_row_policy(transformer.linear_shapes(), transformer.dtype, transformer.device)
-
-
-def _slab_allocator(transformer: Transformer, max_cache_bytes: int) -> SlabAllocator:
-    """On CUDA, where one kernel serves all streams of a pool, pools are as large as the budget allows a few of them."""
-    token_bytes = slab_bytes(transformer.config, 1, transformer.dtype)
-    pool_tokens = min(_POOL_TOKENS, max_cache_bytes // token_bytes // 4) if transformer.device.type == "cuda" else 0
-    return SlabAllocator(
-        transformer.config, device=transformer.device, dtype=transformer.dtype, pool_tokens=pool_tokens
-    )
 
 
 def _timed_out(slot: Slot, limit_s: float) -> RequestFailed:

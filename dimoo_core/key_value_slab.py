@@ -15,6 +15,9 @@ import torch
 
 from dimoo_core.config import ModelConfig
 
+_POOL_TOKENS = 32_768  # seven streams of an image of 1024x1024
+_LEAST_POOLS = 4
+
 _numbers = count()
 
 
@@ -95,21 +98,21 @@ class SlabAllocator:
         self.device = device
         self._config = config
         self._dtype = dtype
-        self._pool_tokens = pool_tokens
+        self.pool_tokens = pool_tokens
         self._pools: list[KeyValuePool] = []
         self._died: deque[tuple[KeyValuePool, int, int]] = deque()  # a collector may add to it at any moment
 
     def slab(self, length: int) -> KeyValueSlab:
         """A slab for so many tokens; what is in it is anything. It is given back when nothing refers to it."""
         self.tidy()
-        if length >= self._pool_tokens:
+        if length >= self.pool_tokens:
             return self._alone(length)
         for pool in self._pools:
             start = pool.take(length)
             if start is not None:
                 return self._watched(KeyValueSlab(pool, start, length))
         try:
-            pool = KeyValuePool(self._config, self._pool_tokens, device=self.device, dtype=self._dtype)
+            pool = KeyValuePool(self._config, self.pool_tokens, device=self.device, dtype=self._dtype)
         except torch.OutOfMemoryError:
             return self._alone(length)  # a whole pool is more than is left, and more than is needed
         start = pool.take(length)
@@ -135,3 +138,10 @@ class SlabAllocator:
         finalizer = weakref.finalize(slab, self._died.append, (slab.pool, slab.start, len(slab)))
         finalizer.atexit = False
         return slab
+
+
+def slabs_within(max_bytes: int, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> SlabAllocator:
+    """Slabs for caches of so many bytes together: on CUDA in pools of which the budget holds at least a few."""
+    affordable = max_bytes // slab_bytes(config, 1, dtype) // _LEAST_POOLS
+    pool_tokens = min(_POOL_TOKENS, affordable) if device.type == "cuda" else 0
+    return SlabAllocator(config, device=device, dtype=dtype, pool_tokens=pool_tokens)

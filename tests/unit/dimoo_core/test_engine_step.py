@@ -273,6 +273,26 @@ def test_a_cache_that_does_not_fit_alone_fails_its_request_and_no_other(
     }
 
 
+def test_refreshes_of_cached_requests_spread_and_keep_steps_near_the_limit(tiny_model: Model) -> None:
+    cached = replace(
+        SMALL_IMAGE, width_px=64, height_px=64, num_steps=12, cfg_scale=0.0, step_cache=TargetCacheConfig()
+    )
+    requests = [image_of(tiny_model, str(index), prompt=f"boat {index}", settings=cached) for index in range(24)]
+    limit = 3 * requests[0].num_tokens
+    engine = engine_of(tiny_model, EngineConfig(max_step_tokens=limit, max_step_interval=64))
+    with memory_for(tiny_model, 10**9) as asked:
+        for request in requests:
+            engine.submit(request)
+        while engine._scheduler.waiting:
+            engine.step()
+        while_there_was_more = asked[:-1]
+        run_all(engine)
+    assert sum(asked) == engine.stats.num_tokens
+    assert max(asked) <= limit
+    largest = max(request.num_tokens for request in requests)
+    assert min(while_there_was_more) > limit - largest  # no room for another one
+
+
 def test_no_forward_pass_is_larger_than_the_limit(tiny_model: Model) -> None:
     requests = [image_of(tiny_model, f"image {index}", prompt=f"boat {index}") for index in range(6)]
     limit = 3 * requests[0].num_tokens + 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dimoo_core.engine import Engine
-from dimoo_core.key_value_slab import KeyValuePool, KeyValueSlab, SlabAllocator
+from dimoo_core.key_value_slab import KeyValuePool, KeyValueSlab, SlabAllocator, slab_bytes, slabs_within
 from dimoo_core.model import Model
 from dimoo_core.preset import find_preset
 from dimoo_core.request import Request
@@ -182,6 +182,13 @@ def test_pools_and_the_kernel_for_all_streams_give_every_request_its_own_tokens(
     assert (kernel.num_pooled > 0) == reads_ranges
     # In every layer of a step at most a call for the streams without slabs and one for each pool.
     assert kernel.num_calls <= 3 * engine.stats.num_steps * model.config.num_layers
+
+
+def test_pools_are_for_cuda_and_no_larger_than_a_share_of_the_budget(tiny_model: Model) -> None:
+    a_token = slab_bytes(tiny_model.config, 1, torch.float32)
+    for device, budget, expected in (("cuda", 400, 100), ("cuda", 10**9, 32_768), ("cpu", 10**9, 0)):
+        allocator = slabs_within(budget * a_token, tiny_model.config, torch.device(device), torch.float32)
+        assert allocator.pool_tokens == expected
 
 
 def test_what_a_slab_holds_is_seen_through_its_pool(tiny_model: Model) -> None:
