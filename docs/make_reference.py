@@ -19,7 +19,24 @@ from pipeline.outcome import DONE_SCHEMA, FAILURE_SCHEMA  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference.md"
 
+_OF_IMAGES: Mapping[str, str] = {
+    "step_cache.mode": "which step cache images have",
+    "step_cache.reuse_ratio": "`reference`: share of positions served from the cache",
+    "step_cache.refresh_interval": "steps from one computation of the whole image to the next",
+    "step_cache.warmup_ratio": "share of the steps, from the first on, that compute everything",
+    "step_cache.prompt_interval": "`target`: every n-th of these computes prompt and images too",
+    "step_cache.lookahead": "`target`: masked positions computed for each that is decided",
+    "step_cache.compute_ratio": "`target`: and no smaller a share of the masked positions",
+    "uncond_interval": "steps between computations of the streams without prompt or images",
+}
+"""Settings that drawing and editing have in the same words."""
+
 SPEC_MEANINGS: Mapping[str, str] = {
+    **{
+        f"{section}.{key}": words
+        for section in ("text_to_image", "image_to_image")
+        for key, words in _OF_IMAGES.items()
+    },
     "manifest": "Parquet file, or folder of them; path or `s3://`",
     "output": "where results go; by default `NAME-output` in the working directory",
     "model": "`builtin`, a checkpoint directory, or a hub id `OWNER/NAME[@REVISION]`",
@@ -38,19 +55,12 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "text_to_image.steps": "denoising steps",
     "text_to_image.cfg_scale": "guidance, 0 is none",
     "text_to_image.temperature": "0 is greedy",
-    "text_to_image.step_cache.mode": "which step cache images have",
-    "text_to_image.step_cache.reuse_ratio": "`reference`: share of positions served from the cache",
-    "text_to_image.step_cache.refresh_interval": "steps from one computation of the whole image to the next",
-    "text_to_image.step_cache.warmup_ratio": "share of the steps, from the first on, that compute everything",
-    "text_to_image.step_cache.prompt_interval": "`target`: every n-th of these computes prompt and images too",
-    "text_to_image.step_cache.lookahead": "`target`: masked positions computed for each that is decided",
-    "text_to_image.step_cache.compute_ratio": "`target`: and no smaller a share of the masked positions",
-    "text_to_image.uncond_interval": "steps between computations of the streams without prompt or images",
     "image_to_image.steps": "denoising steps",
     "image_to_image.cfg_scale": "guidance towards the prompt",
     "image_to_image.cfg_image_scale": "guidance towards the input image",
     "image_to_image.temperature": "0 is greedy",
     "image_to_image.resolution": "crop of the input image: side of a square of equal area, `adaptive`, or `native`",
+    "image_to_image.random_crop": "as in `understanding`; for input images of painting too",
     "understanding.max_tokens": "length of an answer",
     "understanding.block_length": "tokens decoded together",
     "understanding.steps": "of all blocks together; by default one for each eight tokens",
@@ -73,6 +83,7 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "captions.dense.prompt": "words for such a caption; by default those the model was trained with",
     "captions.dense.max_tokens": "place of such a caption",
     "tokenize.resolution": "crop of the input image, as in `image_to_image`",
+    "tokenize.random_crop": "as in `understanding`",
     "image.format": "of results",
     "image.quality": "1 to 100, of JPEG and WebP",
     "sources.local_files": "whether rows may name files of the machine; by default if the manifest is one itself",

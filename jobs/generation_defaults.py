@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from dimoo_core.errors import ConfigError, WeightsError
 from jobs.captions_spec import CaptionsSpec
+from jobs.generation_spec import UnderstandingSpec
 from jobs.section import within_section
-from jobs.spec import JobSpec, UnderstandingSpec, spec_problems
+from jobs.spec import JobSpec, spec_problems
 from manifests.errors import ManifestRowError
 from manifests.row_settings import text_settings
 

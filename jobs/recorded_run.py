@@ -20,6 +20,8 @@ _OF_RESULTS = (
     "image_to_image_resolution",
     "tokenize_resolution",
     "random_crop",
+    "image_to_image_random_crop",
+    "tokenize_random_crop",
     "match_question",
     "image_format",
     "image_quality",

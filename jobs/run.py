@@ -149,6 +149,8 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         image_to_image_resolution=spec.image_to_image.resolution,
         tokenize_resolution=spec.tokenize.resolution,
         random_crop=spec.understanding.random_crop,
+        image_to_image_random_crop=spec.image_to_image.random_crop,
+        tokenize_random_crop=spec.tokenize.random_crop,
         match_question=spec.understanding.match_question,
         image_format=spec.image.format,
         image_quality=spec.image.quality,

@@ -43,6 +43,8 @@ def what_decides_results(
         "image_to_image_resolution": settings.image_to_image_resolution,
         "tokenize_resolution": settings.tokenize_resolution,
         "random_crop": settings.random_crop,
+        "image_to_image_random_crop": settings.image_to_image_random_crop,
+        "tokenize_random_crop": settings.tokenize_random_crop,
         "match_question": settings.match_question,
         "image_format": settings.image_format,
         "image_quality": settings.image_quality,

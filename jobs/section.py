@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dimoo_core.errors import ConfigError
+
+ResolutionValue = Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive", "native"]
+"""How input images are cropped, see ``Resolution``."""
 
 
 class Section(BaseModel):

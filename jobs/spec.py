@@ -16,114 +16,18 @@ from dimoo_core.checkpoint import BUILTIN
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, find_preset
-from dimoo_core.prompts import MATCH_QUESTION
-from dimoo_core.settings import DtypeName, ImageSettings, Remasking, TextSettings
-from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
+from dimoo_core.settings import DtypeName
 from jobs.captions_spec import CaptionsSpec
 from jobs.failures_spec import FailuresSpec
-from jobs.section import Section, within_section
+from jobs.generation_spec import ImageToImageSpec, TextToImageSpec, UnderstandingSpec
+from jobs.section import Section
 from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
 from jobs.worker_life_spec import WorkerLifeSpec
-from manifests.row import IMAGE_TO_IMAGE, RowDefaults
+from manifests.row import RowDefaults
 from pipeline.run_settings import ImageFormat
 
 DEFAULT_MODEL = BUILTIN
-
-
-class TextToImageSpec(Section):
-    """Defaults of rows that make an image."""
-
-    width: int = 1024
-    height: int = 1024
-    steps: int = 64
-    cfg_scale: float = 4.0
-    temperature: float = 1.0
-    step_cache: StepCacheSpec | None = None
-    uncond_interval: int | None = None
-
-    def settings(self) -> ImageSettings:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
-        with within_section("text_to_image"):
-            return ImageSettings(
-                width_px=self.width,
-                height_px=self.height,
-                num_steps=self.steps,
-                cfg_scale=self.cfg_scale,
-                temperature=self.temperature,
-                step_cache=self.step_cache.settings() if self.step_cache is not None else None,
-                uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
-            )
-
-    def explicit(self) -> tuple[str, ...]:
-        """Fields of the engine's form that a preset must leave alone."""
-        return tuple(name for name in ("step_cache", "uncond_interval") if getattr(self, name) is not None)
-
-
-class ImageToImageSpec(Section):
-    """Defaults of rows that make an image from an image; its size is that of the input image after its crop."""
-
-    steps: int = IMAGE_TO_IMAGE.num_steps
-    cfg_scale: float = IMAGE_TO_IMAGE.cfg_scale
-    cfg_image_scale: float = IMAGE_TO_IMAGE.cfg_image_scale
-    temperature: float = IMAGE_TO_IMAGE.temperature
-    resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive", "native"] = 512
-
-    def settings(self) -> ImageSettings:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
-        with within_section("image_to_image"):
-            return ImageSettings(
-                num_steps=self.steps,
-                cfg_scale=self.cfg_scale,
-                cfg_image_scale=self.cfg_image_scale,
-                temperature=self.temperature,
-            )
-
-
-class UnderstandingSpec(Section):
-    """Defaults of rows that read an image."""
-
-    max_tokens: int = 1024
-    block_length: int = 256
-    steps: int | None = None
-    cfg_scale: float = 0.0
-    temperature: float = 0.0
-    remasking: Remasking = "low_confidence"
-    resolution: Annotated[int, Field(ge=32, multiple_of=32)] | Literal["adaptive", "native"] = 1024
-    random_crop: bool = False
-    match_question: Annotated[str, Field(pattern=r"\{prompt\}")] = MATCH_QUESTION
-    cache: TextCacheSpec | None = None
-    commit: CommitSpec | None = None
-
-    def settings(self) -> TextSettings:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
-        with within_section("understanding"):
-            return TextSettings(
-                max_tokens=self.max_tokens,
-                block_length=self.block_length,
-                num_steps=self.steps,
-                cfg_scale=self.cfg_scale,
-                temperature=self.temperature,
-                remasking=self.remasking,
-                cache=self.cache.settings() if self.cache is not None else None,
-                commit=self.commit.settings() if self.commit is not None else None,
-            )
-
-    def explicit(self) -> tuple[str, ...]:
-        """Fields of the engine's form that a preset must leave alone."""
-        return tuple(name for name in ("cache", "commit") if getattr(self, name) is not None)
 
 
 class ImageSpec(Section):
@@ -222,6 +126,7 @@ class JobSpec(Section):
             prompt=self.prompt,
             preset=self.preset,
             explicit=(*self.text_to_image.explicit(), *self.understanding.explicit()),
+            explicit_image_to_image=self.image_to_image.explicit(),
             text_to_image=self.text_to_image.settings(),
             image_to_image=self.image_to_image.settings(),
             understanding=self.understanding.settings(),

@@ -13,7 +13,7 @@ import pyarrow as pa
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
-from manifests.caption_detail import CaptionRequest, Captions, caption_cells
+from manifests.caption_detail import CaptionRequest, caption_cells
 from manifests.cell import UndecodableText, has_control_characters, shown, text_cell, whole_cell
 from manifests.choices import choices_cell
 from manifests.code_grid import CodeGrid, code_grid_cells
@@ -23,44 +23,15 @@ from manifests.errors import ManifestRowError
 from manifests.failure import RowFailure
 from manifests.image_source import ImageSource, image_source, image_sources
 from manifests.mask import Mask, mask_cells
+from manifests.row_defaults import RowDefaults
 from manifests.row_settings import choice_settings, image_settings, text_settings
 from manifests.series import Series, series_cells
-from manifests.task import TASKS, Task, nearest_task
+from manifests.task import TASKS, Task, unknown_task
 
 __all__ = ["ImageSource", "Row", "RowDefaults", "RowFailure", "content_id", "parse_row", "parse_rows"]
 
 MAX_ID_CHARACTERS = 512
 MAX_SEED = 2**63 - 1
-
-IMAGE_TO_IMAGE = ImageSettings(cfg_scale=2.5, cfg_image_scale=4.0)
-"""Settings of an image from an image, as the reference's script has them; its size is that of the input image."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowDefaults:
-    """What the job says for every row that does not say it itself.
-
-    The preset, the row's or this one, is put over the settings, except over the fields named in ``explicit``: those
-    the job sets itself.
-    """
-
-    task: str | None = None
-    prompt: str | None = None
-    preset: str = DEFAULT_PRESET
-    explicit: tuple[str, ...] = ()
-    text_to_image: ImageSettings = field(default_factory=ImageSettings)
-    image_to_image: ImageSettings = field(default_factory=lambda: IMAGE_TO_IMAGE)
-    understanding: TextSettings = field(default_factory=TextSettings)
-    captions: Captions = field(default_factory=Captions)
-
-    def __post_init__(self) -> None:
-        if self.task is not None and self.task not in TASKS:
-            raise ConfigError(_unknown_task(self.task))
-        if self.prompt is not None and not self.prompt.strip():
-            raise ConfigError(f"prompt must not be empty, got {self.prompt!r}: leave the default prompt out")
-        preset = find_preset(self.preset)
-        preset.image(self.text_to_image, self.explicit)
-        preset.text(self.understanding, self.explicit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +115,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         elif task.kind == "text":
             settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit))
         else:
-            default = defaults.text_to_image if task.kind in ("image", "painting") else defaults.image_to_image
-            settings = image_settings(record, preset.image(default, defaults.explicit))
+            settings = image_settings(record, defaults.image_settings(task, preset))
     except ConfigError as error:
         raise ManifestRowError(str(error)) from error
     series = series_cells(record, task) if isinstance(settings, ImageSettings) else Series()
@@ -207,14 +177,8 @@ def _task(record: Mapping[str, Any], defaults: RowDefaults) -> Task:
     if name is None:
         raise ManifestRowError(f"task is null and the job sets no default task: give one of {', '.join(TASKS)}")
     if name not in TASKS:
-        raise ManifestRowError(_unknown_task(name))
+        raise ManifestRowError(unknown_task(name))
     return TASKS[name]
-
-
-def _unknown_task(name: str) -> str:
-    near = nearest_task(name)
-    hint = f" (did you mean {near!r}?)" if near else ""
-    return f"task must be one of {', '.join(TASKS)}, got {shown(name)}{hint}"
 
 
 def _preset(record: Mapping[str, Any], defaults: RowDefaults) -> Preset:

@@ -15,6 +15,7 @@ from dimoo_core.prompts import (
     SUBJECT_SYSTEM,
     dense_prediction,
 )
+from manifests.cell import shown
 from manifests.mask import MASK_COLUMNS
 from manifests.padding import PAD_COLUMNS
 from manifests.task_kind import NEEDED_COLUMNS, SETTING_COLUMNS, TaskKind
@@ -233,3 +234,10 @@ def nearest_task(name: str) -> str | None:
     folded = name.strip().lower().replace("-", "_").replace(" ", "_")
     near = difflib.get_close_matches(folded, TASKS, n=1, cutoff=0.6)
     return near[0] if near else None
+
+
+def unknown_task(name: str) -> str:
+    """What to say of a name that no task has."""
+    near = nearest_task(name)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return f"task must be one of {', '.join(TASKS)}, got {shown(name)}{hint}"

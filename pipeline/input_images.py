@@ -40,7 +40,7 @@ class InputImages:
         images: list[Tensor] = []
         resolution = resolution_beside(self._settings.input_resolution, len(row.inputs))
         for source in row.inputs:
-            images.append(self.encoded(source, folder_uri, seed, resolution))
+            images.append(self.encoded(source, folder_uri, seed, resolution, self._settings.random_crop))
             num_tokens = sum(num_image_tokens(codes_HW) for codes_HW in images)
             if num_tokens > MAX_POSITIONS:
                 fix = "give fewer images, or a smaller understanding.resolution"
@@ -50,16 +50,20 @@ class InputImages:
                 )
         return images
 
-    def encoded(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> Tensor:
+    def encoded(
+        self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution, is_random: bool
+    ) -> Tensor:
         """The image's codes, (rows, columns)."""
-        (codes_HW,) = self._codec.encode([self.fitted(source, folder_uri, seed, resolution)])
+        (codes_HW,) = self._codec.encode([self.fitted(source, folder_uri, seed, resolution, is_random)])
         return codes_HW
 
-    def fitted(self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution) -> Image.Image:
-        """The image cropped to a size that the model takes."""
+    def fitted(
+        self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution, is_random: bool
+    ) -> Image.Image:
+        """The image cropped to a size that the model takes: in the middle, or anywhere as the seed says."""
         image = self.fetch(source, folder_uri)
         sizes = crop_sizes_for(image.size, resolution)
-        return fit(image, sizes, random_offset(seed) if self._settings.random_crop else centered)
+        return fit(image, sizes, random_offset(seed) if is_random else centered)
 
     def fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
         """The input image, tried for with patience.

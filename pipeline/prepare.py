@@ -110,8 +110,8 @@ class RowPreparer:
     def _image_to_image(self, row: Row, seed: int, folder_uri: str) -> Rounds:
         """The image's size is that of the last input image, as in the reference."""
         assert isinstance(row.settings, ImageSettings)
-        resolution = self._settings.image_to_image_resolution
-        inputs = [self._inputs.encoded(source, folder_uri, seed, resolution) for source in row.inputs]
+        crop = (self._settings.image_to_image_resolution, self._settings.image_to_image_random_crop)
+        inputs = [self._inputs.encoded(source, folder_uri, seed, *crop) for source in row.inputs]
         height_px, width_px = (side * PIXELS_PER_TOKEN for side in inputs[-1].shape)
         settings = replace(row.settings, width_px=width_px, height_px=height_px)
         task = TASKS[row.task]
@@ -139,7 +139,7 @@ class RowPreparer:
         seed = row_seed(row, self._settings.seed)
         image = self._inputs.fetch(row.image, folder_uri)
         plan = unscaled_plan(image.size)
-        offset = random_offset(seed) if self._settings.random_crop else centered
+        offset = random_offset(seed) if self._settings.image_to_image_random_crop else centered
         fitted = fit_as_planned(image, plan, offset)
         if mask.padding is not None:
             image, mask_HW = grown_image(mask, mask.padding, fitted)
@@ -172,7 +172,8 @@ class RowPreparer:
             codes_HW = _codes_tensor(row.codes, self._model.codec.num_codes)
             return MadeImages((MadeImage(codes_HW, row.prompt, seed),))
         assert row.image is not None  # the row parser sees to one of them
-        return FittedImage(self._inputs.fitted(row.image, folder_uri, seed, self._settings.tokenize_resolution))
+        crop = (self._settings.tokenize_resolution, self._settings.tokenize_random_crop)
+        return FittedImage(self._inputs.fitted(row.image, folder_uri, seed, *crop))
 
 
 def _codes_tensor(grid: CodeGrid, num_codes: int) -> Tensor:

@@ -35,7 +35,9 @@ class RunSettings:
     input_resolution: Resolution = 1024
     image_to_image_resolution: Resolution = 512
     tokenize_resolution: Resolution = 1024
-    random_crop: bool = False
+    random_crop: bool = False  # of understanding
+    image_to_image_random_crop: bool = False
+    tokenize_random_crop: bool = False
     match_question: str = MATCH_QUESTION  # what score and best_of ask
     image_format: ImageFormat = "png"
     image_quality: int = 95  # of JPEG and WebP, 1 to 100

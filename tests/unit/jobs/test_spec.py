@@ -91,6 +91,14 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("preset=reference-cache", lambda job: job.row_defaults().preset == "reference-cache"),
         ("text_to_image.step_cache.mode=none", lambda job: job.row_defaults().explicit == ("step_cache",)),
         (
+            "image_to_image={step_cache: {mode: none}, random_crop: true}",
+            lambda job: (
+                job.row_defaults().explicit_image_to_image == ("step_cache",)
+                and job.row_defaults().explicit == ()
+                and (job.image_to_image.random_crop, job.understanding.random_crop) == (True, False)
+            ),
+        ),
+        (
             "text_to_image.step_cache={mode: reference, refresh_interval: 4}",
             lambda job: job.text_to_image.settings().step_cache == StepCacheConfig(refresh_interval=4),
         ),

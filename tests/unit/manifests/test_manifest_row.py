@@ -61,6 +61,18 @@ def test_the_preset_of_the_row_wins_over_that_of_the_job_and_over_no_setting_tha
     assert parse_row({**CAPTION, "preset": "reference-cache"}, 0, NO_DEFAULTS).preset == "reference-cache"
 
 
+def test_what_the_job_sets_for_drawing_leaves_the_presets_of_edits_alone() -> None:
+    own = StepCacheConfig(refresh_interval=2)
+    edit = {"task": "edit", "prompt": "a hat", "image": b"x", "preset": "reference-cache"}
+    paint = {**edit, "task": "inpaint", "mask_ratio": [0.5, 0.5]}
+    drawing = RowDefaults(explicit=("step_cache",), text_to_image=ImageSettings(step_cache=own))
+    assert image_settings_of(edit, drawing).step_cache == StepCacheConfig()
+    assert image_settings_of(paint, drawing).step_cache == own
+    editing = RowDefaults(explicit_image_to_image=("step_cache",), image_to_image=ImageSettings(step_cache=own))
+    assert image_settings_of(edit, editing).step_cache == own
+    assert image_settings_of({**DRAW, "preset": "reference-cache"}, editing).step_cache == StepCacheConfig()
+
+
 def test_a_preset_that_is_unknown_or_no_text_is_refused_with_the_nearest() -> None:
     assert refusal({**DRAW, "preset": "exat"}).endswith("got 'exat' (did you mean 'exact'?)")
     assert refusal({**DRAW, "preset": 3}) == "preset must be text, got 3"

@@ -1,0 +1,119 @@
+"""The parts of the job spec with the defaults of rows, by what they make."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dimoo_core.prompts import MATCH_QUESTION
+from dimoo_core.settings import ImageSettings, Remasking, TextSettings
+from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
+from jobs.section import ResolutionValue, Section, within_section
+from manifests.row_defaults import IMAGE_TO_IMAGE
+
+
+class TextToImageSpec(Section):
+    """Defaults of rows that make an image."""
+
+    width: int = 1024
+    height: int = 1024
+    steps: int = 64
+    cfg_scale: float = 4.0
+    temperature: float = 1.0
+    step_cache: StepCacheSpec | None = None
+    uncond_interval: int | None = None
+
+    def explicit(self) -> tuple[str, ...]:
+        """Fields of the engine's form that a preset must leave alone."""
+        return _given(self, "step_cache", "uncond_interval")
+
+    def settings(self) -> ImageSettings:
+        """The engine's form.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        with within_section("text_to_image"):
+            return ImageSettings(
+                width_px=self.width,
+                height_px=self.height,
+                num_steps=self.steps,
+                cfg_scale=self.cfg_scale,
+                temperature=self.temperature,
+                step_cache=self.step_cache.settings() if self.step_cache is not None else None,
+                uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
+            )
+
+
+class ImageToImageSpec(Section):
+    """Defaults of rows that make an image from an image; its size is that of the input image after its crop."""
+
+    steps: int = IMAGE_TO_IMAGE.num_steps
+    cfg_scale: float = IMAGE_TO_IMAGE.cfg_scale
+    cfg_image_scale: float = IMAGE_TO_IMAGE.cfg_image_scale
+    temperature: float = IMAGE_TO_IMAGE.temperature
+    resolution: ResolutionValue = 512
+    random_crop: bool = False
+    step_cache: StepCacheSpec | None = None
+    uncond_interval: int | None = None
+
+    def explicit(self) -> tuple[str, ...]:
+        """Fields of the engine's form that a preset must leave alone."""
+        return _given(self, "step_cache", "uncond_interval")
+
+    def settings(self) -> ImageSettings:
+        """The engine's form.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        with within_section("image_to_image"):
+            return ImageSettings(
+                num_steps=self.steps,
+                cfg_scale=self.cfg_scale,
+                cfg_image_scale=self.cfg_image_scale,
+                temperature=self.temperature,
+                step_cache=self.step_cache.settings() if self.step_cache is not None else None,
+                uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
+            )
+
+
+class UnderstandingSpec(Section):
+    """Defaults of rows that read an image."""
+
+    max_tokens: int = 1024
+    block_length: int = 256
+    steps: int | None = None
+    cfg_scale: float = 0.0
+    temperature: float = 0.0
+    remasking: Remasking = "low_confidence"
+    resolution: ResolutionValue = 1024
+    random_crop: bool = False
+    match_question: Annotated[str, Field(pattern=r"\{prompt\}")] = MATCH_QUESTION
+    cache: TextCacheSpec | None = None
+    commit: CommitSpec | None = None
+
+    def settings(self) -> TextSettings:
+        """The engine's form.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        with within_section("understanding"):
+            return TextSettings(
+                max_tokens=self.max_tokens,
+                block_length=self.block_length,
+                num_steps=self.steps,
+                cfg_scale=self.cfg_scale,
+                temperature=self.temperature,
+                remasking=self.remasking,
+                cache=self.cache.settings() if self.cache is not None else None,
+                commit=self.commit.settings() if self.commit is not None else None,
+            )
+
+    def explicit(self) -> tuple[str, ...]:
+        """Fields of the engine's form that a preset must leave alone."""
+        return _given(self, "cache", "commit")
+
+
+def _given(section: Section, *names: str) -> tuple[str, ...]:
+    return tuple(name for name in names if getattr(section, name) is not None)
