@@ -198,7 +198,8 @@ def _report_lines(report: "BuildReport", request: "BuildRequest") -> Iterable[st
         yield f"  {report.invalid} invalid rows left out"
         yield from (f"    {reason}" for reason in report.reasons[:5])
     yield from (f"  {uri}" for uri in report.files)
-    yield f"next: dimoo-batch run {report.files[0] if len(report.files) == 1 else request.target}"
+    is_one_file = len(report.files) == 1 and request.target.endswith(".parquet")
+    yield f"next: dimoo-batch run {report.files[0] if is_one_file else request.target}"
 
 
 def _pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:

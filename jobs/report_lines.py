@@ -8,6 +8,7 @@ from manifests.parquet_reader import ParquetReader
 from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.store import open_store
 
+_IMAGES_PREFIX = "images/"
 _MAX_SHOWN_FAILURES = 5
 
 
@@ -20,7 +21,8 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
         f"{summary.done} rows done{resumed}, {summary.failed} failed, in {duration(summary.wall_s)} "
         f"({summary.rows_per_s:.2f} rows/s{busy})"
     )
-    yield f"  images             {store.uri_of('images/')}"
+    if any(True for _ in store.list(_IMAGES_PREFIX)):
+        yield f"  images             {store.uri_of(_IMAGES_PREFIX)}"
     yield f"  texts and metadata {store.uri_of(PARTS_PREFIX)}*.parquet"
     if not summary.failed:
         return

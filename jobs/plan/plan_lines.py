@@ -57,7 +57,9 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> Iterator[
     if plan.invalid > 5:
         counts = ", ".join(f"{count} {reason}" for reason, count in plan.reason_counts.items())
         yield f"  … {plan.invalid} invalid in all: {counts}"
-    yield f"{plan.cost.num_tokens:,} tokens through the model, {plan.cost.flops / _PETA:,.3f} PFLOP"
+    peta_flops = plan.cost.flops / _PETA
+    shown = f"{peta_flops:,.3f}" if peta_flops >= 1 else f"{peta_flops:.3g}"
+    yield f"{plan.cost.num_tokens:,} tokens through the model, {shown} PFLOP"
     if plan.is_estimated:
         yield "  prompt lengths are estimated and no checkpoint defaults counted: the model is not on this machine"
     if plan.assumed_sizes:
