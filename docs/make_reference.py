@@ -104,6 +104,8 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "pipeline.max_rows_in_flight": "rows that a worker has in hand",
     "pipeline.fetch_threads": "input images read at once by a worker",
     "pipeline.store_threads": "results written at once by a worker",
+    "pipeline.flush_rows": "finished rows of a segment still in work after which they are kept on the store",
+    "pipeline.flush_s": "seconds after which finished rows of a segment still in work are kept on the store",
     "worker_life.stop_deadline_s": "time to end in good order after SIGTERM: [durability](durability.md)",
     "worker_life.hang_timeout_s": "a worker that shows no sign of life for so long is killed",
     "worker_life.max_rows": "a worker is replaced after so many rows; by default never",

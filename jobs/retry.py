@@ -23,8 +23,10 @@ from jobs.watched_work import watched_work
 from jobs.workers import Workers, find_workers, worker_pool
 from manifests.shard import ShardPlan
 from pipeline.coordinator import CoordinatorReport
+from pipeline.draft import names_with_drafts
 from pipeline.epoch import RunEpoch, claimed_epoch
 from pipeline.errors import NotARun, RunFailed
+from pipeline.flush_policy import FlushPolicy
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.notice import StopNotice
@@ -113,11 +115,13 @@ def retry_job(
         store.check_writable()
         workers = find_workers(spec, stack)
         settings = _with_workers(settings, workers, spec, description["results"])
-        _check_unchanged(spec, source, checkpoint, settings, description, run, choice, say)
+        now = _check_unchanged(spec, source, checkpoint, settings, description, run, choice, say)
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()
         results = description["results"]
-        settings = replace(settings, epoch=epoch.number, run_digest=results_digest(results))
+        settings = replace(
+            settings, epoch=epoch.number, run_digest=results_digest(results), settings_digest=results_digest(now)
+        )
         plan = source.plan(segment_rows=results["segment_rows"], limit=results.get("limit"))
         retry = _Retry(
             spec=spec, source=source, plan=plan, run=run, workers=workers, settings=settings, say=say, notice=notice
@@ -186,7 +190,10 @@ def _work(retry: _Retry, epoch: RunEpoch, backlog: Backlog, state: ProgressState
     segments = (
         retry.plan.segment(number) for name in backlog.retries if (number := retry.plan.number_of(name)) is not None
     )
-    book = LeaseBook(segments, repeats=retry.source.repeated_ids(), suspects=suspects, retries=backlog.retries)
+    drafts = names_with_drafts(retry.run.store, backlog.committed)
+    book = LeaseBook(
+        segments, repeats=retry.source.repeated_ids(), suspects=suspects, retries=backlog.retries, drafts=drafts
+    )
     has_suspects = any(name in backlog.retries for name in suspects)
     exports = [MetricsExport(retry.run.store.uri, state)] if retry.workers.count else []
     pool = worker_pool(retry.settings, retry.workers, record, has_suspects=has_suspects)
@@ -257,6 +264,7 @@ def _with_workers(settings: RunSettings, workers: Workers, spec: JobSpec, result
         store_threads=spec.pipeline.store_threads,
         failures=spec.failures.policy(),
         life=spec.worker_life.life(),
+        flush=FlushPolicy(rows=spec.pipeline.flush_rows, seconds=spec.pipeline.flush_s),
     )
 
 
@@ -269,11 +277,12 @@ def _check_unchanged(
     run: RunDirectory,
     choice: RetryChoice,
     say: Callable[[str], None],
-) -> None:
-    """Manifest, model and versions are those of the run, or a person accepts that they are not."""
+) -> dict[str, Any]:
+    """Manifest, model and versions are those of the run, or a person accepts that they are not; what decides now."""
     results = description["results"]
     now = what_decides_results(spec, source, checkpoint, settings, results["segment_rows"])
     num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
     if accepted := ResumeChoice(accepted=choice.accepted).check(now, num_rows, description, run):
         say(f"going on although settings have changed: {'; '.join(accepted)}")
         run.note_changes(description, accepted)
+    return now

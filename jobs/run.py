@@ -24,8 +24,10 @@ from jobs.workers import Workers, find_workers, worker_pool
 from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
 from pipeline.coordinator import CoordinatorReport
+from pipeline.draft import names_with_drafts
 from pipeline.epoch import claimed_epoch
 from pipeline.errors import RunFailed
+from pipeline.flush_policy import FlushPolicy
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.notice import StopNotice
@@ -83,8 +85,8 @@ def run_job(
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()
         settings = replace(settings, output_uri=store.uri, epoch=epoch.number)
-        plan, run_digest = _plan(spec, workers, source, run, checkpoint, settings, choice, say)
-        settings = replace(settings, run_digest=run_digest)
+        plan, run_digest, settings_digest = _plan(spec, workers, source, run, checkpoint, settings, choice, say)
+        settings = replace(settings, run_digest=run_digest, settings_digest=settings_digest)
         committed = run.committed_segments(plan)
         resumed = run.totals(committed)
         if committed:
@@ -98,10 +100,11 @@ def run_job(
         report = CoordinatorReport(RunTotals(), 0)
         record = SuspectRecord(store)
         suspects = record.resume(committed)
+        drafts = names_with_drafts(store, committed)
         if committed.num_missing:
             if suspects:
                 say(f"workers died with {len(suspects)} segment(s): their rows are run one at a time, after all others")
-            book = LeaseBook(committed.missing(), repeats=source.repeated_ids(), suspects=suspects)
+            book = LeaseBook(committed.missing(), repeats=source.repeated_ids(), suspects=suspects, drafts=drafts)
             exports = [MetricsExport(store.uri, state)] if workers.count else []
             pool = worker_pool(settings, workers, record, has_suspects=bool(suspects))
             watch = WorkerWatch(settings.life)
@@ -162,6 +165,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         store_threads=spec.pipeline.store_threads,
         failures=spec.failures.policy(),
         life=spec.worker_life.life(),
+        flush=FlushPolicy(rows=spec.pipeline.flush_rows, seconds=spec.pipeline.flush_s),
     )
 
 
@@ -174,11 +178,11 @@ def _plan(
     settings: RunSettings,
     choice: ResumeChoice,
     say: Callable[[str], None],
-) -> tuple[ShardPlan, str]:
+) -> tuple[ShardPlan, str, str]:
     """Cut the manifest as the first start did, having made sure that this start wants the same results.
 
     Returns:
-        The plan, and the digest of what decided the results when the run was started.
+        The plan, the digest of what decided the results when the run was started, and that of what decides them now.
 
     Raises:
         ConfigError: If another run lies at the output.
@@ -201,7 +205,8 @@ def _plan(
     if accepted := choice.check(results, num_rows, found, run):
         say(f"going on although settings have changed: {'; '.join(accepted)}")
         run.note_changes(found, accepted)
-    return source.plan(segment_rows=segment_rows, limit=spec.limit), results_digest(found["results"])
+    plan = source.plan(segment_rows=segment_rows, limit=spec.limit)
+    return plan, results_digest(found["results"]), results_digest(results)
 
 
 def _num_rows(spec: JobSpec, source: ManifestSource) -> int:

@@ -25,6 +25,7 @@ from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
 from jobs.worker_life_spec import WorkerLifeSpec
 from manifests.row import RowDefaults
+from pipeline.flush_policy import FlushPolicy
 from pipeline.run_settings import ImageFormat
 
 DEFAULT_MODEL = BUILTIN
@@ -61,6 +62,8 @@ class PipelineSpec(Section):
     max_rows_in_flight: Annotated[int, Field(ge=1)] = 128
     fetch_threads: Annotated[int, Field(ge=1)] = 8
     store_threads: Annotated[int, Field(ge=1)] = 8
+    flush_rows: Annotated[int, Field(ge=1)] | None = None
+    flush_s: Annotated[float, Field(gt=0)] | None = FlushPolicy().seconds
 
 
 class JobSpec(Section):

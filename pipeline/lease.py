@@ -24,6 +24,7 @@ class Lease:
     Attributes:
         repeats: Its rows whose id an earlier row has, with that row.
         suspicion: Set if a worker died with the segment: its rows are run one at a time, with no others.
+        has_drafts: Whether another worker, or an earlier start, may have left finished rows of the segment.
         retry: Set if the segment is committed and rows that failed in it are run again; None: all its rows are run.
     """
 
@@ -31,6 +32,7 @@ class Lease:
     repeats: Mapping[int, int] = field(default_factory=dict)
     suspicion: Suspicion | None = None
     retry: SegmentRetry | None = None
+    has_drafts: bool = field(default=False, compare=False)  # a hint: the lease is the same
 
 
 LeaseQueue = queue.SimpleQueue[Lease | None]
@@ -50,6 +52,7 @@ class LeaseBook:
         repeats: Rows whose id an earlier row has.
         suspects: What is held against segments, from earlier starts.
         retries: Which rows of segments that are committed are run again.
+        drafts: Segments of which earlier starts have left finished rows.
         clock: Seconds from any origin.
     """
 
@@ -61,6 +64,7 @@ class LeaseBook:
         *,
         suspects: Mapping[str, Suspicion] | None = None,
         retries: Mapping[str, SegmentRetry] | None = None,
+        drafts: Container[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -70,6 +74,7 @@ class LeaseBook:
         self._suspects: deque[Lease] = deque()  # handed out last, each to a worker that holds nothing else
         self._repeats = dict(repeats or {})
         self._retries = retries or {}
+        self._drafts = drafts
         self._held: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, list[str]] = {}  # of every segment that is held, in the order of the first lease
         self._single: dict[str, str] = {}  # those of them that one worker alone holds, with that worker
@@ -113,7 +118,7 @@ class LeaseBook:
             is_lost: Whether it died of, or with, what it held.
         """
         self._overtaken.pop(worker, None)
-        leases = list(self._held.pop(worker, {}).values())
+        leases = [replace(lease, has_drafts=True) for lease in self._held.pop(worker, {}).values()]
         for lease in leases:
             name = lease.segment.name
             self._set_holders(name, [holder for holder in self._holders[name] if holder != worker])
@@ -177,7 +182,8 @@ class LeaseBook:
     def _lease_of(self, segment: Segment) -> Lease:
         rows = range(segment.first_row, segment.first_row + segment.num_rows)
         repeats = {row: self._repeats[row] for row in rows if row in self._repeats} if self._repeats else {}
-        return Lease(segment, repeats, self._known_suspects.get(segment.name), self._retries.get(segment.name))
+        suspicion, retry = self._known_suspects.get(segment.name), self._retries.get(segment.name)
+        return Lease(segment, repeats, suspicion, retry, has_drafts=segment.name in self._drafts)
 
     def _copy_for(self, worker: str) -> Lease | None:
         """What another worker will probably be last to finish: its queue if it has one, else what is held longest."""
@@ -188,7 +194,7 @@ class LeaseBook:
         longest = max(self.num_held(self._single[name]) for name in known)
         queued = [name for name in known if self.num_held(self._single[name]) == longest]
         name = queued[-1] if longest > 1 else queued[0]
-        return self._held[self._single[name]][name]
+        return replace(self._held[self._single[name]][name], has_drafts=True)
 
     def _set_holders(self, segment_name: str, holders: list[str]) -> None:
         self._single.pop(segment_name, None)

@@ -9,6 +9,7 @@ from dimoo_core.prompts import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
 from pipeline.failure_policy import FailurePolicy
+from pipeline.flush_policy import FlushPolicy
 from pipeline.source_policy import SourcePolicy
 from pipeline.worker_life import WorkerLife
 
@@ -45,11 +46,13 @@ class RunSettings:
     sources: SourcePolicy = field(default_factory=SourcePolicy)
     output_uri: str
     run_digest: str = ""  # of what decides results, the manifest included; each part repeats it
+    settings_digest: str = ""  # the same of this start, which may have been allowed to differ
     epoch: int = 1  # of the driver; see ``pipeline.epoch``
     engine: EngineConfig = field(default_factory=EngineConfig)
     max_rows_in_flight: int = 128  # read from the manifest and not yet stored, for each worker
     fetch_threads: int = 8
     store_threads: int = 8
+    flush: FlushPolicy = field(default_factory=FlushPolicy)
     failures: FailurePolicy = field(default_factory=FailurePolicy)
     life: WorkerLife = field(default_factory=WorkerLife)
 

@@ -27,6 +27,8 @@ from dimoo_core.request import Request, Result, TextResult
 from manifests.public_text import public_text
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
+from pipeline.draft import Drafts
+from pipeline.draft_keeper import DraftKeeper
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
 from pipeline.errors import RunFailed, StoreError
 from pipeline.event import (
@@ -149,6 +151,7 @@ class Worker:
         self._fetch_pool.shutdown(wait=False, cancel_futures=True)
         self._codec_pool.shutdown()  # before the pool that it hands its products to
         self._store_pool.shutdown()
+        self._drafts.flush_all()
         self._emit_progress()
         self._is_drained = self._fatal is None
         if self._is_drained:
@@ -164,6 +167,8 @@ class Worker:
         self._run_directory = RunDirectory(open_store(settings.output_uri))
         self._fence = Fence(self._run_directory.store, settings.epoch)
         self._suspects = SuspectRecord(self._run_directory.store, self._patience)
+        drafts = Drafts(self._run_directory.store, self._patience)
+        self._drafts = DraftKeeper(drafts, settings.flush, settings.settings_digest)
         self._lone_rows = LoneRows(self._suspects, settings.failures)
         policy = settings.failures
         patience = Patience(
@@ -196,6 +201,7 @@ class Worker:
                     return
                 with self._clock.work():
                     segment = self._opened(lease, reader)
+                    self._drafts.open(segment)
                 with self._counts_lock:
                     self._num_open_segments += 1
                 if segment.is_complete:
@@ -236,6 +242,9 @@ class Worker:
             self._submit(self._fetch_pool, self._prepare, segment, item)
 
     def _prepare(self, segment: OpenSegment, row: Row) -> None:
+        if (done := self._drafts.adopted(segment, row.index)) is not None:
+            self._settle(segment, done)
+            return
         prepared = self._preparer.prepare(row, folder_of(segment.segment.file_uri))
         if isinstance(prepared, RowFailure):
             self._settle(segment, prepared)
@@ -257,6 +266,8 @@ class Worker:
                 return
             if time.monotonic() >= next_progress_s:
                 self._emit_progress()
+                for segment in self._drafts.due_segments():
+                    self._submit(self._store_pool, self._drafts.flush_due, segment)
                 next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
 
     def _admit(self) -> None:
@@ -343,9 +354,12 @@ class Worker:
             self._num_failed += isinstance(outcome, RowFailure)
         if is_complete:
             self._close_segment(segment)
+        elif isinstance(outcome, RowDone):
+            self._drafts.note(segment, outcome)
 
     def _close_segment(self, segment: OpenSegment) -> None:
         self._commit(segment)
+        self._drafts.close(segment)
         with self._counts_lock:
             self._num_open_segments -= 1
 
