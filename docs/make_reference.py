@@ -119,6 +119,10 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "failures.row_timeout_s": "longest time of a row in the engine; by default none",
     "failures.input_timeout_s": "longest time in which the bytes of an input image come",
     "failures.max_failures": "rows, or a share such as `5%`, after which the run stops",
+    "hooks.rows": "functions on rows before the engine, see [hooks](hooks.md#inside-a-run)",
+    "hooks.results": "functions on finished rows before they are stored",
+    "hooks.scores": "functions that score finished rows, by the name of the score",
+    "hooks.min_scores": "least scores of rows that are kept, by the name of the score",
 }
 
 OUTPUT_MEANINGS: Mapping[str, str] = {
@@ -192,8 +196,8 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | Any) -> str:
 def spec_rows() -> Iterator[tuple[str, ...]]:
     """Each key of the job spec."""
     for key, field in spec_fields(JobSpec):
-        default = field.default if not field.is_required() else None
-        shown = "—" if default is None or default == () else f"`{default}`"
+        default = field.get_default(call_default_factory=True) if not field.is_required() else None
+        shown = "—" if default is None or default in ((), {}) else f"`{default}`"
         yield f"`{key}`", values_of(field.annotation), shown, meaning(SPEC_MEANINGS, key)
 
 
@@ -212,6 +216,8 @@ def values_of(annotation: Any) -> str:
     """What may be written there."""
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is dict:
+        return f"mapping to {values_of(get_args(annotation)[1])}"
     if get_origin(annotation) is tuple:
         return "list"
     if annotation in (str, int, float, bool):

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
-from jobs.hook import HookFailed, call_hook, load_hook
 from jobs.manifest_files import ManifestFiles
 from jobs.manifest_source_format import Format, SourceFile, read_source, source_types
 from jobs.word_filter import WordFilter
@@ -25,6 +24,7 @@ from manifests.image_source import image_source
 from manifests.row import RowDefaults
 from pipeline.errors import StoreError
 from pipeline.fetch import ImageFetcher
+from pipeline.hook import HookFailed, call_hook, load_hook
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.object_reader import ObjectReader
 from pipeline.source_policy import SourcePolicy

@@ -9,6 +9,8 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from jobs.spec import JobSpec
 from manifests.row import RowDefaults
+from pipeline.hook import hook_digest
+from pipeline.hook_settings import HookSettings
 from pipeline.run_settings import RunSettings
 
 SECTIONS = ("sources", "engine", "pipeline", "failures", "worker_life")
@@ -37,7 +39,7 @@ def recorded_settings(description: Mapping[str, Any], output_uri: str) -> RunSet
     """The settings that decide results, as recorded; how many rows are in hand at once is left to its defaults.
 
     Raises:
-        ConfigError: The run had an adapter and does not say where it is.
+        ConfigError: The run had an adapter and does not say where it is, or a hook is not what it was.
     """
     results: Mapping[str, Any] = description["results"]
     adapter = description.get("job", {}).get("adapter")
@@ -49,7 +51,28 @@ def recorded_settings(description: Mapping[str, Any], output_uri: str) -> RunSet
         device=results["device"],
         dtype=results["dtype"],
         defaults=TypeAdapter(RowDefaults).validate_python(results["defaults"]),
+        hooks=_recorded_hooks(results),
         output_uri=output_uri,
         engine=EngineConfig(batch_invariance=results["batch_invariance"]),
         **{name: results[name] for name in _OF_RESULTS if name in results},
+    )
+
+
+def _recorded_hooks(results: Mapping[str, Any]) -> HookSettings:
+    """The hooks that the run called.
+
+    Raises:
+        ConfigError: One is no longer what it was.
+    """
+    found = results.get("hooks")
+    if found is None:
+        return HookSettings()
+    for name, digest_then in found["digests"].items():
+        if hook_digest(name) != digest_then:
+            raise ConfigError(f"hook {name!r} is not what the run used: its file has changed")
+    return HookSettings(
+        rows=tuple(found["rows"]),
+        results=tuple(found["results"]),
+        scores=found["scores"],
+        min_scores=found["min_scores"],
     )

@@ -8,33 +8,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow.compute as pc
 import torch
 from PIL import Image
 
-from dimoo_core.checkpoint import digest, find_checkpoint
+from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.model import Model, load_model
 from dimoo_core.request import Request, TextResult
-from jobs.recorded_run import recorded_settings
+from jobs.replayed_run import OneRow, find_row, read_row, settings_of
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
-from manifests.parquet_reader import ParquetReader
-from manifests.reader import SegmentReader
-from manifests.row import Row, RowDefaults, RowFailure, parse_rows
-from manifests.shard import Segment
+from manifests.row import Row, RowFailure
 from pipeline.errors import NotARun
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher, encode_image
-from pipeline.manifest_source import ManifestSource
-from pipeline.object_reader import ObjectReader
-from pipeline.part_name import PARTS_PREFIX, parts_by_segment
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
 from pipeline.row_flow import MadeImages, RowFlow, WeighedAnswer
+from pipeline.row_hooks import RowHooks
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
@@ -78,14 +72,15 @@ def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest
         description = RunDirectory(store).description()
         if description is None:
             raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
-        index, recorded = _find(store, row_id)
+        index, recorded = find_row(store, row_id)
         uri = manifest or str(description.get("manifest"))
         source = find_manifest(uri, description, say)
         assert source is not None  # one that is given is found, or raises
-        settings = _settings(store, description)
-        segment, row = _row(source, settings.defaults, index)
+        settings = settings_of(store, description)
+        hooks = RowHooks(settings.hooks, settings.defaults)
+        at, row = read_row(source, hooks, index)
         say(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
-        return _Replay(store, settings, recorded).run(segment, row)
+        return _Replay(store, settings, recorded).run(at, row, hooks)
     finally:
         store.close()
 
@@ -100,29 +95,39 @@ class _Replay:
         self._model: Model = load_model(directory, device=settings.device, dtype=settings.dtype)
         self._grids: list[torch.Tensor] = []
 
-    def run(self, segment: Segment, row: Row) -> ReplaySummary:
+    def run(self, at: OneRow, row: Row, hooks: RowHooks) -> ReplaySummary:
         patience = Patience(threading.Event())
         preparer = RowPreparer(self._model, self._settings, patience)
-        finisher = RowFinisher(self._model, self._settings, RunDirectory(self._store), patience)
+        read_input = preparer.inputs.fetch
+        finisher = RowFinisher(self._model, self._settings, RunDirectory(self._store), patience, hooks, read_input)
         try:
-            flow = preparer.prepare(row, folder_of(segment.file_uri))
+            return self._replayed(at, row, preparer, finisher)
         finally:
             preparer.close()
+
+    def _replayed(self, at: OneRow, row: Row, preparer: RowPreparer, finisher: RowFinisher) -> ReplaySummary:
+        flow = preparer.prepare(row, folder_of(at.segment.file_uri))
         if isinstance(flow, RowFailure):
             return self._summary(row, f"failed at {flow.stage}: {flow.message}", None, 0)
         num_steps = self._step(flow)
         if flow.error is not None:
             return self._summary(row, f"failed at generate: {flow.error}", None, num_steps)
         if isinstance(flow.result, TextResult):
-            text = finisher.finish_text(row, flow.result).text or ""
-            return self._summary(row, text, self._is("text", text), num_steps)
-        if isinstance(flow.result, WeighedAnswer):
-            return self._summary(row, flow.result.text, self._is("text", flow.result.text), num_steps)
-        if not isinstance(flow.result, MadeImages):
+            judged = finisher.judged(row, at, text=self._model.layout.answer_text(flow.result.token_ids))
+        elif isinstance(flow.result, WeighedAnswer):
+            judged = finisher.judged(row, at, text=flow.result.text)
+        elif isinstance(flow.result, MadeImages):
+            (images,) = finisher.through_codec([flow.result])
+            assert isinstance(images, list)
+            judged = finisher.judged(row, at, pixels=images[flow.result.chosen])
+        else:
             raise ConfigError(f"row {row.index} is a {row.task}: only rows with an image or a text can be replayed")
-        (images,) = finisher.through_codec([flow.result])
-        assert isinstance(images, list)
-        data = encode_image(images[flow.result.chosen], self._settings.image_format, self._settings.image_quality)
+        if isinstance(judged, RowFailure):
+            return self._summary(row, f"failed at {judged.stage}: {judged.message}", None, num_steps)
+        if judged.pixels is None:
+            text = judged.text or ""
+            return self._summary(row, text, self._is("text", text), num_steps)
+        data = encode_image(judged.pixels, self._settings.image_format, self._settings.image_quality)
         self._store.put(f"{self._folder(row)}result.{self._settings.image_format}", data)
         is_same = self._is("sha256", hashlib.sha256(data).hexdigest())
         return self._summary(row, f"an image of {len(data)} bytes", is_same, num_steps, self._strip(row))
@@ -177,57 +182,6 @@ class _Replay:
 
     def _folder(self, row: Row) -> str:
         return f"{REPLAY_PREFIX}{row.index:010d}/"
-
-
-def _find(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
-    """The row's number, and what the run recorded of it; None if it failed or was not run yet."""
-    number = int(row_id) if row_id.isdecimal() else None
-    by_number: dict[str, Any] | None = None
-    for name in (name for parts in parts_by_segment(store.list(PARTS_PREFIX)) for name in reversed(parts)):
-        with store.open(name.key) as file:
-            parquet = ParquetReader(file)
-            failures = json.loads(parquet.key_values.get(b"dimoo.failures", b"[]"))
-            table = parquet.table(["row", "id", "text", "sha256"])
-        found = table.filter(pc.equal(table.column("id"), row_id)).to_pylist()
-        if found:
-            return int(found[0]["row"]), found[0]
-        for failure in failures:  # of a part with retries after it they may not stand any more, but those came first
-            if failure["id"] == row_id:
-                return int(failure["row"]), None
-        if number is not None:
-            by_number = next(iter(table.filter(pc.equal(table.column("row"), number)).to_pylist()), by_number)
-    if number is None:
-        raise ConfigError(f"no row with the id {row_id!r} is committed in {store.uri}: give its number in the manifest")
-    return number, by_number
-
-
-def _row(source: ManifestSource, defaults: RowDefaults, index: int) -> tuple[Segment, Row]:
-    if not 0 <= index < source.num_rows:
-        raise ConfigError(f"there is no row {index}: {source.uri} has rows 0 to {source.num_rows - 1}")
-    objects = ObjectReader()
-    try:
-        with SegmentReader(objects.open) as reader:
-            plan = source.plan(segment_rows=1, limit=None)
-            segment = plan.segment(index)
-            (item,) = parse_rows(reader.read(segment), index, defaults)
-    finally:
-        objects.close()
-    if isinstance(item, RowFailure):
-        raise ConfigError(f"row {index} cannot be run: {item.message}")
-    return segment, item
-
-
-def _settings(store: Store, description: Mapping[str, Any]) -> RunSettings:
-    """What the run was started with, from its own description."""
-    results: Mapping[str, Any] = description["results"]
-    if results.get("adapter_digest") is not None:
-        raise ConfigError("a run with an adapter cannot be replayed")
-    settings = recorded_settings(description, store.uri)
-    if (found := digest(find_checkpoint(settings.model).directory)) != results["model_digest"]:
-        raise ConfigError(
-            f"{settings.model} is not what the run used: its digest is {found}, not {results['model_digest']}"
-        )
-    return settings
 
 
 def _webp(picture: Image.Image) -> bytes:

@@ -67,6 +67,7 @@ def run_job(
     """
     started_s, failure_limit, choice = time.monotonic(), spec.failures.limit(), choice or ResumeChoice()
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
+    spec.hooks.check(source.passing_columns)
     say(f"manifest {public_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
     store.check_writable()
@@ -157,6 +158,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         match_question=spec.understanding.match_question,
         image_format=spec.image.format,
         image_quality=spec.image.quality,
+        hooks=spec.hooks.settings(),
         sources=spec.sources.policy(),
         output_uri=output_uri,
         engine=EngineConfig(**dict(spec.engine), max_request_s=spec.failures.row_timeout_s),

@@ -10,6 +10,8 @@ from typing import Any
 from dimoo_core.checkpoint import Checkpoint, digest, find_checkpoint
 from dimoo_core.preset import PRESETS
 from jobs.spec import JobSpec
+from pipeline.hook import hook_digest
+from pipeline.hook_settings import HookSettings
 from pipeline.manifest_source import ManifestSource
 from pipeline.run_settings import RunSettings
 
@@ -22,6 +24,21 @@ def segment_rows_of(num_rows: int, num_workers: int, before: Mapping[str, Any] |
     if before is not None and isinstance(size := before.get("results", {}).get("segment_rows"), int):
         return size
     return max(1, min(_MAX_SEGMENT_ROWS, math.ceil(num_rows / (_SEGMENTS_PER_WORKER * max(1, num_workers)))))
+
+
+def what_hooks_decide(hooks: HookSettings) -> dict[str, Any]:
+    """Which hooks a run calls in which order, and what their files hold.
+
+    Raises:
+        ConfigError: One cannot be imported.
+    """
+    return {
+        "rows": list(hooks.rows),
+        "results": list(hooks.results),
+        "scores": dict(hooks.scores),
+        "min_scores": dict(hooks.min_scores),
+        "digests": {name: hook_digest(name) for name in hooks.names},
+    }
 
 
 def what_decides_results(
@@ -53,5 +70,7 @@ def what_decides_results(
             name: importlib.metadata.version(name) for name in ("dimoo-batch", "torch", "diffusers", "pillow")
         },
     }
+    if settings.hooks.names:
+        decides["hooks"] = what_hooks_decide(settings.hooks)
     in_json: dict[str, Any] = json.loads(json.dumps(decides))
     return in_json

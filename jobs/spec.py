@@ -20,6 +20,7 @@ from dimoo_core.settings import DtypeName
 from jobs.captions_spec import CaptionsSpec
 from jobs.failures_spec import FailuresSpec
 from jobs.generation_spec import ImageToImageSpec, TextToImageSpec, UnderstandingSpec
+from jobs.hooks_spec import HooksSpec
 from jobs.section import Section
 from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
@@ -94,6 +95,7 @@ class JobSpec(Section):
     pipeline: PipelineSpec = PipelineSpec()
     failures: FailuresSpec = FailuresSpec()
     worker_life: WorkerLifeSpec = WorkerLifeSpec()
+    hooks: HooksSpec = HooksSpec()
 
     @property
     def output_uri(self) -> str:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-FailureClass = Literal["bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash"]
+FailureClass = Literal[
+    "bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"
+]
 """What a failure means to somebody who asks whether to try its row again; docs/output.md tells them apart."""
 
 FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)

@@ -69,14 +69,19 @@ def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: Row
 
     Image bytes are copied out of the batch one row at a time.
     """
-    names = [name for name in batch.schema.names if name in COLUMNS]
-    columns = [_cells(batch.column(name)) for name in names]
-    for index in range(first_index, first_index + batch.num_rows):
-        record = {name: next(cells) for name, cells in zip(names, columns, strict=True)}
+    known = batch.select([name for name in batch.schema.names if name in COLUMNS])
+    for index, record in enumerate(cells_of_rows(known), first_index):
         try:
             yield parse_row(record, index, defaults)
         except ManifestRowError as error:
             yield RowFailure(index, _failure_id(record), "manifest", type(error).__name__, str(error))
+
+
+def cells_of_rows(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, Any]]:
+    """Every cell of each row by the name of its column, in order, as Python values."""
+    columns = [_cells(batch.column(name)) for name in batch.schema.names]
+    for _ in range(batch.num_rows):
+        yield {name: next(cells) for name, cells in zip(batch.schema.names, columns, strict=True)}
 
 
 def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> Row:
@@ -85,7 +90,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
     Raises:
         ManifestRowError: A value is missing, has the wrong type or range, or does not belong to the task.
     """
-    row_id = _row_id(record)
+    row_id = id_of(record)
     task = _task(record, defaults)
     image = image_source(record.get("image"))
     images = image_sources(record.get("images")) if task.takes_images else ()
@@ -154,7 +159,12 @@ def _cells(column: pa.Array | pa.ChunkedArray) -> Iterator[object]:
             yield UndecodableText(error.object)
 
 
-def _row_id(record: Mapping[str, Any]) -> str:
+def id_of(record: Mapping[str, Any]) -> str:
+    """What a row is known by: its id, or the digest of its content.
+
+    Raises:
+        ManifestRowError: It has an id that cannot be one.
+    """
     row_id = text_cell("id", record.get("id"))
     if row_id is None:
         return content_id(record)
@@ -167,7 +177,7 @@ def _row_id(record: Mapping[str, Any]) -> str:
 
 def _failure_id(record: Mapping[str, Any]) -> str:
     try:
-        return _row_id(record)
+        return id_of(record)
     except ManifestRowError:
         return content_id(record)
 

@@ -26,7 +26,9 @@ from pipeline.retry import Patience
 from pipeline.store import Store
 
 DRAFTS_PREFIX = "_drafts/"
-_SCHEMA = DONE_SCHEMA.append(pa.field("fingerprint", pa.string(), nullable=False))
+_SCHEMA = DONE_SCHEMA.append(pa.field("scores", pa.list_(pa.float64()), nullable=False)).append(
+    pa.field("fingerprint", pa.string(), nullable=False)
+)
 _FORMAT = {b"dimoo.draft": b"1"}
 _BATCH_ROWS = 256
 
@@ -146,5 +148,6 @@ def _draft_row(record: Mapping[str, Any]) -> DraftRow:
     codes, answers = cells["vq_codes"], cells["answers"]
     cells["vq_codes"] = None if codes is None else np.array(codes, dtype=np.uint16)
     cells["answers"] = None if answers is None else tuple(AnswerDone(**answer) for answer in answers)
+    cells["scores"] = tuple(cells["scores"])
     cells["outputs"] = tuple(StoredImage(**image) for image in cells["outputs"])
     return DraftRow(RowDone(**cells), fingerprint)

@@ -20,7 +20,7 @@ _FIELDS = {
     "attempts": int,
 }
 _BATCH_ROWS = 1024
-_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash"}
+_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"}
 
 
 def parse_failures(text: bytes | None) -> list[dict[str, Any]] | None:

@@ -6,6 +6,7 @@ from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestT
 from manifests.errors import ManifestRowError
 from manifests.failure import FailureClass
 from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from pipeline.hook import HookFailed, HookRejected
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable
 
@@ -32,7 +33,9 @@ def failure_class_of(error: Exception) -> FailureClass:
         return "bad_input"
     if isinstance(error, StoreError):
         return _class_of_store_error(error)
-    return "engine"
+    if isinstance(error, HookRejected):
+        return "rejected"
+    return "hook" if isinstance(error, HookFailed) else "engine"
 
 
 def _class_of_store_error(error: StoreError) -> FailureClass:

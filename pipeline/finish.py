@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -12,11 +13,15 @@ from torch import Tensor
 from dimoo_core.model import Model
 from dimoo_core.request import TextResult
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
-from manifests.row import Row
+from manifests.image_source import ImageSource
+from manifests.row import Row, RowFailure
 from manifests.shard import Segment
-from pipeline.outcome import AnswerDone, RowDone, StoredImage
+from pipeline.made_row import ImageFile
+from pipeline.outcome import AnswerDone, Outcome, RowDone, StoredImage
+from pipeline.result_judge import Judged, ResultJudge, SegmentRows
 from pipeline.retry import Patience
 from pipeline.row_flow import FittedImage, MadeImage, MadeImages, WeighedAnswer
+from pipeline.row_hooks import RowHooks
 from pipeline.row_seed import row_seed
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
@@ -27,43 +32,63 @@ _CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpe
 class RowFinisher:
     """Stores results of one model in one run. Threads may share it."""
 
-    def __init__(self, model: Model, settings: RunSettings, run: RunDirectory, patience: Patience) -> None:
+    def __init__(
+        self,
+        model: Model,
+        settings: RunSettings,
+        run: RunDirectory,
+        patience: Patience,
+        hooks: RowHooks,
+        read_input: Callable[[ImageSource, str], Image.Image],
+    ) -> None:
         self._model = model
+        self._judge = ResultJudge(hooks, read_input, self._encoded)
         self._settings = settings
         self._run = run
         self._patience = patience
 
-    def finish_text(self, row: Row, result: TextResult) -> RowDone:
+    def finish_text(self, row: Row, at: SegmentRows, result: TextResult) -> Outcome:
         """The row of an answer; nothing is stored before its segment is committed."""
         assert isinstance(row.settings, TextSettings)
+        judged = self.judged(row, at, text=self._model.layout.answer_text(result.token_ids))
+        if isinstance(judged, RowFailure):
+            return judged
         return RowDone(
             **self._of_every_row(row),
-            text=self._model.layout.answer_text(result.token_ids),
+            text=judged.text,
             steps=row.settings.num_blocks * row.settings.steps_per_block,
             cfg_scale=row.settings.cfg_scale,
             temperature=row.settings.temperature,
             num_tokens=len(result.token_ids),
             finish_reason=result.finish_reason,
+            scores=judged.scores,
         )
 
-    def finish_weighed(self, row: Row, answer: WeighedAnswer) -> RowDone:
+    def finish_weighed(self, row: Row, at: SegmentRows, answer: WeighedAnswer) -> Outcome:
         """The row of an answer that was chosen; nothing is stored before its segment is committed."""
         assert isinstance(row.settings, ChoiceSettings)
         choices = answer.choices
+        judged = self.judged(row, at, text=answer.text)
+        if isinstance(judged, RowFailure):
+            return judged
         return RowDone(
             **self._of_every_row(row),
-            text=answer.text,
+            text=judged.text,
             steps=1,
             cfg_scale=row.settings.cfg_scale,
             temperature=0.0,
             num_tokens=0,
             model_score=answer.score,
             answers=None if choices is None else tuple(AnswerDone(answer=name, probability=p) for name, p in choices),
+            scores=judged.scores,
         )
 
-    def finish_codes(self, row: Row, codes_HW: Tensor) -> RowDone:
+    def finish_codes(self, row: Row, at: SegmentRows, codes_HW: Tensor) -> Outcome:
         """The row of an image's codes; nothing is stored before its segment is committed."""
         rows, columns = codes_HW.shape
+        judged = self.judged(row, at)
+        if isinstance(judged, RowFailure):
+            return judged
         return RowDone(
             **self._of_every_row(row),
             width=columns * PIXELS_PER_TOKEN,
@@ -74,6 +99,7 @@ class RowFinisher:
             num_tokens=codes_HW.numel(),
             vq_codes=codes_HW.flatten().numpy().astype(np.uint16),
             vq_grid=(rows, columns),
+            scores=judged.scores,
         )
 
     def through_codec(self, results: list[MadeImages | FittedImage]) -> list[list[Image.Image] | Tensor]:
@@ -93,15 +119,20 @@ class RowFinisher:
             for each, image in zip(made, decoded, strict=True)
         ]
 
-    def finish_images(self, row: Row, segment: Segment, made: MadeImages, images: list[Image.Image]) -> RowDone:
+    def finish_images(self, row: Row, at: SegmentRows, made: MadeImages, images: list[Image.Image]) -> Outcome:
         """Store a row's images, given decoded, and return the row.
 
         Raises:
             StoreError: One cannot be written.
         """
         assert row.settings is None or isinstance(row.settings, ImageSettings)
+        judged = self.judged(row, at, pixels=images[made.chosen])
+        if isinstance(judged, RowFailure):
+            return judged
+        assert judged.pixels is not None  # it had an image, and hooks cannot take it away
+        images = [*images[: made.chosen], judged.pixels, *images[made.chosen + 1 :]]
         stored = tuple(
-            self._stored(row, segment, number, each, image)
+            self._stored(row, at.segment, number, each, image)
             for number, (each, image) in enumerate(zip(made.images, images, strict=True))
         )
         own = stored[made.chosen]
@@ -118,7 +149,19 @@ class RowFinisher:
             bytes=own.bytes,
             outputs=stored,
             model_score=own.score,
+            scores=judged.scores,
         )
+
+    def judged(
+        self, row: Row, at: SegmentRows, *, text: str | None = None, pixels: Image.Image | None = None
+    ) -> Judged | RowFailure:
+        """What the run's hooks leave of a row's answer or image."""
+        return self._judge.judge(row, at, self._of_every_row(row), text, pixels)
+
+    def _encoded(self, image: Image.Image) -> ImageFile:
+        image_format = self._settings.image_format
+        data = encode_image(image, image_format, self._settings.image_quality)
+        return ImageFile(data, IMAGE_SUFFIXES[image_format])
 
     def _of_every_row(self, row: Row) -> dict[str, Any]:
         """The columns that do not depend on what was made."""
@@ -132,18 +175,17 @@ class RowFinisher:
         }
 
     def _stored(self, row: Row, segment: Segment, number: int, made: MadeImage, image: Image.Image) -> StoredImage:
-        image_format = self._settings.image_format
-        data = encode_image(image, image_format, self._settings.image_quality)
-        key = self._run.image_key(segment, row.index, row.id, IMAGE_SUFFIXES[image_format], number)
-        self._patience.retry(lambda: self._run.store.put(key, data, content_type=_CONTENT_TYPES[image_format]))
+        file, content_type = self._encoded(image), _CONTENT_TYPES[self._settings.image_format]
+        key = self._run.image_key(segment, row.index, row.id, file.suffix, number)
+        self._patience.retry(lambda: self._run.store.put(key, file.data, content_type=content_type))
         return StoredImage(
             output=key,
             prompt=made.prompt,
             seed=made.seed,
             width=image.width,
             height=image.height,
-            sha256=hashlib.sha256(data).hexdigest(),
-            bytes=len(data),
+            sha256=hashlib.sha256(file.data).hexdigest(),
+            bytes=len(file.data),
             score=made.score,
         )
 

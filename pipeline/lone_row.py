@@ -6,6 +6,7 @@ from manifests.failure import RowFailure
 from manifests.row import Row
 from pipeline.failure_policy import FailurePolicy
 from pipeline.lease import Lease
+from pipeline.row_hooks import RawRow
 from pipeline.suspect import SuspectRecord
 
 QUARANTINED = "WorkerDied"
@@ -19,7 +20,7 @@ class LoneRows:
         self._record = record
         self._policy = policy
 
-    def admit(self, lease: Lease, row: Row) -> Row | RowFailure:
+    def admit(self, lease: Lease, row: Row | RawRow) -> Row | RawRow | RowFailure:
         """The row, after the store knows that it is the next to be run; or its failure, if too many workers died.
 
         Raises:

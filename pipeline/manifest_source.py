@@ -28,6 +28,7 @@ class ManifestSource:
 
     uri: str
     files: tuple[ManifestFile, ...]
+    passing_columns: tuple[str, ...] = ()  # those that reach the output unchanged
 
     @property
     def num_rows(self) -> int:
@@ -59,8 +60,10 @@ def open_manifest(uri: str, *, defaults: RowDefaults, passthrough: Collection[st
         StoreError: The store cannot be read.
     """
     inspected = _inspected(uri)
-    check_schemas(((file.uri, schema) for file, schema in inspected), defaults=defaults, passthrough=passthrough)
-    return ManifestSource(uri, tuple(file for file, _ in inspected))
+    passing = check_schemas(
+        ((file.uri, schema) for file, schema in inspected), defaults=defaults, passthrough=passthrough
+    )
+    return ManifestSource(uri, tuple(file for file, _ in inspected), tuple(passing.names))
 
 
 def open_unchecked_manifest(uri: str) -> ManifestSource:

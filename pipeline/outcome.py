@@ -102,7 +102,7 @@ class AnswerDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDone:
-    """One finished row; the fields are the columns of ``DONE_SCHEMA``. What a row has nothing of is None."""
+    """One finished row; the fields are the columns of ``DONE_SCHEMA``, then scores, None where it has none."""
 
     row: int
     id: str
@@ -126,6 +126,8 @@ class RowDone:
     outputs: tuple[StoredImage, ...] = ()
     model_score: float | None = None
     answers: tuple[AnswerDone, ...] | None = None
+    scores: tuple[float | None, ...] = ()
+    """Of the run's scorers, in the order of their columns; these follow those of ``DONE_SCHEMA``."""
 
 
 Outcome = RowDone | RowFailure
@@ -165,6 +167,7 @@ def part_bytes(
     run: str,
     expected_rows: Sequence[int] | None = None,
     retry: int = 0,
+    score_columns: Sequence[str] = (),
 ) -> bytes:
     """The Parquet part of one segment.
 
@@ -176,6 +179,7 @@ def part_bytes(
         run: The ``results_digest`` of the run, by which a part of another one is told.
         expected_rows: Which rows the part is about, in order; None: all of the segment.
         retry: The retry of the run that makes it; 0 for a segment's first part.
+        score_columns: Names of the columns of the scores.
 
     Raises:
         ValueError: If a row has no outcome, or two.
@@ -187,6 +191,9 @@ def part_bytes(
     done = [outcome for outcome in ordered if isinstance(outcome, RowDone)]
     failures = [outcome for outcome in ordered if isinstance(outcome, RowFailure)]
     table = pa.Table.from_pylist([asdict(outcome) for outcome in done], schema=DONE_SCHEMA)
+    for number, name in enumerate(score_columns):
+        scores = pa.array([outcome.scores[number] for outcome in done], pa.float64())
+        table = table.append_column(pa.field(name, pa.float64()), scores)
     passing = passthrough_schema(rows.schema)
     kept = _rows_at((outcome.row - first_row for outcome in done), rows.select(passing.names))
     for name in passing.names:

@@ -44,6 +44,11 @@ class RowPreparer:
         self._settings = settings
         self._inputs = InputImages(model.codec, settings, patience)
 
+    @property
+    def inputs(self) -> InputImages:
+        """What reads the rows' input images."""
+        return self._inputs
+
     def prepare(self, row: Row, folder_uri: str) -> RowFlow | RowFailure:
         """The row with its first requests, named after its row number; or why there are none.
 

@@ -13,7 +13,7 @@ from pipeline.finding import Finding
 from pipeline.part_audit import PartAudit
 from pipeline.store import Store
 
-_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash"}
+_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"}
 
 
 class RetryAudit:

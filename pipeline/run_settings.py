@@ -10,6 +10,7 @@ from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
 from pipeline.failure_policy import FailurePolicy
 from pipeline.flush_policy import FlushPolicy
+from pipeline.hook_settings import HookSettings
 from pipeline.source_policy import SourcePolicy
 from pipeline.worker_life import WorkerLife
 
@@ -42,6 +43,7 @@ class RunSettings:
     match_question: str = MATCH_QUESTION  # what score and best_of ask
     image_format: ImageFormat = "png"
     image_quality: int = 95  # of JPEG and WebP, 1 to 100
+    hooks: HookSettings = field(default_factory=HookSettings)
 
     sources: SourcePolicy = field(default_factory=SourcePolicy)
     output_uri: str

@@ -26,7 +26,7 @@ from dimoo_core.model import load_model
 from dimoo_core.request import Request, Result, TextResult
 from manifests.public_text import public_text
 from manifests.reader import SegmentReader
-from manifests.row import Row, RowFailure, parse_rows
+from manifests.row import Row, RowFailure
 from pipeline.draft import Drafts
 from pipeline.draft_keeper import DraftKeeper
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
@@ -53,6 +53,7 @@ from pipeline.part_name import PartName
 from pipeline.prepare import RowPreparer, row_failure
 from pipeline.retry import Patience
 from pipeline.row_flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
+from pipeline.row_hooks import RawRow, RowHooks
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
@@ -161,6 +162,7 @@ class Worker:
         started_s = time.monotonic()
         ignore_pillow_warnings()
         settings = self._settings
+        self._hooks = RowHooks(settings.hooks, settings.defaults)
         directory = find_checkpoint(settings.model).directory
         adapter = find_checkpoint(settings.adapter).directory if settings.adapter is not None else None
         model = load_model(directory, device=settings.device, dtype=settings.dtype, adapter=adapter)
@@ -179,7 +181,8 @@ class Worker:
             on_try=self._clock.tick,
         )
         self._preparer = RowPreparer(model, settings, patience)
-        self._finisher = RowFinisher(model, settings, self._run_directory, self._patience)
+        read_input = self._preparer.inputs.fetch
+        self._finisher = RowFinisher(model, settings, self._run_directory, self._patience, self._hooks, read_input)
         self._engine = Engine(model.transformer, model.tokens, settings.engine)
         self._emit(WorkerReady(time.monotonic() - started_s))
 
@@ -206,10 +209,10 @@ class Worker:
                     self._num_open_segments += 1
                 if segment.is_complete:
                     self._submit(self._store_pool, self._close_segment, segment)
-                for item in parse_rows(segment.rows, lease.segment.first_row, self._settings.defaults):
+                for item in self._hooks.rows(segment.rows, lease.segment.first_row):
                     if self._gives_up_feeding:
                         return
-                    row = item.index if isinstance(item, Row) else item.row
+                    row = item.row if isinstance(item, RowFailure) else item.index
                     if segment.wants(row):
                         self._feed_row(segment, item)
                     while segment.wants(row) and lease.suspicion is not None and not self._gives_up_feeding:
@@ -227,25 +230,27 @@ class Worker:
         last = PartName(lease.segment.name, lease.retry.after)
         return OpenSegment(lease, rows, self._patience.retry(partial(self._run_directory.summary, last)).failures)
 
-    def _feed_row(self, segment: OpenSegment, item: Row | RowFailure) -> None:
+    def _feed_row(self, segment: OpenSegment, item: Row | RawRow | RowFailure) -> None:
         while not self._credits.acquire(timeout=_IDLE_WAIT_S):
             if self._gives_up_feeding:
                 return
-        if isinstance(item, Row) and (first := segment.lease.repeats.get(item.index)) is not None:
+        if not isinstance(item, RowFailure) and (first := segment.lease.repeats.get(item.index)) is not None:
             message = f"id {item.id!r} is that of row {first}: give each row its own id"
             item = RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
-        if isinstance(item, Row) and segment.lease.suspicion is not None:
+        if not isinstance(item, RowFailure) and segment.lease.suspicion is not None:
             item = self._lone_rows.admit(segment.lease, item)
         if isinstance(item, RowFailure):
             self._submit(self._store_pool, self._settle, segment, item)
         else:
             self._submit(self._fetch_pool, self._prepare, segment, item)
 
-    def _prepare(self, segment: OpenSegment, row: Row) -> None:
-        if (done := self._drafts.adopted(segment, row.index)) is not None:
+    def _prepare(self, segment: OpenSegment, given: Row | RawRow) -> None:
+        if (done := self._drafts.adopted(segment, given.index)) is not None:
             self._settle(segment, done)
             return
-        prepared = self._preparer.prepare(row, folder_of(segment.segment.file_uri))
+        row = self._hooks.before(given) if isinstance(given, RawRow) else given
+        folder = folder_of(segment.segment.file_uri)
+        prepared = row if isinstance(row, RowFailure) else self._preparer.prepare(row, folder)
         if isinstance(prepared, RowFailure):
             self._settle(segment, prepared)
         elif prepared.is_over:
@@ -334,16 +339,16 @@ class Worker:
                 self._submit(self._store_pool, self._finish_images, segment, row, result, product)
 
     def _finish_codes(self, segment: OpenSegment, row: Row, codes_HW: Tensor) -> None:
-        self._settle(segment, self._finisher.finish_codes(row, codes_HW))
+        self._settle(segment, self._finisher.finish_codes(row, segment, codes_HW))
 
     def _finish_images(self, segment: OpenSegment, row: Row, made: MadeImages, images: list[Image.Image]) -> None:
-        self._settle(segment, self._finisher.finish_images(row, segment.segment, made, images))
+        self._settle(segment, self._finisher.finish_images(row, segment, made, images))
 
     def _finish_text(self, segment: OpenSegment, row: Row, result: TextResult | WeighedAnswer) -> None:
         if isinstance(result, TextResult):
-            self._settle(segment, self._finisher.finish_text(row, result))
+            self._settle(segment, self._finisher.finish_text(row, segment, result))
         else:
-            self._settle(segment, self._finisher.finish_weighed(row, result))
+            self._settle(segment, self._finisher.finish_weighed(row, segment, result))
 
     def _settle(self, segment: OpenSegment, outcome: Outcome) -> None:
         """Record an outcome, give its credit back, and commit the segment if it was the last."""
@@ -374,6 +379,7 @@ class Worker:
             run=self._settings.run_digest,
             expected_rows=open_segment.expected_rows,
             retry=retry.number if retry is not None else 0,
+            score_columns=self._settings.hooks.score_columns,
         )
         summary = PartSummary(len(outcomes) - len(failures), failures)
         self._patience.retry(self._fence.check)

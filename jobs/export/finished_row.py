@@ -17,6 +17,7 @@ from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader, inspect_file
 from manifests.shard import Segment, ShardPlan
 from pipeline.errors import NotARun, StoreError
+from pipeline.made_row import ImageFile
 from pipeline.manifest_source import ManifestSource, manifest_file_uris
 from pipeline.object_reader import ObjectReader
 from pipeline.ordered_map import ordered_map
@@ -26,14 +27,6 @@ from pipeline.store import Store
 from pipeline.uri import folder_of, is_relative
 
 _THREADS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFile:
-    """The bytes of an image file and the ending that its name should have, with the dot."""
-
-    data: bytes
-    suffix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +50,11 @@ class FinishedRow:
         """The row's column ``split``, if it has one."""
         split = self.cells.get("split")
         return split if isinstance(split, str) and split.isidentifier() else "train"
+
+    @property
+    def pixels(self) -> Image.Image | None:
+        """The image, decoded."""
+        return None if self.image is None else Image.open(io.BytesIO(self.image.data))
 
     @property
     def words(self) -> str:

@@ -14,8 +14,8 @@ from jobs.export.folder_export import BenchmarkExport, FolderExport
 from jobs.export.table_export import LanceExport, ParquetExport
 from jobs.export.tar_export import TarExport
 from jobs.export.target import ExportTarget
-from jobs.hook import HookFailed, call_hook, load_hook
 from jobs.word_filter import WordFilter
+from pipeline.hook import HookFailed, call_hook, load_hook
 from pipeline.store import open_store
 
 FORMATS = ("files", "imagefolder", "webdataset", "hf-parquet", "lance", "benchmark")

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from jobs.export.finished_row import FinishedRow, ImageFile
+from jobs.export.finished_row import FinishedRow
 from jobs.export.hub_feature import hub_features
 from jobs.export.target import ExportTarget
+from pipeline.made_row import ImageFile
 
 MAX_FILE_BYTES = 256 * 2**20
 _BATCH_BYTES = 16 * 2**20

@@ -32,10 +32,14 @@ CONTINUED = ("index.md", "run.md", "cookbook.md", *(f"tasks-{group}.md" for grou
 
 QUICKER = {
     "Alpha-VLLM/Lumina-DiMOO": "builtin",  # 16 GB, a GPU
+    "1024x1024": "64x64",  # a GPU
     "--workers 8": "--workers 0",  # Ray has tests of its own
 }
 FEWER = ["--set", "text_to_image.steps=2", "--set", "image_to_image.steps=2", "--limit", "4"]
 """Added to every ``run``."""
+SHORTER = ["--set", "text_to_image.steps=2", "--set", "understanding.max_tokens=8", "--rows", "1", "--max-seconds", "1"]
+"""Added to every ``bench``."""
+ADDED = {"run": FEWER, "bench": SHORTER}
 
 ELSEWHERE = {
     "gpu-1:6379": "a cluster of several machines, see tests/integration/test_cluster_examples.py",
@@ -132,7 +136,7 @@ def run(line: str) -> Any:
     for words, instead in QUICKER.items():
         line = line.replace(words, instead)
     words = shlex.split(line)[1:]
-    ended = CliRunner().invoke(app, [*words, *(FEWER if words[0] == "run" else [])])
+    ended = CliRunner().invoke(app, [*words, *ADDED.get(words[0], [])])
     assert ended.exit_code == 0, f"{line}\n{ended.output}\n{ended.exception!r}"
     return ended
 
