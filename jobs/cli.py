@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jobs import export_command, manifest_command, plan_command
+from jobs import bench_command, export_command, manifest_command, plan_command
 from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 from jobs.doctor_command import doctor, models
 from jobs.replay_command import replay
@@ -166,6 +166,7 @@ app.command()(report)
 app.command()(status)
 app.command()(doctor)
 app.command()(models)
+app.command()(bench_command.bench)
 app.command()(replay)
 app.command()(retry)
 

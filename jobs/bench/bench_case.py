@@ -1,0 +1,90 @@
+"""What is measured: rows of one kind, size and preset. Importable without torch."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from dimoo_core.preset import find_preset
+from dimoo_core.settings import ImageSettings, TextSettings
+from manifests.row import RowDefaults
+
+BenchTask = Literal["text_to_image", "caption"]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchCase:
+    """Rows that are alike; ``num_steps`` is what each of them needs."""
+
+    task: BenchTask
+    preset: str
+    settings: ImageSettings | TextSettings
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps of a row, if none ends early."""
+        if isinstance(self.settings, ImageSettings):
+            return self.settings.num_steps
+        return self.settings.num_blocks * self.settings.steps_per_block
+
+    @property
+    def size(self) -> str:
+        """Pixels of an image, or tokens of an answer."""
+        if isinstance(self.settings, ImageSettings):
+            return f"{self.settings.width_px}x{self.settings.height_px}"
+        return f"{self.settings.max_tokens} tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchResult:
+    """One case, measured.
+
+    ``rows`` is how many were worth being done in ``seconds``: a case that is stopped at its limit counts the steps that
+    its rows have made. ``engine_busy_ratio`` is the share of the time that was not the image codec's or the loop's.
+    ``batch_fill_ratio`` is of the most tokens that a step may have. ``error`` stands where a request failed.
+    """
+
+    task: str
+    preset: str
+    size: str
+    steps: int
+    rows: float
+    is_complete: bool
+    seconds: float
+    rows_per_hour: float
+    tokens_per_s: float
+    engine_busy_ratio: float
+    batch_fill_ratio: float
+    peak_memory_bytes: int
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def bench_cases(
+    defaults: RowDefaults, presets: tuple[str, ...], sizes: tuple[tuple[int, int], ...], tasks: tuple[BenchTask, ...]
+) -> list[BenchCase]:
+    """Every preset with every size of image, and with captions.
+
+    Args:
+        defaults: Of the job; say everything that presets and sizes do not.
+        presets: By name.
+        sizes: Width and height in pixels; none: that of the defaults.
+        tasks: Which of them are wanted.
+
+    Raises:
+        ConfigError: A preset is unknown, or a size no image can have.
+    """
+    cases: list[BenchCase] = []
+    for name in presets:
+        preset = find_preset(name)
+        if "text_to_image" in tasks:
+            image = preset.image(defaults.text_to_image, defaults.explicit)
+            shapes = sizes or ((image.width_px, image.height_px),)
+            cases += [
+                BenchCase("text_to_image", name, replace(image, width_px=width, height_px=height))
+                for width, height in shapes
+            ]
+        if "caption" in tasks:
+            cases.append(BenchCase("caption", name, preset.text(defaults.understanding, defaults.explicit)))
+    return cases
