@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from jobs.progress import ProgressState, duration
+from jobs.progress import ProgressState
 
 _LINE_INTERVAL_S = 10.0
 _BAR_INTERVAL_S = 0.1  # a thousand workers speak far more often than anybody looks
@@ -100,7 +100,7 @@ class PanelDisplay:
 
     def _render(self) -> Group:
         state = self._state
-        eta = f"ETA {duration(state.eta_s)}" if state.eta_s is not None else ""
+        eta = f"ETA {state.eta_words}" if state.eta_s is not None else ""
         self._progress.update(self._bar, completed=state.num_settled, eta=eta)
         return Group(self._progress, _facts(state))
 

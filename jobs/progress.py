@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from jobs.rate_record import RateRecord
 from pipeline.event import (
     Event,
     SegmentCommitted,
@@ -30,6 +31,7 @@ class ProgressState:
         self._of_worker: dict[str, WorkerProgress] = {}
         self._committed_by: dict[str, int] = {}
         self._first_row_s: float | None = None
+        self._rates = RateRecord()
         self._heard_s: dict[str, float] = {}
 
     def take(self, name: str, event: Event) -> None:
@@ -41,6 +43,7 @@ class ProgressState:
                 self._first_row_s = self._first_row_s or time.monotonic()
             case WorkerProgress():
                 self._of_worker[name] = event
+                self._rates.take(self.num_settled)
             case SegmentCommitted(_, totals, failures):
                 self.failures.update(dict(failures))
                 rows = totals.num_done + totals.num_failed
@@ -135,15 +138,30 @@ class ProgressState:
         """Time until every row is settled, at the rate so far; None while there is no rate."""
         return (self.num_rows - self.num_settled) / self.rows_per_s if self.rows_per_s > 0 else None
 
+    @property
+    def eta_error_s(self) -> float | None:
+        """How far ``eta_s`` may be off either way, by how unevenly rows were settled; None while that is not known."""
+        error = self._rates.relative_error
+        return error * self.eta_s if error is not None and self.eta_s is not None else None
+
+    @property
+    def eta_words(self) -> str:
+        """``1:02:03 ± 0:40``."""
+        if self.eta_s is None:
+            return "unknown"
+        around = f" ± {duration(self.eta_error_s)}" if self.eta_error_s is not None else ""
+        return duration(self.eta_s) + around
+
     def line(self) -> str:
         """The state in words."""
         settled, rate = self.num_settled, self.rows_per_s
         if rate == 0:
             doing = "computing" if self.num_ready else "loading the model"
             return f"{settled}/{self.num_rows} rows, {self.num_workers} worker(s) {doing}"
-        eta = duration((self.num_rows - settled) / rate) if rate > 0 else "unknown"
         lost = f", {self.num_lost} worker(s) lost and replaced" if self.num_lost else ""
-        return f"{settled}/{self.num_rows} rows, {self.num_failed} failed, {rate:.2f} rows/s, ETA {eta}{lost}"
+        return (
+            f"{settled}/{self.num_rows} rows, {self.num_failed} failed, {rate:.2f} rows/s, ETA {self.eta_words}{lost}"
+        )
 
 
 def _busy_ratio(busy_s: float, span_s: float) -> float | None:

@@ -58,6 +58,7 @@ class RunNote:
             "committed": state.num_committed,
             "failed": state.num_failed,
             "rows_per_s": round(state.rows_per_s, 4),
+            "eta_error_s": None if (error := state.eta_error_s) is None else round(error, 1),
             "tokens": state.num_tokens,
             "engine_busy_ratio": state.engine_busy_ratio,
             "workers": state.worker_notes(),

@@ -106,6 +106,25 @@ def test_the_rate_is_of_this_start_and_the_rest_is_estimated_by_it(clock: Clock)
     assert state.line() == "520/1000 rows, 0 failed, 2.00 rows/s, ETA 4:00"
 
 
+def test_the_time_to_go_is_as_sure_as_rows_get_done_evenly(clock: Clock) -> None:
+    even, uneven = state_of(num_rows=10_000), state_of(num_rows=10_000)
+    for state in (even, uneven):
+        state.take("a", WorkerReady(1.0))
+    done = 0
+    for number in range(20):
+        even.take("a", worked(10 * number))
+        uneven.take("a", worked(done))
+        done += 19 if number % 2 else 1
+        if number < 5:
+            assert even.eta_error_s is None
+        clock.now_s += 5
+    assert even.eta_error_s == pytest.approx(0.0, abs=1e-6)
+    assert even.line().endswith("± 0:00")
+    # rates alternate between 0.2 and 3.8 a second over 19 intervals: twice the standard error is 0.42 of the mean
+    assert uneven.eta_s is not None
+    assert uneven.eta_error_s == pytest.approx(0.42 * uneven.eta_s, rel=0.1)
+
+
 def test_the_engines_share_of_time_is_that_of_all_workers() -> None:
     state = state_of()
     state.take("a", worked(1, busy_s=3.0, span_s=4.0))

@@ -1,0 +1,35 @@
+"""How evenly rows get done, and how sure the time to go therefore is."""
+
+import math
+import time
+from collections import deque
+from itertools import pairwise
+
+_INTERVAL_S = 5.0
+_MAX_POINTS = 61
+_MIN_RATES = 5  # before these the spread says more about the beginning than about the run
+_STANDARD_ERRORS = 2.0
+
+
+class RateRecord:
+    """Rows settled over time, a point every five seconds; the latest sixty intervals count."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque(maxlen=_MAX_POINTS)
+
+    def take(self, num_settled: int) -> None:
+        """So many rows are settled now."""
+        now_s = time.monotonic()
+        if not self._points or now_s - self._points[-1][0] >= _INTERVAL_S:
+            self._points.append((now_s, num_settled))
+
+    @property
+    def relative_error(self) -> float | None:
+        """Twice the standard error of the mean rate, by that rate; None while there are too few intervals."""
+        points = list(self._points)
+        rates = [(rows - before) / (at - then) for (then, before), (at, rows) in pairwise(points)]
+        mean = sum(rates) / len(rates) if rates else 0.0
+        if len(rates) < _MIN_RATES or mean <= 0:
+            return None
+        variance = sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1)
+        return _STANDARD_ERRORS * math.sqrt(variance / len(rates)) / mean
