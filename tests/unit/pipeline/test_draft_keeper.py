@@ -56,6 +56,7 @@ def text(row: int) -> RowDone:
         finish_reason="stop",
         model_score=1 / 3,
         answers=(AnswerDone(answer="yes", probability=1 / 3),),
+        scores=(0.1, None),
     )
 
 
