@@ -10,6 +10,7 @@ fixed: training moves every number.
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dimoo_core.config import ModelConfig
@@ -45,8 +46,8 @@ def initial_weights(config: ModelConfig, tokenizer: Tokenizer, *, seed: int) -> 
     shared = torch.randn(config.hidden_size, generator=generator) * _EMBEDDING_SCALE
     weights[_EMBEDDING] += _SHARED_SCALE * shared
     if config.num_kv_heads == config.num_heads >= len(OFFSETS):
-        known_N = torch.arange(tokenizer.num_ids + len(TILES))
-        add_neighbour_heads(weights, config, range(len(OFFSETS)), known_N, generator=generator)
+        seen_NE = F.rms_norm(weights[_EMBEDDING][: tokenizer.num_ids + len(TILES)], (config.hidden_size,))
+        add_neighbour_heads(weights, config, 0, range(len(OFFSETS)), seen_NE, generator=generator)
     return weights
 
 

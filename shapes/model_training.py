@@ -37,7 +37,8 @@ from shapes.tile import NUM_CODES
 from shapes.training_log import TrainingLog
 from shapes.world import BOARDS
 
-_NUM_SEQUENCES_OF_TOKENS = 1500  # what they hold are the tokens that occur
+_GRAFTED_LAYER = 1
+_NUM_SEEN_SEQUENCES = 800
 GROUP_SIZE = 16  # sequences of one length, one attention batch
 MAX_PIECES = ((0.0, 2),)
 """From which share of the training on, scenes have up to so many pieces.
@@ -116,7 +117,7 @@ class ModelTraining:
         device: As torch names it.
         num_threads: Groups that are computed at a time, each on one thread: small products gain nothing from more.
         start_from: A checkpoint whose weights a new run begins with, in place of random ones.
-        neighbour_heads: Heads of its first layer that begin anew as ``shapes.neighbour_heads``; none if empty.
+        neighbour_heads: Heads of its second layer that begin anew as ``shapes.neighbour_heads``; none if empty.
     """
 
     def __init__(
@@ -282,13 +283,27 @@ class ModelTraining:
 
     def _start_from(self, checkpoint: Path, neighbour_heads: Sequence[int]) -> None:
         weights = {name: weight.float() for name, weight in load_file(checkpoint / "model.safetensors").items()}
+        self._model.load(weights)
         if neighbour_heads:
             generator = torch.Generator().manual_seed(self._config.seed)
-            sequences = islice(self._sequences(Random(self._config.seed)), _NUM_SEQUENCES_OF_TOKENS)
-            ids_N = torch.cat([sequence.ids_T for sequence in sequences]).unique()
-            ids_N = torch.cat((ids_N, torch.tensor([self._tokens.mask])))
-            add_neighbour_heads(weights, self._model_config, neighbour_heads, ids_N, generator=generator)
-        self._model.load(weights)
+            seen_NE = self._seen_by(_GRAFTED_LAYER)
+            add_neighbour_heads(
+                weights, self._model_config, _GRAFTED_LAYER, neighbour_heads, seen_NE, generator=generator
+            )
+            self._model.load(weights)
+
+    def _seen_by(self, layer: int) -> Tensor:
+        """What a layer's attention sees of the tokens of some examples, (N, E)."""
+        rng = Random(self._config.seed)
+        sequences = islice(self._sequences(rng), _NUM_SEEN_SEQUENCES)
+        views = [masked(sequence, self._tokens.mask, rng).view for sequence in sequences]
+        found: list[Tensor] = []
+        norm = self._model.transformer.blocks[layer].attn_norm
+        hook = norm.register_forward_hook(lambda _norm, _inputs, seen_TE: found.append(seen_TE.detach().cpu()))
+        with torch.no_grad():
+            self._model.hidden(pack(views, self._device))
+        hook.remove()
+        return torch.cat(found)
 
     def _resume(self) -> None:
         state: dict[str, Any] = torch.load(self._state_path, map_location=self._device, weights_only=True)

@@ -30,7 +30,7 @@ def main() -> None:
         nargs=4,
         default=(),
         metavar="HEAD",
-        help="heads of that checkpoint's first layer which begin anew, looking at neighbours",
+        help="heads of that checkpoint's second layer which begin anew, looking at neighbours",
     )
     model.add_argument(
         "--report-every", type=int, default=50, metavar="STEPS", help="steps between two lines of the log"
