@@ -18,7 +18,8 @@ from manifests.shard import Segment
 from pipeline.manifest_source import ManifestSource
 from pipeline.object_reader import ObjectReader
 from pipeline.part_name import PARTS_PREFIX, parts_by_segment
-from pipeline.row_hooks import RawRow, RowHooks
+from pipeline.raw_row import RawRow
+from pipeline.row_hooks import RowHooks
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store
 

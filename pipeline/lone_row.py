@@ -6,7 +6,7 @@ from manifests.failure import RowFailure
 from manifests.row import Row
 from pipeline.failure_policy import FailurePolicy
 from pipeline.lease import Lease
-from pipeline.row_hooks import RawRow
+from pipeline.raw_row import RawRow
 from pipeline.suspect import SuspectRecord
 
 QUARANTINED = "WorkerDied"

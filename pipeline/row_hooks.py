@@ -5,7 +5,6 @@ What they raise or reject is the row's failure, of stage ``hook``, and names the
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,18 +19,10 @@ from pipeline.failure_class import failure_class_of
 from pipeline.hook import HookFailed, HookRejected, call_hook, load_hook
 from pipeline.hook_settings import HookSettings
 from pipeline.made_row import MadeRow
+from pipeline.raw_row import RawRow
 
 Scores = tuple[float | None, ...]
 """One for each of ``HookSettings.scores``, in their order."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """A row whose cells hooks are going to see; ``id`` is what it is known by and stays."""
-
-    index: int
-    id: str
-    cells: dict[str, Any]
 
 
 class RowHooks:

@@ -51,9 +51,10 @@ from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.part_name import PartName
 from pipeline.prepare import RowPreparer, row_failure
+from pipeline.raw_row import RawRow
 from pipeline.retry import Patience
 from pipeline.row_flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
-from pipeline.row_hooks import RawRow, RowHooks
+from pipeline.row_hooks import RowHooks
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store

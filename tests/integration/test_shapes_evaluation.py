@@ -101,7 +101,7 @@ def test_the_command_prints_a_table_and_writes_scores(tmp_path: Path, capsys: py
     assert "relation held out" in printed
     report = json.loads((tmp_path / "scores.json").read_text())
     held_out = [score for score in report["scores"] if score["held_out"]]
-    assert len(report["scores"]) - len(held_out) == 7 + 9
+    assert len(report["scores"]) - len(held_out) == 7 + 10
     assert report["image"]["num_steps"] == 16
     assert report["preset"] == "exact"
     assert sum(score["total"] - score["right"] for score in report["scores"]) == len(report["wrong"])
