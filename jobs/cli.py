@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from jobs import bench_command, export_command, manifest_command, plan_command
-from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 from jobs.doctor_command import doctor, models
 from jobs.replay_command import replay
 from jobs.report_command import report
 from jobs.retry_command import retry
 from jobs.status_command import status
-from jobs.stop_signal import Stopped, drain_at_signal, raise_stopped
+from jobs.stop_signal import drain_at_signal, raise_stopped
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -76,17 +76,15 @@ def run(
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, raise_stopped)
     refuse_shadowed_packages()
-    from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.report_lines import resume_hint, summary_lines
     from jobs.resume_choice import ResumeChoice
     from jobs.run import run_job
+    from jobs.run_errors import ending_with_exit_codes
     from jobs.spec import load_spec
-    from manifests.errors import ManifestError
-    from pipeline.errors import RunInUse, RunStopped, StoreError, TooManyFailures
     from pipeline.notice import StopNotice
 
     target = output or manifest
-    try:
+    with ending_with_exit_codes(lambda: target):
         limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
         job = load_spec(spec, flags, [*(assignments or []), *limits])
         target = job.output_uri
@@ -97,20 +95,6 @@ def run(
             summary = run_job(job, lambda line: typer.echo(line, err=True), choice, notice)
         for line in summary_lines(summary):
             typer.echo(line, err=True)
-    except (ConfigError, ManifestError, WeightsError) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except StoreError as error:
-        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
-    except RunInUse as error:
-        fail(str(error), EXIT_FAILED)
-    except RunStopped as error:
-        fail(f"{error}\n{resume_hint(target)}", 128 + signal.SIGTERM)
-    except DimooError as error:
-        exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
-        fail(f"{error}\n{resume_hint(target)}", exit_code)
-    except (KeyboardInterrupt, Stopped) as error:
-        number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        fail(f"stopped\n{resume_hint(target)}", 128 + number)
     typer.echo(json.dumps(summary.to_json()))
     raise typer.Exit(summary.exit_code)
 

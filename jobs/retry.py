@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dimoo_core.checkpoint import Checkpoint, find_checkpoint
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
@@ -20,13 +19,13 @@ from jobs.run_identity import what_decides_results
 from jobs.spec import JobSpec, load_spec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
+from jobs.work_settings import settings_of_work
 from jobs.workers import Workers, find_workers, worker_pool
 from manifests.shard import ShardPlan
 from pipeline.coordinator import CoordinatorReport
 from pipeline.draft import names_with_drafts
 from pipeline.epoch import RunEpoch, claimed_epoch
 from pipeline.errors import NotARun, RunFailed
-from pipeline.flush_policy import FlushPolicy
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.notice import StopNotice
@@ -253,19 +252,7 @@ def _with_workers(settings: RunSettings, workers: Workers, spec: JobSpec, result
             f"the run was made on {results['device']}, here it would be {workers.device}: retry it where there is "
             f"{results['device']}"
         )
-    engine = dict(spec.engine) | {"batch_invariance": results["batch_invariance"]}
-    return replace(
-        settings,
-        device=workers.device,
-        sources=spec.sources.policy(),
-        engine=EngineConfig(**engine, max_request_s=spec.failures.row_timeout_s),
-        max_rows_in_flight=spec.pipeline.max_rows_in_flight,
-        fetch_threads=spec.pipeline.fetch_threads,
-        store_threads=spec.pipeline.store_threads,
-        failures=spec.failures.policy(),
-        life=spec.worker_life.life(),
-        flush=FlushPolicy(rows=spec.pipeline.flush_rows, seconds=spec.pipeline.flush_s),
-    )
+    return replace(settings, device=workers.device, **settings_of_work(spec, results["batch_invariance"]))
 
 
 def _check_unchanged(

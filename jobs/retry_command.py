@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
-from jobs.stop_signal import Stopped, drain_at_signal, raise_stopped
+from jobs.command import refuse_shadowed_packages
+from jobs.stop_signal import drain_at_signal, raise_stopped
 
 
 def retry(
@@ -59,11 +59,9 @@ def retry(
     """
     signal.signal(signal.SIGTERM, raise_stopped)
     refuse_shadowed_packages()
-    from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.report_lines import resume_hint
     from jobs.retry import RetryChoice, retry_job
-    from manifests.errors import ManifestError
-    from pipeline.errors import NotARun, RunInUse, RunStopped, StoreError, TooManyFailures
+    from jobs.run_errors import ending_with_exit_codes
     from pipeline.notice import StopNotice
 
     limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
@@ -80,24 +78,10 @@ def retry(
     def drain(deadline_s: float) -> None:
         drain_at_signal(notice, deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(output)}")
 
-    try:
+    with ending_with_exit_codes(lambda: output):
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             summary = retry_job(output, choice, lambda line: typer.echo(line, err=True), notice, drain)
         for line in summary.lines():
             typer.echo(line, err=True)
-    except (ConfigError, ManifestError, WeightsError, NotARun) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except StoreError as error:
-        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
-    except RunInUse as error:
-        fail(str(error), EXIT_FAILED)
-    except RunStopped as error:
-        fail(f"{error}\n{resume_hint(output)}", 128 + signal.SIGTERM)
-    except DimooError as error:
-        exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
-        fail(f"{error}\n{resume_hint(output)}", exit_code)
-    except (KeyboardInterrupt, Stopped) as error:
-        number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        fail(f"stopped\n{resume_hint(output)}", 128 + number)
     typer.echo(json.dumps(summary.to_json()))
     raise typer.Exit(summary.exit_code)

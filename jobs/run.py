@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from dimoo_core.checkpoint import BUILTIN, Checkpoint, find_checkpoint
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import DtypeName
 from jobs.adapter import with_found_adapter
@@ -20,6 +19,7 @@ from jobs.run_identity import segment_rows_of, what_decides_results
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
+from jobs.work_settings import settings_of_work
 from jobs.workers import Workers, find_workers, worker_pool
 from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
@@ -27,7 +27,6 @@ from pipeline.coordinator import CoordinatorReport
 from pipeline.draft import names_with_drafts
 from pipeline.epoch import claimed_epoch
 from pipeline.errors import RunFailed
-from pipeline.flush_policy import FlushPolicy
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.notice import StopNotice
@@ -159,15 +158,8 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         image_format=spec.image.format,
         image_quality=spec.image.quality,
         hooks=spec.hooks.settings(),
-        sources=spec.sources.policy(),
         output_uri=output_uri,
-        engine=EngineConfig(**dict(spec.engine), max_request_s=spec.failures.row_timeout_s),
-        max_rows_in_flight=spec.pipeline.max_rows_in_flight,
-        fetch_threads=spec.pipeline.fetch_threads,
-        store_threads=spec.pipeline.store_threads,
-        failures=spec.failures.policy(),
-        life=spec.worker_life.life(),
-        flush=FlushPolicy(rows=spec.pipeline.flush_rows, seconds=spec.pipeline.flush_s),
+        **settings_of_work(spec, spec.engine.batch_invariance),
     )
 
 
