@@ -63,6 +63,7 @@ class BuildRequest:
     splits: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     skips_invalid: bool = False
+    checks_images: bool = False
     overwrites: bool = False
     hooks: tuple[str, ...] = ()
     blocklist: Path | None = None
@@ -77,6 +78,7 @@ class BuildReport:
     rows: int
     invalid: int
     duplicates: int
+    repeats: int
     filtered: int
     tasks: Mapping[str, int]
     files: tuple[str, ...]
@@ -125,6 +127,7 @@ def build_manifest(request: BuildRequest) -> BuildReport:
         rows=counts.num_rows,
         invalid=counts.num_invalid,
         duplicates=counts.num_duplicates,
+        repeats=builder.num_repeats,
         filtered=builder.num_filtered,
         tasks=counts.num_of_task,
         files=written,
@@ -156,6 +159,7 @@ class _Builder:
         self._words = WordFilter(request.blocklist, request.min_words)
         self._filters_words = request.blocklist is not None or request.min_words > 0
         self.num_filtered = 0
+        self.num_repeats = 0
 
     def records(self, sources: Iterable[SourceFile], seen: Seen) -> Iterator[Record]:
         """Every record that is left, in the order of the sources."""
@@ -170,6 +174,8 @@ class _Builder:
         for number, record in enumerate(records):
             if number == request.limit:
                 return
+            if request.dedupe != "exact" and record.cells.get("id") is None:
+                self.num_repeats += not seen.add_digest(row_digest(record))
             if request.splits:
                 split = split_of(record, request.splits, request.seed)
                 record = record.with_cells({**record.cells, "split": split})
@@ -198,7 +204,9 @@ class _Builder:
             for column in cells.keys() & COLUMNS.keys():
                 if COLUMNS[column].kind in (IMAGE, IMAGES):
                     cells[column] = self._image_cell(cells[column], record)
-        except (ManifestRowError, StoreError) as error:
+                    if self._request.checks_images:
+                        self._check_images(cells[column])
+        except (ManifestRowError, StoreError, ImageUnreadable) as error:
             self._counts.refuse(f"{record.where}: {error}", **self._prefers)
             return
         hooked = self._hooked(cells, record.where)
@@ -227,6 +235,12 @@ class _Builder:
             return {"bytes": self._objects.read(uri), "path": uri.rpartition("/")[2]}
         prefix = self._target_folder.rstrip("/") + "/"
         return uri.removeprefix(prefix) if uri.startswith(prefix) else uri
+
+    def _check_images(self, cell: object) -> None:
+        for each in cell if isinstance(cell, list) else [cell]:
+            source = image_source(each)
+            if source is not None:
+                self._fetcher.fetch(source, self._target_folder)
 
     def _absolute(self, uri: str, record: Record) -> str:
         """The URI of an image as anybody can read it, who does not know the source."""

@@ -56,6 +56,9 @@ def build(
     ] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out prompts with these words, one a line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out prompts with fewer words.", min=0)] = 0,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Decode each image; a broken one is invalid.")
+    ] = False,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave invalid rows out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
@@ -99,6 +102,7 @@ def build(
             splits={name: _share(value) for name, value in _pairs("--splits", splits.split(",") if splits else ())},
             seed=seed,
             skips_invalid=skip_invalid,
+            checks_images=check_images,
             overwrites=overwrite,
             hooks=tuple(hooks or ()),
             blocklist=blocklist,
@@ -192,6 +196,11 @@ def _report_lines(report: "BuildReport", request: "BuildRequest") -> Iterable[st
     yield f"{report.rows} rows ({tasks}) in {len(report.files)} file(s)"
     if report.duplicates:
         yield f"  {report.duplicates} duplicates left out"
+    if report.repeats:
+        yield (
+            f"  {report.repeats} ask for the same as a row before them and will give the same result: --dedupe exact "
+            "leaves them out, --repeat N makes others"
+        )
     if report.filtered:
         yield f"  {report.filtered} left out by hooks and filters"
     if report.invalid:

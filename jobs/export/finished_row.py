@@ -11,6 +11,7 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from dimoo_core.errors import ConfigError
+from jobs.report.facts import RunFactSheet
 from manifests.errors import ManifestRowError
 from manifests.image_source import ImageSource, image_source
 from manifests.parquet_reader import ParquetReader
@@ -81,8 +82,10 @@ class FinishedRows:
         description = run.description()
         if description is None:
             raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
-        if not is_partial and store.size(SUCCESS_KEY) is None:
+        is_complete = store.size(SUCCESS_KEY) is not None
+        if not is_partial and not is_complete:
             raise NotARun(f"the run at {store.uri} has not ended: run it again, or give --partial")
+        self.facts = RunFactSheet(description, is_complete)
         self._store = store
         self._with_sources = with_sources
         self._objects = ObjectReader()

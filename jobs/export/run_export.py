@@ -14,6 +14,7 @@ from jobs.export.folder_export import BenchmarkExport, FolderExport
 from jobs.export.table_export import LanceExport, ParquetExport
 from jobs.export.tar_export import TarExport
 from jobs.export.target import ExportTarget
+from jobs.report.facts import RunFactSheet
 from jobs.word_filter import WordFilter
 from pipeline.hook import HookFailed, call_hook, load_hook
 from pipeline.store import open_store
@@ -92,7 +93,7 @@ def export_run(request: ExportRequest) -> ExportReport:
         row_filter = RowFilter(request)
         schema = row_filter.extended(_without(rows.schema, request.drop))
         target = ExportTarget(request.target, scratch, overwrites=request.overwrites)
-        export = _export(request, target, schema)
+        export = _export(request, target, schema, rows.facts)
         stack.callback(export.close)
         num_rows = num_images = 0
         for found in rows:
@@ -170,12 +171,12 @@ class RowFilter:
         return row
 
 
-def _export(request: ExportRequest, target: ExportTarget, schema: pa.Schema) -> Export:
+def _export(request: ExportRequest, target: ExportTarget, schema: pa.Schema, facts: RunFactSheet) -> Export:
     match request.format:
         case "webdataset":
             return TarExport(target)
         case "hf-parquet":
-            return ParquetExport(target, schema, with_sources=request.with_sources)
+            return ParquetExport(target, schema, facts, with_sources=request.with_sources)
         case "lance":
             return LanceExport(target, schema, with_sources=request.with_sources)
         case "benchmark":

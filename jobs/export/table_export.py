@@ -1,7 +1,8 @@
 """Exports as tables with the images inside: Parquet as Hugging Face ``datasets`` writes it, and Lance."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
 from jobs.export.finished_row import FinishedRow
+from jobs.export.hub_card import hub_card
 from jobs.export.hub_feature import hub_features
 from jobs.export.target import ExportTarget
+from jobs.report.facts import RunFactSheet
 from pipeline.made_row import ImageFile
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -29,8 +32,11 @@ def table_schema(parts: pa.Schema, *, with_sources: bool, image: pa.DataType = _
 class ParquetExport:
     """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that says which files are which split."""
 
-    def __init__(self, target: ExportTarget, parts: pa.Schema, *, with_sources: bool) -> None:
+    def __init__(self, target: ExportTarget, parts: pa.Schema, facts: RunFactSheet, *, with_sources: bool) -> None:
         self._target = target
+        self._facts = facts
+        self._digest = hashlib.sha256()
+        self._num_rows: Counter[str] = Counter()
         schema = table_schema(parts, with_sources=with_sources)
         self._features = hub_features(schema)
         metadata = json.dumps({"info": {"features": self._features}})
@@ -43,6 +49,7 @@ class ParquetExport:
     def add(self, row: FinishedRow) -> None:
         """Add a row to its split."""
         self._rows.setdefault(row.split, []).append(_record(row, self._schema))
+        self._num_rows[row.split] += 1
         self._sizes[row.split] = self._sizes.get(row.split, 0) + _size(row)
         if self._sizes[row.split] >= _BATCH_BYTES:
             self._flush(row.split)
@@ -53,7 +60,8 @@ class ParquetExport:
             self._flush(split)
         for split in list(self._writers):
             self._close(split)
-        self._target.put("README.md", _card(sorted(self._num_files)).encode())
+        card = hub_card(self._facts, self._num_rows, self._digest.hexdigest())
+        self._target.put("README.md", card.encode())
 
     def close(self) -> None:
         """Let go of open files."""
@@ -79,6 +87,8 @@ class ParquetExport:
     def _close(self, split: str) -> None:
         key, path, writer = self._writers.pop(split)
         writer.close()
+        with path.open("rb") as file:
+            self._digest.update(f"{key} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         self._target.put_file(key, path)
 
 
@@ -145,15 +155,3 @@ def _bytes(value: Any) -> Any:
 
 def _size(row: FinishedRow) -> int:
     return sum(len(image.data) for image in (row.image, row.source) if image is not None) + 1000
-
-
-def _card(splits: list[str]) -> str:
-    return "\n".join(_card_lines(splits)) + "\n"
-
-
-def _card_lines(splits: list[str]) -> Iterator[str]:
-    yield from ("---", "configs:", "- config_name: default", "  data_files:")
-    for split in splits:
-        yield f"  - split: {split}"
-        yield f"    path: data/{split}-*.parquet"
-    yield "---"

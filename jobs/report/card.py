@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 import yaml
 
-from dimoo_core.checkpoint import BUILTIN
-from jobs.report.facts import BUILTIN_LICENCE, RunFactSheet
+from jobs.report.facts import RunFactSheet
+from jobs.report.markdown import plain_words, table_lines
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
 from manifests.task import TASKS
@@ -42,8 +42,7 @@ def _front_matter(facts: RunFactSheet, statistics: RunStatistics) -> dict[str, o
     categories = {_category(task) for task in statistics.tasks}
     return {
         "pretty_name": facts.title,
-        "license": BUILTIN_LICENCE if facts.model == BUILTIN else "other",
-        **({} if facts.model == BUILTIN else {"license_name": "see-model-and-inputs"}),
+        **facts.licence(),
         "task_categories": sorted(categories) or ["text-to-image"],
         "size_categories": [next((name for least, name in _SIZE_CATEGORIES if total < least), "n>10M")],
         "tags": ["synthetic", "lumina-dimoo", "dimoo-batch"],
@@ -57,7 +56,7 @@ def _category(task: str) -> str:
 
 
 def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], has_sheet: bool) -> Iterator[str]:
-    yield f"# {_cell(facts.title)}"
+    yield f"# {plain_words(facts.title)}"
     yield ""
     yield (
         f"{statistics.num_done:,} rows made by the model `{facts.model}` with dimoo-batch: "
@@ -68,26 +67,21 @@ def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportR
         yield "\n**The run had not ended when this card was written.**"
     if has_sheet:
         yield "\n![The first pictures of the run](report/contact-sheet.png)"
-    yield from _table("Counts", ("what", "rows"), [(name, f"{n:,}") for name, n in most_common(statistics.tasks, 30)])
+    counts = [(name, f"{count:,}") for name, count in most_common(statistics.tasks, 30)]
+    yield from table_lines("Counts", ("what", "rows"), counts)
     if statistics.sizes:
         sizes = [(name, f"{count:,}") for name, count in most_common(statistics.sizes, 12)]
-        yield from _table("Image sizes", ("pixels", "images"), sizes)
+        yield from table_lines("Image sizes", ("pixels", "images"), sizes)
     if statistics.failures:
         failed = [(f"{stage}: {error}", f"{n:,}") for (stage, error), n in statistics.failures.most_common(12)]
-        yield from _table("Failures", ("stage and error", "rows"), failed)
+        yield from table_lines("Failures", ("stage and error", "rows"), failed)
     yield from _samples(rows)
-    yield from _table("Provenance", ("what", "value"), facts.provenance())
-    yield from _table("Settings where a row says nothing", ("setting", "value"), facts.settings())
+    yield from table_lines("Provenance", ("what", "value"), facts.provenance())
+    yield from table_lines("Settings where a row says nothing", ("setting", "value"), facts.settings())
     yield "\n## Licence\n"
-    if facts.model == BUILTIN:
-        yield "The embedded model and what it makes: Apache-2.0. Prompts and input images keep their own terms."
-    else:
-        yield (
-            f"What may be done with these results depends on the licence of `{facts.model}` and on the terms of the "
-            "prompts and input images. Fill in `license` above before publishing."
-        )
+    yield facts.licence_words()
     yield "\n## Read it\n"
-    yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").to_table()\n```'
+    yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").totable_lines()\n```'
 
 
 def _samples(rows: Sequence[ReportRow]) -> Iterator[str]:
@@ -103,23 +97,8 @@ def _samples(rows: Sequence[ReportRow]) -> Iterator[str]:
             )
             for row in samples
         ]
-        yield from _table("Samples", ("task", "prompt", "result"), lines)
+        yield from table_lines("Samples", ("task", "prompt", "result"), lines)
 
 
 def _words(text: str) -> str:
     return text if len(text) <= 160 else text[:159] + "…"
-
-
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"\n## {title}\n"
-    yield f"| {' | '.join(header)} |"
-    yield f"| {' | '.join('---' for _ in header)} |"
-    for row in rows:
-        if row[-1]:
-            yield f"| {' | '.join(_cell(cell) for cell in row)} |"
-
-
-def _cell(text: str) -> str:
-    """Words that may come from anywhere, unable to break the table or to become markup."""
-    text = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return text

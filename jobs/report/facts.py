@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dimoo_core.checkpoint import BUILTIN
+
 BUILTIN_LICENCE = "apache-2.0"
 """Of the embedded model; what other checkpoints allow is theirs to say."""
 
@@ -35,6 +37,21 @@ class RunFactSheet:
     def num_rows(self) -> int:
         """Rows of the manifest that the run is about."""
         return int(self.description.get("rows", 0))
+
+    def licence(self) -> dict[str, str]:
+        """In the words of a card's front matter."""
+        if self.model == BUILTIN:
+            return {"license": BUILTIN_LICENCE}
+        return {"license": "other", "license_name": "see-model-and-inputs"}
+
+    def licence_words(self) -> str:
+        """For whoever wants to use the results."""
+        if self.model == BUILTIN:
+            return "The embedded model and what it makes: Apache-2.0. Prompts and input images keep their own terms."
+        return (
+            f"What may be done with these results depends on the licence of `{self.model}` and on the terms of the "
+            "prompts and input images. Fill in `license` above before publishing."
+        )
 
     def provenance(self) -> list[tuple[str, str]]:
         """Where the results come from."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -92,6 +93,25 @@ def test_hugging_face_parquet_is_opened_by_datasets_with_images(run: RunOutput, 
             row["seed"],
             row["note"],
         )
+
+
+def test_two_exports_into_folders_of_one_name_are_not_taken_for_each_other(run: RunOutput, tmp_path: Path) -> None:
+    loaded = []
+    for name in ("once", "again"):
+        hook = [] if name == "once" else ["--min-words", "3"]
+        export(run, tmp_path / name / "hf", "hf-parquet", *hook)
+        loaded.append(len(load_dataset(str(tmp_path / name / "hf"), cache=tmp_path / "cache")["train"]))
+    assert loaded[0] == 9
+    assert 0 < loaded[1] < 9
+
+
+def test_the_card_of_an_export_says_where_its_rows_come_from(run: RunOutput, tmp_path: Path) -> None:
+    export(run, tmp_path / "hf", "hf-parquet")
+    card = (tmp_path / "hf" / "README.md").read_text()
+    front, body = card.removeprefix("---\n").split("---\n", 1)
+    assert yaml.safe_load(front)["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert "| train | 9 |" in body
+    assert "manifest fingerprint" in body
 
 
 def test_an_image_folder_is_opened_by_datasets(run: RunOutput, tmp_path: Path) -> None:

@@ -249,3 +249,25 @@ def test_wrong_input_ends_with_2_and_says_what_to_do(arguments: tuple[str, ...],
     Path("empty").mkdir()
     Path(tar("cut.tar", {"a.png": b"x" * 2000})).write_bytes(Path("cut.tar").read_bytes()[:1000])
     assert words in build(*arguments, exit_code=2)["message"]
+
+
+def test_rows_that_will_give_the_same_result_are_told_but_kept() -> None:
+    source = write("p.txt", "a boat\na cat\na boat\na boat\n")
+    assert build(source, "--task", "text_to_image")["repeats"] == 2
+    assert column("prompt") == ["a boat", "a cat", "a boat", "a boat"]
+    ended = CliRunner().invoke(app, ["manifest", "build", source, "--task", "text_to_image", "--overwrite"])
+    assert "2 ask for the same as a row before them" in ended.stdout
+    assert build(source, "--task", "text_to_image", "--repeat", 2, "--dedupe", "exact", "--overwrite")["repeats"] == 0
+
+
+def test_broken_images_of_a_folder_are_left_out_where_they_are_looked_at() -> None:
+    Path("photos").mkdir()
+    Path("photos/a.png").write_bytes(encoded(picture(1)))
+    Path("photos/b.jpg").write_text("no image")
+    Path("photos/c.png").write_bytes(encoded(picture(2))[:60])
+    assert build("photos", "--task", "caption")["rows"] == 3
+    report = build("photos", "--task", "caption", "--check-images", "--skip-invalid", "--overwrite")
+    assert (report["rows"], report["invalid"]) == (1, 2)
+    assert column("image") == ["photos/a.png"]
+    message = build("photos", "--task", "caption", "--check-images", "--overwrite", exit_code=2)["message"]
+    assert "photos/b.jpg is not an image" in message
