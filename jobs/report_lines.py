@@ -15,10 +15,10 @@ _MAX_SHOWN_FAILURES = 5
 def summary_lines(summary: RunSummary) -> Iterator[str]:
     """What was done, where it is, and the first failures."""
     store = open_store(summary.output)
-    resumed = f" ({summary.resumed} by earlier starts)" if summary.resumed else ""
+    resumed = f" ({summary.resumed} of these rows by earlier starts)" if summary.resumed else ""
     busy = f", engine busy {summary.engine_busy_ratio:.0%}" if summary.engine_busy_ratio is not None else ""
     yield (
-        f"{summary.done} rows done{resumed}, {summary.failed} failed, in {duration(summary.wall_s)} "
+        f"{summary.done} rows done, {summary.failed} failed{resumed}, in {duration(summary.wall_s)} "
         f"({summary.rows_per_s:.2f} rows/s{busy})"
     )
     if any(True for _ in store.list(_IMAGES_PREFIX)):

@@ -1,7 +1,7 @@
 """What a retry reports: one JSON object for programs, the run's own with a few keys more, and lines for people."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.report_lines import summary_lines
 from jobs.summary import RunSummary
@@ -50,6 +50,6 @@ class RetrySummary:
         """For people."""
         if self.retried:
             yield f"retry {self.retry}: {self.mended} of {self.retried} failed rows are done now"
-        yield from summary_lines(self.run)
+        yield from summary_lines(replace(self.run, resumed=0))  # a row may have outcomes of several starts
         if self.left:
             yield f"  {self.left} rows were never run: the run command itself goes on with them"

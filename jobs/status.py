@@ -12,6 +12,7 @@ from jobs.progress import duration
 from pipeline.epoch import SILENCE_S
 from pipeline.epoch_report import EpochReport, read_epoch_reports
 from pipeline.ordered_map import ordered_map
+from pipeline.retry_record import RetryRecords, RunRetry
 from pipeline.run_directory import SUCCESS_KEY, RunDirectory
 from pipeline.run_facts import read_run_facts
 from pipeline.store import Store, open_store
@@ -25,6 +26,12 @@ _MEANINGS: dict[State, str] = {
     "stopped": "no driver is at work: the same run command goes on",
     "not started": "no driver has begun to work: the same run command does",
 }
+_MEANINGS_IN_RETRY: dict[State, str] = {
+    "complete": "every row has its outcome, but {retry} was interrupted: {command} goes on",
+    "running": "a driver is at work, {retry} has begun and not ended",
+    "silent": "the driver of {retry} did not say that it ended, but gives no sign of life: {command} goes on",
+    "stopped": "{retry} was interrupted: {command} goes on",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +39,8 @@ class RunStatus:
     """A run at one moment.
 
     ``done`` and ``failed`` are committed rows; ``in_hand`` have their outcome and wait for their segment, as the driver
-    noted. ``rows_per_s``, ``eta_s`` and ``workers`` are the driver's, and None or empty when none is at work.
+    noted. ``retry`` is the number and ``retry_classes`` the classes of a retry that has begun and not ended; None and
+    empty otherwise. ``rows_per_s``, ``eta_s`` and ``workers`` are the driver's, and None or empty when none is at work.
     ``heard_s_ago`` depends on two clocks: the driver's and this machine's.
     """
 
@@ -49,7 +57,17 @@ class RunStatus:
     driver: str | None
     heard_s_ago: float | None
     starts: int
+    retry: int | None = None
+    retry_classes: list[str] = field(default_factory=list)
     workers: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def _meaning(self) -> str:
+        if self.retry is None or self.state not in _MEANINGS_IN_RETRY:
+            return _MEANINGS[self.state]
+        classes = "".join(f" --class {name}" for name in self.retry_classes)
+        command = f"dimoo-batch retry {self.output}{classes}"
+        return _MEANINGS_IN_RETRY[self.state].format(retry=f"retry {self.retry}", command=command)
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -57,7 +75,7 @@ class RunStatus:
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        yield f"{self.output}: {self.state}, {_MEANINGS[self.state]}"
+        yield f"{self.output}: {self.state}, {self._meaning}"
         share = (self.done + self.failed) / self.rows if self.rows else 1.0
         yield f"  rows      {self.done} done, {self.failed} failed, {self.left} left of {self.rows} ({share:.1%})"
         for name, count in self.failures.items():
@@ -104,6 +122,7 @@ def _status(store: Store, now: datetime) -> RunStatus:
     left = max(0, facts.num_rows - done - num_failed)
     note = latest.note if latest and state == "running" else {}
     rate = float(note["rows_per_s"]) if note.get("rows_per_s") else None
+    retry = _open_retry(store)
     in_hand = max(0, int(note.get("settled", 0)) - done - num_failed)
     return RunStatus(
         output=store.uri,
@@ -119,6 +138,8 @@ def _status(store: Store, now: datetime) -> RunStatus:
         driver=latest.owner if latest else None,
         heard_s_ago=max(0.0, round(heard_s, 1)) if heard_s is not None else None,
         starts=len(reports),
+        retry=retry.number if retry else None,
+        retry_classes=list(retry.classes) if retry else [],
         workers=list(note.get("workers", [])),
     )
 
@@ -131,6 +152,12 @@ def _committed(run: RunDirectory) -> tuple[int, Counter[str]]:
             num_done += summary.num_done
             failures.update(f"{failure.stage}: {failure.error_type}" for failure in summary.failures)
     return num_done, failures
+
+
+def _open_retry(store: Store) -> RunRetry | None:
+    """The retry that was begun and has not ended, if there is one."""
+    latest = RetryRecords(store).latest()
+    return latest if latest is not None and not latest.has_ended else None
 
 
 def _state(store: Store, latest: EpochReport | None, heard_s: float | None) -> State:

@@ -16,6 +16,8 @@ from pipeline.epoch import claimed_epoch
 from pipeline.epoch_report import read_epoch_reports
 from pipeline.event import SegmentCommitted, WorkerProgress, WorkerReady
 from pipeline.outcome import RunTotals
+from pipeline.retry_record import RetryRecords, RunRetry
+from pipeline.run_directory import RunDirectory
 from pipeline.store import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.large_output import SEGMENT_ROWS, write_large_output
@@ -101,6 +103,27 @@ def test_a_driver_that_is_not_heard_any_more_is_silent(begun: Path) -> None:
     assert found.state == "silent"
     assert found.heard_s_ago is not None
     assert found.heard_s_ago > 290
+
+
+@pytest.mark.parametrize(
+    ("is_complete", "words"),
+    [(False, "stopped, retry 2 was interrupted"), (True, "every row has its outcome, but retry 2 was interrupted")],
+)
+def test_an_interrupted_retry_is_told_with_the_command_that_goes_on(begun: Path, is_complete: bool, words: str) -> None:
+    store = open_store(str(begun))
+    with claimed_epoch(store):
+        assert read_status(str(begun)).retry is None
+        RetryRecords(store).begin(RunRetry(number=2, classes=("not_found", "oom"), started_at="now"))
+        assert "a driver is at work, retry 2 has begun and not ended" in next(read_status(str(begun)).lines())
+    if is_complete:
+        RunDirectory(store).succeed(RunTotals(1980, 20))
+    found = read_status(str(begun))
+    assert (found.retry, found.retry_classes) == (2, ["not_found", "oom"])
+    first = next(found.lines())
+    assert words in first
+    assert f"dimoo-batch retry {begun} --class not_found --class oom goes on" in first
+    RetryRecords(store).end(RunRetry(number=2, classes=("not_found", "oom"), started_at="now"))
+    assert read_status(str(begun)).retry is None
 
 
 def test_a_run_that_nobody_works_on_has_not_started(begun: Path) -> None:

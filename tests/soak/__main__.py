@@ -33,12 +33,13 @@ def _memory() -> str | None:
 def _tell(totals: SoakTotals, seed: int, wall_s: float) -> None:
     for line in (*totals.strange_ends, *totals.findings):
         print(line)
-    for kind, count in sorted(totals.faults.items()):
+    for kind, count in sorted((totals.faults | totals.notes).items()):
         print(f"{count:8} {kind}")
     print(
         f"seed {seed}: {totals.num_faults} faults in {totals.runs} runs and {totals.starts} starts, {wall_s:.0f} s: "
-        f"rows lost {totals.lost}, duplicated {totals.duplicated}, unaccounted {totals.unaccounted}; runs without "
-        f"_SUCCESS {totals.without_success}; images changed {totals.changed_images}; "
+        f"rows lost {totals.lost}, duplicated {totals.duplicated}, unaccounted {totals.unaccounted}, "
+        f"misjudged {totals.misjudged}; runs without _SUCCESS {totals.without_success}; "
+        f"results changed {totals.changed_results}; "
         f"findings of verify {len(totals.findings)}"
     )
 

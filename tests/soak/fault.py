@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
+from tests.soak.point import Point
+
 FaultKind = Literal["delay", "drop", "lose answer", "duplicate", "truncate", "403", "500", "503"]
 
 KINDS_OF: dict[str, tuple[FaultKind, ...]] = {
@@ -17,24 +19,6 @@ KINDS_OF: dict[str, tuple[FaultKind, ...]] = {
 }
 FATAL: FaultKind = "403"
 """No retry helps against it, so the start ends: drawn less often than the others."""
-
-POINTS: dict[int, str] = {
-    1: "driver has probed the store",
-    2: "driver has claimed an epoch",
-    3: "driver has given a sign of life",
-    4: "driver has described the run",
-    5: "driver has listed the parts",
-    6: "worker has put an image",
-    7: "worker has passed the fence",
-    8: "worker is writing the part",
-    9: "the part is created",
-    10: "the failures are copied",
-    11: "the worker has told the driver",
-    12: "the driver has passed the fence",
-    13: "driver has written _SUCCESS",
-    14: "driver has ended its epoch",
-}
-"""The points of docs/durability.md at which a process may be killed."""
 
 
 class FaultLog:
@@ -60,10 +44,10 @@ class FaultSource:
         log: Where faults are noted.
         seed: Draws the same faults for the same requests in the same order.
         rate: Share of requests that get one, in [0, 1].
-        kill_at: A number of ``POINTS`` and how many times it is passed before, or None.
+        kill_at: One of ``POINTS`` and how many times it is passed before, or None.
     """
 
-    def __init__(self, log: FaultLog, seed: str, *, rate: float, kill_at: tuple[int, int] | None) -> None:
+    def __init__(self, log: FaultLog, seed: str, *, rate: float, kill_at: tuple[Point, int] | None) -> None:
         self._log = log
         self._rng = random.Random(seed)
         self._rate = rate
@@ -86,13 +70,13 @@ class FaultSource:
         time.sleep(delay_s)
         return None
 
-    def pass_point(self, number: int) -> None:
+    def pass_point(self, point: Point | None) -> None:
         """Be killed here, if this is the point and the time for it."""
-        if self._kill_at is None or self._kill_at[0] != number:
+        if self._kill_at is None or self._kill_at[0] != point:
             return
         with self._lock:
             self._num_passed += 1
             if self._num_passed <= self._kill_at[1]:
                 return
-        self._log.note(f"kill at {number}")
+        self._log.note(f"kill at {point}")
         os.kill(os.getpid(), signal.SIGKILL)

@@ -17,10 +17,10 @@ from PIL import Image
 from pipeline.run_audit import RunAudit
 from pipeline.store import Store, open_store
 from tests.soak.fault import FaultLog
+from tests.soak.point import Phase
+from tests.soak.soak_rows import NUM_ROWS, rows_done, write_soak_manifest
 from tests.soak.start import MAX_FAULTY_STARTS, Start, fork_and_run
-from tests.support.manifest_rows import image_row, write_manifest
 
-NUM_ROWS = 100
 Calm = Callable[[], AbstractContextManager[None]]
 """Makes a store without faults, for the check of what is there."""
 
@@ -30,16 +30,18 @@ _ENDS = (0, 1, -signal.SIGKILL)
 
 @dataclass
 class SoakTotals:
-    """All must be 0 but the first three."""
+    """All must be 0 but the first four."""
 
     runs: int = 0
     starts: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     duplicated: int = 0
     unaccounted: int = 0
+    misjudged: int = 0
     without_success: int = 0
-    changed_images: int = 0
+    changed_results: int = 0
     strange_ends: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
@@ -49,43 +51,50 @@ class SoakTotals:
 
     @property
     def is_clean(self) -> bool:
-        bad = self.lost + self.duplicated + self.unaccounted + self.without_success + self.changed_images
-        return bad == 0 and not self.strange_ends and not self.findings
+        bad = self.lost + self.duplicated + self.unaccounted + self.misjudged
+        return bad + self.without_success + self.changed_results == 0 and not self.strange_ends and not self.findings
 
 
 class Soak:
-    """Runs of one manifest, each at an output of its own."""
+    """Runs of one manifest, each at an output of its own, each followed by a retry of its failed rows."""
 
     def __init__(self, folder: Path, seed: int, *, output_root: str, spoils: bool, calm: Calm = nullcontext) -> None:
         _import_what_runs_need()
-        rows = [image_row(f"row{number}", width=33 if number % 5 == 3 else 32) for number in range(NUM_ROWS)]
-        self._manifest = write_manifest(folder / "m.parquet", rows)
+        self._manifest = write_soak_manifest(folder / "m.parquet")
         self._output_root = output_root
         self._seed = seed
         self._spoils = spoils
         self._calm = calm
-        self.log = FaultLog(folder / "faults")
+        self._log = FaultLog(folder / "faults")
+        self._notes = FaultLog(folder / "notes")
         self.totals = SoakTotals()
-        self._images: dict[str, str] = {}
+        self._results: dict[str, str] = {}
 
     def run_one(self) -> None:
-        """One run, started again until it ends, and checked."""
+        """One run and its retry, each started again until it ends, and checked."""
         number = self.totals.runs
         output = f"{self._output_root}/{self._seed}-{number}"
+        phases: tuple[Phase, ...] = ("run", "retry")
+        for phase in phases:
+            self._start_until_it_ends(number, phase, output)
+            with self._calm(), closing(open_store(output)) as store:
+                self._check(number, phase, store)
+        self.totals.runs += 1
+        self.totals.faults, self.totals.notes = self._log.counts(), self._notes.counts()
+
+    def _start_until_it_ends(self, number: int, phase: Phase, output: str) -> None:
         for start_number in range(MAX_FAULTY_STARTS + 2):
-            start = Start(self._seed, number, start_number, self._manifest, output, self.log, self._spoils)
+            start = Start(
+                self._seed, number, phase, start_number, self._manifest, output, self._log, self._notes, self._spoils
+            )
             self.totals.starts += 1
             status = fork_and_run(start)
             if status not in _ENDS:
-                self.totals.strange_ends.append(f"run {number}, start {start_number}: {status}")
-            if status == 0:
-                break
-        self.totals.runs += 1
-        self.totals.faults = self.log.counts()
-        with self._calm(), closing(open_store(output)) as store:
-            self._check(number, store)
+                self.totals.strange_ends.append(f"{phase} {number}, start {start_number}: {status}")
+            if status == 0 and not start.is_run_instead:
+                return
 
-    def _check(self, number: int, store: Store) -> None:
+    def _check(self, number: int, phase: Phase, store: Store) -> None:
         totals = self.totals
         if "_SUCCESS" not in set(store.list("_SUCCESS")):
             totals.without_success += 1
@@ -94,10 +103,16 @@ class Soak:
         totals.lost += sum(counts[row] == 0 for row in range(NUM_ROWS))
         totals.duplicated += sum(count - 1 for count in counts.values() if count > 1)
         totals.unaccounted += sum(row not in range(NUM_ROWS) for row in counts)
+        totals.misjudged += len({row["row"] for row in done} ^ rows_done(phase))
         for row in done:
-            digest = hashlib.sha256(store.get(row["output"])).hexdigest()
-            totals.changed_images += self._images.setdefault(row["id"], digest) != digest
-        RunAudit(store, lambda finding: totals.findings.append(f"run {number}: {finding}"), lambda key: None).run()
+            data = store.get(row["output"]) if row["output"] is not None else row["text"].encode()
+            digest = hashlib.sha256(data).hexdigest()
+            totals.changed_results += self._results.setdefault(row["id"], digest) != digest
+
+        def find(finding: object) -> None:
+            totals.findings.append(f"{phase} {number}: {finding}")
+
+        RunAudit(store, find, lambda key: None).run()
         assert threading.active_count() == 1, "a copy of a process with threads may hang"
 
 

@@ -1,7 +1,7 @@
 """Puts a source of faults between the product and its stores, in this process."""
 
-import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,55 @@ from pipeline.s3_store import S3Store
 from pipeline.store import Store
 from pipeline.worker import Worker
 from tests.soak.fault import FaultKind, FaultSource
+from tests.soak.point import Phase, Role, point_after_delete, point_after_write, point_before_write
 
 _CODES = {"drop": "ConnectionClosedError", "lose answer": "ReadTimeoutError", "truncate": "IncompleteReadError"}
 
 
-def inject(patch: pytest.MonkeyPatch, faults: FaultSource, *, role: str, spoils: bool) -> None:
+def inject(patch: pytest.MonkeyPatch, faults: FaultSource, *, phase: Phase, role: Role, spoils: bool) -> None:
     """From now on this process's stores fail as ``faults`` draws, and the process dies at its point.
 
     Args:
-        role: ``driver`` or ``worker``; each passes points of its own.
+        patch: Undone with the process.
+        faults: Of this process.
+        phase: What the process works on.
+        role: Of the process; each passes points of its own.
         spoils: Whether requests fail here; not where a proxy does it.
     """
+    drawing = _Drawing(faults, phase, role, spoils)
     for store in (LocalStore, S3Store):
         for name in ("put", "_create", "delete"):
-            patch.setattr(store, name, _write(name, getattr(store, name), faults, role, spoils))
+            patch.setattr(store, name, _write(name, getattr(store, name), drawing))
         for name in ("get", "get_range", "size"):
-            patch.setattr(store, name, _read(name, getattr(store, name), faults, role, spoils))
-        patch.setattr(store, "list", _listing(store.list, faults, role, spoils))
+            patch.setattr(store, name, _read(name, getattr(store, name), drawing))
+        patch.setattr(store, "list", _listing(store.list, drawing))
     patch.setattr(Path, "hardlink_to", _link(Path.hardlink_to, faults))
     patch.setattr(Worker, "__init__", _telling(Worker.__init__, faults))
 
 
-def _write(name: str, work: Callable[..., Any], faults: FaultSource, role: str, spoils: bool) -> Callable[..., Any]:
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """What the wrapped requests of one process share."""
+
+    faults: FaultSource
+    phase: Phase
+    role: Role
+    spoils: bool
+
+    def kind(self, action: str) -> FaultKind | None:
+        return self.faults.draw(action) if self.spoils else None
+
+
+def _write(name: str, work: Callable[..., Any], drawing: _Drawing) -> Callable[..., Any]:
+    faults, phase, role = drawing.faults, drawing.phase, drawing.role
+
     def wrapped(store: Store, key: str, *arguments: Any, **options: Any) -> Any:
+        data = arguments[0] if arguments else None
         if name == "_create" and key.startswith("parts/") and isinstance(store, S3Store):
-            faults.pass_point(8)  # of a disk it is passed between the file and its name
-        kind = faults.draw("write") if spoils else None
+            faults.pass_point("8")  # of a disk it is passed between the file and its name
+        if name == "put":
+            faults.pass_point(point_before_write(key, phase, role, data))
+        kind = drawing.kind("write")
         if kind in ("drop", "403", "500", "503"):
             raise _error(kind, store, key)
         found = work(store, key, *arguments, **options)
@@ -46,36 +69,38 @@ def _write(name: str, work: Callable[..., Any], faults: FaultSource, role: str, 
             work(store, key, *arguments, **options)
         if kind == "lose answer":
             raise _error(kind, store, key)
-        if point := _point_after_write(name, key, role, arguments):
-            faults.pass_point(point)
+        if name == "delete":
+            faults.pass_point(point_after_delete(key, phase, role))
+        else:
+            faults.pass_point(point_after_write(key, phase, role, is_put=name == "put", data=data))
         return found
 
     return wrapped
 
 
-def _read(name: str, work: Callable[..., Any], faults: FaultSource, role: str, spoils: bool) -> Callable[..., Any]:
+def _read(name: str, work: Callable[..., Any], drawing: _Drawing) -> Callable[..., Any]:
     def wrapped(store: Store, key: str, *arguments: Any, **options: Any) -> Any:
-        if spoils and (kind := faults.draw("read")):
+        if kind := drawing.kind("read"):
             raise _error(kind, store, key)
         found = work(store, key, *arguments, **options)
         if name == "size" and key.startswith("_epochs/"):
-            faults.pass_point(7 if role == "worker" else 12)
+            drawing.faults.pass_point("7" if drawing.role == "worker" else "12")
         return found
 
     return wrapped
 
 
-def _listing(work: Callable[..., Any], faults: FaultSource, role: str, spoils: bool) -> Callable[..., Any]:
+def _listing(work: Callable[..., Any], drawing: _Drawing) -> Callable[..., Any]:
     def wrapped(store: Store, prefix: str = "") -> Iterator[str]:
-        kind = faults.draw("read") if spoils else None
+        kind = drawing.kind("read")
         for number, key in enumerate(work(store, prefix)):
             if kind and number == 2:
                 raise _error(kind, store, prefix)
             yield key
         if kind:
             raise _error(kind, store, prefix)
-        if prefix == "parts/" and role == "driver":
-            faults.pass_point(5)
+        if prefix == "parts/" and drawing.role == "driver":
+            drawing.faults.pass_point("5")
 
     return wrapped
 
@@ -83,7 +108,7 @@ def _listing(work: Callable[..., Any], faults: FaultSource, role: str, spoils: b
 def _link(work: Callable[..., Any], faults: FaultSource) -> Callable[..., Any]:
     def wrapped(path: Path, target: Any) -> None:
         if path.parent.name == "parts":
-            faults.pass_point(8)
+            faults.pass_point("8")
         work(path, target)
 
     return wrapped
@@ -94,21 +119,11 @@ def _telling(work: Callable[..., Any], faults: FaultSource) -> Callable[..., Any
         def told(event: Any) -> None:
             emit(event)
             if type(event).__name__ == "SegmentCommitted":
-                faults.pass_point(11)
+                faults.pass_point("11")
 
         work(worker, settings, told, *rest, **options)
 
     return wrapped
-
-
-def _point_after_write(name: str, key: str, role: str, arguments: tuple[Any, ...]) -> int | None:
-    if role == "driver":
-        if name == "delete":
-            return 1
-        if key.startswith("_epochs/") and name == "put":
-            return 14 if json.loads(arguments[0]).get("ended") else 3
-        return {"run.json": 4, "_SUCCESS": 13}.get(key) or (2 if key.startswith("_epochs/") else None)
-    return {"images": 6, "parts": 9, "_failures": 10}.get(key.partition("/")[0])
 
 
 def _error(kind: FaultKind, store: Store, key: str) -> StoreError:

@@ -48,6 +48,8 @@ class StubModel:
     def text_to_image(self, request_id: str, *rest: object, **options: object) -> Any:
         return SimpleNamespace(request_id=request_id, makes_image=True)
 
+    image_to_image = text_to_image
+
     def decode(self, codes: list[torch.Tensor]) -> list[Image.Image]:
         return [Image.new("RGB", (2, 2), tuple(int(part) for part in each.flatten()[:3])) for each in codes]
 

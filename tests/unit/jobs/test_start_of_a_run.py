@@ -66,7 +66,7 @@ def test_what_is_said_at_the_end_names_the_places(tmp_path: Path) -> None:
     assert not any(line.startswith("  images") for line in summary_lines(summary_of(tmp_path, 0)))  # texts alone
     LocalStore(str(tmp_path)).put("images/0000000/0.png", b"")
     assert list(summary_lines(summary_of(tmp_path, 0))) == [
-        "10 rows done (3 by earlier starts), 0 failed, in 1:15 (1.25 rows/s, engine busy 99%)",
+        "10 rows done, 0 failed (3 of these rows by earlier starts), in 1:15 (1.25 rows/s, engine busy 99%)",
         f"  images             {tmp_path}/images/",
         f"  texts and metadata {tmp_path}/parts/*.parquet",
     ]
