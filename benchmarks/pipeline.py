@@ -100,8 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             proxy.latency_s = options.latency_ms / 1000
             summary = run(manifest, proxy.url, server, options)
             num_requests = len(proxy.requests)
-    busy = summary["engine_busy_ratio"]
+    busy, waited = summary["engine_busy_ratio"], summary["engine_wait_ratio"]
     print(f"{summary['done']} rows in {summary['wall_s']:.1f} s, {num_requests} requests to the store")
+    print(f"engine without a row to work on: {waited:.1%}; between its steps: {1 - busy - waited:.1%}")
     print(f"engine busy between its first and last step: {busy:.1%} (asked: {options.at_least:.0%})")
     if options.out is not None:
         settings = {name: value for name, value in vars(options).items() if name != "out"}

@@ -107,6 +107,12 @@ class ProgressState:
         """Share of time in which engines worked, between their first and last step."""
         return _busy_ratio(self.engine_busy_s, sum(progress.engine_span_s for progress in self._of_worker.values()))
 
+    @property
+    def engine_wait_ratio(self) -> float | None:
+        """Share of the same time in which engines had nothing to do."""
+        progresses = self._of_worker.values()
+        return _busy_ratio(sum(p.engine_waited_s for p in progresses), sum(p.engine_span_s for p in progresses))
+
     def worker_notes(self) -> list[dict[str, Any]]:
         """Each worker that lives: its state, the rows that it settled, when it was last heard."""
         now_s = time.monotonic()

@@ -167,6 +167,7 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
         wall_s=round(wall_s, 3),
         rows_per_s=round(state.rows_per_s, 3),
         engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
+        engine_wait_ratio=None if state.engine_wait_ratio is None else round(state.engine_wait_ratio, 4),
         tokens=state.num_tokens,
         workers_lost=report.num_workers_lost,
     )

@@ -104,11 +104,20 @@ def run_job(
         if committed.num_missing:
             if suspects:
                 say(f"workers died with {len(suspects)} segment(s): their rows are run one at a time, after all others")
-            book = LeaseBook(committed.missing(), repeats=source.repeated_ids(), suspects=suspects, drafts=drafts)
+            book = LeaseBook(
+                committed.missing(),
+                repeats=source.repeated_ids(),
+                suspects=suspects,
+                drafts=drafts,
+                num_ahead=committed.num_missing,
+            )
             exports = [MetricsExport(store.uri, state)] if workers.count else []
             pool = worker_pool(settings, workers, record, has_suspects=bool(suspects))
             watch = WorkerWatch(settings.life)
-            report = watched_work(pool, book, state, epoch, failure_limit, exports, record, notice, watch)
+            rows_ahead = settings.max_rows_in_flight
+            report = watched_work(
+                pool, book, state, epoch, failure_limit, exports, record, notice, watch, rows_ahead=rows_ahead
+            )
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
     wall_s = time.monotonic() - started_s
@@ -122,6 +131,7 @@ def run_job(
         wall_s=round(wall_s, 3),
         rows_per_s=round(state.rows_per_s, 3),
         engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
+        engine_wait_ratio=None if state.engine_wait_ratio is None else round(state.engine_wait_ratio, 4),
         tokens=state.num_tokens,
         workers_lost=report.num_workers_lost,
     )

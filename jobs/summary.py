@@ -10,7 +10,8 @@ class RunSummary:
 
     ``rows`` counts the whole manifest (or the limit), ``resumed`` those that earlier starts had committed.
     ``engine_busy_ratio`` is the share of time, between each worker's first and last step, in which its engine worked,
-    in [0, 1]; None if no step was run.
+    in [0, 1]; ``engine_wait_ratio`` is the share in which no row was ready for it. What is left to 1 was spent between
+    steps. Both are None if no step was run.
     """
 
     status: Literal["done", "done_with_failures"]
@@ -22,6 +23,7 @@ class RunSummary:
     wall_s: float
     rows_per_s: float
     engine_busy_ratio: float | None
+    engine_wait_ratio: float | None
     tokens: int
     workers_lost: int
 

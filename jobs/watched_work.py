@@ -25,6 +25,8 @@ def watched_work(
     suspects: SuspectRecord,
     notice: StopNotice | None = None,
     watch: WorkerWatch | None = None,
+    *,
+    rows_ahead: int = 0,
 ) -> CoordinatorReport:
     """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
 
@@ -49,6 +51,6 @@ def watched_work(
                 limit.check(state.num_rows - state.num_resumed)
 
         try:
-            return Coordinator(pool, book, listen, check, suspects, notice, watch).run()
+            return Coordinator(pool, book, listen, check, suspects, notice, watch, rows_ahead=rows_ahead).run()
         finally:
             note.refresh(is_last=True)

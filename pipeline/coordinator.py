@@ -56,6 +56,7 @@ class Coordinator:
         suspects: Where segments are remembered in whose hands a worker died; None: they are handed out as before.
         notice: Ends the run early, in good order, when it is given.
         watch: Says which workers hang or have lived long enough; asked where workers can be replaced.
+        rows_ahead: Rows that a worker is to hold, if it takes more than the usual leases and others do not go short.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Coordinator:
         suspects: SuspectRecord | None = None,
         notice: StopNotice | None = None,
         watch: WorkerWatch | None = None,
+        *,
+        rows_ahead: int = 0,
     ) -> None:
         self._pool = pool
         self._leases = leases
@@ -75,6 +78,7 @@ class Coordinator:
         self._suspects = suspects
         self._notice = notice or StopNotice()
         self._watch = watch if pool.can_replace else None
+        self._rows_ahead = rows_ahead
         self._totals = RunTotals()
         self._num_lost = 0
         self._deaths_since_commit = 0
@@ -152,13 +156,24 @@ class Coordinator:
 
     def _hand_out(self) -> None:
         """Fill workers up, one lease at a time in turn, so that few segments spread over all of them."""
-        for _ in range(LEASES_PER_WORKER):
+        is_over = False
+        while not is_over:
+            is_over = True
             for name in self._candidates():
-                if self._leases.num_held(name) < LEASES_PER_WORKER and (lease := self._leases.next_for(name)):
+                if self._has_room(name) and (lease := self._leases.next_for(name)):
                     self._pool.assign(name, lease)
-        self._hungry_workers = {
-            name for name in self._hungry_workers if self._leases.num_held(name) < LEASES_PER_WORKER
-        }
+                    is_over = False
+        self._hungry_workers = {name for name in self._hungry_workers if self._has_room(name)}
+
+    def _has_room(self, name: str) -> bool:
+        """Fewer leases than it may have, or so small ones that it would run out of rows before one is committed.
+
+        The latter as long as there is one more for each worker, so that those who are done first find something.
+        """
+        leases = self._leases
+        if leases.num_held(name) < LEASES_PER_WORKER:
+            return True
+        return leases.num_ahead >= len(self._open_workers) and leases.num_rows_held(name) < self._rows_ahead
 
     def _candidates(self) -> list[str]:
         """Workers that may get a lease, those that hold least first. Called at every event, so it looks at few of them.

@@ -25,6 +25,7 @@ class WorkerProgress:
     engine_span_s: float  # from the first step's begin to the latest step's end
     silence_s: float = 0.0  # of the thread that has shown no sign of life for longest
     memory_bytes: int = 0  # of the process, as far as it is in the machine's memory
+    engine_waited_s: float = 0.0  # of that, with nothing to do
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class LeaseBook:
         suspects: What is held against segments, from earlier starts.
         retries: Which rows of segments that are committed are run again.
         drafts: Segments of which earlier starts have left finished rows.
+        num_ahead: How many segments there are, if it is known.
         clock: Seconds from any origin.
     """
 
@@ -65,6 +66,7 @@ class LeaseBook:
         suspects: Mapping[str, Suspicion] | None = None,
         retries: Mapping[str, SegmentRetry] | None = None,
         drafts: Container[str] = (),
+        num_ahead: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -83,6 +85,8 @@ class LeaseBook:
         self._num_losses: Counter[str] = Counter()
         self.is_exhausted = False
         """Every segment was handed out at least once."""
+        self.num_ahead = num_ahead
+        """Segments that were never handed out; 0 if it is not known how many there are."""
 
     def next_for(self, worker: str) -> Lease | None:
         """Lease the next segment to ``worker``; None when there is nothing for it."""
@@ -143,6 +147,10 @@ class LeaseBook:
         """Segments that ``worker`` has and nobody has committed yet."""
         return len(self._held.get(worker, ()))
 
+    def num_rows_held(self, worker: str) -> int:
+        """Rows of these segments."""
+        return sum(lease.segment.num_rows for lease in self._held.get(worker, {}).values())
+
     def is_overtaken(self, worker: str) -> bool:
         """Whether ``worker`` is busy with a segment that another has committed."""
         return bool(self._overtaken.get(worker))
@@ -172,7 +180,9 @@ class LeaseBook:
             segment = next(self._ahead, None)
             if segment is None:
                 self.is_exhausted = True
+                self.num_ahead = 0
                 return None
+            self.num_ahead = max(0, self.num_ahead - 1)
             lease = self._lease_of(segment)
             if lease.suspicion is None:
                 return lease

@@ -29,6 +29,7 @@ from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure
 from pipeline.draft import Drafts
 from pipeline.draft_keeper import DraftKeeper
+from pipeline.engine_clock import EngineClock
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
 from pipeline.errors import RunFailed, StoreError
 from pipeline.event import (
@@ -87,7 +88,7 @@ class Worker:
         self._is_drained = False
         self._fatal: DimooError | None = None
         self._fatal_lock = threading.Lock()
-        self._is_stepping = False
+        self._engine_clock = EngineClock()
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
         self._ready: queue.SimpleQueue[tuple[OpenSegment, RowFlow]] = queue.SimpleQueue()
         self._for_codec: queue.SimpleQueue[CodecWork] = queue.SimpleQueue()
@@ -100,8 +101,6 @@ class Worker:
         self._num_open_segments = 0
         self._num_done = 0
         self._num_failed = 0
-        self._first_step_s: float | None = None
-        self._last_step_s = 0.0
 
     def stop(self) -> None:
         """Ask ``run`` to return soon: rows in hand are given up, what is committed stays."""
@@ -125,7 +124,7 @@ class Worker:
         if not self._stop.is_set():
             self._guarded(self._work, leases)
         if self._fatal is not None and not self._is_drained:
-            flows = self._in_engine.values() if self._is_stepping else ()
+            flows = self._in_engine.values() if self._engine_clock.is_stepping else ()
             self._emit(WorkerFailed(self._fatal, tuple(dict.fromkeys(flow.row.id for _, flow in flows))))
         self._emit(WorkerEnded())
 
@@ -278,14 +277,15 @@ class Worker:
 
     def _admit(self) -> None:
         """Move prepared rows into the engine; wait for one only if the engine has nothing to do."""
-        try:
-            wait_s = 0.0 if self._engine.num_unfinished else _IDLE_WAIT_S
+        with suppress(queue.Empty):
+            segment, flow = self._ready.get_nowait() if self._engine.num_unfinished else self._wait_for_row()
             while True:
-                segment, flow = self._ready.get(timeout=wait_s) if wait_s else self._ready.get_nowait()
                 self._enter(segment, flow, flow.first_requests)
-                wait_s = 0.0
-        except queue.Empty:
-            return
+                segment, flow = self._ready.get_nowait()
+
+    def _wait_for_row(self) -> tuple[OpenSegment, RowFlow]:
+        with self._engine_clock.wait():
+            return self._ready.get(timeout=_IDLE_WAIT_S)
 
     def _enter(self, segment: OpenSegment, flow: RowFlow, requests: tuple[Request, ...]) -> None:
         for request in requests:
@@ -293,13 +293,8 @@ class Worker:
             self._engine.submit(request)
 
     def _step(self) -> list[Result]:
-        if self._first_step_s is None:
-            self._first_step_s = time.monotonic()
-        self._is_stepping = True
-        results = self._engine.step()
-        self._is_stepping = False
-        self._last_step_s = time.monotonic()
-        return results
+        with self._engine_clock.step():
+            return self._engine.step()
 
     def _hand_out(self, results: list[Result]) -> list[tuple[OpenSegment, RowFlow]]:
         """Give rows their results and the engine what they ask for next; returns the rows that this ends."""
@@ -399,8 +394,9 @@ class Worker:
                 num_failed=self._num_failed,
                 num_steps=stats.num_steps,
                 num_tokens=stats.num_tokens,
-                engine_busy_s=stats.busy_s,
-                engine_span_s=self._last_step_s - self._first_step_s if self._first_step_s is not None else 0.0,
+                engine_busy_s=self._engine_clock.busy_s,
+                engine_waited_s=self._engine_clock.waited_s,
+                engine_span_s=self._engine_clock.span_s,
                 silence_s=self._clock.silence_s,
                 memory_bytes=self._process.memory_info().rss,
             )

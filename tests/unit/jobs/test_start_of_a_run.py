@@ -51,6 +51,7 @@ def summary_of(output: object, failed: int) -> RunSummary:
         wall_s=75.0,
         rows_per_s=1.25,
         engine_busy_ratio=0.987,
+        engine_wait_ratio=0.009,
         tokens=1000,
         workers_lost=0,
     )

@@ -130,6 +130,29 @@ def test_every_segment_is_given_out_and_counted_once() -> None:
     assert report == CoordinatorReport(RunTotals(20, 0), 0)
     assert sorted(segment for _, segment in pool.given) == [segment.name for segment in segments(20)]
     assert pool.most_held == LEASES_PER_WORKER
+
+
+def test_one_worker_gets_as_many_small_segments_as_make_up_the_rows_that_it_is_to_hold() -> None:
+    pool = PretendingPool(1, commit)
+    rows = sum(segment.num_rows for segment in segments(9)[:5])
+    book = LeaseBook(segments(9), num_ahead=9)
+    Coordinator(pool, book, lambda name, event: None, rows_ahead=rows).run()
+    assert pool.most_held == 5
+    assert [segment for _, segment in pool.given] == [segment.name for segment in segments(9)]
+
+
+def test_among_several_workers_small_segments_are_not_all_given_out_at_once() -> None:
+    pool = PretendingPool(2, commit)
+    given_at_start: list[int] = []
+    book = LeaseBook(segments(9), num_ahead=9)
+
+    def listen(name: str, event: Event) -> None:
+        if not given_at_start:
+            given_at_start.append(len(pool.given))
+
+    Coordinator(pool, book, listen, rows_ahead=1000).run()
+    assert given_at_start == [8]  # one is left, fewer than there are workers
+    assert len(pool.given) == 9
     assert pool.is_stopped
 
 
