@@ -89,6 +89,21 @@ class Engine:
         decoding = self._decoding(request)
         self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._cache(decoding)))
 
+    def unbegun(self) -> set[str]:
+        """Ids of the requests that wait for room and were in no step yet."""
+        return {slot.decoding.request.request_id for slot in self._scheduler.waiting if slot.admitted_at_s is None}
+
+    def withdraw(self, request_id: str) -> None:
+        """Forget a request that is not begun; no result is returned for it.
+
+        Raises:
+            ValueError: There is no such request.
+        """
+        if request_id not in self.unbegun():
+            raise ValueError(f"request {request_id!r} does not wait for its first step")
+        waiting = self._scheduler.waiting
+        waiting.remove(next(slot for slot in waiting if slot.decoding.request.request_id == request_id))
+
     def _decoding(self, request: Request) -> Decoding:
         return _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
 

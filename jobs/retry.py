@@ -192,13 +192,19 @@ def _work(retry: _Retry, epoch: RunEpoch, backlog: Backlog, state: ProgressState
     )
     drafts = names_with_drafts(retry.run.store, backlog.committed)
     book = LeaseBook(
-        segments, repeats=retry.source.repeated_ids(), suspects=suspects, retries=backlog.retries, drafts=drafts
+        segments,
+        repeats=retry.source.repeated_ids(),
+        suspects=suspects,
+        retries=backlog.retries,
+        drafts=drafts,
+        num_ahead=len(backlog.retries),
     )
     has_suspects = any(name in backlog.retries for name in suspects)
     exports = [MetricsExport(retry.run.store.uri, state)] if retry.workers.count else []
     pool = worker_pool(retry.settings, retry.workers, record, has_suspects=has_suspects)
     limit, watch = retry.spec.failures.limit(), WorkerWatch(retry.settings.life)
-    return watched_work(pool, book, state, epoch, limit, exports, record, retry.notice, watch)
+    rows_ahead = retry.settings.max_rows_in_flight
+    return watched_work(pool, book, state, epoch, limit, exports, record, retry.notice, watch, rows_ahead=rows_ahead)
 
 
 def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, totals: RunTotals) -> None:

@@ -60,7 +60,7 @@ class Backlog:
             return
         self.chosen.update(chosen)
         after = self.committed.last_part(segment.name).retry
-        self.retries[segment.name] = SegmentRetry(self.number, self.classes, after)
+        self.retries[segment.name] = SegmentRetry(self.number, self.classes, after, sum(chosen.values()))
         if any(each.error_type == QUARANTINED and each.failure_class in self.classes for each in summary.failures):
             self.lone_segments.append(segment.name)
 

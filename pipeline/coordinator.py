@@ -168,12 +168,16 @@ class Coordinator:
     def _has_room(self, name: str) -> bool:
         """Fewer leases than it may have, or so small ones that it would run out of rows before one is committed.
 
-        The latter as long as there is one more for each worker, so that those who are done first find something.
+        The latter if it is ready to work on them, and as long as there are as many ahead for each other worker, so that
+        towards the end nobody sits on what others could do.
         """
-        leases = self._leases
-        if leases.num_held(name) < LEASES_PER_WORKER:
+        leases, num_workers = self._leases, len(self._open_workers)
+        num_held = leases.num_held(name)
+        if num_held < LEASES_PER_WORKER:
             return True
-        return leases.num_ahead >= len(self._open_workers) and leases.num_rows_held(name) < self._rows_ahead
+        if name not in self._ready_workers or leases.num_rows_held(name) >= self._rows_ahead:
+            return False
+        return leases.num_ahead >= (num_held * num_workers if num_workers > 1 else 1)
 
     def _candidates(self) -> list[str]:
         """Workers that may get a lease, those that hold least first. Called at every event, so it looks at few of them.
@@ -197,6 +201,8 @@ class Coordinator:
         match event:
             case WorkerReady():
                 self._ready_workers.add(name)
+                if name in self._open_workers:  # else it is gone, and this was said before
+                    self._hungry_workers.add(name)
             case SegmentCommitted(_, totals):
                 self._hungry_workers.add(name)
                 self._totals += totals

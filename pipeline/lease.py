@@ -34,6 +34,11 @@ class Lease:
     retry: SegmentRetry | None = None
     has_drafts: bool = field(default=False, compare=False)  # a hint: the lease is the same
 
+    @property
+    def num_rows(self) -> int:
+        """How many rows are to be run."""
+        return self.segment.num_rows if self.retry is None else self.retry.num_rows
+
 
 LeaseQueue = queue.SimpleQueue[Lease | None]
 """Leases for one worker; None after the last."""
@@ -148,8 +153,8 @@ class LeaseBook:
         return len(self._held.get(worker, ()))
 
     def num_rows_held(self, worker: str) -> int:
-        """Rows of these segments."""
-        return sum(lease.segment.num_rows for lease in self._held.get(worker, {}).values())
+        """Rows of these segments that are to be run."""
+        return sum(lease.num_rows for lease in self._held.get(worker, {}).values())
 
     def is_overtaken(self, worker: str) -> bool:
         """Whether ``worker`` is busy with a segment that another has committed."""

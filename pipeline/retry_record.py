@@ -24,11 +24,13 @@ class SegmentRetry:
         number: Of the run's retry.
         classes: Failures of these are tried again; others stay as they are.
         after: Which of the segment's retries its last part is from; 0 is the segment's own part.
+        num_rows: How many failures are tried again.
     """
 
     number: int
     classes: tuple[FailureClass, ...]
     after: int
+    num_rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ class RowFlow:
         self.row = row
         self.result: RowResult | None = None
         self.error: Exception | None = None
+        self.has_results = False  # of any of its requests
         self._rounds = rounds
         self._asked: tuple[Request, ...] = ()
         self._got: dict[str, Finished] = {}
@@ -98,6 +99,7 @@ class RowFlow:
             self.error = result.error
             self._rounds.close()
             return ()
+        self.has_results = True
         self._got[result.request_id] = result
         if len(self._got) < len(self._asked):
             return ()

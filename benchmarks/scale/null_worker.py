@@ -76,6 +76,14 @@ class NullEngine:
         """Take a request."""
         self._waiting.append(request)
 
+    def unbegun(self) -> set[str]:
+        """Requests whose only step is to come: all that wait."""
+        return {request.request_id for request in self._waiting}
+
+    def withdraw(self, request_id: str) -> None:
+        """Forget a request."""
+        self._waiting = [request for request in self._waiting if request.request_id != request_id]
+
     def step(self) -> list[Result]:
         """End the oldest requests."""
         self.stats.num_steps += 1

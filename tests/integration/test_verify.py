@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import pipeline.worker
 from jobs.cli import app
 from pipeline.errors import AccessDenied, RunFailed, StoreError
 from pipeline.local_store import LocalStore
 from pipeline.open_segment import OpenSegment
 from pipeline.retry import Patience
+from pipeline.settlement import Settlement
 from pipeline.store import Store, open_store
 from tests.support.damage import (
     Damage,
@@ -117,15 +117,15 @@ def test_nothing_is_found_in_runs_of_several_files_with_a_limit_and_other_format
 def test_nothing_is_found_in_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_stub_model(monkeypatch)
     manifest, output = write_manifest(tmp_path / "m.parquet", rows()), tmp_path / "out"
-    commit = pipeline.worker.Worker._commit
+    commit = Settlement._commit
 
-    def commit_few(worker: pipeline.worker.Worker, segment: OpenSegment) -> None:
+    def commit_few(settlement: Settlement, segment: OpenSegment) -> None:
         if segment.segment.index == 3:
             raise StoreError("create", "parts/", "ENOSPC")
-        commit(worker, segment)
+        commit(settlement, segment)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.worker.Worker, "_commit", commit_few)
+        patch.setattr(Settlement, "_commit", commit_few)
         with pytest.raises(RunFailed):
             run(manifest, output)
     result = verify(output)

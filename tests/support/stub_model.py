@@ -73,6 +73,12 @@ class StubEngine:
     def submit(self, request: Any) -> None:
         self.waiting.append(request)
 
+    def unbegun(self) -> set[str]:
+        return {request.request_id for request in self.waiting}
+
+    def withdraw(self, request_id: str) -> None:
+        self.waiting = [request for request in self.waiting if request.request_id != request_id]
+
     def step(self) -> list[Result]:
         self.stats.num_steps += 1
         ended, self.waiting = self.waiting[:4], self.waiting[4:]

@@ -62,6 +62,21 @@ def test_requests_of_both_tasks_join_and_leave_between_steps(tiny_model: Model) 
     assert engine.stats.num_steps == 7
 
 
+def test_a_request_without_room_can_be_withdrawn_until_its_first_step(tiny_model: Model) -> None:
+    first, second, third = (image_of(tiny_model, name) for name in ("first", "second", "third"))
+    engine = engine_of(tiny_model, EngineConfig(max_step_tokens=first.num_tokens))
+    for request in (first, second, third):
+        engine.submit(request)
+    engine.step()
+    assert engine.unbegun() == {"second", "third"}
+    engine.withdraw("second")
+    with pytest.raises(ValueError, match="request 'first' does not wait for its first step"):
+        engine.withdraw("first")
+    results = [result.request_id for _ in range(20) for result in engine.step()]
+    assert results == ["first", "third"]
+    assert engine.num_unfinished == 0
+
+
 def test_streams_of_equal_lengths_are_neighbours_whatever_lies_between_their_requests(tiny_model: Model) -> None:
     wide = replace(SMALL_IMAGE, width_px=96)
     requests = [

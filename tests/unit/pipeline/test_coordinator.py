@@ -1,6 +1,6 @@
 """The coordinator with workers that only pretend: they commit, die or fail as a test says."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -141,19 +141,22 @@ def test_one_worker_gets_as_many_small_segments_as_make_up_the_rows_that_it_is_t
     assert [segment for _, segment in pool.given] == [segment.name for segment in segments(9)]
 
 
-def test_among_several_workers_small_segments_are_not_all_given_out_at_once() -> None:
+def test_among_several_workers_small_segments_are_given_out_sparingly_and_to_those_that_are_ready() -> None:
     pool = PretendingPool(2, commit)
-    given_at_start: list[int] = []
-    book = LeaseBook(segments(9), num_ahead=9)
+    given_when_ready: list[Counter[str]] = []
+    book = LeaseBook(segments(20), num_ahead=20)
 
     def listen(name: str, event: Event) -> None:
-        if not given_at_start:
-            given_at_start.append(len(pool.given))
+        if isinstance(event, WorkerReady) or len(given_when_ready) == 2:
+            given_when_ready.append(Counter(name for name, _ in pool.given))
 
     Coordinator(pool, book, listen, rows_ahead=1000).run()
-    assert given_at_start == [8]  # one is left, fewer than there are workers
-    assert len(pool.given) == 9
-    assert pool.is_stopped
+    assert given_when_ready == [
+        {"worker-0": 2, "worker-1": 2},
+        {"worker-0": 7, "worker-1": 2},  # 11 are left
+        {"worker-0": 7, "worker-1": 5},
+    ]
+    assert len(pool.given) == 20
 
 
 def test_few_segments_spread_over_all_workers() -> None:
@@ -256,6 +259,22 @@ def test_a_segment_that_killed_a_worker_is_remembered_and_done_last_by_a_worker_
     assert report == CoordinatorReport(RunTotals(6, 0), 1)
     assert seen == [None, Suspicion().after_death("killed")]
     assert pool.given[-1][1] in {segment.name for segment in segments(6)[2:4]}
+
+
+def test_of_many_small_segments_those_that_a_dead_worker_held_are_suspect_and_no_others(tmp_path: Path) -> None:
+    record = SuspectRecord(LocalStore(str(tmp_path)))
+
+    def die_at_third(name: str, lease: Lease) -> Event | None:
+        is_third = lease.segment.name == segments(20)[2].name
+        return WorkerDied("killed") if is_third and name == "worker-0" else commit(name, lease)
+
+    pool = PretendingPool(1, die_at_third)
+    book = LeaseBook(segments(20), num_ahead=20)
+    report = Coordinator(pool, book, lambda name, event: None, suspects=record, rows_ahead=5).run()
+    assert report == CoordinatorReport(RunTotals(20, 0), 1)
+    held = [segment.name for segment in segments(20)[2:7]]  # two are committed, five held
+    assert sorted(record.all()) == held
+    assert [segment for _, segment in pool.given[-5:]] == held
 
 
 def test_an_engine_that_fails_is_as_a_death_where_the_worker_can_be_replaced(tmp_path: Path) -> None:

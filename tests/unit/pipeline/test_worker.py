@@ -4,11 +4,12 @@ import threading
 import weakref
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from dimoo_core.errors import ConfigError, WeightsError
+from dimoo_core.request import Result
 from manifests.errors import ManifestError
 from manifests.row import RowDefaults
 from pipeline.coordinator import LEASES_PER_WORKER, Coordinator
@@ -30,6 +31,7 @@ from pipeline.manifest_source import open_manifest
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import RunTotals
 from pipeline.run_settings import RunSettings
+from pipeline.settlement import Settlement
 from pipeline.worker import Worker
 from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
@@ -78,7 +80,7 @@ def open_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             alive.add(self)
             counts.append(len(alive))
 
-    monkeypatch.setattr("pipeline.worker.OpenSegment", Counted)
+    monkeypatch.setattr("pipeline.row_feed.OpenSegment", Counted)
     return counts
 
 
@@ -199,30 +201,30 @@ def test_stopping_ends_a_worker_whose_feeder_waits_for_credit(
     assert RunOutput(tmp_path / "out").keys() == []
 
 
-def drained_after(folder: Path, num_done: int, deadline_s: float | None) -> list[Event]:
+def drained_after(folder: Path, patch: pytest.MonkeyPatch, num_done: int, deadline_s: float | None) -> list[Event]:
     """A worker on two segments of ten rows, drained as soon as so many rows have their outcome; what it said."""
     events: list[Event] = []
     book, leases = book_of(folder, 20, 10), LeaseQueue()
     for _ in range(2):
         leases.put(book.next_for("alone"))
     worker = Worker(settings_of(folder, max_rows_in_flight=1), events.append)
-    settle, settled = worker._settle, list[int]()
+    settle, settled = Settlement.settle, list[int]()
 
-    def settle_and_drain(segment: OpenSegment, outcome: Any) -> None:
+    def settle_and_drain(settlement: Settlement, segment: OpenSegment, outcome: Any) -> None:
         settled.append(outcome.row)
         if len(settled) == num_done:
             worker.drain(deadline_s)
-        settle(segment, outcome)
+        settle(settlement, segment, outcome)
 
-    worker._settle = settle_and_drain  # type: ignore[method-assign]
+    patch.setattr(Settlement, "settle", settle_and_drain)
     worker.run(leases)
     return events
 
 
 def test_draining_without_a_deadline_finishes_the_open_segment_and_begins_no_other(
-    model: StubModel, tmp_path: Path
+    model: StubModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = drained_after(tmp_path, 3, None)
+    events = drained_after(tmp_path, monkeypatch, 3, None)
     assert [type(event) for event in events[-3:]] == [WorkerProgress, WorkerDrained, WorkerEnded]
     assert sum(isinstance(event, WorkerDraining) for event in events) == 1
     assert [event.totals for event in events if isinstance(event, SegmentCommitted)] == [RunTotals(10, 0)]
@@ -230,12 +232,58 @@ def test_draining_without_a_deadline_finishes_the_open_segment_and_begins_no_oth
 
 
 def test_draining_with_a_deadline_commits_what_is_complete_and_leaves_the_rest(
-    model: StubModel, tmp_path: Path
+    model: StubModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events = drained_after(tmp_path, 10, 60.0)
+    events = drained_after(tmp_path, monkeypatch, 10, 60.0)
     assert [type(event) for event in events[-3:]] == [WorkerProgress, WorkerDrained, WorkerEnded]
     assert len(RunOutput(tmp_path / "out").rows()) == 10
     assert not any(isinstance(event, WorkerFailed) for event in events)
+
+
+class NarrowEngine(StubEngine):
+    """One with room for two requests, each of three steps, that begins when four wait; ``begun`` has what it began."""
+
+    begun: ClassVar[dict[str, int]] = {}
+
+    def unbegun(self) -> set[str]:
+        return super().unbegun() - set(self.begun)
+
+    def step(self) -> list[Result]:
+        if not self.begun and len(self.waiting) < 4:
+            return []
+        for request in self.waiting[:2]:
+            self.begun[request.request_id] = 1 + self.begun.get(request.request_id, 0)
+        if any(self.begun[request.request_id] < 3 for request in self.waiting[:2]):
+            return []
+        kept, self.waiting = self.waiting[2:], self.waiting[:2]
+        results = super().step()
+        self.waiting = kept
+        return results
+
+
+def test_draining_with_a_deadline_finishes_rows_that_are_begun_and_no_row_that_is_only_read_ahead(
+    model: StubModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.worker.Engine", NarrowEngine)
+    monkeypatch.setattr(NarrowEngine, "begun", begun := {})
+    events: list[Event] = []
+    book, leases = book_of(tmp_path, 12, 1), LeaseQueue()
+    while lease := book.next_for("alone"):
+        leases.put(lease)
+    worker = Worker(settings_of(tmp_path), events.append)
+    step = NarrowEngine.step
+
+    def step_and_drain(engine: NarrowEngine) -> list[Result]:
+        results = step(engine)
+        if engine.begun:
+            worker.drain(60.0)
+        return results
+
+    monkeypatch.setattr(NarrowEngine, "step", step_and_drain)
+    worker.run(leases)
+    assert isinstance(events[-2], WorkerDrained)
+    assert list(begun.values()) == [3, 3]
+    assert sorted(row["row"] for row in RunOutput(tmp_path / "out").rows()) == sorted(map(int, begun))
 
 
 def test_draining_leaves_an_input_that_does_not_come(
