@@ -17,6 +17,7 @@ from dimoo_core.sampling import (
     expected_log_probability,
     gumbel_max_sample,
     most_confident,
+    parted,
     probability_of,
     stays_masked,
 )
@@ -112,8 +113,8 @@ class ImageDecoding(Decoding):
         keep_count, temperature = self._keep_counts[self._step], self._settings.temperature
         stays_M = stays_masked(confidence_M, keep_count, temperature, self._noise_of_confidence())
         self.target[masked_M] = torch.where(stays_M, self._tokens.mask, sampled_M)
-        self._masked = masked_M[stays_M]
-        return masked_M[~stays_M]
+        committed, self._masked = parted(masked_M, stays_M)
+        return committed
 
     def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor) -> Tensor:
         """Decide the most confident of the positions that were looked at, as many as all of them would have had to."""

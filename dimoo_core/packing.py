@@ -60,7 +60,10 @@ def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
 
 
 def distinct_tokens(ids_T: Tensor) -> tuple[Tensor, Tensor] | None:
-    """One token of each id, and which of these each token is like; None on the meta device, where ids are unknown."""
+    """One token of each id, and which of these each token is like; None on the meta device, where ids are unknown.
+
+    A device is waited for here, before it has anything to do, which costs less than the rows that are spared.
+    """
     if ids_T.is_meta:
         return None
     distinct_U, place_T = torch.unique(ids_T, return_inverse=True)

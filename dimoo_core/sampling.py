@@ -93,6 +93,16 @@ def stays_masked(probability_M: Tensor, num_kept: int, temperature: float, unifo
     return confidence_M < torch.sort(confidence_M).values[rank]
 
 
+def parted(positions_M: Tensor, stays_M: Tensor) -> tuple[Tensor, Tensor]:
+    """The positions that leave the mask and those that stay, each in their order.
+
+    How many stay is known to the device alone, so it is waited for, once.
+    """
+    in_order_M = positions_M[stays_M.to(torch.uint8).argsort(stable=True)]
+    num_leaving = len(positions_M) - int(stays_M.sum())
+    return in_order_M[:num_leaving], in_order_M[num_leaving:]
+
+
 def _noisy_confidence(probability_M: Tensor, temperature: float, uniform_M: Tensor) -> Tensor:
     return torch.log(probability_M.clamp_min(1e-20)) + temperature * gumbel(uniform_M)
 
