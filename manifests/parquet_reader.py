@@ -21,9 +21,12 @@ class ParquetReader:
     """
 
     def __init__(self, file: BinaryIO | pa.NativeFile) -> None:
-        self._parquet = pq.ParquetFile(
-            file, pre_buffer=False, buffer_size=COLUMN_BUFFER_BYTES, page_checksum_verification=True
-        )
+        try:
+            self._parquet = pq.ParquetFile(
+                file, pre_buffer=False, buffer_size=COLUMN_BUFFER_BYTES, page_checksum_verification=True
+            )
+        except UnicodeDecodeError as error:  # pyarrow lets it through from the footer's names
+            raise pa.ArrowInvalid(f"a column's name is not UTF-8: {error}") from error
 
     @property
     def schema(self) -> pa.Schema:

@@ -109,6 +109,7 @@ WHOLE = parquet_of(table_of(100))
         (WHOLE[: len(WHOLE) // 2], "^a is cut off"),
         (b"junk" + WHOLE[-8:], "^a is cut off: its footer has"),
         (WHOLE[:-60] + b"\xff" * 52 + WHOLE[-8:], "^cannot read the footer of a: "),
+        (WHOLE.replace(b"prompt", b"prom\xff\xfe"), "^cannot read the footer of a: a column's name is not UTF-8: "),
     ],
 )
 def test_a_broken_file_is_named_with_what_is_wrong(data: bytes, message: str) -> None:
