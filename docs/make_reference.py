@@ -136,6 +136,7 @@ OUTPUT_MEANINGS: Mapping[str, str] = {
     "height": "of the image in pixels; null for texts",
     "steps": "as run; 0 where no transformer was asked",
     "cfg_scale": "as run",
+    "cfg_image_scale": "as run; null for tasks that have none",
     "temperature": "as run",
     "seed": "as run",
     "preset": "which approximations were allowed",

@@ -1,5 +1,6 @@
 """The parts of the job spec with the defaults of rows, by what they make."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -11,7 +12,30 @@ from jobs.section import ResolutionValue, Section, within_section
 from manifests.row_defaults import IMAGE_TO_IMAGE
 
 
-class TextToImageSpec(Section):
+class ImageSection(Section):
+    """What drawing and editing have in common: how an image's steps may be approximated."""
+
+    step_cache: StepCacheSpec | None = None
+    uncond_interval: int | None = None
+
+    def explicit(self) -> tuple[str, ...]:
+        """Fields of the engine's form that a preset must leave alone."""
+        return _given(self, "step_cache", "uncond_interval")
+
+    def with_approximations(self, settings: ImageSettings) -> ImageSettings:
+        """The engine's form, computed as this section says.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
+        return replace(
+            settings,
+            step_cache=self.step_cache.settings() if self.step_cache is not None else None,
+            uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
+        )
+
+
+class TextToImageSpec(ImageSection):
     """Defaults of rows that make an image."""
 
     width: int = 1024
@@ -19,12 +43,6 @@ class TextToImageSpec(Section):
     steps: int = 64
     cfg_scale: float = 4.0
     temperature: float = 1.0
-    step_cache: StepCacheSpec | None = None
-    uncond_interval: int | None = None
-
-    def explicit(self) -> tuple[str, ...]:
-        """Fields of the engine's form that a preset must leave alone."""
-        return _given(self, "step_cache", "uncond_interval")
 
     def settings(self) -> ImageSettings:
         """The engine's form.
@@ -33,18 +51,17 @@ class TextToImageSpec(Section):
             ConfigError: If a value is out of range.
         """
         with within_section("text_to_image"):
-            return ImageSettings(
+            settings = ImageSettings(
                 width_px=self.width,
                 height_px=self.height,
                 num_steps=self.steps,
                 cfg_scale=self.cfg_scale,
                 temperature=self.temperature,
-                step_cache=self.step_cache.settings() if self.step_cache is not None else None,
-                uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
             )
+            return self.with_approximations(settings)
 
 
-class ImageToImageSpec(Section):
+class ImageToImageSpec(ImageSection):
     """Defaults of rows that make an image from an image; its size is that of the input image after its crop."""
 
     steps: int = IMAGE_TO_IMAGE.num_steps
@@ -53,12 +70,6 @@ class ImageToImageSpec(Section):
     temperature: float = IMAGE_TO_IMAGE.temperature
     resolution: ResolutionValue = 512
     random_crop: bool = False
-    step_cache: StepCacheSpec | None = None
-    uncond_interval: int | None = None
-
-    def explicit(self) -> tuple[str, ...]:
-        """Fields of the engine's form that a preset must leave alone."""
-        return _given(self, "step_cache", "uncond_interval")
 
     def settings(self) -> ImageSettings:
         """The engine's form.
@@ -67,14 +78,13 @@ class ImageToImageSpec(Section):
             ConfigError: If a value is out of range.
         """
         with within_section("image_to_image"):
-            return ImageSettings(
+            settings = ImageSettings(
                 num_steps=self.steps,
                 cfg_scale=self.cfg_scale,
                 cfg_image_scale=self.cfg_image_scale,
                 temperature=self.temperature,
-                step_cache=self.step_cache.settings() if self.step_cache is not None else None,
-                uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
             )
+            return self.with_approximations(settings)
 
 
 class UnderstandingSpec(Section):

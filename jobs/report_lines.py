@@ -27,6 +27,7 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     if not summary.failed:
         return
     yield f"  failures           {store.uri_of(FAILURES_PREFIX)}*.parquet"
+    yield f"  try them again     dimoo-batch retry {summary.output} --class CLASS, when its cause is mended"
     shown = 0
     for key in sorted(store.list(FAILURES_PREFIX)):
         with store.open(key) as file:
@@ -40,4 +41,7 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
 
 def resume_hint(target: str) -> str:
     """How to go on after a stop."""
-    return f"rows committed so far are kept ({target}); run the same command again to go on"
+    return (
+        f"rows committed so far are kept ({target}); run the same command again to go on, dimoo-batch status says how "
+        "far it is"
+    )

@@ -1,24 +1,21 @@
 """How far a run is, from its store alone: what is committed, and what its driver noted last."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from jobs.committed_rows import MAX_PARTS_READ, count_committed
 from jobs.progress import duration
 from pipeline.epoch import SILENCE_S
 from pipeline.epoch_report import EpochReport, read_epoch_reports
-from pipeline.ordered_map import ordered_map
 from pipeline.retry_record import RetryRecords, RunRetry
-from pipeline.run_directory import SUCCESS_KEY, RunDirectory
+from pipeline.run_directory import SUCCESS_KEY
 from pipeline.run_facts import read_run_facts
 from pipeline.store import Store, open_store
 
 State = Literal["complete", "running", "silent", "stopped", "not started"]
-_READ_THREADS = 16
 _MEANINGS: dict[State, str] = {
     "complete": "every row has its outcome",
     "running": "a driver is at work",
@@ -41,7 +38,8 @@ class RunStatus:
     ``done`` and ``failed`` are committed rows; ``in_hand`` have their outcome and wait for their segment, as the driver
     noted. ``retry`` is the number and ``retry_classes`` the classes of a retry that has begun and not ended; None and
     empty otherwise. ``rows_per_s``, ``eta_s`` and ``workers`` are the driver's, and None or empty when none is at work.
-    ``heard_s_ago`` depends on two clocks: the driver's and this machine's.
+    ``heard_s_ago`` depends on two clocks: the driver's and this machine's. ``is_noted``: there are so
+    many parts that counts are those of the run's last note or of its end, not of the parts themselves.
     """
 
     output: str
@@ -59,6 +57,7 @@ class RunStatus:
     starts: int
     retry: int | None = None
     retry_classes: list[str] = field(default_factory=list)
+    is_noted: bool = False
     workers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -78,6 +77,8 @@ class RunStatus:
         yield f"{self.output}: {self.state}, {self._meaning}"
         share = (self.done + self.failed) / self.rows if self.rows else 1.0
         yield f"  rows      {self.done} done, {self.failed} failed, {self.left} left of {self.rows} ({share:.1%})"
+        if self.is_noted:
+            yield "            as the driver noted last; --exact counts the parts themselves"
         for name, count in self.failures.items():
             yield f"            {count} failed with {name}"
         if self.rows_per_s is not None:
@@ -92,12 +93,13 @@ class RunStatus:
             yield f"  {worker['name']:<9} {worker['state']}, {worker['rows']} rows, {heard}{shown}"
 
 
-def read_status(output: str, *, now: datetime | None = None) -> RunStatus:
+def read_status(output: str, *, now: datetime | None = None, max_parts: int | None = MAX_PARTS_READ) -> RunStatus:
     """Look at a run; nothing is changed, and no other machine is asked than the store.
 
     Args:
         output: Where the run writes.
         now: For tests.
+        max_parts: Most parts that are read to count rows; None: all there are.
 
     Raises:
         ConfigError: The URI cannot be opened.
@@ -106,16 +108,16 @@ def read_status(output: str, *, now: datetime | None = None) -> RunStatus:
     """
     store = open_store(output)
     try:
-        return _status(store, now or datetime.now(UTC))
+        return _status(store, now or datetime.now(UTC), max_parts)
     finally:
         store.close()
 
 
-def _status(store: Store, now: datetime) -> RunStatus:
-    facts, run = read_run_facts(store), RunDirectory(store)
+def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
+    facts = read_run_facts(store)
     reports = read_epoch_reports(store)
-    done, failures = _committed(run)
-    num_failed = failures.total()
+    counted = count_committed(store, facts.num_rows, reports, max_parts)
+    done, num_failed, failures = counted.done, counted.failed, counted.failures
     latest = reports[-1] if reports else None
     heard_s = (now - latest.heard_at).total_seconds() if latest and latest.heard_at else None
     state = _state(store, latest, heard_s)
@@ -140,18 +142,9 @@ def _status(store: Store, now: datetime) -> RunStatus:
         starts=len(reports),
         retry=retry.number if retry else None,
         retry_classes=list(retry.classes) if retry else [],
+        is_noted=counted.is_noted,
         workers=list(note.get("workers", [])),
     )
-
-
-def _committed(run: RunDirectory) -> tuple[int, Counter[str]]:
-    """Rows that are done, and failed ones by stage and error, from the metadata of every part."""
-    num_done, failures = 0, Counter[str]()
-    with ThreadPoolExecutor(_READ_THREADS) as pool:
-        for summary in ordered_map(pool, run.summary, run.last_parts(), window=4 * _READ_THREADS):
-            num_done += summary.num_done
-            failures.update(f"{failure.stage}: {failure.error_type}" for failure in summary.failures)
-    return num_done, failures
 
 
 def _open_retry(store: Store) -> RunRetry | None:

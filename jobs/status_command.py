@@ -10,6 +10,7 @@ from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_pa
 
 def status(
     output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    exact: Annotated[bool, typer.Option("--exact", help="Read every part, however many there are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:
     """Say how far a run is, from any machine that can read its store.
@@ -26,11 +27,12 @@ def status(
     """
     refuse_shadowed_packages()
     from dimoo_core.errors import DimooError
+    from jobs.committed_rows import MAX_PARTS_READ
     from jobs.status import read_status
     from pipeline.errors import StoreError
 
     try:
-        found = read_status(output)
+        found = read_status(output, max_parts=None if exact else MAX_PARTS_READ)
     except StoreError as error:
         fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
     except DimooError as error:

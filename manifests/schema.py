@@ -30,6 +30,7 @@ OUTPUT_COLUMNS = (
     "height",
     "steps",
     "cfg_scale",
+    "cfg_image_scale",
     "temperature",
     "seed",
     "model",

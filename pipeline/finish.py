@@ -16,6 +16,8 @@ from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings,
 from manifests.image_source import ImageSource
 from manifests.row import Row, RowFailure
 from manifests.shard import Segment
+from manifests.task import TASKS
+from manifests.task_kind import SETTING_COLUMNS
 from pipeline.made_row import ImageFile
 from pipeline.outcome import AnswerDone, Outcome, RowDone, StoredImage
 from pipeline.result_judge import Judged, ResultJudge, SegmentRows
@@ -143,6 +145,7 @@ class RowFinisher:
             height=own.height,
             steps=row.settings.num_steps if row.settings else 0,
             cfg_scale=row.settings.cfg_scale if row.settings else 0.0,
+            cfg_image_scale=_image_guidance(row),
             temperature=row.settings.temperature if row.settings else 0.0,
             num_tokens=sum(each.vq_codes.numel() for each in made.images),
             sha256=own.sha256,
@@ -188,6 +191,12 @@ class RowFinisher:
             bytes=len(file.data),
             score=made.score,
         )
+
+
+def _image_guidance(row: Row) -> float | None:
+    """How far the row was guided towards its input images; None of a task that is not."""
+    takes_it = "cfg_image_scale" in SETTING_COLUMNS[TASKS[row.task].kind]
+    return row.settings.cfg_image_scale if takes_it and isinstance(row.settings, ImageSettings) else None
 
 
 def encode_image(image: Image.Image, image_format: ImageFormat, quality: int) -> bytes:

@@ -48,6 +48,7 @@ DONE_SCHEMA = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("steps", pa.int32(), nullable=False),
         pa.field("cfg_scale", pa.float64(), nullable=False),
+        pa.field("cfg_image_scale", pa.float64()),
         pa.field("temperature", pa.float64(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("preset", pa.string(), nullable=False),
@@ -114,6 +115,7 @@ class RowDone:
     height: int | None = None
     steps: int
     cfg_scale: float
+    cfg_image_scale: float | None = None
     temperature: float
     seed: int
     preset: str

@@ -32,6 +32,7 @@ _COLUMNS = {
     "height": pa.int32(),
     "steps": pa.int32(),
     "cfg_scale": pa.float64(),
+    "cfg_image_scale": pa.float64(),
     "temperature": pa.float64(),
     "seed": pa.int64(),
     "preset": pa.string(),

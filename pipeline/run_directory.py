@@ -184,6 +184,14 @@ class RunDirectory:
         text = json.dumps({"rows_done": totals.num_done, "rows_failed": totals.num_failed}) + "\n"
         self.store.put(SUCCESS_KEY, text.encode(), content_type="application/json")
 
+    def totals_at_end(self) -> RunTotals | None:
+        """What ``_SUCCESS`` says; None while the run has not ended, or if it cannot be read as such."""
+        try:
+            found = json.loads(self.store.get(SUCCESS_KEY))
+            return RunTotals(int(found["rows_done"]), int(found["rows_failed"]))
+        except (ObjectNotFound, ValueError, KeyError, TypeError):
+            return None
+
     def reopen(self) -> None:
         """Take ``_SUCCESS`` away, before rows that failed are run again."""
         self.store.delete(SUCCESS_KEY)

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from dimoo_core.errors import ConfigError
 from jobs.report.facts import RunFactSheet
 from manifests.errors import ManifestRowError
-from manifests.image_source import ImageSource, image_source
+from manifests.image_source import ImageSource, image_source, image_sources
 from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader, inspect_file
 from manifests.shard import Segment, ShardPlan
@@ -31,15 +31,25 @@ _THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
+class _Inputs:
+    """Images that a row of the manifest names or embeds: its one, or its several."""
+
+    image: ImageSource | None = None
+    images: tuple[ImageSource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedRow:
     """A row of a part; ``image`` is its result, or for a text the image that it is about.
 
     ``source`` is the input image of a row that has made an image of it. Either is None where there is none.
+    ``sources`` are the input images of a row about several, in their order, where input images are asked for.
     """
 
     cells: dict[str, Any]
     image: ImageFile | None
     source: ImageFile | None
+    sources: tuple[ImageFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,6 +117,14 @@ class FinishedRows:
         with self._store.open(self.segments[0][0].key) as file:
             return ParquetReader(file).schema.remove_metadata()
 
+    @property
+    def has_several_images(self) -> bool:
+        """Whether input images are asked for, and rows of the manifest may have several."""
+        if not self._with_sources:
+            return False
+        with self._objects.open(self._segment(self.segments[0][0].segment).file_uri) as file:
+            return "images" in ParquetReader(file).schema.names
+
     def __iter__(self) -> Iterator[FinishedRow]:
         """Every finished row in order; few are in memory at once."""
         with ThreadPoolExecutor(_THREADS) as pool, SegmentReader(self._objects.open) as reader:
@@ -116,8 +134,8 @@ class FinishedRows:
         """Let go of connections."""
         self._objects.close()
 
-    def _cells(self, reader: SegmentReader) -> Iterator[tuple[dict[str, Any], ImageSource | None, str]]:
-        """The cells of each row with the input image it needs and the folder that relative names start at."""
+    def _cells(self, reader: SegmentReader) -> Iterator[tuple[dict[str, Any], _Inputs, str]]:
+        """The cells of each row with the input images it needs and the folder that relative names start at."""
         for parts in self.segments:
             name = parts[0].segment
             rows = sorted((row for part in parts for row in self._rows_of(part)), key=lambda row: int(row["row"]))
@@ -125,27 +143,26 @@ class FinishedRows:
             inputs = self._inputs(name, reader) if any(needs) else {}
             folder = folder_of(self._segment(name).file_uri) if any(needs) else ""
             for row, needs_input in zip(rows, needs, strict=True):
-                yield row, inputs.get(row["row"]) if needs_input else None, folder
+                yield row, inputs.get(row["row"], _Inputs()) if needs_input else _Inputs(), folder
 
     def _rows_of(self, part: PartName) -> list[dict[str, Any]]:
         with self._store.open(part.key) as file:
             rows: list[dict[str, Any]] = ParquetReader(file).table().to_pylist()
             return rows
 
-    def _inputs(self, name: str, reader: SegmentReader) -> dict[int, ImageSource]:
+    def _inputs(self, name: str, reader: SegmentReader) -> dict[int, _Inputs]:
         """Input images of a segment's rows, as the manifest names or embeds them."""
         segment = self._segment(name)
         table = reader.read(segment)
-        if "image" not in table.column_names:
-            return {}
-        found: dict[int, ImageSource] = {}
-        for offset, cell in enumerate(table.column("image")):
+        names = [name for name in ("image", "images") if name in table.column_names]
+        found: dict[int, _Inputs] = {}
+        for offset in range(table.num_rows if names else 0):
             try:
-                source = image_source(cell.as_py())
+                cells = {name: table.column(name)[offset].as_py() for name in names}
+                images = image_sources(cells.get("images")) if self._with_sources else ()
+                found[segment.first_row + offset] = _Inputs(image_source(cells.get("image")), images)
             except (ManifestRowError, UnicodeDecodeError):
-                continue  # the row has failed, so nobody asks for its image
-            if source is not None:
-                found[segment.first_row + offset] = source
+                continue  # the row has failed, so nobody asks for its images
         return found
 
     def _segment(self, name: str) -> Segment:
@@ -159,17 +176,21 @@ class FinishedRows:
             raise NotARun(f"{self._manifest_uri} is not the manifest of this run, it has no segment {name}: --manifest")
         return self._plan.segment(number)
 
-    def _with_images(self, item: tuple[dict[str, Any], ImageSource | None, str]) -> FinishedRow:
-        cells, source, folder = item
-        given = None if source is None else _image_file(self._read(source, folder), source.name)
+    def _with_images(self, item: tuple[dict[str, Any], _Inputs, str]) -> FinishedRow:
+        cells, inputs, folder = item
+        given = self._input(inputs.image, folder) if inputs.image is not None else None
+        sources = tuple(self._input(source, folder) for source in inputs.images)
         if cells["output"] is None:
-            return FinishedRow(cells, given, None)
+            return FinishedRow(cells, given, None, sources)
         key = cells["output"]
         data = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != cells["sha256"]:
             hint = "it is not the image that its row recorded; dimoo-batch verify tells what else is damaged"
             raise StoreError("export", self._store.uri_of(key), "DamagedImage", hint)
-        return FinishedRow(cells, ImageFile(data, "." + key.rpartition(".")[2]), given)
+        return FinishedRow(cells, ImageFile(data, "." + key.rpartition(".")[2]), given, sources)
+
+    def _input(self, source: ImageSource, folder: str) -> ImageFile:
+        return _image_file(self._read(source, folder), source.name)
 
     def _read(self, source: ImageSource, folder: str) -> bytes:
         if source.data is not None:

@@ -36,6 +36,11 @@ class FolderExport:
             name = f"{row.name}-source{row.source.suffix}"
             column = "source_file_name" if self._is_image_folder else "source_file"
             cells[column] = self._image(base, "sources", name, row.source.data)
+        if row.sources and not self._is_image_folder:  # which has no place for rows without an image of their own
+            cells["source_files"] = [
+                self._image(base, "sources", f"{row.name}-source-{number}{source.suffix}", source.data)
+                for number, source in enumerate(row.sources)
+            ]
         if not self._is_image_folder and row.cells["text"] is not None:
             self._target.put(f"texts/{row.name}.txt", row.cells["text"].encode())
         if "file_name" in cells or not self._is_image_folder:

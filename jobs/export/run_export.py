@@ -11,10 +11,9 @@ import pyarrow as pa
 from dimoo_core.errors import ConfigError
 from jobs.export.finished_row import FinishedRow, FinishedRows
 from jobs.export.folder_export import BenchmarkExport, FolderExport
-from jobs.export.table_export import LanceExport, ParquetExport
+from jobs.export.table_export import LanceExport, ParquetExport, table_schema
 from jobs.export.tar_export import TarExport
 from jobs.export.target import ExportTarget
-from jobs.report.facts import RunFactSheet
 from jobs.word_filter import WordFilter
 from pipeline.hook import HookFailed, call_hook, load_hook
 from pipeline.store import open_store
@@ -93,7 +92,7 @@ def export_run(request: ExportRequest) -> ExportReport:
         row_filter = RowFilter(request)
         schema = row_filter.extended(_without(rows.schema, request.drop))
         target = ExportTarget(request.target, scratch, overwrites=request.overwrites)
-        export = _export(request, target, schema, rows.facts)
+        export = _export(request, target, schema, rows)
         stack.callback(export.close)
         num_rows = num_images = 0
         for found in rows:
@@ -171,14 +170,15 @@ class RowFilter:
         return row
 
 
-def _export(request: ExportRequest, target: ExportTarget, schema: pa.Schema, facts: RunFactSheet) -> Export:
+def _export(request: ExportRequest, target: ExportTarget, parts: pa.Schema, rows: FinishedRows) -> Export:
+    columns = {"with_sources": request.with_sources, "with_several": rows.has_several_images}
     match request.format:
         case "webdataset":
             return TarExport(target)
         case "hf-parquet":
-            return ParquetExport(target, schema, facts, with_sources=request.with_sources)
+            return ParquetExport(target, table_schema(parts, **columns), rows.facts)
         case "lance":
-            return LanceExport(target, schema, with_sources=request.with_sources)
+            return LanceExport(target, table_schema(parts, **columns, image=pa.binary()))
         case "benchmark":
             return BenchmarkExport(target, request.model_name)
         case kind:

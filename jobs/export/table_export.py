@@ -22,22 +22,27 @@ _BATCH_BYTES = 16 * 2**20
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def table_schema(parts: pa.Schema, *, with_sources: bool, image: pa.DataType = _IMAGE) -> pa.Schema:
+def table_schema(parts: pa.Schema, *, with_sources: bool, with_several: bool, image: pa.DataType = _IMAGE) -> pa.Schema:
     """Columns of an exported table: images first, then those of the parts that are not images themselves."""
-    images = [pa.field("image", image), *([pa.field("source_image", image)] if with_sources else [])]
+    images = [
+        pa.field("image", image),
+        *([pa.field("source_image", image)] if with_sources else []),
+        *([pa.field("source_images", pa.list_(image))] if with_several else []),
+    ]
     others = [pa.field("image_uri", field.type) if field.name == "image" else field for field in parts]
-    return pa.schema([*images, *(field for field in others if field.name not in ("output", "source_image"))])
+    return pa.schema(
+        [*images, *(field for field in others if field.name not in ("output", "source_image", "source_images"))]
+    )
 
 
 class ParquetExport:
     """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that says which files are which split."""
 
-    def __init__(self, target: ExportTarget, parts: pa.Schema, facts: RunFactSheet, *, with_sources: bool) -> None:
+    def __init__(self, target: ExportTarget, schema: pa.Schema, facts: RunFactSheet) -> None:
         self._target = target
         self._facts = facts
         self._digest = hashlib.sha256()
         self._num_rows: Counter[str] = Counter()
-        schema = table_schema(parts, with_sources=with_sources)
         self._features = hub_features(schema)
         metadata = json.dumps({"info": {"features": self._features}})
         self._schema = schema.with_metadata({"huggingface": metadata})
@@ -99,7 +104,7 @@ class LanceExport:
         ConfigError: Lance is not installed, or the target is not a local folder.
     """
 
-    def __init__(self, target: ExportTarget, parts: pa.Schema, *, with_sources: bool) -> None:
+    def __init__(self, target: ExportTarget, schema: pa.Schema) -> None:
         if target.store.uri.startswith("s3://"):
             raise ConfigError("--to lance writes to a local folder, got an s3:// target: export locally and copy it")
         try:
@@ -108,7 +113,7 @@ class LanceExport:
             raise ConfigError("--to lance needs the package pylance: pip install pylance") from error
         self._lance = lance
         self._target = target
-        self._schema = table_schema(parts, with_sources=with_sources, image=pa.binary())
+        self._schema = schema
         self._rows: list[dict[str, Any]] = []
         self._size = 0
         self._is_begun = False
@@ -142,6 +147,9 @@ def _record(row: FinishedRow, schema: pa.Schema) -> dict[str, Any]:
     """The row with its images; names of files are ``ROW.png`` and the like."""
     cells = {**row.cells, "image_uri": row.cells.get("image"), "image": _struct(row.name, row.image)}
     cells["source_image"] = _struct(f"{row.name}-source", row.source)
+    cells["source_images"] = [
+        _struct(f"{row.name}-source-{number}", source) for number, source in enumerate(row.sources)
+    ]
     return {name: cells.get(name) for name in schema.names}
 
 
@@ -150,8 +158,10 @@ def _struct(name: str, image: ImageFile | None) -> dict[str, Any] | None:
 
 
 def _bytes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_bytes(each) for each in value]
     return value["bytes"] if isinstance(value, dict) and set(value) == {"bytes", "path"} else value
 
 
 def _size(row: FinishedRow) -> int:
-    return sum(len(image.data) for image in (row.image, row.source) if image is not None) + 1000
+    return sum(len(image.data) for image in (row.image, row.source, *row.sources) if image is not None) + 1000

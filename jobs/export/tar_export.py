@@ -40,6 +40,8 @@ class TarExport:
             _add(shard.archive, row.name + row.image.suffix, row.image.data)
         if row.source is not None:
             _add(shard.archive, f"{row.name}.source{row.source.suffix}", row.source.data)
+        for number, source in enumerate(row.sources):
+            _add(shard.archive, f"{row.name}.source-{number}{source.suffix}", source.data)
         _add(shard.archive, f"{row.name}.txt", row.words.encode())
         _add(shard.archive, f"{row.name}.json", json_line(row.cells).encode())
         shard.num_rows += 1

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SETTINGS = ("seed", "steps", "cfg_scale", "temperature", "preset", "num_tokens", "finish_reason", "sha256")
+SETTINGS = (
+    "seed",
+    "steps",
+    "cfg_scale",
+    "cfg_image_scale",
+    "temperature",
+    "preset",
+    "num_tokens",
+    "finish_reason",
+    "sha256",
+)
 """Columns of a part that are shown as they are."""
 
 _OWN = {"row", "id", "task", "prompt", "output", "outputs", "answers", "text", "width", "height", "bytes", *SETTINGS}

@@ -232,33 +232,6 @@ def test_edits_are_exported_with_their_sources_by_split(
     assert loaded["test"][0]["image"].size == (32, 32)
 
 
-def test_benchmarks_get_the_folders_that_their_evaluators_read(
-    tmp_path: Path, tiny_checkpoint: Path, patch: pytest.MonkeyPatch
-) -> None:
-    load_models_once(patch)
-    metadata = {"tag": "colors", "include": [{"class": "kite", "count": 1, "color": "red"}], "prompt": "a red kite"}
-    (tmp_path / "evaluation_metadata.jsonl").write_text(json.dumps(metadata) + "\n" + json.dumps(metadata) + "\n")
-    (tmp_path / "prompts").mkdir()
-    (tmp_path / "prompts" / "12.txt").write_text("a long scene")
-    for source, name in (("evaluation_metadata.jsonl", "geneval"), ("prompts", "dpg-bench")):
-        manifest = str(tmp_path / f"{name}.parquet")
-        command = ["manifest", "build", str(tmp_path / source), "--from", name, "--repeat", "4", "--to", manifest]
-        assert CliRunner().invoke(app, command).exit_code == 0
-        run_here(manifest, tmp_path / f"{name}-out", tiny_checkpoint)
-        export(RunOutput(tmp_path / f"{name}-out"), tmp_path / f"{name}-images", "benchmark")
-    found = sorted(
-        path.relative_to(tmp_path / "geneval-images").as_posix() for path in (tmp_path / "geneval-images").rglob("*.*")
-    )
-    samples = [f"samples/{number:04d}.png" for number in range(4)]
-    assert found == [f"0000{item}/{name}" for item in (0, 1) for name in ("metadata.jsonl", *samples)]
-    assert json.loads((tmp_path / "geneval-images/00001/metadata.jsonl").read_text()) == metadata
-    # Four samples of 32x32, side by side, as the evaluator cuts them at its --resolution.
-    assert opened(tmp_path / "dpg-bench-images/12.png").size == (64, 64)
-    first = RunOutput(tmp_path / "dpg-bench-out").rows()[0]["output"]
-    cut = opened(tmp_path / "dpg-bench-images/12.png").crop((0, 0, 32, 32))
-    assert pixels(cut) == pixels(opened(tmp_path / "dpg-bench-out" / first))
-
-
 def test_an_export_from_s3_to_s3_has_the_same_files(run: RunOutput, s3_bucket: str, tmp_path: Path) -> None:
     there = open_store(f"s3://{s3_bucket}/out")
     for key in run.store.list():

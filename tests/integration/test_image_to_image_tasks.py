@@ -8,6 +8,7 @@ from PIL import Image
 
 from manifests.errors import ManifestRowError
 from manifests.row import Row, RowDefaults, parse_row
+from manifests.row_defaults import IMAGE_TO_IMAGE
 from manifests.task import TASKS
 from pipeline.part_name import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
@@ -52,6 +53,7 @@ def test_every_task_makes_an_image_that_depends_on_neither_order_nor_batch(
         for row in done:
             with Image.open(output / row["output"]) as image:
                 assert image.size == (row["width"], row["height"])
+            assert row["cfg_image_scale"] == IMAGE_TO_IMAGE.cfg_image_scale
         digests.append({row["id"]: row["sha256"] for row in done})
     assert digests[0] == digests[1]
     assert digests[0]["edit-0"] != digests[0]["edit-1"]

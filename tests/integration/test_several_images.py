@@ -1,11 +1,15 @@
 """Rows that ask about several images: their order, what an image may be, and what is wrong with them."""
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 from dimoo_core.engine import Engine
 from dimoo_core.image_fit import centered, crop_sizes_for, fit
@@ -13,6 +17,7 @@ from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.request import Request, TextResult
 from dimoo_core.settings import TextSettings
+from jobs.cli import app
 from manifests.errors import ManifestRowError
 from manifests.image_source import MAX_IMAGES
 from manifests.row import RowDefaults, parse_row
@@ -143,3 +148,31 @@ def test_a_list_of_images_that_is_wrong_is_told_with_column_value_and_fix(record
     with pytest.raises(ManifestRowError) as caught:
         parse_row({"task": "caption"} | record, 0, RowDefaults())
     assert message in str(caught.value)
+
+
+def pixels(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_several_images_are_exported_beside_the_answer_about_them(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    import datasets
+    import webdataset
+
+    given = [embedded(1), embedded(2, (40, 90))]
+    output = run_rows([row("both", given), row("one", given[:1], "caption")], tmp_path, tiny_checkpoint)
+    for kind in ("hf-parquet", "webdataset", "files"):
+        words = ["export", output.store.uri, str(tmp_path / kind), "--to", kind, "--sources"]
+        ended = CliRunner().invoke(app, words)
+        assert ended.exit_code == 0, ended.output
+    expected = [[pixels(image["bytes"]) for image in images] for images in (given, given[:1])]
+    datasets.disable_progress_bars()
+    loaded = datasets.load_dataset(str(tmp_path / "hf-parquet"), cache_dir=str(tmp_path / "cache"), split="train")
+    assert [[image.convert("RGB").tobytes() for image in each["source_images"]] for each in loaded] == expected
+    samples = list(webdataset.WebDataset(str(tmp_path / "webdataset/train-00000.tar"), shardshuffle=False))
+    numbers = [[f"source-{number}.png" for number in range(len(images))] for images in expected]
+    archived = [[pixels(sample[name]) for name in names] for sample, names in zip(samples, numbers, strict=True)]
+    assert archived == expected
+    lines = [json.loads(line) for line in (tmp_path / "files/metadata.jsonl").read_text().splitlines()]
+    written = [[pixels((tmp_path / "files" / name).read_bytes()) for name in line["source_files"]] for line in lines]
+    assert written == expected

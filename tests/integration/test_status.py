@@ -73,7 +73,10 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
         epoch._thread.join()  # or its first sign of life, without the note, may be written after this one
         epoch._beat(has_ended=False)
         found = read_status(str(begun))
+        noted = read_status(str(begun), max_parts=0)
     assert (found.state, found.done, found.failed, found.left, found.in_hand) == ("running", 980, 20, 1000, 30)
+    assert (noted.done, noted.failed, noted.left, noted.in_hand) == (980, 20, 1000, 30)
+    assert "as the driver noted last; --exact counts the parts themselves" in "\n".join(noted.lines())
     assert found.rows_per_s is not None
     assert found.rows_per_s > 0
     assert found.eta_s is not None
@@ -87,6 +90,20 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
     lines = "\n".join(found.lines())
     assert "980 done, 20 failed, 1000 left of 2000 (50.0%)" in lines
     assert "20 failed with fetch: ObjectNotFound" in lines
+
+
+def test_a_run_of_many_parts_that_has_ended_is_told_without_reading_them(tmp_path: Path) -> None:
+    write_large_output(tmp_path, 2 * SEGMENT_ROWS)
+    exact, noted = (read_status(str(tmp_path), max_parts=most) for most in (2, 1))
+    assert (exact.is_noted, noted.is_noted) == (False, True)
+    assert (noted.done, noted.failed, noted.left) == (exact.done, exact.failed, exact.left) == (1960, 40, 0)
+    for part in (tmp_path / "parts").iterdir():
+        part.write_bytes(b"not looked at")
+    assert read_status(str(tmp_path), max_parts=1) == noted
+
+
+def test_a_run_of_many_parts_without_a_note_is_counted_from_them(begun: Path) -> None:
+    assert read_status(str(begun), max_parts=0).done == 980
 
 
 def test_a_run_that_was_stopped_says_so(begun: Path) -> None:

@@ -1,5 +1,6 @@
 """The files, outputs and buckets that the documentation speaks of, small, made once and copied for each page."""
 
+import hashlib
 import re
 import shutil
 import tarfile
@@ -71,13 +72,18 @@ def objects(folder: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def fill_buckets(client: Any, folder: Path) -> None:
-    """Make the two buckets hold exactly ``objects``."""
+    """Make the two buckets hold exactly ``objects``; what is there already as it should be is left alone."""
+    wanted = {(bucket, key): path.read_bytes() for bucket, key, path in objects(folder)}
     for bucket in BUCKETS:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             for found in page.get("Contents", []):
-                client.delete_object(Bucket=bucket, Key=found["Key"])
-    for bucket, key, path in objects(folder):
-        client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+                data = wanted.get((bucket, found["Key"]))
+                if data is None:
+                    client.delete_object(Bucket=bucket, Key=found["Key"])
+                elif found["ETag"].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest():
+                    del wanted[bucket, found["Key"]]
+    for (bucket, key), data in wanted.items():
+        client.put_object(Bucket=bucket, Key=key, Body=data)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -140,7 +140,10 @@ def test_assignments_to_one_section_add_up() -> None:
         ("seed.a=1", "seed: input should be a valid integer, got {'a': 1}"),
         ("prompt=[", "--set prompt: '[' is not a value in YAML"),
         ("limt=3", "unknown key 'limt', did you mean 'limit'; known here: manifest, output, model"),
-        ("text_to_image.step=3", "unknown key 'text_to_image.step', did you mean 'steps'; known here: width, height"),
+        (
+            "text_to_image.step=3",
+            "unknown key 'text_to_image.step', did you mean 'steps'; known here: step_cache, uncond_interval, width",
+        ),
         ("nothing.like.it=3", "unknown key 'nothing'; known here: manifest"),
         ("text_to_image.steps=many", "text_to_image.steps: input should be a valid integer, got 'many'"),
         ("text_to_image.steps=8.5", "text_to_image.steps: input should be a valid integer, got 8.5"),

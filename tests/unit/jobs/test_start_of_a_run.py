@@ -78,8 +78,9 @@ def test_what_is_said_at_the_end_shows_the_first_failures_in_row_order(tmp_path:
     for segment in (1, 0):
         failures = [RowFailure(10 * segment + row, f"id{row}", "fetch", "E", "gone") for row in range(4)]
         store.put(f"_failures/0000000-0000{segment}.parquet", failures_bytes(failures))
-    *_, places, first, second, third, fourth, fifth, more = summary_lines(summary_of(tmp_path, 8))
+    *_, places, again, first, second, third, fourth, fifth, more = summary_lines(summary_of(tmp_path, 8))
     assert places == f"  failures           {tmp_path}/_failures/*.parquet"
+    assert again.endswith(f"dimoo-batch retry {tmp_path} --class CLASS, when its cause is mended")
     assert first == "    row 0 (id0), fetch: gone"
     assert [line.split()[1] for line in (second, third, fourth, fifth)] == ["1", "2", "3", "10"]
     assert more == "    … and 3 more"
