@@ -1,7 +1,7 @@
 """What mixing costs: images of three sizes and captions together, against each kind in a run of its own.
 
-``python -m benchmarks.mixed [--shape proportional] [--sizes 128x128,256x128,256x256] [--steps 16] [--count 8]
-[--preset exact] [--repeats 5] [--threads 2] [--out FILE]``
+``python -m benchmarks.mixed [--shape proportional] [--sizes 128x128,256x128,256x256] [--steps 8] [--count 8]
+[--preset exact] [--max-step-tokens 2048] [--repeats 3] [--threads 2] [--out FILE]``
 
 The same requests both ways, by turns; throughput is counted arithmetic over the process's CPU time. Rows of matrix
 products and queries of attention are counted as they happen and set against those of real tokens: the rest is padding.
@@ -125,11 +125,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mixed", description=__doc__.partition("\n")[0])
     parser.add_argument("--shape", choices=sorted(SHAPES), default="proportional", help="the model")
     parser.add_argument("--sizes", default="128x128,256x128,256x256", help="of the images")
-    parser.add_argument("--steps", type=int, default=16, help="denoising steps of an image")
+    parser.add_argument("--steps", type=int, default=8, help="denoising steps of an image")
     parser.add_argument("--count", type=int, default=8, help="requests of each kind")
     parser.add_argument("--preset", choices=list(PRESETS), default=DEFAULT_PRESET)
-    parser.add_argument("--max-step-tokens", type=int, default=4096, help="of the engine")
-    parser.add_argument("--repeats", type=int, default=5, help="pairs")
+    parser.add_argument("--max-step-tokens", type=int, default=2048, help="that every kind alone fills, too")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--out", type=Path, help="write the numbers to this file")
     return parser.parse_args(arguments)
