@@ -1,12 +1,15 @@
 """What the tests of whole runs share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.failed_run import add_photos, make_failed_run
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import mixed_rows, write_manifest, write_photos
 from tests.support.run_output import RunOutput
+from tests.support.stub_model import use_stub_model
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,18 @@ def mixed_results(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
 def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of this process share one model of each checkpoint."""
     load_models_once(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def failed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of ``make_failed_run``; not to be changed."""
+    return make_failed_run(tmp_path_factory.mktemp("failed"))
+
+
+@pytest.fixture
+def retriable(failed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the run that may be retried; the manifest is found there, the late photos beside it."""
+    use_stub_model(monkeypatch)
+    folder = Path(shutil.copytree(failed_run, tmp_path / "there"))
+    add_photos(folder)
+    return folder / "out"
