@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
 
 if TYPE_CHECKING:
-    from jobs.manifest_build import BuildReport, BuildRequest
+    from jobs.manifest_request import BuildReport, BuildRequest
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
 
@@ -78,7 +78,9 @@ def build(
     """
     refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError
-    from jobs.manifest_build import BuildRequest, build_manifest
+    from jobs.manifest_build import build_manifest
+    from jobs.manifest_option import dedupe_choice, listed_values, name_value_pairs, share_value, yaml_value
+    from jobs.manifest_request import BuildRequest
     from manifests.errors import ManifestError
 
     try:
@@ -88,18 +90,21 @@ def build(
             format=source,  # type: ignore[arg-type]  # checked where it is used
             task=task,
             prompt=prompt,
-            variables={name: _values(value) for name, value in _pairs("--var", variables)},
-            rename=dict(_pairs("--rename", rename)),
-            constants={name: _yaml(value) for name, value in _pairs("--set", constants)},
-            types=dict(_pairs("--type", types)),
+            variables={name: listed_values(value) for name, value in name_value_pairs("--var", variables)},
+            rename=dict(name_value_pairs("--rename", rename)),
+            constants={name: yaml_value(value) for name, value in name_value_pairs("--set", constants)},
+            types=dict(name_value_pairs("--type", types)),
             images=images,
             embed=embed,
-            dedupe=_dedupe(dedupe),
+            dedupe=dedupe_choice(dedupe),
             distance=distance,
             sample=sample,
             limit=limit,
             repeat=repeat,
-            splits={name: _share(value) for name, value in _pairs("--splits", splits.split(",") if splits else ())},
+            splits={
+                name: share_value(value)
+                for name, value in name_value_pairs("--splits", splits.split(",") if splits else ())
+            },
             seed=seed,
             skips_invalid=skip_invalid,
             checks_images=check_images,
@@ -209,55 +214,3 @@ def _report_lines(report: "BuildReport", request: "BuildRequest") -> Iterable[st
     yield from (f"  {uri}" for uri in report.files)
     is_one_file = len(report.files) == 1 and request.target.endswith(".parquet")
     yield f"next: dimoo-batch run {report.files[0] if is_one_file else request.target}"
-
-
-def _pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    from dimoo_core.errors import ConfigError
-
-    pairs = []
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not name or not equals or not value:
-            raise ConfigError(f"{option} needs NAME=VALUE, got {text!r}")
-        pairs.append((name.strip(), value))
-    return pairs
-
-
-def _values(text: str) -> tuple[str, ...]:
-    from dimoo_core.errors import ConfigError
-
-    if not text.startswith("@"):
-        return tuple(value.strip() for value in text.split(","))
-    try:
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the values of --var from {text[1:]}: {error}") from error
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def _yaml(text: str) -> Any:
-    import yaml
-
-    from dimoo_core.errors import ConfigError
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set: {text!r} is not a value in YAML") from error
-
-
-def _share(text: str) -> float:
-    from dimoo_core.errors import ConfigError
-
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"--splits needs shares as numbers, got {text!r}") from error
-
-
-def _dedupe(text: str) -> Any:
-    from dimoo_core.errors import ConfigError
-
-    if text not in ("none", "exact", "images"):
-        raise ConfigError(f"--dedupe must be none, exact or images, got {text!r}")
-    return text

@@ -11,12 +11,13 @@ from dimoo_core.checkpoint import Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
-from jobs.recorded_run import SECTIONS, recorded_settings
+from jobs.recorded_run import recorded_settings
 from jobs.resume_choice import ResumeChoice
 from jobs.retry_backlog import Backlog, chosen_classes
+from jobs.retry_choice import RetryChoice
 from jobs.retry_summary import RetrySummary
 from jobs.run_identity import what_decides_results
-from jobs.spec import JobSpec, load_spec
+from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
 from jobs.work_settings import settings_of_work
@@ -36,29 +37,6 @@ from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 from pipeline.suspect import SuspectRecord, Suspicion
 from pipeline.worker_watch import WorkerWatch
-
-_OWN_SECTIONS = (*SECTIONS, "ray", "device")
-_RECORDED_KEYS = ("engine.batch_invariance", "pipeline.segment_rows")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryChoice:
-    """What a person says about a retry; everything else is taken from the run.
-
-    Attributes:
-        classes: Names of failure classes; empty: those worth a try.
-        manifest, model: Where they lie now, if not where the run found them.
-        workers: As for a run.
-        assignments: ``key=value`` of what decides how the rows are run, not what comes out.
-        accepted: What of the run may have changed, as ``--accept-change`` of a run.
-    """
-
-    classes: tuple[str, ...] = ()
-    manifest: str | None = None
-    model: str | None = None
-    workers: int | None = None
-    assignments: tuple[str, ...] = ()
-    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +83,7 @@ def retry_job(
     description = run.description()
     if description is None:
         raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
-    spec = _spec(description, choice)
+    spec = choice.job_spec(description)
     drain(spec.worker_life.stop_deadline_s)
     with ExitStack() as stack:
         checkpoint = find_checkpoint(spec.model)
@@ -217,32 +195,6 @@ def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, total
             f"{len(missing)} segments were not tried again at the end and {num_counted} of {backlog.chosen.total()} "
             "rows are accounted for: run the same command again"
         )
-
-
-def _spec(description: Mapping[str, Any], choice: RetryChoice) -> JobSpec:
-    """The run's own way of working, with what a person asks for now.
-
-    Raises:
-        ConfigError: A key is unknown, or one that the run has decided.
-    """
-    for assignment in choice.assignments:
-        key = assignment.partition("=")[0]
-        if key.partition(".")[0] not in _OWN_SECTIONS or key in _RECORDED_KEYS:
-            raise ConfigError(
-                f"--set {key}: a retry keeps what the run has decided; it takes keys of {', '.join(_OWN_SECTIONS)}"
-            )
-    job: Mapping[str, Any] = description.get("job", {})
-    recorded = {name: job[name] for name in (*SECTIONS, "passthrough") if name in job}
-    if "failures" in recorded:
-        recorded["failures"] = recorded["failures"] | {"max_failures": None}  # that was meant for all rows of the run
-    flags = {
-        "manifest": choice.manifest or str(description["manifest"]),
-        "model": choice.model or str(description["model"]),
-        "adapter": job.get("adapter"),
-        "limit": description["results"].get("limit"),
-        "workers": choice.workers,
-    }
-    return load_spec(None, flags | recorded, choice.assignments)
 
 
 def _manifest(spec: JobSpec, settings: RunSettings, results: Mapping[str, Any]) -> ManifestSource:

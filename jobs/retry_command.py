@@ -60,7 +60,8 @@ def retry(
     signal.signal(signal.SIGTERM, raise_stopped)
     refuse_shadowed_packages()
     from jobs.report_lines import resume_hint
-    from jobs.retry import RetryChoice, retry_job
+    from jobs.retry import retry_job
+    from jobs.retry_choice import RetryChoice
     from jobs.run_errors import ending_with_exit_codes
     from pipeline.notice import StopNotice
 

@@ -77,7 +77,15 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> Iterator[
     for gpu in gpus:
         hours = gpu_hours(plan, gpu)
         price = f"{hours * gpu.usd_per_hour:>10,.2f} USD at {gpu.usd_per_hour:g} an hour"
-        yield f"  {gpu.name:<8} {gpu.memory_gb:>4} GB {hours:>12,.3f} h {price}"
+        yield f"  {gpu.name:<8} {gpu.memory_gb:>4} GB {time_words(hours):>14} {price}"
+
+
+def time_words(hours: float) -> str:
+    """Hours, or what is shorter in minutes or seconds."""
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    seconds = hours * _SECONDS_PER_HOUR
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.2g} s"
 
 
 def gpu_hours(plan: RunPlan, gpu: Gpu) -> float:

@@ -35,9 +35,10 @@ QUICKER = {
     "1024x1024": "64x64",  # a GPU
     "--workers 8": "--workers 0",  # Ray has tests of its own
 }
-FEWER = ["--set", "text_to_image.steps=2", "--set", "image_to_image.steps=2", "--limit", "4"]
+STEPS = ["--set", "text_to_image.steps=2", "--set", "image_to_image.steps=2", "--set", "understanding.max_tokens=16"]
+FEWER = [*STEPS, "--limit", "4"]
 """Added to every ``run``."""
-SHORTER = ["--set", "text_to_image.steps=2", "--set", "understanding.max_tokens=8", "--rows", "1", "--max-seconds", "1"]
+SHORTER = [*STEPS, "--rows", "1", "--max-seconds", "0.1"]
 """Added to every ``bench``."""
 ADDED = {"run": FEWER, "bench": SHORTER}
 

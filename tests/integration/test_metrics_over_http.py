@@ -62,6 +62,7 @@ def test_a_run_serves_every_number_that_the_dashboard_asks_for(tmp_path: Path, t
     with machines() as cluster:
         often = {
             "RAY_metrics_report_interval_ms": "500",
+            "RAY_raylet_start_wait_time_s": "200",  # its agents take long to start where cores are few
             "PYTHONPATH": f"{tmp_path}:{cluster.environment['PYTHONPATH']}",
         }
         port = free_port()

@@ -1,6 +1,7 @@
 """``dimoo-batch plan`` against the runs that it predicts."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,7 @@ def test_a_hub_id_is_planned_without_its_files_and_names_gpus_and_prices(tmp_pat
     assert found["is_estimated"]
     words = CliRunner().invoke(app, [*map(str, arguments[:-1])]).stdout
     assert "3 rows, 3 valid, 0 invalid" in words
+    assert re.search(r"A800 +80 GB +[23]\.\d min +0\.\d\d USD", words)
     assert "text_to_image        1024x1024" in words
 
 

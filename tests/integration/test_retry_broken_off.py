@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import pipeline.worker
-from jobs.retry import RetryChoice, retry_job
+from jobs.retry import retry_job
+from jobs.retry_choice import RetryChoice
 from manifests.row import Row, RowFailure
 from pipeline.errors import RunFailed, StoreError
 from pipeline.outcome import PartSummary

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import DimooError
-from jobs.retry import RetryChoice, retry_job
+from jobs.retry import retry_job
+from jobs.retry_choice import RetryChoice
 from pipeline import epoch, retry
 from pipeline.draft_keeper import DraftKeeper
 from tests.soak.fault import FaultLog, FaultSource
