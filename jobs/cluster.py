@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dimoo_core.errors import ConfigError
+from pipeline.errors import RunFailed
 
 _HOST_AND_PORT = re.compile(r"(?P<host>[^/:]+):(?P<port>\d{1,5})")
 _CONNECT_TIMEOUT_S = 10.0
@@ -93,14 +94,7 @@ def _init(address: str | None, num_workers: int) -> None:
     import ray
 
     if address is None:
-        ray.init(
-            address="local",  # otherwise one that happens to run here would be joined
-            num_cpus=max(os.cpu_count() or 1, num_workers),
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level="error",
-        )
+        _start_own(num_workers)
         return
     if match := _HOST_AND_PORT.fullmatch(address):
         _check_listens(match["host"], int(match["port"]))
@@ -112,6 +106,28 @@ def _init(address: str | None, num_workers: int) -> None:
         reason = " ".join(str(error).split())
         token = f"; if it listens there and has a token: {_TOKEN_FIX}" if match else ""
         raise ConfigError(f"ray.address: no Ray cluster at {address!r}: {reason}{token}") from error
+
+
+def _start_own(num_workers: int) -> None:
+    """A Ray of this machine's own.
+
+    Raises:
+        RunFailed: Its processes did not come up.
+    """
+    import ray
+
+    try:
+        ray.init(
+            address="local",  # otherwise one that happens to run here would be joined
+            num_cpus=max(os.cpu_count() or 1, num_workers),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="error",
+        )
+    except Exception as error:  # Ray raises nothing narrower
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RunFailed(f"Ray did not start on this machine: {reason}") from error
 
 
 def _check_listens(host: str, port: int) -> None:
