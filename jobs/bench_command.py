@@ -92,6 +92,7 @@ def _measured(
         loaded,
         EngineConfig(**dict(job.engine)),
         input_resolution=job.understanding.resolution,
+        own_size_px=(job.text_to_image.width, job.text_to_image.height),
         max_seconds=max_seconds,
         max_rows=rows,
     )

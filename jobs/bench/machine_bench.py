@@ -20,7 +20,7 @@ from jobs.bench.bench_case import BenchCase, BenchResult
 
 _PROMPT = "a small harbour at dawn, fishing boats beside a stone pier, gulls above the water, soft light, oil painting"
 _QUESTION = "Describe the image in detail."
-_PHOTO_PX = (1536, 1024)
+_PHOTO_PX = (1536, 1024)  # before its crop
 _WARM_UP_STEPS = 2
 
 
@@ -31,6 +31,7 @@ class MachineBench:
         model: Loaded.
         config: Batching, as in a run.
         input_resolution: Of images that are described, as in a run.
+        own_size_px: Width and height of the model's own images: those of the described one where it is not cropped.
         max_seconds: A case is stopped after so long, and counted by the steps that its rows have made.
         max_rows: Most rows of a case; None: as many as fill a step.
     """
@@ -41,12 +42,14 @@ class MachineBench:
         config: EngineConfig,
         *,
         input_resolution: Resolution,
+        own_size_px: tuple[int, int],
         max_seconds: float,
         max_rows: int | None,
     ) -> None:
         self._model = model
         self._config = config
         self._input_resolution = input_resolution
+        self._photo_px = own_size_px if input_resolution == "native" else _PHOTO_PX
         self._max_seconds = max_seconds
         self._max_rows = max_rows
 
@@ -128,7 +131,7 @@ class MachineBench:
     def _photo(self, seed: int) -> torch.Tensor:
         """Codes of a picture of smooth colours, cropped as a run crops a photograph."""
         corners = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
-        image = Image.fromarray(corners).resize(_PHOTO_PX, Image.Resampling.BICUBIC)
+        image = Image.fromarray(corners).resize(self._photo_px, Image.Resampling.BICUBIC)
         (codes_HW,) = self._model.codec.encode(
             [fit(image, crop_sizes_for(image.size, self._input_resolution), centered)]
         )

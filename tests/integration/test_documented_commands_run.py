@@ -33,6 +33,7 @@ CONTINUED = ("index.md", "run.md", "cookbook.md", *(f"tasks-{group}.md" for grou
 QUICKER = {
     "Alpha-VLLM/Lumina-DiMOO": "builtin",  # 16 GB, a GPU
     "1024x1024": "64x64",  # a GPU
+    "512x512": "32x32",
     "--workers 8": "--workers 0",  # Ray has tests of its own
 }
 STEPS = ["--set", "text_to_image.steps=2", "--set", "image_to_image.steps=2", "--set", "understanding.max_tokens=16"]
