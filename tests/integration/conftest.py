@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.failed_run import add_photos, make_failed_run
+from tests.support.finished_run import make_finished_run
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import mixed_rows, write_manifest, write_photos
 from tests.support.run_output import RunOutput
@@ -47,3 +48,9 @@ def retriable(failed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     folder = Path(shutil.copytree(failed_run, tmp_path / "there"))
     add_photos(folder)
     return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of ``make_finished_run``; not to be changed."""
+    return make_finished_run(tmp_path_factory.mktemp("finished"))

@@ -103,3 +103,8 @@ def in_first_page(data: bytes) -> int:
     start = column.dictionary_page_offset or column.data_page_offset
     end = column.data_page_offset if column.has_dictionary_page else start + column.total_compressed_size
     return end - 1
+
+
+def run_json(change: Callable[[dict[str, Any]], Any]) -> Damage:
+    """``run.json`` is another."""
+    return edited_json("run.json", change)
