@@ -20,7 +20,9 @@ def plan(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Plan the first N rows only.")] = None,
     read_images: Annotated[bool, typer.Option("--images", help="Read sizes of input images on S3 too.")] = False,
-    probe: Annotated[int | None, typer.Option(help="Run N rows, evenly spread, and measure.", min=2)] = None,
+    probe: Annotated[
+        int | None, typer.Option(help="Run N rows from all over the manifest, and measure.", min=2)
+    ] = None,
     gpus: Annotated[list[str] | None, typer.Option("--gpu", help="A GPU of the table; repeatable.  [all]")] = None,
     prices: Annotated[
         list[str] | None, typer.Option("--price", metavar="GPU=USD", help="Price of an hour; repeatable.")

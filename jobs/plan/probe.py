@@ -3,7 +3,9 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -19,29 +21,31 @@ from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader
 from manifests.row import RowDefaults
 from manifests.shard import Segment, ShardPlan
+from pipeline.epoch_report import read_epoch_reports
 from pipeline.manifest_source import open_manifest
 from pipeline.object_reader import ObjectReader
+from pipeline.store import open_store
 from pipeline.uri import folder_of, is_relative
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What was measured; ``seconds`` is the time of the rows alone, without loading the model."""
+    """What was measured; ``seconds`` is the time of the rows alone, without loading the model.
+
+    ``flops_per_s`` is the arithmetic a second, everything around it included; without the first steps, which are slow,
+    where the probe was long enough to tell.
+    """
 
     rows: int
     seconds: float
     flops: int
-
-    @property
-    def flops_per_s(self) -> float:
-        """Arithmetic a second, everything around it included."""
-        return self.flops / self.seconds
+    flops_per_s: float
 
 
 def probe_plan(
     plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: ModelFacts, count: int, say: Callable[[str], None]
 ) -> Probe:
-    """Run ``count`` rows, evenly spread, in a temporary folder, and put what they weigh into the plan.
+    """Run ``count`` rows from all over the manifest in a temporary folder, and put what they weigh into the plan.
 
     Raises:
         ConfigError: There are too few rows, or all of the probed ones fail.
@@ -61,7 +65,22 @@ def probe_plan(
         if not summary.done or not summary.rows_per_s:
             raise ConfigError(f"all {num_rows} probed rows failed: run them alone to see why")
         _weigh(plan, folder / "out")
-    return Probe(num_rows, num_rows / summary.rows_per_s, expected.cost.flops)
+        seconds = num_rows / summary.rows_per_s
+        steady = _steady_seconds(folder / "out") or seconds
+    flops = expected.cost.flops
+    return Probe(num_rows, seconds, flops, flops / steady)
+
+
+def _steady_seconds(output: Path) -> float | None:
+    """Time of the whole probe at the pace it had after its first noted steps; None if it was too short to tell."""
+    note = read_epoch_reports(open_store(str(output)))[-1].note
+    points = [(at_s, tokens) for at_s, _, tokens, *_ in note.get("points", []) if tokens]
+    if len(points) < 2:
+        return None
+    (first_s, first), (last_s, last) = points[0], points[-1]
+    if last_s <= first_s or first > last / 2:
+        return None
+    return float((last_s - first_s) * last / (last - first))
 
 
 def _write_spread_rows(spec: JobSpec, defaults: RowDefaults, path: Path, count: int) -> int:
@@ -77,8 +96,10 @@ def _write_spread_rows(spec: JobSpec, defaults: RowDefaults, path: Path, count: 
 
 
 def _spread(plan: ShardPlan, count: int) -> Iterator[Segment]:
-    count = min(count, plan.num_segments)
-    return (plan.segment(number * plan.num_segments // count) for number in range(count))
+    """A row of each of ``count`` stretches, anywhere in it: a fixed distance may fall in with a pattern of the rows."""
+    count, place = min(count, plan.num_segments), Random(0)
+    bounds = [number * plan.num_segments // count for number in range(count + 1)]
+    return (plan.segment(place.randrange(low, high)) for low, high in pairwise(bounds))
 
 
 def _named_in_full(table: pa.Table, segment: Segment) -> pa.Table:

@@ -5,12 +5,15 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.plan.probe import _spread, _steady_seconds
+from manifests.shard import ManifestFile, plan_shards
 from pipeline.store import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import (
@@ -81,6 +84,27 @@ def test_bytes_agree_within_a_tenth_after_a_probe(
     assert found["probe"]["run_seconds"] > 0
     run_here(manifest, tmp_path / "out", tiny_checkpoint)
     assert found["bytes"] == pytest.approx(written(tmp_path / "out")[1], rel=0.1)
+
+
+def test_probed_rows_come_from_all_over_and_do_not_fall_in_with_a_pattern() -> None:
+    rows = [segment.first_row for segment in _spread(plan_shards([ManifestFile("m", 1, 100, "d")], segment_rows=1), 20)]
+    assert [row // 5 for row in rows] == list(range(20))
+    assert {row % 5 for row in rows} == set(range(5))
+
+
+@pytest.mark.parametrize(
+    ("points", "seconds"),
+    [
+        ([[0.0, 0, 0, 0, 0.0], [10.0, 2, 100, 5, 9.0], [30.0, 20, 500, 25, 29.0]], 25.0),
+        ([[0.0, 0, 0, 0, 0.0], [3.0, 20, 500, 25, 2.0]], None),  # too short
+        ([[0.0, 0, 0, 0, 0.0], [9.0, 18, 400, 20, 8.0], [10.0, 20, 500, 25, 9.0]], None),  # nearly all before
+    ],
+)
+def test_the_slow_first_steps_of_a_probe_do_not_count(
+    points: list[list[float]], seconds: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.plan.probe.read_epoch_reports", lambda _: [SimpleNamespace(note={"points": points})])
+    assert _steady_seconds(tmp_path) == seconds
 
 
 def test_arithmetic_agrees_within_two_hundredths_with_that_of_the_run(
