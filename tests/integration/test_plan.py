@@ -87,7 +87,8 @@ def test_bytes_agree_within_a_tenth_after_a_probe(
 
 
 def test_probed_rows_come_from_all_over_and_do_not_fall_in_with_a_pattern() -> None:
-    rows = [segment.first_row for segment in _spread(plan_shards([ManifestFile("m", 1, 100, "d")], segment_rows=1), 20)]
+    plan = plan_shards([ManifestFile("m", 1, 100, "d")], shard_rows=1000, segment_rows=1)
+    rows = [segment.first_row for segment in _spread(plan, 20)]
     assert [row // 5 for row in rows] == list(range(20))
     assert {row % 5 for row in rows} == set(range(5))
 
