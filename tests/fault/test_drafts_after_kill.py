@@ -14,7 +14,7 @@ FLUSH_EACH_ROW: dict[str, Any] = {"segment_rows": NUM_ROWS, "flush_rows": 1, "ma
 
 
 def test_the_tokens_of_a_resume_are_those_of_the_rows_that_were_not_flushed(
-    tiny_checkpoint: Path, tmp_path: Path
+    place: str, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     rows = [image_row(row_id, prompt="a red bicycle", steps=8) for row_id in IDS]
     manifest = write_manifest(tmp_path / "m.parquet", rows)
@@ -24,8 +24,8 @@ def test_the_tokens_of_a_resume_are_those_of_the_rows_that_were_not_flushed(
     tokens_of_a_row, rest = divmod(whole.summary["tokens"], NUM_ROWS)
     assert rest == 0
 
-    output = RunOutput(tmp_path / "out")
-    with running_command(manifest, tmp_path / "out", spec) as running:
+    output = RunOutput(place)
+    with running_command(manifest, place, spec) as running:
         running.wait_until(lambda: len(output.keys("_drafts/")) >= 2, "second draft")
         running.signal(signal.SIGKILL)
         assert running.wait().returncode == -signal.SIGKILL
@@ -33,7 +33,7 @@ def test_the_tokens_of_a_resume_are_those_of_the_rows_that_were_not_flushed(
     assert output.keys("parts/") == []
     assert 2 <= num_flushed < NUM_ROWS
 
-    ended = run_command(manifest, tmp_path / "out", spec)
+    ended = run_command(manifest, place, spec)
     assert ended.returncode == 0, ended.stderr
     assert ended.summary["tokens"] == (NUM_ROWS - num_flushed) * tokens_of_a_row
     assert ended.summary["resumed"] == 0

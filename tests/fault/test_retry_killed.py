@@ -1,7 +1,6 @@
 """A retry is killed with -9 in its middle: the same command ends it, no row is lost, none is there twice."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,10 @@ from pipeline.store import open_store
 from tests.support.command import run_command, running_words
 from tests.support.manifest_rows import FAST_SETTINGS, encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
-from tests.support.s3_server import S3Server
 
 LATE = [f"late{number}" for number in range(5)]
 IDS = ["image", *LATE, "never"]
 CLASSES = ("--class", "not_found", "--workers", "0", "--set", "pipeline.max_rows_in_flight=1")
-
-
-@pytest.fixture(params=["disk", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where the output of the run goes."""
-    if request.param == "disk":
-        yield str(tmp_path / "out")
-        return
-    server: S3Server = request.getfixturevalue("s3_env")
-    assert server.endpoint
-    yield f"s3://{request.getfixturevalue('s3_bucket')}/out"
 
 
 @pytest.fixture
