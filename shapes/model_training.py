@@ -26,68 +26,26 @@ from dimoo_core.config import ModelConfig
 from dimoo_core.packing import pack
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import SpecialTokens, read_special_tokens
+from shapes.curriculum import MAX_PIECES, kinds_at, stage_at
 from shapes.generation_defaults import GENERATION
 from shapes.model_weights import TrainableTransformer, matrices, others, save_checkpoint
 from shapes.muon import Muon
 from shapes.neighbour_heads import add_neighbour_heads
 from shapes.scene_source import SampleOptions
 from shapes.sequence import MaskedSequence, SequenceBuilder, TrainingSequence, equal_length_groups, masked
-from shapes.task import TASKS, sample
+from shapes.task import sample
 from shapes.tile import NUM_CODES
 from shapes.training_log import TrainingLog
-from shapes.world import BOARDS
 
 _GRAFTED_LAYER = 1
 _NUM_SEEN_SEQUENCES = 800
 GROUP_SIZE = 16  # sequences of one length, one attention batch
-MAX_PIECES = ((0.0, 2),)
-"""From which share of the training on, scenes have up to so many pieces.
-
-Which word belongs to which piece is learned on one or two; with four from an eighth of the time on it was not learned.
-"""
-
 IMAGE_TOKENS_IN_LOSS = 4.0
 """By what the summed loss of an image's tokens is divided.
 
 Most are empty cells, learned at once; a mean over all of them would leave the few pieces, which are what is hard, a
 tenth of the say that the words of an answer have.
 """
-
-KIND_WEIGHTS = {
-    "single object": 0.3,
-    "colours": 0.5,
-    "two objects": 0.7,
-    "counting": 1.0,
-    "position": 5.0,
-    "binding": 5.0,
-    "cells": 4.0,
-    "rectangle": 0.7,
-    "recolour": 1.5,
-    "reshape": 1.5,
-    "remove": 1.2,
-    "add": 1.0,
-    "move": 2.0,
-    "background": 0.3,
-    "with others": 2.5,
-    "style": 0.8,
-    "edges": 0.7,
-    "segments": 0.5,
-    "short": 1.5,
-    "detailed": 3.0,
-    "existence": 1.2,
-    "count": 1.2,
-    "same": 0.7,
-    "content": 2.5,
-    "place": 3.0,
-    "relation": 2.0,
-    "more": 1.5,
-    "match": 2.5,
-}
-"""How often kinds are drawn, 1 if not given: more of what ties words to places, less of what is learned at once."""
-
-ALL_BOARDS_FROM = 0.1
-"""Share of the training up to which there is only the square board: on one board a place is at one distance, and to
-look there is learned in a few hundred steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +58,10 @@ class TrainingConfig:
     mlp_size: int = 512
     rope_theta: float = 10_000.0
     groups_per_step: int = 4
-    muon_lr: float = 0.004
-    adam_lr: float = 8e-4
+    muon_lr: float = 0.005
+    adam_lr: float = 1e-3
     warmup_ratio: float = 0.02
-    decay_from: float = 0.3  # share of the training after which rates fall, linearly to a hundredth
+    decay_from: float = 0.4  # share of the training after which rates fall, linearly to a hundredth
     seed: int = 0
 
 
@@ -189,7 +147,7 @@ class ModelTraining:
                 self._step += 1
                 if self._step % report_every == 0:
                     means = {name: sum(values) / len(values) for name, values in sorted(losses.items())}
-                    self._log.append(step=self._step, minutes=self._spent_s / 60, pieces=self._max_pieces, **means)
+                    self._log.append(step=self._step, minutes=self._spent_s / 60, **means)
                     losses.clear()
                 if now_s - saved_s > save_every_s:
                     self.save()
@@ -215,17 +173,10 @@ class ModelTraining:
     def _progress(self) -> float:
         return self._spent_s / (60 * self._minutes)
 
-    @property
-    def _max_pieces(self) -> int:
-        return max(pieces for start, pieces in MAX_PIECES if self._progress >= start)
-
     def _sequences(self, rng: Random) -> Iterator[TrainingSequence]:
-        names = [(task, kind) for task, kinds in TASKS.items() for kind in kinds]
-        weights = [KIND_WEIGHTS.get(kind, 1.0) for _, kind in names]
         while True:
-            ((task, kind),) = rng.choices(names, weights)
-            boards = BOARDS if self._progress >= ALL_BOARDS_FROM else BOARDS[-1:]
-            options = SampleOptions(boards=boards, max_pieces=self._max_pieces)
+            ((task, kind),) = rng.choices(*kinds_at(self._progress))
+            options = SampleOptions(boards=stage_at(self._progress).boards, max_pieces=MAX_PIECES)
             example = sample(task, rng.getrandbits(48), "train", kind=kind, options=options)
             yield self._builder.build(example, rng)
 

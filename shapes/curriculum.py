@@ -1,0 +1,83 @@
+"""What training draws when: a task that everything else rests on first, alone.
+
+Words are bound to each other and to places within 250 steps if nothing but prompts that need it is shown, and were not
+in 18,000 steps of all tasks at once. What is known then is kept while the others join.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shapes.task import TASKS
+from shapes.world import BOARDS, Board
+
+KIND_WEIGHTS = {
+    "single object": 0.3,
+    "colours": 0.5,
+    "two objects": 0.7,
+    "counting": 1.0,
+    "position": 2.0,
+    "binding": 2.0,
+    "cells": 3.0,
+    "rectangle": 0.7,
+    "recolour": 1.5,
+    "reshape": 1.5,
+    "remove": 1.2,
+    "add": 1.5,
+    "move": 2.0,
+    "background": 0.3,
+    "with others": 2.5,
+    "style": 0.8,
+    "edges": 0.7,
+    "segments": 0.5,
+    "short": 1.5,
+    "detailed": 3.0,
+    "existence": 1.2,
+    "count": 1.2,
+    "same": 0.7,
+    "content": 2.5,
+    "place": 3.0,
+    "relation": 2.0,
+    "more": 1.5,
+    "match": 2.5,
+}
+"""How often kinds are drawn, 1 if not given: more of what ties words to places, less of what is learned at once."""
+
+MAX_PIECES = 2
+"""Pieces of a scene: with four from an eighth of the training on, words were not tied to pieces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A part of the training.
+
+    Attributes:
+        from_share: Share of the training from which on it holds.
+        tasks: What is drawn.
+        boards: Of the scenes. On one board a place is at one distance, and to look there is learned sooner.
+    """
+
+    from_share: float
+    tasks: Sequence[str]
+    boards: Sequence[Board] = BOARDS
+
+
+_PROMPTS = ("text_to_image",)
+_COPIES = ("inpainting", "outpainting", "editing", "subject", "style_transfer", "dense_prediction", "control")
+
+STAGES = (
+    Stage(from_share=0.0, tasks=_PROMPTS, boards=BOARDS[-1:]),
+    Stage(from_share=0.07, tasks=(*_PROMPTS, *_COPIES), boards=BOARDS[-1:]),
+    Stage(from_share=0.2, tasks=tuple(TASKS), boards=BOARDS[-1:]),
+    Stage(from_share=0.3, tasks=tuple(TASKS)),
+)
+
+
+def stage_at(progress: float) -> Stage:
+    """The stage that holds at a share of the training."""
+    return [stage for stage in STAGES if stage.from_share <= progress][-1]
+
+
+def kinds_at(progress: float) -> tuple[list[tuple[str, str]], list[float]]:
+    """Tasks with their kinds, and how often each is drawn."""
+    names = [(task, kind) for task in stage_at(progress).tasks for kind in TASKS[task]]
+    return names, [KIND_WEIGHTS.get(kind, 1.0) for _, kind in names]
