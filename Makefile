@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: install demo test check clean
+.PHONY: install demo test smoke check clean
 
 install: $(VENV)/.installed
 
@@ -24,6 +24,11 @@ demo: install
 test: export OMP_WAIT_POLICY = PASSIVE
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Three minutes of training the embedded model from random weights, which must lower its loss.
+smoke: export OMP_WAIT_POLICY = PASSIVE
+smoke: install
+	$(BIN)/python -m shapes.smoke_training
 
 check: install
 	$(BIN)/ruff format --check .

@@ -8,10 +8,9 @@ Dimensions: R masked positions of a batch, E hidden size, V columns.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from random import Random
@@ -30,15 +29,12 @@ from shapes.curriculum import MAX_PIECES, kinds_at, stage_at
 from shapes.generation_defaults import GENERATION
 from shapes.model_weights import TrainableTransformer, matrices, others, save_checkpoint
 from shapes.muon import Muon
-from shapes.neighbour_heads import add_neighbour_heads
 from shapes.scene_source import SampleOptions
 from shapes.sequence import MaskedSequence, SequenceBuilder, TrainingSequence, equal_length_groups, masked
 from shapes.task import sample
 from shapes.tile import NUM_CODES
 from shapes.training_log import TrainingLog
 
-_GRAFTED_LAYER = 1
-_NUM_SEEN_SEQUENCES = 800
 GROUP_SIZE = 16  # sequences of one length, one attention batch
 IMAGE_TOKENS_IN_LOSS = 4.0
 """By what the summed loss of an image's tokens is divided.
@@ -75,7 +71,6 @@ class ModelTraining:
         device: As torch names it.
         num_threads: Groups that are computed at a time, each on one thread: small products gain nothing from more.
         start_from: A checkpoint whose weights a new run begins with, in place of random ones.
-        neighbour_heads: Heads of its second layer that begin anew as ``shapes.neighbour_heads``; none if empty.
     """
 
     def __init__(
@@ -87,7 +82,6 @@ class ModelTraining:
         device: str,
         num_threads: int,
         start_from: Path | None = None,
-        neighbour_heads: Sequence[int] = (),
     ) -> None:
         self._directory = directory
         self._state_path = directory / "training" / "model.pt"
@@ -126,7 +120,7 @@ class ModelTraining:
         if self._state_path.exists():
             self._resume()
         elif start_from is not None:
-            self._start_from(start_from, neighbour_heads)
+            self._start_from(start_from)
 
     def run(self, *, report_every: int = 50, save_every_s: float = 120.0) -> None:
         """Train until the time is used up, then write the checkpoint."""
@@ -232,29 +226,8 @@ class ModelTraining:
             return 1.0
         return max(0.01, (1.0 - progress) / (1.0 - config.decay_from))
 
-    def _start_from(self, checkpoint: Path, neighbour_heads: Sequence[int]) -> None:
-        weights = {name: weight.float() for name, weight in load_file(checkpoint / "model.safetensors").items()}
-        self._model.load(weights)
-        if neighbour_heads:
-            generator = torch.Generator().manual_seed(self._config.seed)
-            seen_NE = self._seen_by(_GRAFTED_LAYER)
-            add_neighbour_heads(
-                weights, self._model_config, _GRAFTED_LAYER, neighbour_heads, seen_NE, generator=generator
-            )
-            self._model.load(weights)
-
-    def _seen_by(self, layer: int) -> Tensor:
-        """What a layer's attention sees of the tokens of some examples, (N, E)."""
-        rng = Random(self._config.seed)
-        sequences = islice(self._sequences(rng), _NUM_SEEN_SEQUENCES)
-        views = [masked(sequence, self._tokens.mask, rng).view for sequence in sequences]
-        found: list[Tensor] = []
-        norm = self._model.transformer.blocks[layer].attn_norm
-        hook = norm.register_forward_hook(lambda _norm, _inputs, seen_TE: found.append(seen_TE.detach().cpu()))
-        with torch.no_grad():
-            self._model.hidden(pack(views, self._device))
-        hook.remove()
-        return torch.cat(found)
+    def _start_from(self, checkpoint: Path) -> None:
+        self._model.load({name: weight.float() for name, weight in load_file(checkpoint / "model.safetensors").items()})
 
     def _resume(self) -> None:
         state: dict[str, Any] = torch.load(self._state_path, map_location=self._device, weights_only=True)

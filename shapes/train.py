@@ -1,10 +1,9 @@
 """Training the parts of the embedded model: ``python -m shapes.train codec --out DIR``."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-_CPU_MINUTES, _GPU_MINUTES = 240.0, 12.0
+_CPU_MINUTES, _GPU_MINUTES = 120.0, 12.0
 
 
 def main() -> None:
@@ -25,19 +24,11 @@ def main() -> None:
     model.add_argument("--device", default="cpu")
     model.add_argument("--start-from", type=Path, metavar="DIR", help="checkpoint whose weights a new run begins with")
     model.add_argument(
-        "--neighbour-heads",
-        type=int,
-        nargs=4,
-        default=(),
-        metavar="HEAD",
-        help="heads of that checkpoint's second layer which begin anew, looking at neighbours",
-    )
-    model.add_argument(
         "--report-every", type=int, default=50, metavar="STEPS", help="steps between two lines of the log"
     )
     whole = parts.add_parser("all", help="tokenizer, codec and transformer, one after the other")
     whole.add_argument("--out", type=Path, required=True, help="checkpoint directory; a run that was stopped goes on")
-    whole.add_argument("--minutes", type=float, help="for the transformer; 240 on a CPU, 12 on a GPU if not given")
+    whole.add_argument("--minutes", type=float, help="for the transformer; 120 on a CPU, 12 on a GPU if not given")
     whole.add_argument("--threads", type=int, default=2, help="CPU threads")
     whole.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
@@ -48,13 +39,7 @@ def main() -> None:
     if arguments.part == "codec":
         _train_codec(arguments.out, **common)
     elif arguments.part == "model":
-        _train_model(
-            arguments.out,
-            **common,
-            report_every=arguments.report_every,
-            start_from=arguments.start_from,
-            neighbour_heads=arguments.neighbour_heads,
-        )
+        _train_model(arguments.out, **common, report_every=arguments.report_every, start_from=arguments.start_from)
     else:
         _train_all(arguments.out, **common)
 
@@ -89,7 +74,6 @@ def _train_model(
     minutes: float,
     report_every: int = 50,
     start_from: Path | None = None,
-    neighbour_heads: Sequence[int] = (),
 ) -> None:
     import torch
 
@@ -103,7 +87,6 @@ def _train_model(
         device=device,
         num_threads=num_threads,
         start_from=start_from,
-        neighbour_heads=neighbour_heads,
     )
     training.run(report_every=report_every)
 

@@ -15,6 +15,9 @@ REQUIRED = "DIMOO_TEST_BROWSER"
 """Set to ``required`` where a missing browser has to fail the tests, as in continuous integration."""
 
 
+_TIMEOUT_MS = 240_000  # on a machine that is busy with other tests; none is about time
+
+
 @dataclass(slots=True)
 class Watched:
     """A page, and what it complained about or asked for."""
@@ -55,6 +58,7 @@ def watched_page(launched: Any, **options: Any) -> Iterator[Watched]:
     try:
         watched = Watched(context.new_page())
         page = watched.page
+        page.set_default_timeout(_TIMEOUT_MS)
         page.on("console", lambda said: said.type in ("error", "warning") and watched.complaints.append(said.text))
         page.on("pageerror", lambda error: watched.complaints.append(str(error)))
         page.on("request", lambda request: watched.requested.append(request.url))

@@ -47,7 +47,8 @@ def test_every_preset_is_measured_with_images_and_captions(tiny_checkpoint: Path
         assert case["error"] is None
         assert case["is_complete"]
         assert case["rows"] >= 1
-        assert case["rows_per_hour"] == pytest.approx(3600 * case["rows"] / case["seconds"], rel=0.02)
+        rounding = case["rows_per_hour"] * 0.0006 / 3600  # the seconds are in thousandths
+        assert case["rows_per_hour"] * case["seconds"] / 3600 == pytest.approx(case["rows"], abs=rounding)
         assert 0 < case["engine_busy_ratio"] <= 1
         assert case["batch_fill_ratio"] > 0
         assert case["peak_memory_bytes"] > 2**20

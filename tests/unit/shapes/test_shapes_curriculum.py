@@ -1,0 +1,47 @@
+"""What training draws when."""
+
+from itertools import pairwise
+
+import pytest
+
+from shapes.curriculum import STAGES, kinds_at, stage_at
+from shapes.smoke_training import tasks_not_learned
+from shapes.task import TASKS
+from shapes.world import BOARDS
+
+
+def test_training_begins_with_prompts_on_one_board() -> None:
+    names, _ = kinds_at(0.0)
+    assert {task for task, _ in names} == {"text_to_image"}
+    assert len(stage_at(0.0).boards) == 1
+
+
+def test_from_the_last_stage_on_every_kind_of_every_task_is_drawn_on_every_board() -> None:
+    for progress in (STAGES[-1].from_share, 1.0):
+        names, weights = kinds_at(progress)
+        assert names == [(task, kind) for task, kinds in TASKS.items() for kind in kinds]
+        assert len(weights) == len(names)
+        assert min(weights) > 0
+        assert stage_at(progress).boards == BOARDS
+
+
+def test_no_stage_leaves_out_what_an_earlier_one_showed() -> None:
+    for earlier, later in pairwise(STAGES):
+        assert earlier.from_share < later.from_share
+        assert set(earlier.tasks) <= set(later.tasks)
+        assert set(earlier.boards) <= set(later.boards)
+
+
+@pytest.mark.parametrize(
+    ("reports", "names"),
+    [
+        ([{"step": 1, "a": 2.0}, {"step": 2, "a": 1.0}], []),
+        ([{"step": 1, "a": 2.0}, {"step": 2, "a": 1.9}], ["a 2.00 to 1.90"]),
+        ([{"step": 1, "a": 2.0}, {"step": 2, "a": 1.0, "b": 3.0}], ["b 3.00 to 3.00"]),
+        ([], ["no report was written"]),
+    ],
+)
+def test_a_short_training_fails_for_tasks_whose_loss_did_not_fall(
+    reports: list[dict[str, float]], names: list[str]
+) -> None:
+    assert tasks_not_learned(reports) == names
