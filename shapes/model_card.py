@@ -67,15 +67,13 @@ class Provenance:
     seed: int
     commit: str
     device: str
-    before: str | None = None  # what the weights it began with were trained
 
     def sentence(self) -> str:
         """For the card."""
         return (
             f"`python -m shapes.train model`, {self.num_steps:,} steps in {self.minutes:.0f} minutes on {self.device}, "
-            f"seed {self.seed}, commit `{self.commit}`. Masked diffusion on all tasks at once; the codec before it is "
-            "that of `shapes/trained`."
-            + (f" It began with the weights of an earlier run: {self.before}." if self.before else "")
+            f"seed {self.seed}, commit `{self.commit}`. Masked diffusion, first on prompts alone, then on all tasks; "
+            "the codec before it is that of `shapes/trained`."
         )
 
 

@@ -32,9 +32,7 @@ _COPIED = (
 )
 
 
-def package(
-    source: Path, target: Path, scores: Path | None, *, device: str = "two CPU cores", before: str | None = None
-) -> None:
+def package(source: Path, target: Path, scores: Path | None, *, device: str = "two CPU cores") -> None:
     """Replace the checkpoint at ``target`` by the one at ``source``.
 
     Raises:
@@ -48,7 +46,7 @@ def package(
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
     (target / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n", encoding="utf-8")
-    (target / "README.md").write_text(model_card(_provenance(source, device, before), scores), encoding="utf-8")
+    (target / "README.md").write_text(model_card(_provenance(source, device), scores), encoding="utf-8")
     (target / SUMS).write_text(_sums(target), encoding="utf-8")
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if size > MAX_BYTES:
@@ -84,7 +82,7 @@ def _check_loads(target: Path) -> None:
     load_model(target)
 
 
-def _provenance(source: Path, device: str, before: str | None) -> Provenance:
+def _provenance(source: Path, device: str) -> Provenance:
     import torch
 
     state = torch.load(source / "training" / "model.pt", map_location="cpu", weights_only=True)
@@ -101,7 +99,6 @@ def _provenance(source: Path, device: str, before: str | None) -> Provenance:
         seed=config["seed"],
         commit=commit.stdout.strip(),
         device=device,
-        before=before,
     )
 
 
@@ -111,14 +108,12 @@ def main() -> None:
     parser.add_argument("source", type=Path, metavar="DIR", help="trained checkpoint")
     parser.add_argument("--scores", type=Path, metavar="FILE", help="its scores; without, the card says there are none")
     parser.add_argument("--device", default="two CPU cores", help="what it was trained on, for the card")
-    parser.add_argument("--before", metavar="WORDS", help="what its --start-from checkpoint was trained, for the card")
     arguments = parser.parse_args()
     package(
         arguments.source,
         find_checkpoint(BUILTIN).directory,
         arguments.scores,
         device=arguments.device,
-        before=arguments.before,
     )
 
 
