@@ -1,4 +1,4 @@
-"""Pixels to VQ codes and back, on ``diffusers.VQModel`` (the aMUSEd VQ-GAN, one code for 16x16 pixels).
+"""Pixels to VQ codes and back, through the checkpoint's VQGAN (that of aMUSEd, one code for 16x16 pixels).
 
 Source: ``encode_img_with_breaks`` and ``decode_vq_to_image`` of the reference.
 Dimensions: B images, H rows and W columns of codes.
@@ -10,11 +10,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dimoo_core.errors import RequestError, WeightsError
+from dimoo_core.errors import RequestError
+from dimoo_core.vq_model import VQModel
 
 
 class ImageCodec:
@@ -26,40 +28,26 @@ class ImageCodec:
     recorded with, and makes codes and pixels independent of the number of workers and cores.
 
     Args:
-        model: A ``diffusers.VQModel``, on its device, in float32 as in the reference.
+        model: The network on its device, in float32 as in the reference.
         max_batch: Images of one size that go through the network together. 1 makes an image's codes and pixels the
             same, bit for bit, whatever it is called with; convolutions do not promise that for larger batches.
     """
 
-    def __init__(self, model: Any, *, max_batch: int = 1) -> None:
-        from diffusers.image_processor import VaeImageProcessor
-
+    def __init__(self, model: VQModel, *, max_batch: int = 1) -> None:
         self._model = model
         self._max_batch = max_batch
         self.num_codes: int = model.config.num_vq_embeddings
         self.pixels_per_code: int = 2 ** (len(model.config.block_out_channels) - 1)
         self._thread = _single_thread() if model.device.type == "cpu" else None
-        self._processor: Any = VaeImageProcessor(vae_scale_factor=self.pixels_per_code, do_normalize=False)
 
     @classmethod
     def load(cls, directory: Path, *, device: torch.device | str, max_batch: int = 1) -> "ImageCodec":
         """Load ``vqvae/`` of a checkpoint directory.
 
         Raises:
-            WeightsError: If it is missing, damaged, or not a VQ model of 16 pixels a code.
+            WeightsError: If it is missing, damaged, or not a VQ model of this kind.
         """
-        from diffusers import VQModel
-
-        path = directory / "vqvae"
-        if not (path / "config.json").is_file():
-            raise WeightsError(f"{path / 'config.json'} is missing: the checkpoint has no image codec")
-        try:
-            model = VQModel.from_pretrained(
-                path, use_safetensors=True, low_cpu_mem_usage=False, torch_dtype=torch.float32, local_files_only=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise WeightsError(f"{path} holds no readable VQ model: {error}") from error
-        return cls(model.eval().requires_grad_(False).to(device), max_batch=max_batch)
+        return cls(VQModel.load(directory / "vqvae", device=device), max_batch=max_batch)
 
     def encode(self, images: Sequence[Image.Image]) -> list[Tensor]:
         """VQ codes of each image, (H, W) int64 on the CPU.
@@ -77,12 +65,14 @@ class ImageCodec:
         if min(image.size) < self.pixels_per_code:
             least = self.pixels_per_code
             raise RequestError(f"an image must be at least {least}x{least} pixels, got {image.width}x{image.height}")
-        pixels: Tensor = self._processor.preprocess(image.convert("RGB"))
-        return pixels
+        width, height = (side - side % self.pixels_per_code for side in image.size)
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+        pixels_1hw3 = np.asarray(resized, dtype=np.float32)[None] / 255.0
+        return torch.from_numpy(pixels_1hw3).permute(0, 3, 1, 2)  # channels stay last in memory
 
     def latents(self, pixels_B3hw: Tensor) -> Tensor:
         """The encoder's output before quantisation, (B, channels, H, W)."""
-        return self._run(lambda: self._model.encode(pixels_B3hw.to(self._model.device)).latents)
+        return self._run(lambda: self._model.encode(pixels_B3hw.to(self._model.device)))
 
     def decode(self, codes: Sequence[Tensor]) -> list[Image.Image]:
         """Images of (H, W) code grids."""
@@ -90,14 +80,11 @@ class ImageCodec:
 
     def reconstruction(self, codes_BHW: Tensor) -> Tensor:
         """The decoder's output before clipping, (B, 3, height, width), nominally in 0..1."""
-        shape = (*codes_BHW.shape, self._model.config.latent_channels)
-        codes_BHW = codes_BHW.to(self._model.device)
-        return self._run(lambda: self._model.decode(codes_BHW, force_not_quantize=True, shape=shape).sample)
+        return self._run(lambda: self._model.decode(codes_BHW.to(self._model.device)))
 
     def quantize(self, latents_BCHW: Tensor) -> Tensor:
         """Nearest codebook entry of each latent, (B, H, W) int64 on the CPU."""
-        batch, _, rows, columns = latents_BCHW.shape
-        return self._run(lambda: self._model.quantize(latents_BCHW)[2][2].reshape(batch, rows, columns).cpu())
+        return self._run(lambda: self._model.nearest_codes(latents_BCHW).cpu())
 
     def _run(self, work: Callable[[], Tensor]) -> Tensor:
         """Do a piece of the network's work where it belongs."""

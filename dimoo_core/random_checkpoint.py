@@ -20,6 +20,7 @@ from torch import Tensor
 from dimoo_core.config import ModelConfig
 from dimoo_core.settings import DtypeName
 from dimoo_core.tokens import NUM_VQ_CODES
+from dimoo_core.vq_model import VQConfig, VQModel
 from dimoo_core.weights import expected_shapes
 
 SPECIAL_TOKENS = (
@@ -203,20 +204,17 @@ def _write_weights(directory: Path, weights: dict[str, Tensor], dtype: torch.dty
 
 
 def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) -> None:
-    from diffusers import VQModel
-
     num_levels, num_channels = 5, 16  # 2 ** (5 - 1) = 16 pixels a code
     with torch.random.fork_rng(devices=[]):  # the model draws initial weights, which are replaced
-        model: Any = VQModel(
-            block_out_channels=(num_channels,) * num_levels,
-            down_block_types=("DownEncoderBlock2D",) * num_levels,
-            up_block_types=("UpDecoderBlock2D",) * num_levels,
-            layers_per_block=1,
-            latent_channels=8,
-            norm_num_groups=num_channels // 2,  # two channels a group, or an image of one code could not be normalised
-            num_vq_embeddings=num_codes,
-            lookup_from_codebook=True,
-            mid_block_add_attention=False,
+        model = VQModel(
+            VQConfig(
+                block_out_channels=(num_channels,) * num_levels,
+                layers_per_block=1,
+                latent_channels=8,
+                norm_num_groups=num_channels // 2,  # two channels a group, or an image of one code has no deviation
+                num_vq_embeddings=num_codes,
+                mid_block_add_attention=False,
+            )
         )
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
@@ -226,7 +224,7 @@ def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) 
             gain = 0.5 if name == "decoder.conv_out.weight" else 1.4
             shape = tuple(parameter.shape)
             parameter.data.copy_(seeded.uniform(f"vqvae.{name}", shape, gain / math.sqrt(fan_in)))
-    model.save_pretrained(directory)
+    model.save(directory)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from jobs.diagnosis import Diagnosis
 _GIB = 2**30
 _LEAST_DISK_BYTES = 2 * _GIB
 _LEAST_SHARED_BYTES = 128 * 2**20
-_NEEDED = ("torch", "ray", "pyarrow", "transformers", "diffusers", "boto3", "pillow")
+_NEEDED = ("torch", "ray", "pyarrow", "transformers", "boto3", "pillow")
 
 
 def diagnose_versions() -> Iterator[Diagnosis]:

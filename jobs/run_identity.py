@@ -66,9 +66,7 @@ def what_decides_results(
         "image_format": settings.image_format,
         "image_quality": settings.image_quality,
         "batch_invariance": settings.engine.batch_invariance,
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("dimoo-batch", "torch", "diffusers", "pillow")
-        },
+        "versions": {name: importlib.metadata.version(name) for name in ("dimoo-batch", "torch", "pillow")},
     }
     if settings.hooks.names:
         decides["hooks"] = what_hooks_decide(settings.hooks)

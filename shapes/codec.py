@@ -1,13 +1,13 @@
-"""The embedded model's VQ codec: a small ``diffusers.VQModel`` around the fixed codebook, 16 pixels a code."""
+"""The embedded model's VQ codec: a small VQGAN around the fixed codebook, 16 pixels a code."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from dimoo_core.vq_model import VQConfig, VQModel
 from shapes.codebook import LATENT_CHANNELS, code_vectors
 from shapes.split import split_of
 from shapes.tile import CODE_OF, EDGES, NUM_CODES, SEGMENTS, Codes, Tile, codes_scene, render_codes
@@ -17,22 +17,17 @@ BLOCK_CHANNELS = (8, 16, 32, 48, 80)
 """Channels of the five levels, full resolution first."""
 
 
-def build_codec() -> Any:
-    """A ``VQModel`` with the fixed codebook and untrained networks."""
-    from diffusers import VQModel
-
-    levels = len(BLOCK_CHANNELS)
+def build_codec() -> VQModel:
+    """A network with the fixed codebook and random weights."""
     model = VQModel(
-        block_out_channels=BLOCK_CHANNELS,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
-        num_vq_embeddings=NUM_CODES,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-        lookup_from_codebook=True,
-        sample_size=64,
+        VQConfig(
+            block_out_channels=BLOCK_CHANNELS,
+            layers_per_block=1,
+            latent_channels=LATENT_CHANNELS,
+            num_vq_embeddings=NUM_CODES,
+            norm_num_groups=4,
+            mid_block_add_attention=False,
+        )
     )
     with torch.no_grad():
         model.quantize.embedding.weight.copy_(code_vectors())
@@ -41,11 +36,9 @@ def build_codec() -> Any:
     return model
 
 
-def save_codec(model: Any, directory: Path) -> None:
+def save_codec(model: VQModel, directory: Path) -> None:
     """Write ``vqvae/`` of a checkpoint directory, weights in half precision."""
-    halved = type(model).from_config(model.config)
-    halved.load_state_dict(model.state_dict())
-    halved.half().save_pretrained(directory / "vqvae", safe_serialization=True)
+    model.save(directory / "vqvae", dtype=torch.float16)
 
 
 def draw_grids(rng: Generator, board: Board, num_grids: int) -> Codes:

@@ -137,7 +137,7 @@ class CodecTraining:
     def _encoder_loss(self, stage: Stage, grids: Codes, rng: np.random.Generator) -> tuple[Tensor, float]:
         codes = torch.from_numpy(grids).to(self._device)
         images = disturb(grid_images(grids), rng).to(self._device)
-        latents = self.model.encode(images).latents.permute(0, 2, 3, 1)
+        latents = self.model.encode(images).permute(0, 2, 3, 1)
         errors = (latents - self._vectors[codes]).square().mean(-1)
         nearest = torch.cdist(latents.detach().flatten(0, 2), self._vectors).argmin(-1)
         accuracy = (nearest == codes.flatten()).float().mean().item()

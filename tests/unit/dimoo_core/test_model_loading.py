@@ -10,6 +10,7 @@ import torch
 
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.model import Model, load_model
+from dimoo_core.vq_model import VQConfig, VQModel
 
 
 def test_the_parts_of_a_model_belong_together(odd_model: Model) -> None:
@@ -47,12 +48,8 @@ def test_a_missing_file_is_named(tiny_checkpoint: Path, tmp_path: Path, name: st
 
 
 def test_a_codec_of_another_factor_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    from diffusers import VQModel
-
     copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy", ignore=shutil.ignore_patterns("vqvae")))
-    VQModel(block_out_channels=(16,), norm_num_groups=8, layers_per_block=1, num_vq_embeddings=8192).save_pretrained(
-        copy / "vqvae"
-    )
+    VQModel(VQConfig(block_out_channels=(16,), norm_num_groups=8, num_vq_embeddings=8192)).save(copy / "vqvae")
     with pytest.raises(WeightsError, match="one code must stand for 16 pixels, got 1"):
         load_model(copy)
 

@@ -1,0 +1,310 @@
+"""The image codec's network: a convolutional encoder, a codebook and a decoder, as ``diffusers.VQModel`` computes it.
+
+Names of modules are those of the published ``vqvae/`` weights, and every operation is the one that diffusers does, so
+codes and pixels are the same, bit for bit. It is written out here because a process that imports diffusers for it
+spends more time on that than on all else before its first step.
+
+Source: the VQGAN of Esser et al., "Taming Transformers for High-Resolution Image Synthesis", 2021, with the blocks of
+the published ``vqvae/config.json``.
+Dimensions: B images, h and w pixels, H rows and W columns of codes, C channels of a latent.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dimoo_core.errors import WeightsError
+
+_CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+_NORM_EPS = 1e-6
+_FIXED: dict[str, object] = {"act_fn": "silu", "norm_type": "group", "lookup_from_codebook": True}
+_BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VQConfig:
+    """Shape of the network; names and defaults are those of the checkpoint's ``vqvae/config.json``."""
+
+    block_out_channels: tuple[int, ...]  # of each level, full resolution first
+    layers_per_block: int = 1
+    latent_channels: int = 3
+    num_vq_embeddings: int = 256
+    vq_embed_dim: int | None = None  # None: as many as the latent has channels
+    norm_num_groups: int = 32
+    mid_block_add_attention: bool = True
+    in_channels: int = 3
+    out_channels: int = 3
+
+    @property
+    def code_size(self) -> int:
+        """Numbers of a codebook entry."""
+        return self.latent_channels if self.vq_embed_dim is None else self.vq_embed_dim
+
+    @classmethod
+    def read(cls, path: Path) -> "VQConfig":
+        """Read a file.
+
+        Raises:
+            WeightsError: If it is not there, not JSON, or asks for another kind of network.
+        """
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing: the checkpoint has no image codec")
+        try:
+            given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise WeightsError(f"{path} is not JSON: {error}") from error
+        for name, value in _FIXED.items():
+            if given.get(name, value) != value:
+                raise WeightsError(f"{path}: {name} must be {value!r}, got {given[name]!r}")
+        for name, block in _BLOCKS.items():
+            if other := set(given.get(name, ())) - {block}:
+                raise WeightsError(f"{path}: {name} must be {block} throughout, got {', '.join(sorted(other))}")
+        known = {field.name: given[field.name] for field in fields(cls) if field.name in given}
+        try:
+            return cls(**known | {"block_out_channels": tuple(given["block_out_channels"])})
+        except KeyError as error:
+            raise WeightsError(f"{path}: {error} is missing") from error
+        except TypeError as error:
+            raise WeightsError(f"{path}: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Write a file that ``read`` and diffusers understand."""
+        levels = len(self.block_out_channels)
+        blocks = {name: [block] * levels for name, block in _BLOCKS.items()}
+        values = {"_class_name": "VQModel"} | asdict(self) | blocks | _FIXED
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+class VQModel(nn.Module):
+    """Encoder, codebook and decoder."""
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = _Encoder(config)
+        self.quant_conv = nn.Conv2d(config.latent_channels, config.code_size, 1)
+        self.quantize = _Codebook(config)
+        self.post_quant_conv = nn.Conv2d(config.code_size, config.latent_channels, 1)
+        self.decoder = _Decoder(config)
+
+    @classmethod
+    def load(cls, directory: Path, *, device: torch.device | str) -> "VQModel":
+        """Load ``config.json`` and the weights beside it, as float32.
+
+        Raises:
+            WeightsError: If a file is missing or damaged, or a tensor is missing, misshapen or one too many.
+        """
+        config = VQConfig.read(directory / _CONFIG)
+        path = directory / _WEIGHTS
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing: the image codec has no weights")
+        try:
+            with torch.device("meta"):
+                model = cls(config)
+            weights = load_file(path)
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{directory} holds no readable VQ model: {error}") from error
+        _check(path, weights, {name: tensor.shape for name, tensor in model.state_dict().items()})
+        on_device = {name: weight.to(device, torch.float32, copy=True) for name, weight in weights.items()}
+        model.load_state_dict(on_device, assign=True)
+        return model.eval().requires_grad_(False)
+
+    def save(self, directory: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Write what ``load`` and diffusers read."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.config.write(directory / _CONFIG)
+        weights = {name: tensor.to(dtype).contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, directory / _WEIGHTS, {"format": "pt"})
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.post_quant_conv.weight.device
+
+    def encode(self, pixels_B3hw: Tensor) -> Tensor:
+        """Latents before quantisation, (B, C, H, W)."""
+        latents: Tensor = self.quant_conv(self.encoder(pixels_B3hw))
+        return latents
+
+    def nearest_codes(self, latents_BCHW: Tensor) -> Tensor:
+        """Index of each latent's nearest codebook entry, (B, H, W) int64."""
+        batch, channels, rows, columns = latents_BCHW.shape
+        latents = latents_BCHW.permute(0, 2, 3, 1).contiguous().view(-1, channels)
+        distances = torch.cdist(latents, self.quantize.embedding.weight)
+        return distances.argmin(dim=1).reshape(batch, rows, columns)
+
+    def decode(self, codes_BHW: Tensor) -> Tensor:
+        """Pixels of codes, (B, 3, h, w)."""
+        latents = self.quantize.embedding(codes_BHW).permute(0, 3, 1, 2).contiguous()
+        pixels: Tensor = self.decoder(self.post_quant_conv(latents))
+        return pixels
+
+
+class _Codebook(nn.Module):
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.num_vq_embeddings, config.code_size)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        channels = config.block_out_channels
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.down_blocks = nn.ModuleList(
+            _DownBlock(config, before, after, is_last=level == len(channels) - 1)
+            for level, (before, after) in enumerate(zip((channels[0], *channels), channels, strict=False))
+        )
+        self.mid_block = _MidBlock(config, channels[-1])
+        self.conv_norm_out = _norm(config, channels[-1])
+        self.conv_out = nn.Conv2d(channels[-1], config.latent_channels, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        hidden = self.conv_in(pixels)
+        for block in self.down_blocks:
+            hidden = block(hidden)
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(hidden))))  # type: ignore[no-any-return]
+
+
+class _Decoder(nn.Module):
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        channels = config.block_out_channels[::-1]
+        self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
+        self.mid_block = _MidBlock(config, channels[0])
+        self.up_blocks = nn.ModuleList(
+            _UpBlock(config, before, after, is_last=level == len(channels) - 1)
+            for level, (before, after) in enumerate(zip((channels[0], *channels), channels, strict=False))
+        )
+        self.conv_norm_out = _norm(config, channels[-1])
+        self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        hidden = self.mid_block(self.conv_in(latents))
+        for block in self.up_blocks:
+            hidden = block(hidden)
+        return self.conv_out(F.silu(self.conv_norm_out(hidden)))  # type: ignore[no-any-return]
+
+
+class _DownBlock(nn.Module):
+    """Residual blocks, then half the resolution except on the last level."""
+
+    def __init__(self, config: VQConfig, before: int, after: int, *, is_last: bool) -> None:
+        super().__init__()
+        self.resnets = _residuals(config, before, after, config.layers_per_block)
+        self.downsamplers = nn.ModuleList([] if is_last else [_Downsample(after)])
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for module in (*self.resnets, *self.downsamplers):
+            hidden = module(hidden)
+        return hidden
+
+
+class _UpBlock(nn.Module):
+    """Residual blocks, then twice the resolution except on the last level."""
+
+    def __init__(self, config: VQConfig, before: int, after: int, *, is_last: bool) -> None:
+        super().__init__()
+        self.resnets = _residuals(config, before, after, config.layers_per_block + 1)
+        self.upsamplers = nn.ModuleList([] if is_last else [_Upsample(after)])
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for module in (*self.resnets, *self.upsamplers):
+            hidden = module(hidden)
+        return hidden
+
+
+class _MidBlock(nn.Module):
+    def __init__(self, config: VQConfig, channels: int) -> None:
+        super().__init__()
+        has_attention = config.mid_block_add_attention
+        self.attentions = nn.ModuleList([_Attention(config, channels)] if has_attention else [])
+        self.resnets = nn.ModuleList(_Residual(config, channels, channels) for _ in range(2))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        first, second = self.resnets
+        for module in (first, *self.attentions, second):
+            hidden = module(hidden)
+        return hidden
+
+
+class _Residual(nn.Module):
+    def __init__(self, config: VQConfig, before: int, after: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(config, before)
+        self.conv1 = nn.Conv2d(before, after, 3, padding=1)
+        self.norm2 = _norm(config, after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(before, after, 1) if before != after else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        added = self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(hidden))))))
+        kept = hidden if self.conv_shortcut is None else self.conv_shortcut(hidden)
+        return kept + added  # type: ignore[no-any-return]
+
+
+class _Attention(nn.Module):
+    """One head over all positions."""
+
+    def __init__(self, config: VQConfig, channels: int) -> None:
+        super().__init__()
+        self.group_norm = _norm(config, channels)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    @property
+    def _projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        return self.to_q, self.to_k, self.to_v
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        batch, channels, rows, columns = hidden.shape
+        tokens = hidden.view(batch, channels, rows * columns).transpose(1, 2)
+        tokens = self.group_norm(tokens.transpose(1, 2)).transpose(1, 2)
+        query, key, value = (project(tokens).unsqueeze(2).transpose(1, 2) for project in self._projections)
+        found = F.scaled_dot_product_attention(query, key, value).squeeze(1)
+        added = self.to_out[0](found).transpose(-1, -2).reshape(batch, channels, rows, columns)
+        return added + hidden  # type: ignore[no-any-return]
+
+
+class _Downsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.conv(F.pad(hidden, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+
+
+class _Upsample(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+
+
+def _residuals(config: VQConfig, before: int, after: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(_Residual(config, before if index == 0 else after, after) for index in range(count))
+
+
+def _norm(config: VQConfig, channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(config.norm_num_groups, channels, eps=_NORM_EPS)
+
+
+def _check(path: Path, weights: dict[str, Tensor], expected: dict[str, Sequence[int]]) -> None:
+    for name, shape in expected.items():
+        if name not in weights:
+            raise WeightsError(f"{path}: tensor {name} is missing")
+        if weights[name].shape != shape:
+            raise WeightsError(f"{path}: tensor {name} must be {tuple(shape)}, got {tuple(weights[name].shape)}")
+    if extra := sorted(weights.keys() - expected.keys()):
+        raise WeightsError(f"{path}: tensor {extra[0]} is not one of this network's, nor {len(extra) - 1} more")
