@@ -95,7 +95,7 @@ def test_a_worker_that_grows_is_replaced_before_it_has_grown_much_and_nothing_is
         tiny_checkpoint,
         1,
         {"LEAK_LOG": str(tmp_path / "leaks")},
-        pipeline={"segment_rows": 1, "fetch_threads": 1},
+        pipeline={"segment_rows": 1, "fetch_threads": 1, "max_rows_in_flight": 2},
         worker_life={"max_growth_bytes": 200 * 2**20},
     )
     assert ended.returncode == 0, ended.stderr

@@ -65,7 +65,8 @@ def test_a_driver_that_gets_notice_drains_and_only_rows_in_the_engine_are_comput
     ended = run_command(manifest, tmp_path / "out", spec, witness.environment())
     assert ended.returncode == 0, ended.stderr
     assert ended.summary["resumed"] == num_kept
-    assert witness.starts() == Counter(IDS) + Counter(in_engine)
+    # Of what is left, an idle worker may begin a copy of a row that another has held for long.
+    assert set(witness.starts() - first_starts) == set(IDS) - (set(first_starts) - in_engine)
     output.check_complete(IDS)
 
 

@@ -27,7 +27,11 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def spec_of(model: Path, workers: int) -> dict[str, Any]:
-    return FAST_SETTINGS | {"model": str(model), "workers": workers, "pipeline": {"segment_rows": 1}}
+    return FAST_SETTINGS | {
+        "model": str(model),
+        "workers": workers,
+        "pipeline": {"segment_rows": 1, "max_rows_in_flight": 2},
+    }
 
 
 def wait_until_in_the_middle(running: RunningCommand, output: RunOutput) -> None:

@@ -15,7 +15,7 @@ from dimoo_core.image_fit import centered, crop_sizes_for, fit
 from dimoo_core.model import Model
 from manifests.errors import ManifestRowError
 from manifests.row import RowDefaults, parse_row
-from pipeline import worker as worker_module
+from pipeline import row_delivery
 from pipeline.part_name import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
@@ -97,14 +97,14 @@ def test_images_go_through_the_codec_together(
 ) -> None:
     """The codec gets what waits, up to a limit, and no image twice."""
     counts: list[int] = []
-    through_codec = worker_module.RowFinisher.through_codec
+    through_codec = row_delivery.RowFinisher.through_codec
 
     def counted(finisher: Any, results: Any) -> Any:
         counts.append(len(results))
         return through_codec(finisher, results)
 
-    monkeypatch.setattr(worker_module.RowFinisher, "through_codec", counted)
-    monkeypatch.setattr(worker_module, "_MAX_CODEC_ROWS", 4)
+    monkeypatch.setattr(row_delivery.RowFinisher, "through_codec", counted)
+    monkeypatch.setattr(row_delivery, "_MAX_CODEC_ROWS", 4)
     run(rows_to_tokenize(), tmp_path, tiny_checkpoint)
     assert sum(counts) == 9
     assert max(counts) <= 4
