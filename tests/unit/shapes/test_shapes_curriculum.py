@@ -35,9 +35,12 @@ def test_no_stage_leaves_out_what_an_earlier_one_showed() -> None:
 @pytest.mark.parametrize(
     ("reports", "names"),
     [
-        ([{"step": 1, "a": 2.0}, {"step": 2, "a": 1.0}], []),
-        ([{"step": 1, "a": 2.0}, {"step": 2, "a": 1.9}], ["a 2.00 to 1.90"]),
-        ([{"step": 1, "a": 2.0}, {"step": 2, "a": 1.0, "b": 3.0}], ["b 3.00 to 3.00"]),
+        ([{"step": 1, "captioning": 2.0}, {"step": 2, "captioning": 1.0}], []),
+        ([{"step": 1, "captioning": 2.0}, {"step": 2, "captioning": 1.9}], ["captioning 2.00 to 1.90"]),
+        (
+            [{"step": 1, "captioning": 2.0}, {"step": 2, "captioning": 1.0, "questions": 3.0}],
+            ["questions 3.00 to 3.00"],
+        ),
         ([], ["no report was written"]),
     ],
 )
