@@ -171,7 +171,8 @@ class _Encoder(nn.Module):
         hidden = self.conv_in(pixels)
         for block in self.down_blocks:
             hidden = block(hidden)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(hidden))))  # type: ignore[no-any-return]
+        result: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(hidden))))
+        return result
 
 
 class _Decoder(nn.Module):
@@ -191,7 +192,8 @@ class _Decoder(nn.Module):
         hidden = self.mid_block(self.conv_in(latents))
         for block in self.up_blocks:
             hidden = block(hidden)
-        return self.conv_out(F.silu(self.conv_norm_out(hidden)))  # type: ignore[no-any-return]
+        result: Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden)))
+        return result
 
 
 class _DownBlock(nn.Module):
@@ -248,7 +250,8 @@ class _Residual(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         added = self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(hidden))))))
         kept = hidden if self.conv_shortcut is None else self.conv_shortcut(hidden)
-        return kept + added  # type: ignore[no-any-return]
+        result: Tensor = kept + added
+        return result
 
 
 class _Attention(nn.Module):
@@ -271,7 +274,8 @@ class _Attention(nn.Module):
         query, key, value = (project(tokens).unsqueeze(2).transpose(1, 2) for project in self._projections)
         found = F.scaled_dot_product_attention(query, key, value).squeeze(1)
         added = self.to_out[0](found).transpose(-1, -2).reshape(batch, channels, rows, columns)
-        return added + hidden  # type: ignore[no-any-return]
+        result: Tensor = added + hidden
+        return result
 
 
 class _Downsample(nn.Module):
@@ -280,7 +284,8 @@ class _Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.conv(F.pad(hidden, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        result: Tensor = self.conv(F.pad(hidden, (0, 1, 0, 1)))
+        return result
 
 
 class _Upsample(nn.Module):
@@ -289,7 +294,8 @@ class _Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        result: Tensor = self.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
+        return result
 
 
 def _residuals(config: VQConfig, before: int, after: int, count: int) -> nn.ModuleList:
