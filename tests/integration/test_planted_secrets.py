@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.support.command import RunningCommand, running_command
@@ -108,6 +109,15 @@ def logs_until_the_end(running: RunningCommand) -> dict[str, bytes]:
     return logs
 
 
+def raylet_environment(running: RunningCommand) -> dict[str, str]:
+    """Empty as long as there is no such process, and for a moment after it has begun."""
+    for child in running.descendants():
+        with suppress(psutil.Error):
+            if "raylet" in child.name() and (environment := child.environ()):
+                return environment
+    return {}
+
+
 def test_workers_of_ray_need_a_token_and_their_logs_hold_no_secrets(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,9 +127,8 @@ def test_workers_of_ray_need_a_token_and_their_logs_hold_no_secrets(
     manifest = write_manifest(tmp_path / "m.parquet", rows_with_secrets())
     spec = FAST_SETTINGS | {"model": str(tiny_checkpoint), "workers": 1}
     with running_command(manifest, tmp_path / "out", spec) as running:
-        running.wait_until(lambda: any("raylet" in child.name() for child in running.descendants()), "raylet")
-        raylet = next(child for child in running.descendants() if "raylet" in child.name())
-        assert raylet.environ()["RAY_AUTH_MODE"] == "token"
+        running.wait_until(lambda: raylet_environment(running) != {}, "raylet")
+        assert raylet_environment(running)["RAY_AUTH_MODE"] == "token"
         logs = logs_until_the_end(running)
         ended = running.wait()
     assert any(name.startswith("worker-") for name in logs)

@@ -24,6 +24,7 @@ from tests.soak.start import MAX_FAULTY_STARTS, Start, fork_and_run
 Calm = Callable[[], AbstractContextManager[None]]
 """Makes a store without faults, for the check of what is there."""
 
+_THREAD_END_S = 30.0
 _ENDS = (0, 1, -signal.SIGKILL)
 """How a start may end: done, told why not, killed by a fault."""
 
@@ -113,6 +114,9 @@ class Soak:
             totals.findings.append(f"{phase} {number}: {finding}")
 
         RunAudit(store, find, lambda key: None).run()
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread():  # one that lost the race of a hedged read
+                thread.join(_THREAD_END_S)
         assert threading.active_count() == 1, "a copy of a process with threads may hang"
 
 
