@@ -151,7 +151,10 @@ class VQModel(nn.Module):
 class _Codebook(nn.Module):
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(config.num_vq_embeddings, config.code_size)
+        entries = torch.empty(config.num_vq_embeddings, config.code_size)
+        if not entries.is_meta:  # there to draw nothing imports torch's compiler, which takes 2 s
+            nn.init.normal_(entries)
+        self.embedding = nn.Embedding.from_pretrained(entries, freeze=False)
 
 
 class _Encoder(nn.Module):

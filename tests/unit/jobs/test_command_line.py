@@ -10,7 +10,7 @@ import pytest
 from tests.support.command import REPOSITORY
 from tests.support.in_process import check_one_line, command
 
-HEAVY = ("torch", "ray", "diffusers", "transformers", "pyarrow", "boto3", "numpy")
+HEAVY = ("torch", "torch._dynamo", "sympy", "ray", "diffusers", "transformers", "pyarrow", "boto3", "numpy")
 
 
 def imported_after(code: str) -> set[str]:
@@ -39,6 +39,11 @@ def test_wrong_specs_are_told_without_torch_and_ray() -> None:
 
 def test_the_driver_of_ray_workers_does_not_import_torch() -> None:
     assert "torch" not in imported_after("import jobs.run, pipeline.ray_pool")
+
+
+def test_loading_a_model_imports_neither_the_compiler_of_torch_nor_diffusers() -> None:
+    code = "from pathlib import Path; from dimoo_core.model import load_model; load_model(Path('dimoo_core/builtin'))"
+    assert imported_after(code) == {"torch", "transformers", "numpy"}
 
 
 def test_help_names_every_flag_and_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
