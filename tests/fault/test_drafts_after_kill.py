@@ -4,7 +4,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.support.command import run_command, running_command
+import pytest
+
+from tests.support.command import running_command
+from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import FAST_SETTINGS, image_row, write_manifest
 from tests.support.run_output import RunOutput
 
@@ -14,14 +17,14 @@ FLUSH_EACH_ROW: dict[str, Any] = {"segment_rows": NUM_ROWS, "flush_rows": 1, "ma
 
 
 def test_the_tokens_of_a_resume_are_those_of_the_rows_that_were_not_flushed(
-    place: str, tiny_checkpoint: Path, tmp_path: Path
+    place: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [image_row(row_id, prompt="a red bicycle", steps=8) for row_id in IDS]
     manifest = write_manifest(tmp_path / "m.parquet", rows)
     spec = FAST_SETTINGS | {"model": str(tiny_checkpoint), "workers": 0, "pipeline": FLUSH_EACH_ROW}
-    whole = run_command(manifest, tmp_path / "whole", spec)
-    assert whole.returncode == 0, whole.stderr
-    tokens_of_a_row, rest = divmod(whole.summary["tokens"], NUM_ROWS)
+    load_models_once(monkeypatch)
+    whole = run_here(manifest, tmp_path / "whole", tiny_checkpoint, pipeline=FLUSH_EACH_ROW)
+    tokens_of_a_row, rest = divmod(whole.tokens, NUM_ROWS)
     assert rest == 0
 
     output = RunOutput(place)
@@ -33,10 +36,9 @@ def test_the_tokens_of_a_resume_are_those_of_the_rows_that_were_not_flushed(
     assert output.keys("parts/") == []
     assert 2 <= num_flushed < NUM_ROWS
 
-    ended = run_command(manifest, place, spec)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.summary["tokens"] == (NUM_ROWS - num_flushed) * tokens_of_a_row
-    assert ended.summary["resumed"] == 0
+    resumed = run_here(manifest, place, tiny_checkpoint, pipeline=FLUSH_EACH_ROW)
+    assert resumed.tokens == (NUM_ROWS - num_flushed) * tokens_of_a_row
+    assert (resumed.done, resumed.resumed) == (NUM_ROWS, 0)
     output.check_complete(IDS)
     assert output.results() == RunOutput(tmp_path / "whole").results()
     assert output.keys("_drafts/") == []

@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.run_audit import RunAudit
 from pipeline.store import open_store
-from tests.support.command import run_command, running_words
-from tests.support.manifest_rows import FAST_SETTINGS, encoded, image_row, picture, text_row, write_manifest
+from tests.support.command import running_words
+from tests.support.in_process import load_models_once, run_here
+from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
 
 LATE = [f"late{number}" for number in range(5)]
@@ -17,7 +18,7 @@ CLASSES = ("--class", "not_found", "--workers", "0", "--set", "pipeline.max_rows
 
 
 @pytest.fixture
-def output(place: str, tiny_checkpoint: Path, tmp_path: Path) -> RunOutput:
+def output(place: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOutput:
     """A run in which images were missing that are there now."""
     rows = [
         image_row("image"),
@@ -25,9 +26,8 @@ def output(place: str, tiny_checkpoint: Path, tmp_path: Path) -> RunOutput:
         text_row("never", "photos/never.png"),
     ]
     manifest = write_manifest(tmp_path / "m.parquet", rows)
-    spec = {"model": str(tiny_checkpoint), "workers": 0, "pipeline": {"segment_rows": 1}}
-    ended = run_command(manifest, place, FAST_SETTINGS | spec)
-    assert (ended.returncode, ended.summary["failed"]) == (3, len(LATE) + 1), ended.stderr
+    load_models_once(monkeypatch)
+    assert run_here(manifest, place, tiny_checkpoint, pipeline={"segment_rows": 1}).failed == len(LATE) + 1
     (tmp_path / "photos").mkdir()
     for number, name in enumerate(LATE):
         (tmp_path / "photos" / f"{name}.png").write_bytes(encoded(picture(number)))

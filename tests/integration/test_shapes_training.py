@@ -33,7 +33,7 @@ def test_the_tokenizer_command_writes_a_tokenizer_that_the_product_loads(tmp_pat
 
 def test_codec_training_that_ran_out_of_time_goes_on_where_it_stopped(tmp_path: Path) -> None:
     def num_steps() -> int:
-        assert "the same command goes on" in train("codec", "--out", tmp_path, "--minutes", 0.05)
+        assert "the same command goes on" in train("codec", "--out", tmp_path, "--minutes", 0.03)
         state = torch.load(tmp_path / "training" / "codec.pt", weights_only=True)
         return int(state["step"])
 
@@ -57,7 +57,7 @@ def test_training_of_the_model_goes_on_where_it_ended_and_leaves_a_checkpoint_to
     train("tokenizer", "--out", directory)
     copytree(ROOT / "shapes" / "trained" / "vqvae", directory / "vqvae")
     steps = [0]
-    for minutes in (0.1, 0.2):
+    for minutes in (0.05, 0.1):
         train("model", "--out", directory, "--threads", 1, "--report-every", 1, "--minutes", minutes)
         steps.append(TrainingLog(directory / "training", "model").reports()[-1]["step"])
     assert steps[0] < steps[1] < steps[2]
