@@ -154,7 +154,7 @@ class _Codebook(nn.Module):
         entries = torch.empty(config.num_vq_embeddings, config.code_size)
         if not entries.is_meta:  # there to draw nothing imports torch's compiler, which takes 2 s
             nn.init.normal_(entries)
-        self.embedding = nn.Embedding.from_pretrained(entries, freeze=False)
+        self.embedding = nn.Embedding(config.num_vq_embeddings, config.code_size, _weight=entries)
 
 
 class _Encoder(nn.Module):
