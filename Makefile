@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: install demo test smoke check clean
+.PHONY: install demo test soak smoke check clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
 	touch $@
 
 # The quickstart manifest on the embedded model. Exit status 3 is right: one row of the manifest is broken on purpose.
@@ -23,7 +23,12 @@ demo: install
 # Several processes share few cores: threads that spin while they wait would take them from each other.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+
+# The tests that take long: clusters of several machines, processes that hang, training, faults by the thousand.
+soak: export OMP_WAIT_POLICY = PASSIVE
+soak: install
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak
 
 # Three minutes of training the embedded model from random weights, which must lower its loss.
 smoke: export OMP_WAIT_POLICY = PASSIVE

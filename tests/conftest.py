@@ -1,6 +1,7 @@
 """Fixtures that several test folders share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ pytest.register_assert_rewrite(
 
 # Ray reads it once a process, at its import; tests of the token start processes that have their own.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+# A shell that starts something in the background has it ignore Ctrl-C, and all that it starts too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")

@@ -72,7 +72,7 @@ def test_the_wheel_has_the_embedded_model(wheel: Path) -> None:
                 assert archive.read(f"dimoo_core/builtin/{path.relative_to(directory).as_posix()}") == path.read_bytes()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.soak), 1])
 def test_the_installed_command_runs_a_manifest(
     workers: int, installed: Path, folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_poison_costs_a_run_with_workers_two_deaths_at_most_and_only_itself(
     check_only_poison_is_missing(RunOutput(tmp_path / "out"))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("hanging", "reason"),
     [("HANGING_ROWS", "a thread of it has hung for"), ("HANGING_STEPS", "it has said nothing for")],
@@ -84,6 +85,7 @@ def test_a_worker_that_hangs_is_killed_and_the_row_that_it_hangs_with_is_found(
     assert reason in output.failed_by_id()[POISONED[0]]["message"]
 
 
+@pytest.mark.soak
 def test_a_worker_that_grows_is_replaced_before_it_has_grown_much_and_nothing_is_computed_twice(
     tmp_path: Path, tiny_checkpoint: Path
 ) -> None:

@@ -1,10 +1,13 @@
 """A retry is killed with -9 in its middle: the same command ends it, no row is lost, none is there twice."""
 
+import json
 import signal
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from pipeline.run_audit import RunAudit
 from pipeline.store import open_store
 from tests.support.command import running_words
@@ -47,12 +50,12 @@ def test_a_retry_that_was_killed_is_ended_by_the_same_command(output: RunOutput)
     assert 2 <= len(retried(output)) < len(LATE)
     assert output.success() is None
 
-    with running_words(["retry", output.store.uri, *CLASSES]) as running:
-        ended = running.wait()
-    assert ended.returncode == 3, ended.stderr
+    ended = CliRunner().invoke(app, ["retry", output.store.uri, *CLASSES])
+    assert ended.exit_code == 3, ended.stderr
     assert "going on: retry 1" in ended.stderr
-    assert (ended.summary["retry"], ended.summary["done"], ended.summary["failed"]) == (1, len(LATE) + 1, 1)
-    assert ended.summary["retried"] < len(LATE)
+    summary = json.loads(ended.stdout)
+    assert (summary["retry"], summary["done"], summary["failed"]) == (1, len(LATE) + 1, 1)
+    assert summary["retried"] < len(LATE)
     assert {key: output.store.get(key) for key in earlier} == earlier
     output.check_complete(IDS)
     findings: list[object] = []

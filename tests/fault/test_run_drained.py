@@ -43,7 +43,7 @@ def kill_at_deadline(running: RunningCommand) -> int:
     return running.process.wait()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_driver_that_gets_notice_drains_and_only_rows_in_the_engine_are_computed_again(
     workers: int, manifest: Path, witness: Witness, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -69,6 +69,7 @@ def test_a_driver_that_gets_notice_drains_and_only_rows_in_the_engine_are_comput
     output.check_complete(IDS)
 
 
+@pytest.mark.soak
 def test_a_worker_that_gets_notice_hands_back_its_rows_and_is_replaced_by_nobodys_fault(
     manifest: Path, witness: Witness, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_machine_without_a_token_is_not_started(tmp_path: Path) -> None:
     assert "no token" in ended.stderr
 
 
+@pytest.mark.soak
 def test_the_task_of_skypilot_runs_a_manifest_on_two_machines(cluster: Machines, manifest: str, tmp_path: Path) -> None:
     task = yaml.safe_load((EXAMPLES / "skypilot.yaml").read_text())
     own = {
@@ -99,6 +100,7 @@ if [[ "$1" == show ]]; then printf '127.0.0.1\\n127.0.0.1\\n'; else echo "$@" >>
 """
 
 
+@pytest.mark.soak
 def test_the_job_of_slurm_runs_a_manifest_on_two_machines(cluster: Machines, manifest: str, tmp_path: Path) -> None:
     """With stand-ins for ``srun`` and ``scontrol`` that know one machine, this one, as two."""
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):

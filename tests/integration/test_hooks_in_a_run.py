@@ -127,6 +127,7 @@ def test_hooks_change_score_and_reject_rows_and_their_errors_are_the_rows_own(
     assert without_hooks(tiny_checkpoint, folder)["wide"]["width"] == 64
 
 
+@pytest.mark.soak
 def test_hooks_do_the_same_in_two_workers_as_in_this_process(tiny_checkpoint: Path, folder: Path) -> None:
     spec = FAST_SETTINGS | SPEC | {"model": str(tiny_checkpoint), "workers": 2}
     found_in = {"PYTHONPATH": f"{REPOSITORY}:{folder}"}

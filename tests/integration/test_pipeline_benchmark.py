@@ -10,6 +10,7 @@ from benchmarks import pipeline
 _SMALL = ["--captions", "3", "--images", "1", "--megabytes", "0.1", "--resolution", "64", "--latency-ms", "10"]
 
 
+@pytest.mark.soak
 def test_a_run_on_slow_storage_reports_how_busy_its_engine_was(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

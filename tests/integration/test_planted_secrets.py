@@ -118,6 +118,7 @@ def raylet_environment(running: RunningCommand) -> dict[str, str]:
     return {}
 
 
+@pytest.mark.soak
 def test_workers_of_ray_need_a_token_and_their_logs_hold_no_secrets(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

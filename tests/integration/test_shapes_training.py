@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from shutil import copytree
 
+import pytest
 import torch
 
 from dimoo_core.image_codec import ImageCodec
@@ -31,6 +32,7 @@ def test_the_tokenizer_command_writes_a_tokenizer_that_the_product_loads(tmp_pat
     assert len(Tokenizer(tmp_path).encode("a red circle at b3")) == 5
 
 
+@pytest.mark.soak
 def test_codec_training_that_ran_out_of_time_goes_on_where_it_stopped(tmp_path: Path) -> None:
     def num_steps() -> int:
         assert "the same command goes on" in train("codec", "--out", tmp_path, "--minutes", 0.03)
@@ -50,6 +52,7 @@ def test_weights_are_saved_when_a_stage_is_done(tmp_path: Path) -> None:
     assert ImageCodec.load(tmp_path, device="cpu").num_codes == 128
 
 
+@pytest.mark.soak
 def test_training_of_the_model_goes_on_where_it_ended_and_leaves_a_checkpoint_to_run_and_to_package(
     tmp_path: Path,
 ) -> None:

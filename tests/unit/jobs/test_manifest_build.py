@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.manifest_build import TYPES
-from manifests.builder.row_table import MAX_TABLE_ROWS
 from manifests.row import Row, RowDefaults, parse_rows
 from tests.support.manifest_rows import encoded, picture
 
@@ -212,8 +211,9 @@ def test_types_are_told_from_the_first_rows_and_may_be_given() -> None:
     assert set(TYPES) == {"string", "int", "float", "bool"}
 
 
-def test_rows_are_written_in_tables_of_bounded_size() -> None:
-    count = MAX_TABLE_ROWS + 10
+def test_rows_are_written_in_tables_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manifests.builder.row_table.MAX_TABLE_ROWS", 100)
+    count = 110
     write("p.txt", "\n".join(f"prompt {number}" for number in range(count)))
     assert build("p.txt", "--task", "text_to_image", "--to", "folder")["files"] == [
         str(Path("folder/rows-00000.parquet").absolute())
