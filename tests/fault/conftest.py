@@ -8,7 +8,7 @@ import pytest
 from tests.support.s3_server import S3Server
 
 
-@pytest.fixture(params=["disk", pytest.param("S3", marks=pytest.mark.soak)])
+@pytest.fixture(params=["disk", "S3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where the output of the run goes: a local folder, then a bucket."""
     if request.param == "disk":

@@ -16,6 +16,7 @@ IDS = [f"row{number:02}" for number in range(NUM_ROWS)]
 FLUSH_EACH_ROW: dict[str, Any] = {"segment_rows": NUM_ROWS, "flush_rows": 1, "max_rows_in_flight": 1}
 
 
+@pytest.mark.soak
 def test_the_tokens_of_a_resume_are_those_of_the_rows_that_were_not_flushed(
     place: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_poison_kills_a_run_without_workers_once_and_never_again(
     check_only_poison_is_missing(output)
 
 
+@pytest.mark.soak
 def test_poison_costs_a_run_with_workers_two_deaths_at_most_and_only_itself(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def retried(output: RunOutput) -> list[str]:
     return [key for key in output.keys("parts/") if "-r1" in key]
 
 
+@pytest.mark.soak
 def test_a_retry_that_was_killed_is_ended_by_the_same_command(output: RunOutput) -> None:
     with running_words(["retry", output.store.uri, *CLASSES]) as running:
         running.wait_until(lambda: len(retried(output)) >= 2, "second part of the retry")

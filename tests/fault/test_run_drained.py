@@ -43,7 +43,8 @@ def kill_at_deadline(running: RunningCommand) -> int:
     return running.process.wait()
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_driver_that_gets_notice_drains_and_only_rows_in_the_engine_are_computed_again(
     workers: int, manifest: Path, witness: Witness, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

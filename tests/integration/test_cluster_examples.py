@@ -42,6 +42,7 @@ def assert_complete(output: Path, cluster: Machines) -> None:
     assert json.loads((output / "_SUCCESS").read_text())["rows_done"] == 4
 
 
+@pytest.mark.soak
 def test_a_cluster_by_hand_runs_a_manifest_and_refuses_whoever_lacks_its_token(
     cluster: Machines, manifest: str, tmp_path: Path
 ) -> None:

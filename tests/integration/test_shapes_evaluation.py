@@ -43,6 +43,7 @@ def test_every_task_comes_out_the_same_alone_and_in_mixed_batches(model: Model) 
     assert outputs[0] == outputs[1] == outputs[2]
 
 
+@pytest.mark.soak
 def test_a_run_gives_what_the_engine_gives_with_no_worker_and_with_two(model: Model) -> None:
     examples = examples_of("text_to_image", "captioning", "questions", number=14)
     examples = [example for example in examples if len(example.inputs) <= 1]
