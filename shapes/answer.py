@@ -53,10 +53,11 @@ def read_caption(text: str) -> Description | None:
     return Description(counts, cells, next(iter(styles), None)) if counts and len(styles) < 2 else None
 
 
-def read_answer(text: str) -> str | None:
-    """The answer's content in one wording, None if there is none or there are several.
+def read_answer(text: str) -> frozenset[str]:
+    """What an answer says, each fact in one wording; nothing if no fact is found.
 
-    ``Yes, there is.`` is ``yes``, ``3`` is ``three``, ``It is a red circle`` is ``red circle``, ``at b3`` is ``b3``.
+    ``Yes, there is.`` is ``yes``, ``3`` is ``three``, ``It is a red circle`` is ``red circle``, ``two, at b3 and c1``
+    is ``two``, ``b3`` and ``c1``.
     """
     words = _words(text)
     found: set[str] = set()
@@ -72,7 +73,7 @@ def read_answer(text: str) -> str | None:
             found.add(word)
         elif word not in ("a", "an") and (number := _number(word)) is not None:
             found.add(NUMBERS[number] if number < len(NUMBERS) else str(number))
-    return found.pop() if len(found) == 1 else None
+    return frozenset(found)
 
 
 def _words(text: str) -> list[str]:

@@ -4,7 +4,7 @@ Words are bound to each other and to places within 250 steps if nothing but prom
 in 18,000 steps of all tasks at once. What is known then is kept while the others join.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shapes.task import TASKS
@@ -53,31 +53,48 @@ class Stage:
     Attributes:
         from_share: Share of the training from which on it holds.
         tasks: What is drawn.
+        kinds: Which of their kinds; all of them if empty.
         boards: Of the scenes. On one board a place is at one distance, and to look there is learned sooner.
     """
 
     from_share: float
     tasks: Sequence[str]
+    kinds: Sequence[str] = ()
     boards: Sequence[Board] = BOARDS
 
 
 _PROMPTS = ("text_to_image",)
+_QUESTIONS = ("questions",)
 _COPIES = ("inpainting", "outpainting", "editing", "subject", "style_transfer", "dense_prediction", "control")
 
-STAGES = (
-    Stage(from_share=0.0, tasks=_PROMPTS, boards=BOARDS[-1:]),
-    Stage(from_share=0.07, tasks=(*_PROMPTS, *_COPIES), boards=BOARDS[-1:]),
-    Stage(from_share=0.2, tasks=tuple(TASKS), boards=BOARDS[-1:]),
-    Stage(from_share=0.3, tasks=tuple(TASKS)),
-)
+COURSES: Mapping[str, Sequence[Stage]] = {
+    "all-tasks": (
+        Stage(from_share=0.0, tasks=_PROMPTS, boards=BOARDS[-1:]),
+        Stage(from_share=0.07, tasks=(*_PROMPTS, *_COPIES), boards=BOARDS[-1:]),
+        Stage(from_share=0.2, tasks=tuple(TASKS), boards=BOARDS[-1:]),
+        Stage(from_share=0.3, tasks=tuple(TASKS)),
+    ),
+    "questions": (
+        Stage(from_share=0.0, tasks=_QUESTIONS, kinds=("existence",)),
+        Stage(from_share=0.06, tasks=_QUESTIONS, kinds=("existence", "count", "content", "place", "relation")),
+        Stage(from_share=0.2, tasks=_QUESTIONS),
+        Stage(from_share=0.35, tasks=tuple(TASKS)),
+    ),
+}
+"""What is drawn when: of a model that begins, and of one that does all but compare."""
 
 
-def stage_at(progress: float) -> Stage:
-    """The stage that holds at a share of the training."""
-    return [stage for stage in STAGES if stage.from_share <= progress][-1]
+MUON_RATES = {"all-tasks": 0.005, "questions": 0.008}
+"""How far a step moves the matrices: what compares is not found at the rate that the rest is learned with."""
 
 
-def kinds_at(progress: float) -> tuple[list[tuple[str, str]], list[float]]:
+def stage_at(course: str, progress: float) -> Stage:
+    """The stage of a course that holds at a share of the training."""
+    return [stage for stage in COURSES[course] if stage.from_share <= progress][-1]
+
+
+def kinds_at(course: str, progress: float) -> tuple[list[tuple[str, str]], list[float]]:
     """Tasks with their kinds, and how often each is drawn."""
-    names = [(task, kind) for task in stage_at(progress).tasks for kind in TASKS[task]]
+    stage = stage_at(course, progress)
+    names = [(task, kind) for task in stage.tasks for kind in stage.kinds or TASKS[task]]
     return names, [KIND_WEIGHTS.get(kind, 1.0) for _, kind in names]

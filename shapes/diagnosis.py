@@ -36,7 +36,7 @@ def image_mistake(goal: Goal, codes: Codes) -> str:
 def text_mistake(goal: Goal, text: str) -> str:
     """The mistake of a text that is not what the goal asks for."""
     if isinstance(goal, AnswerGoal):
-        return "not understood" if read_answer(text) is None else "wrong answer"
+        return "wrong answer" if read_answer(text) else "not understood"
     if not isinstance(goal, CaptionGoal):
         return "a text instead of an image"
     said = read_caption(text)

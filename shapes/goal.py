@@ -60,9 +60,10 @@ class CaptionGoal:
 
 @dataclass(frozen=True, slots=True)
 class AnswerGoal:
-    """This answer in any wording."""
+    """This answer in any wording; what may be said in addition, as in ``yes, at b3``, need not be said."""
 
     answer: str
+    evidence: tuple[str, ...] = ()
 
 
 Goal = SceneGoal | FillGoal | CountGoal | RelationGoal | MapGoal | CaptionGoal | AnswerGoal

@@ -152,5 +152,6 @@ def _caption_fault(goal: CaptionGoal, text: str) -> str | None:
 
 
 def _answer_fault(goal: AnswerGoal, text: str) -> str | None:
-    said = read_answer(text)
-    return None if said is not None and said == read_answer(goal.answer) else f"{said}, not {goal.answer}"
+    said, wanted = read_answer(text), read_answer(goal.answer)
+    is_right = wanted <= said <= wanted.union(goal.evidence)
+    return None if is_right else f"{' and '.join(sorted(said)) or 'nothing'}, not {goal.answer}"

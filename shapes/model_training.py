@@ -59,6 +59,7 @@ class TrainingConfig:
     warmup_ratio: float = 0.02
     decay_from: float = 0.4  # share of the training after which rates fall, linearly to a hundredth
     seed: int = 0
+    course: str = "all-tasks"  # of ``curriculum.COURSES``
 
 
 class ModelTraining:
@@ -169,8 +170,8 @@ class ModelTraining:
 
     def _sequences(self, rng: Random) -> Iterator[TrainingSequence]:
         while True:
-            ((task, kind),) = rng.choices(*kinds_at(self._progress))
-            options = SampleOptions(boards=stage_at(self._progress).boards, max_pieces=MAX_PIECES)
+            ((task, kind),) = rng.choices(*kinds_at(self._config.course, self._progress))
+            options = SampleOptions(boards=stage_at(self._config.course, self._progress).boards, max_pieces=MAX_PIECES)
             example = sample(task, rng.getrandbits(48), "train", kind=kind, options=options)
             yield self._builder.build(example, rng)
 

@@ -1,6 +1,6 @@
 """Questions about one image or two, with short answers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from dimoo_core.prompts import UNDERSTANDING_SYSTEM
@@ -21,6 +21,7 @@ from shapes.phrases import (
     YES,
     as_written,
     kind,
+    listed,
     named,
     with_article,
 )
@@ -28,7 +29,7 @@ from shapes.scene_source import SceneSource
 from shapes.split import scene_key
 from shapes.text_to_image_task import is_held_out_relation
 from shapes.tile import scene_codes
-from shapes.world import Piece, Scene, cell_name
+from shapes.world import Cell, Piece, Scene, cell_name
 
 TASK = "questions"
 
@@ -38,15 +39,17 @@ def existence(source: SceneSource) -> Example:
     scene = source.scene()
     is_there = source.rng.random() < 0.5
     piece = source.rng.choice(scene.placed)[1] if is_there else source.piece(unlike=scene.counts)
-    return _example(source, "existence", (scene,), YES if is_there else NO, one=with_article(named(piece)))
+    cells = [cell for cell, other in scene.placed if other == piece]
+    one = with_article(named(piece))
+    return _example(source, "existence", (scene,), YES if is_there else NO, cells, one=one)
 
 
 def count(source: SceneSource) -> Example:
     """How many of a colour and shape, of a shape, of a colour, or at all."""
     scene = source.scene()
     colour, shape = _class(source, scene)
-    number = _number_of(scene, colour, shape)
-    return _example(source, "count", (scene,), NUMBERS[number], many=f"{kind(colour, shape)}s")
+    cells = [cell for cell, piece in scene.placed if _is_of(piece, colour, shape)]
+    return _example(source, "count", (scene,), NUMBERS[len(cells)], cells, many=f"{kind(colour, shape)}s")
 
 
 def colour(source: SceneSource) -> Example:
@@ -99,7 +102,7 @@ def relation(source: SceneSource) -> Example:
         "relation": source.rng.choice(RELATIONS[name]),
         "other": f"the {named(scene.pieces[second])}",
     }
-    return _example(source, "relation", (scene,), YES if is_so else NO, **names)
+    return _example(source, "relation", (scene,), YES if is_so else NO, (first, second), **names)
 
 
 def background(source: SceneSource) -> Example:
@@ -138,10 +141,11 @@ def _class(source: SceneSource, scene: Scene) -> tuple[str | None, str | None]:
 
 
 def _number_of(scene: Scene, colour: str | None, shape: str | None) -> int:
-    return sum(
-        (colour is None or piece.colour == colour) and (shape is None or piece.shape == shape)
-        for _, piece in scene.placed
-    )
+    return sum(_is_of(piece, colour, shape) for _, piece in scene.placed)
+
+
+def _is_of(piece: Piece, colour: str | None, shape: str | None) -> bool:
+    return colour in (None, piece.colour) and shape in (None, piece.shape)
 
 
 def _with_single(source: SceneSource, feature: Callable[[Piece], object]) -> tuple[Scene, Piece]:
@@ -154,16 +158,25 @@ def _with_single(source: SceneSource, feature: Callable[[Piece], object]) -> tup
             return scene, source.rng.choice(single)
 
 
-def _example(source: SceneSource, question: str, scenes: Iterable[Scene], answer: str, **names: str) -> Example:
+def _example(
+    source: SceneSource,
+    question: str,
+    scenes: Iterable[Scene],
+    answer: str,
+    evidence: Sequence[Cell] = (),
+    **names: str,
+) -> Example:
+    """An example whose answer names the cells that it rests on, in their order: ``yes, at b3``."""
     scenes = tuple(scenes)
+    cells = tuple(map(cell_name, evidence))
     return Example(
         task=TASK,
         kind=question,
         system=UNDERSTANDING_SYSTEM,
         prompt=as_written(source.rng, source.rng.choice(QUESTIONS[question]).format(**names)),
         inputs=tuple(scene_codes(scene) for scene in scenes),
-        answer=answer,
-        goal=AnswerGoal(answer),
+        answer=f"{answer}, at {listed(cells)}" if cells else answer,
+        goal=AnswerGoal(answer, cells),
         scenes=scenes,
         key=scene_key(scenes[0]),
     )

@@ -23,6 +23,7 @@ def main() -> None:
     model.add_argument("--threads", type=int, default=2, help="CPU threads")
     model.add_argument("--device", default="cpu")
     model.add_argument("--start-from", type=Path, metavar="DIR", help="checkpoint whose weights a new run begins with")
+    model.add_argument("--course", default="all-tasks", choices=("all-tasks", "questions"), help="what is shown when")
     model.add_argument(
         "--report-every", type=int, default=50, metavar="STEPS", help="steps between two lines of the log"
     )
@@ -39,7 +40,13 @@ def main() -> None:
     if arguments.part == "codec":
         _train_codec(arguments.out, **common)
     elif arguments.part == "model":
-        _train_model(arguments.out, **common, report_every=arguments.report_every, start_from=arguments.start_from)
+        _train_model(
+            arguments.out,
+            **common,
+            course=arguments.course,
+            report_every=arguments.report_every,
+            start_from=arguments.start_from,
+        )
     else:
         _train_all(arguments.out, **common)
 
@@ -72,18 +79,20 @@ def _train_model(
     device: str,
     num_threads: int,
     minutes: float,
+    course: str = "all-tasks",
     report_every: int = 50,
     start_from: Path | None = None,
 ) -> None:
     import torch
 
+    from shapes.curriculum import MUON_RATES
     from shapes.model_training import ModelTraining, TrainingConfig
 
     torch.set_num_threads(1)
     training = ModelTraining(
         directory,
         minutes=minutes,
-        config=TrainingConfig(),
+        config=TrainingConfig(course=course, muon_lr=MUON_RATES[course]),
         device=device,
         num_threads=num_threads,
         start_from=start_from,
