@@ -76,9 +76,9 @@ COURSES: Mapping[str, Sequence[Stage]] = {
     ),
     "questions": (
         Stage(from_share=0.0, tasks=_QUESTIONS, kinds=("existence",)),
-        Stage(from_share=0.06, tasks=_QUESTIONS, kinds=("existence", "count", "content", "place", "relation")),
-        Stage(from_share=0.2, tasks=_QUESTIONS),
-        Stage(from_share=0.35, tasks=tuple(TASKS)),
+        Stage(from_share=0.05, tasks=_QUESTIONS, kinds=("existence", "count", "content", "place")),
+        Stage(from_share=0.15, tasks=_QUESTIONS),
+        Stage(from_share=0.3, tasks=tuple(TASKS)),
     ),
 }
 """What is drawn when: of a model that begins, and of one that does all but compare."""

@@ -63,7 +63,7 @@ class AnswerGoal:
     """This answer in any wording; what may be said in addition, as in ``yes, at b3``, need not be said."""
 
     answer: str
-    evidence: tuple[str, ...] = ()
+    evidence: str = ""
 
 
 Goal = SceneGoal | FillGoal | CountGoal | RelationGoal | MapGoal | CaptionGoal | AnswerGoal

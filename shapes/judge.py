@@ -153,5 +153,5 @@ def _caption_fault(goal: CaptionGoal, text: str) -> str | None:
 
 def _answer_fault(goal: AnswerGoal, text: str) -> str | None:
     said, wanted = read_answer(text), read_answer(goal.answer)
-    is_right = wanted <= said <= wanted.union(goal.evidence)
+    is_right = wanted <= said <= wanted | read_answer(goal.evidence)
     return None if is_right else f"{' and '.join(sorted(said)) or 'nothing'}, not {goal.answer}"

@@ -1,6 +1,7 @@
 """Questions about one image or two, with short answers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from dimoo_core.prompts import UNDERSTANDING_SYSTEM
@@ -20,6 +21,7 @@ from shapes.phrases import (
     SECOND,
     YES,
     as_written,
+    counted_list,
     kind,
     listed,
     named,
@@ -41,7 +43,7 @@ def existence(source: SceneSource) -> Example:
     piece = source.rng.choice(scene.placed)[1] if is_there else source.piece(unlike=scene.counts)
     cells = [cell for cell, other in scene.placed if other == piece]
     one = with_article(named(piece))
-    return _example(source, "existence", (scene,), YES if is_there else NO, cells, one=one)
+    return _example(source, "existence", (scene,), YES if is_there else NO, said=_places(cells), one=one)
 
 
 def count(source: SceneSource) -> Example:
@@ -49,7 +51,8 @@ def count(source: SceneSource) -> Example:
     scene = source.scene()
     colour, shape = _class(source, scene)
     cells = [cell for cell, piece in scene.placed if _is_of(piece, colour, shape)]
-    return _example(source, "count", (scene,), NUMBERS[len(cells)], cells, many=f"{kind(colour, shape)}s")
+    many = f"{kind(colour, shape)}s"
+    return _example(source, "count", (scene,), NUMBERS[len(cells)], said=_places(cells), many=many)
 
 
 def colour(source: SceneSource) -> Example:
@@ -102,7 +105,7 @@ def relation(source: SceneSource) -> Example:
         "relation": source.rng.choice(RELATIONS[name]),
         "other": f"the {named(scene.pieces[second])}",
     }
-    return _example(source, "relation", (scene,), YES if is_so else NO, (first, second), **names)
+    return _example(source, "relation", (scene,), YES if is_so else NO, said=_places((first, second)), **names)
 
 
 def background(source: SceneSource) -> Example:
@@ -121,7 +124,7 @@ def same(source: SceneSource) -> Example:
         change = source.rng.choice((source.recoloured, source.reshaped))
         pieces[index] = change(pieces[index])
     second = source.scene_of(first.board, source.style(), pieces)
-    return _example(source, "same", (first, second), YES if is_same else NO)
+    return _example(source, "same", (first, second), YES if is_same else NO, said=_contents(first, second))
 
 
 def more(source: SceneSource) -> Example:
@@ -131,7 +134,8 @@ def more(source: SceneSource) -> Example:
     chosen = _class(source, source.rng.choice((first, second)))
     numbers = _number_of(first, *chosen), _number_of(second, *chosen)
     answer = NEITHER if numbers[0] == numbers[1] else FIRST if numbers[0] > numbers[1] else SECOND
-    return _example(source, "more", (first, second), answer, many=f"{kind(*chosen)}s")
+    many = f"{kind(*chosen)}s"
+    return _example(source, "more", (first, second), answer, said=_contents(first, second), many=many)
 
 
 def _class(source: SceneSource, scene: Scene) -> tuple[str | None, str | None]:
@@ -158,25 +162,30 @@ def _with_single(source: SceneSource, feature: Callable[[Piece], object]) -> tup
             return scene, source.rng.choice(single)
 
 
+def _places(cells: Iterable[Cell]) -> str:
+    """``at b3 and c1``, nothing if there are none."""
+    names = [cell_name(cell) for cell in cells]
+    return f"at {listed(names)}" if names else ""
+
+
+def _contents(*scenes: Scene) -> str:
+    """``a red circle, two blue stars``: what each of several images shows."""
+    return ", ".join(counted_list(Counter(named(piece) for _, piece in scene.placed)) for scene in scenes)
+
+
 def _example(
-    source: SceneSource,
-    question: str,
-    scenes: Iterable[Scene],
-    answer: str,
-    evidence: Sequence[Cell] = (),
-    **names: str,
+    source: SceneSource, question: str, scenes: Iterable[Scene], answer: str, *, said: str = "", **names: str
 ) -> Example:
-    """An example whose answer names the cells that it rests on, in their order: ``yes, at b3``."""
+    """An example; what is ``said`` after the answer is what it rests on: ``yes, at b3``."""
     scenes = tuple(scenes)
-    cells = tuple(map(cell_name, evidence))
     return Example(
         task=TASK,
         kind=question,
         system=UNDERSTANDING_SYSTEM,
         prompt=as_written(source.rng, source.rng.choice(QUESTIONS[question]).format(**names)),
         inputs=tuple(scene_codes(scene) for scene in scenes),
-        answer=f"{answer}, at {listed(cells)}" if cells else answer,
-        goal=AnswerGoal(answer, cells),
+        answer=f"{answer}, {said}" if said else answer,
+        goal=AnswerGoal(answer, said),
         scenes=scenes,
         key=scene_key(scenes[0]),
     )
