@@ -1,6 +1,6 @@
 """Picture of the transformer's losses over one or several runs: ``python -m shapes.curve LOG... --out PNG``.
 
-Each LOG is a ``model.jsonl`` of ``python -m shapes.train model``; a later one began with the weights of the one before.
+Each LOG is that of a course of ``python -m shapes.train model``; a later one began with the weights of the one before.
 """
 
 import argparse

@@ -59,21 +59,23 @@ with one output for each code can draw it:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a checkpoint comes from."""
+    """Where a checkpoint comes from; each course with its steps and minutes."""
 
     sizes: str
-    minutes: float
-    num_steps: int
+    courses: tuple[tuple[str, int, float], ...]
     seed: int
     commit: str
     device: str
 
     def sentence(self) -> str:
         """For the card."""
+        courses = ", then ".join(
+            f"{num_steps:,} steps of the course `{name}` in {minutes:.0f} minutes"
+            for name, num_steps, minutes in self.courses
+        )
         return (
-            f"`python -m shapes.train model`, {self.num_steps:,} steps in {self.minutes:.0f} minutes on {self.device}, "
-            f"seed {self.seed}, commit `{self.commit}`. Masked diffusion, first on prompts alone, then on all tasks; "
-            "the codec before it is that of `shapes/trained`."
+            f"`python -m shapes.train model`, {courses}, on {self.device}, seed {self.seed}, commit `{self.commit}`. "
+            "Masked diffusion; what is shown when is in `shapes/curriculum.py`. The codec is that of `shapes/trained`."
         )
 
 

@@ -85,8 +85,8 @@ class ModelTraining:
         start_from: Path | None = None,
     ) -> None:
         self._directory = directory
-        self._state_path = directory / "training" / "model.pt"
-        self._log = TrainingLog(directory / "training", "model")
+        self._state_path = directory / "training" / f"{config.course}.pt"
+        self._log = TrainingLog(directory / "training", config.course)
         self._minutes = minutes
         self._num_threads = num_threads
         self._config = config

@@ -13,8 +13,10 @@ from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN, find_checkpoint
 from dimoo_core.preset import DEFAULT_PRESET
+from shapes.curriculum import COURSES
 from shapes.generation_defaults import GENERATION
 from shapes.model_card import Provenance, model_card
+from shapes.training_log import TrainingLog
 
 MAX_BYTES = 12_000_000
 """What the embedded model may add to the package."""
@@ -85,17 +87,19 @@ def _check_loads(target: Path) -> None:
 def _provenance(source: Path, device: str) -> Provenance:
     import torch
 
-    state = torch.load(source / "training" / "model.pt", map_location="cpu", weights_only=True)
+    training = source / "training"
+    courses = [course for course in COURSES if (training / f"{course}.jsonl").exists()]
+    state = torch.load(training / f"{courses[-1]}.pt", map_location="cpu", weights_only=True)
     config = json.loads(state["config"])
     num_parameters = sum(leaf.numel() for leaf in state["leaves"].values())
+    last_reports = {course: TrainingLog(training, course).reports()[-1] for course in courses}
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
     return Provenance(
         sizes=(
             f"{config['num_layers']} layers, hidden size {config['hidden_size']}, {config['num_heads']} heads, "
             f"{num_parameters / 1e6:.1f}M parameters"
         ),
-        minutes=state["spent_s"] / 60,
-        num_steps=state["step"],
+        courses=tuple((name, int(last["step"]), last["minutes"]) for name, last in last_reports.items()),
         seed=config["seed"],
         commit=commit.stdout.strip(),
         device=device,

@@ -62,7 +62,7 @@ def test_training_of_the_model_goes_on_where_it_ended_and_leaves_a_checkpoint_to
     steps = [0]
     for minutes in (0.05, 0.1):
         train("model", "--out", directory, "--threads", 1, "--report-every", 1, "--minutes", minutes)
-        steps.append(TrainingLog(directory / "training", "model").reports()[-1]["step"])
+        steps.append(TrainingLog(directory / "training", "all-tasks").reports()[-1]["step"])
     assert steps[0] < steps[1] < steps[2]
 
     package(directory, packaged, None)

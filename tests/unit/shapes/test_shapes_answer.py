@@ -48,26 +48,28 @@ def test_a_caption_that_cannot_be_understood_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "content"),
+    ("text", "facts"),
     [
-        ("yes", "yes"),
-        ("Yes, there is.", "yes"),
-        ("no", "no"),
-        ("There are 3.", "three"),
-        ("three", "three"),
-        ("It is red", "red"),
-        ("a red circle", "red circle"),
-        ("The red circle.", "red circle"),
-        ("nothing", "nothing"),
-        ("none", "nothing"),
-        ("It is at b3.", "b3"),
-        ("the first", "first"),
-        ("Neither.", "neither"),
-        ("yes no", None),
-        ("red blue", None),
-        ("", None),
-        ("banana", None),
+        ("yes", {"yes"}),
+        ("Yes, there is.", {"yes"}),
+        ("no", {"no"}),
+        ("There are 3.", {"three"}),
+        ("three", {"three"}),
+        ("It is red", {"red"}),
+        ("a red circle", {"red circle"}),
+        ("The red circle.", {"red circle"}),
+        ("nothing", {"nothing"}),
+        ("none", {"nothing"}),
+        ("It is at b3.", {"b3"}),
+        ("the first", {"first"}),
+        ("Neither.", {"neither"}),
+        ("yes, at b3", {"yes", "b3"}),
+        ("two, at b3 and c1", {"two", "b3", "c1"}),
+        ("the first, two red circles, a star", {"first", "two", "red circle"}),
+        ("yes no", {"yes", "no"}),
+        ("", set()),
+        ("banana", set()),
     ],
 )
-def test_an_answer_is_read_by_its_content(text: str, content: str | None) -> None:
-    assert read_answer(text) == content
+def test_an_answer_is_read_by_its_facts(text: str, facts: set[str]) -> None:
+    assert read_answer(text) == facts

@@ -4,31 +4,38 @@ from itertools import pairwise
 
 import pytest
 
-from shapes.curriculum import STAGES, kinds_at, stage_at
+from shapes.curriculum import COURSES, MUON_RATES, kinds_at, stage_at
 from shapes.smoke_training import tasks_not_learned
 from shapes.task import TASKS
 from shapes.world import BOARDS
 
 
 def test_training_begins_with_prompts_on_one_board() -> None:
-    names, _ = kinds_at(0.0)
+    names, _ = kinds_at("all-tasks", 0.0)
     assert {task for task, _ in names} == {"text_to_image"}
-    assert len(stage_at(0.0).boards) == 1
+    assert len(stage_at("all-tasks", 0.0).boards) == 1
 
 
-def test_from_the_last_stage_on_every_kind_of_every_task_is_drawn_on_every_board() -> None:
-    for progress in (STAGES[-1].from_share, 1.0):
-        names, weights = kinds_at(progress)
+def test_the_course_of_questions_begins_with_one_kind_alone() -> None:
+    assert kinds_at("questions", 0.0)[0] == [("questions", "existence")]
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_from_the_last_stage_on_every_kind_of_every_task_is_drawn_on_every_board(course: str) -> None:
+    for progress in (COURSES[course][-1].from_share, 1.0):
+        names, weights = kinds_at(course, progress)
         assert names == [(task, kind) for task, kinds in TASKS.items() for kind in kinds]
         assert len(weights) == len(names)
         assert min(weights) > 0
-        assert stage_at(progress).boards == BOARDS
+        assert stage_at(course, progress).boards == BOARDS
 
 
-def test_no_stage_leaves_out_what_an_earlier_one_showed() -> None:
-    for earlier, later in pairwise(STAGES):
+@pytest.mark.parametrize("course", COURSES)
+def test_no_stage_leaves_out_what_an_earlier_one_showed(course: str) -> None:
+    assert MUON_RATES[course] > 0
+    for earlier, later in pairwise(COURSES[course]):
         assert earlier.from_share < later.from_share
-        assert set(earlier.tasks) <= set(later.tasks)
+        assert set(kinds_at(course, earlier.from_share)[0]) <= set(kinds_at(course, later.from_share)[0])
         assert set(earlier.boards) <= set(later.boards)
 
 

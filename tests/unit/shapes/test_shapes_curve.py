@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shapes.curriculum import COURSES
 from shapes.curve import lines_of
 
 
@@ -25,6 +26,6 @@ def test_a_log_that_is_too_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_logs_of_the_packaged_weights_can_be_drawn() -> None:
-    logs = sorted(Path("shapes/trained").glob("model.jsonl"))
+    logs = [Path("shapes/trained") / f"{course}.jsonl" for course in COURSES]
     lines = lines_of(logs)
     assert all(line[-1][1] < line[0][1] for line in lines.values())

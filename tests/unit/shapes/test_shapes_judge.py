@@ -116,7 +116,16 @@ def test_an_answer_is_right_in_any_wording() -> None:
     goal = example(AnswerGoal("a red circle"))
     assert judge(goal, "It is the red circle.").is_right
     assert not judge(goal, "a red star").is_right
-    assert judge(goal, "").reason == "None, not a red circle"
+    assert not judge(goal, "a red circle or a red star").is_right
+    assert judge(goal, "").reason == "nothing, not a red circle"
+
+
+def test_what_an_answer_rests_on_need_not_be_said_but_must_be_true() -> None:
+    goal = example(AnswerGoal("yes", "at b3 and c1"))
+    for text in ("yes", "yes, at b3", "yes, at c1 and b3"):
+        assert judge(goal, text).is_right
+    for text in ("at b3", "yes, at b2", "no, at b3", "yes, no"):
+        assert not judge(goal, text).is_right
 
 
 def test_an_output_of_the_wrong_kind_is_wrong() -> None:

@@ -108,7 +108,7 @@ def test_the_shapes_of_a_control_map_have_one_colour_each() -> None:
 
 def test_yes_and_no_are_asked_equally_often() -> None:
     for kind in ("existence", "relation", "same"):
-        answers = [sample("questions", seed, "train", kind=kind).answer for seed in range(300)]
+        answers = [(sample("questions", seed, "train", kind=kind).answer or "").split(",")[0] for seed in range(300)]
         assert 110 < answers.count("yes") < 190
         assert set(answers) == {"yes", "no"}
 
