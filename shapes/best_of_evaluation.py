@@ -1,6 +1,6 @@
 """Whether the best of several images, chosen by the model itself, is more often right than one.
 
-``python -m shapes.best_of_evaluation [--model DIR] [--best-of 4] [--steps 16] [--per-kind 100]``
+``python -m shapes.best_of_evaluation [--model DIR] [--best-of 4] [--per-kind 100] [--json FILE]``
 
 Every row goes through a whole run with ``best_of`` and keeps all its images, each with the model's score. The first of
 them is what the row gives without ``best_of``; which are right is read by the verifier. Differences are taken row by
@@ -66,14 +66,14 @@ def asked_examples(per_kind: int, split: str) -> list[Example]:
     return found
 
 
-def choose(examples: Sequence[Example], best_of: int, *, steps: int, model: str, workers: int) -> list[Chosen]:
-    """Run the examples, each image in so many steps, and judge every image."""
+def choose(examples: Sequence[Example], best_of: int, *, model: str, workers: int) -> list[Chosen]:
+    """Run the examples and judge every image."""
     rows = [
         manifest_row(example, f"example-{seed}", seed) | {"best_of": best_of, "keep_images": "all"}
         for seed, example in enumerate(examples)
     ]
-    read, settings = partial(_judged, examples), (f"text_to_image.steps={steps}",)
-    return run_rows(rows, read, model=model, assignments=settings, workers=workers, schema=_BEST_OF_SCHEMA)
+    read = partial(_judged, examples)
+    return run_rows(rows, read, model=model, assignments=(), workers=workers, schema=_BEST_OF_SCHEMA)
 
 
 def _judged(examples: Sequence[Example], row: dict[str, Any], folder: Path) -> Chosen:
@@ -113,14 +113,13 @@ def _right_above_wrong(rows: Sequence[Chosen]) -> float | None:
     return wins / pairs if pairs else None
 
 
-def report(rows: Sequence[Chosen], *, steps: int, model: str, split: str) -> dict[str, Any]:
+def report(rows: Sequence[Chosen], model: str, split: str) -> dict[str, Any]:
     """The whole measurement in JSON's types."""
     checkpoint = find_checkpoint(model)
     return {
         "model_digest": digest(checkpoint.directory),
         "split": split,
         "best_of": len(rows[0].is_right),
-        "steps": steps,
         "all": summary(rows),
         "kinds": {kind: summary([row for row in rows if row.kind == kind]) for kind in KINDS},
     }
@@ -145,14 +144,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=BUILTIN, help="builtin, or the directory of a checkpoint of this world")
     parser.add_argument("--best-of", type=int, default=4)
     parser.add_argument("--per-kind", type=int, default=100, help="rows of each kind of prompt")
-    parser.add_argument("--steps", type=int, default=16, help="denoising steps of an image")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     args = parser.parse_args(given)
     examples = asked_examples(args.per_kind, args.split)
-    rows = choose(examples, args.best_of, steps=args.steps, model=args.model, workers=args.workers)
-    found = report(rows, steps=args.steps, model=args.model, split=args.split)
+    found = report(choose(examples, args.best_of, model=args.model, workers=args.workers), args.model, args.split)
     print(*lines(found), sep="\n")
     if args.json is not None:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

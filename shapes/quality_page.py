@@ -106,7 +106,7 @@ def _best_of(results: Mapping[str, Any]) -> Iterable[str]:
     ranked = whole["right_above_wrong"]
     yield ""
     yield f"The best of {number} {told} one image drawn by lot from the {number}: {gain:+.1f} points, 95% interval"
-    yield f"{low:+.1f} to {high:+.1f}, over {whole['rows']:,} rows of images in {found['steps']} steps."
+    yield f"{low:+.1f} to {high:+.1f}, over {whole['rows']:,} rows."
     if ranked is not None:
         yield f"In {100 * ranked:.1f}% of the pairs of a right and a wrong image of a row the right one has the higher"
         yield "score."
