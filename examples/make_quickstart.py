@@ -20,7 +20,7 @@ DRAWN = (
     ("two blue circles", 64, 64),
     ("a yellow heart and a purple square, sky background", 64, 64),
     ("Draw a green triangle left of an orange circle.", 64, 64),
-    ("An image of a blue star at a1 and a yellow square at c5.", 48, 80),
+    ("An image of a blue star at a2 and a yellow square at c4.", 48, 80),
     ("two orange hearts on a night background", 64, 64),
     ("a purple circle above a yellow triangle on a sky background", 48, 80),
     ("A paper background with a red circle at d1 and a blue square at a4.", 64, 64),
@@ -28,7 +28,7 @@ DRAWN = (
 """Prompts with the width and the height of their images in pixels."""
 
 CHANGED = (
-    ("editing", "recolour", 3),
+    ("editing", "recolour", 6),
     ("editing", "background", 2),
     ("editing", "add", 4),
     ("style_transfer", "style", 1),
@@ -38,7 +38,7 @@ CHANGED = (
 READ = (
     ("captioning", "short", 3),
     ("captioning", "detailed", 8),
-    ("questions", "existence", 1),
+    ("questions", "existence", 5),
     ("questions", "count", 2),
     ("questions", "colour", 3),
     ("questions", "background", 5),
