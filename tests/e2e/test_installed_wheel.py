@@ -15,6 +15,8 @@ from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
 
+pytestmark = pytest.mark.soak
+
 IDS = ["picture", "answer"]
 SPEC = """
 text_to_image: {width: 32, height: 48, steps: 4}
@@ -72,7 +74,7 @@ def test_the_wheel_has_the_embedded_model(wheel: Path) -> None:
                 assert archive.read(f"dimoo_core/builtin/{path.relative_to(directory).as_posix()}") == path.read_bytes()
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.soak), 1])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_the_installed_command_runs_a_manifest(
     workers: int, installed: Path, folder: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def check_only_poison_is_missing(output: RunOutput, failure_class: str = "crash"
     assert (findings, orphans) == ([], [])
 
 
+@pytest.mark.soak
 def test_poison_kills_a_run_without_workers_once_and_never_again(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

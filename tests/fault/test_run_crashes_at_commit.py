@@ -47,6 +47,7 @@ def crashed_folder(manifest: Path, tiny_checkpoint: Path) -> Path:
     return manifest.parent
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("point", get_args(CrashPoint))
 def test_a_crash_around_a_commit_loses_nothing_and_repeats_nothing(
     point: CrashPoint, crashed_folder: Path, manifest: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch

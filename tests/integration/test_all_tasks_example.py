@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from PIL import Image
 
@@ -34,6 +35,7 @@ def test_the_example_is_what_its_script_writes_and_has_two_rows_or_more_of_every
     assert Counter(example.column("task").to_pylist()) == EVERY
 
 
+@pytest.mark.soak
 def test_every_task_runs_green_and_two_ray_workers_make_what_one_process_makes(tmp_path: Path) -> None:
     manifest = EXAMPLES / "all-tasks.parquet"
     results = []

@@ -23,6 +23,8 @@ from tests.support.manifest_rows import image_row, write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.stub_model import use_stub_model
 
+pytestmark = pytest.mark.soak
+
 _OURS = ("images/", "parts/", "_failures/", "_SUCCESS", "_retries/")
 
 

@@ -17,6 +17,8 @@ from benchmarks.workload import image_requests, stream_lengths
 from dimoo_core.preset import PRESETS, Preset
 from dimoo_core.settings import ImageSettings
 
+pytestmark = pytest.mark.soak
+
 _CPU = torch.device("cpu")
 _TINY_RUN = ["--shape", "tiny", "--size", "32x32", "--steps", "4", "--caption-steps", "4", "--threads", "1"]
 _COUNTER = CostCounter(Counting(TINY))

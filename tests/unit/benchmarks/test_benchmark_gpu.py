@@ -21,6 +21,8 @@ from benchmarks.timing import CaseTiming, Run, Subject
 from dimoo_core.preset import PRESETS, find_preset
 from dimoo_core.transformer import PackedBatch, Transformer
 
+pytestmark = pytest.mark.soak
+
 _CPU = torch.device("cpu")
 _TINY_RUN = ["--device", "cpu", "--shape", "tiny", "--sizes", "64x32", "--steps", "2", "--batch", "1,2"]
 _SCRIPT = """

@@ -19,6 +19,8 @@ from benchmarks.workload import image_requests
 from dimoo_core.preset import PRESETS
 from dimoo_core.settings import ImageSettings, TextSettings
 
+pytestmark = pytest.mark.soak
+
 _IMAGE = ImageSettings(width_px=64, height_px=64, num_steps=16, cfg_scale=0.0)
 
 

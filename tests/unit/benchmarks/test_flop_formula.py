@@ -17,6 +17,8 @@ from dimoo_core.settings import (
     TextSettings,
 )
 
+pytestmark = pytest.mark.soak
+
 IMAGE = ImageSettings(width_px=128, height_px=96, num_steps=8, cfg_scale=4.0)
 TEXT = TextSettings(max_tokens=48, block_length=16, num_steps=6)
 
