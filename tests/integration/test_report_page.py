@@ -81,9 +81,9 @@ def test_filters_narrow_each_other_and_stay_in_the_address(page: Any) -> None:
 def test_failed_rows_are_found_with_their_reasons(page: Any) -> None:
     page.select_option("#status", "failed")
     expect(page.locator("#count")).to_have_text("200 rows")
-    assert "NoSuchKey" in page.locator(".card .why").first.inner_text()
+    expect(page.locator(".card .why").first).to_contain_text("NoSuchKey")
     page.goto(page.url.split("#")[0] + "#/failures")
-    assert "ObjectNotFound" in page.locator("#failures").inner_text()
+    expect(page.locator("#failures")).to_contain_text("ObjectNotFound")
 
 
 def test_a_row_is_reached_read_and_left_with_the_keyboard(page: Any) -> None:

@@ -222,7 +222,11 @@
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
     const press = (selector) => { const link = $("row").querySelector(selector); if (link && currentRow) { event.preventDefault(); link.click(); } };
-    if (event.key === "/") { event.preventDefault(); location.hash.startsWith("#/row") && (location.hash = address()); setTimeout(() => $("q").focus()); }
+    if (event.key === "/") {  // at once: what is typed next would be lost
+      event.preventDefault();
+      if (location.hash.startsWith("#/row")) { location.hash = address(); route(); }
+      $("q").focus();
+    }
     else if (event.key === "ArrowLeft") press("a[rel=prev]");
     else if (event.key === "ArrowRight") press("a[rel=next]");
     else if (event.key === "Escape" && currentRow) location.hash = address();
