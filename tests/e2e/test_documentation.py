@@ -16,6 +16,7 @@ def quickstart() -> list[str]:
     return re.findall(r"^    dimoo-batch (.*)$", text, re.MULTILINE)
 
 
+@pytest.mark.soak
 def test_the_quickstart_does_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""}

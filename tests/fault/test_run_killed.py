@@ -90,7 +90,7 @@ def test_workers_end_with_a_killed_driver_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("workers", "stop", "returncode"),
     [
-        (0, lambda running: running.signal(signal.SIGKILL), -signal.SIGKILL),
+        pytest.param(0, lambda running: running.signal(signal.SIGKILL), -signal.SIGKILL, marks=pytest.mark.soak),
         pytest.param(0, lambda running: running.signal(signal.SIGTERM), 143, marks=pytest.mark.soak),
         (0, RunningCommand.interrupt_from_keyboard, 130),
         pytest.param(2, lambda running: running.signal(signal.SIGTERM), 143, marks=pytest.mark.soak),
