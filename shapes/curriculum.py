@@ -81,11 +81,10 @@ COURSES: Mapping[str, Sequence[Stage]] = {
         Stage(from_share=0.3, tasks=tuple(TASKS)),
     ),
 }
-"""What is drawn when: of a model that begins, and of one that does all but compare."""
-
+"""What is drawn when: of a model that begins, and of one that has been through the first course."""
 
 MUON_RATES = {"all-tasks": 0.005, "questions": 0.008}
-"""How far a step moves the matrices: what compares is not found at the rate that the rest is learned with."""
+"""How far a step moves the matrices, by course."""
 
 
 def stage_at(course: str, progress: float) -> Stage:

@@ -25,7 +25,7 @@ from dimoo_core.config import ModelConfig
 from dimoo_core.packing import pack
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import SpecialTokens, read_special_tokens
-from shapes.curriculum import MAX_PIECES, kinds_at, stage_at
+from shapes.curriculum import MAX_PIECES, MUON_RATES, kinds_at, stage_at
 from shapes.generation_defaults import GENERATION
 from shapes.model_weights import TrainableTransformer, matrices, others, save_checkpoint
 from shapes.muon import Muon
@@ -54,7 +54,7 @@ class TrainingConfig:
     mlp_size: int = 512
     rope_theta: float = 10_000.0
     groups_per_step: int = 4
-    muon_lr: float = 0.005
+    muon_lr: float = MUON_RATES["all-tasks"]
     adam_lr: float = 1e-3
     warmup_ratio: float = 0.02
     decay_from: float = 0.4  # share of the training after which rates fall, linearly to a hundredth

@@ -25,7 +25,7 @@ def main() -> None:
     model.add_argument("--threads", type=int, default=2, help="CPU threads")
     model.add_argument("--device", default="cpu")
     model.add_argument("--start-from", type=Path, metavar="DIR", help="checkpoint whose weights a new run begins with")
-    model.add_argument("--course", default="all-tasks", choices=("all-tasks", "questions"), help="what is shown when")
+    model.add_argument("--course", default="all-tasks", choices=tuple(_SHARES), help="what is shown when")
     model.add_argument(
         "--report-every", type=int, default=50, metavar="STEPS", help="steps between two lines of the log"
     )
