@@ -99,6 +99,15 @@ def test_a_row_is_reached_read_and_left_with_the_keyboard(page: Any) -> None:
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#/row/2"
 
 
+def test_a_slash_leads_from_a_row_to_the_search(page: Any) -> None:
+    page.locator(".card").nth(1).click()
+    page.wait_for_selector("#row-title:focus")
+    page.keyboard.press("/")
+    page.keyboard.type("heron")
+    expect(page.locator("#q")).to_have_value("heron")
+    expect(page.locator("#gallery")).to_be_visible()
+
+
 def test_scrolling_goes_on_to_further_rows(page: Any) -> None:
     before = page.locator(".card").count()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
