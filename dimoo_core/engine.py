@@ -42,6 +42,7 @@ class EngineStats:
     num_steps: int = 0
     num_tokens: int = 0  # that went through the transformer
     num_tokens_shared: int = 0  # that did not, since another request had the same stream
+    num_tokens_reused: int = 0  # that did not, since what an earlier step gave for them was kept
     busy_s: float = 0.0
 
 
@@ -150,6 +151,7 @@ class Engine:
             slot.tokens_computed += num_computed
             self.stats.num_tokens += num_computed
             self.stats.num_tokens_shared += num_shared
+            self.stats.num_tokens_reused += slot.decoding.request.num_tokens - num_computed - num_shared
         for slot, of_streams in zip(slots, logits, strict=True):
             trace = slot.decoding.advance(of_streams)
             slot.num_tokens = (slot.cache or slot.decoding).num_tokens()

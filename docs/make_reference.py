@@ -42,6 +42,7 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "model": "`builtin`, a checkpoint directory, or a hub id `OWNER/NAME[@REVISION]`",
     "adapter": "LoRA adapter in PEFT's format: directory or hub id",
     "workers": "Ray workers; 0 is this process; by default one a GPU, else 0",
+    "worker_hour_usd": "what one worker costs an hour, for the costs that progress, summary and metrics tell",
     "limit": "the first rows only",
     "seed": "what seeds of rows that name none are derived from",
     "device": "`auto`, `cpu`, `cuda` or `cuda:N`",

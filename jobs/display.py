@@ -2,17 +2,18 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from jobs.progress import ProgressState
+from jobs.thumbnails import Thumbnails, can_show
 
 _LINE_INTERVAL_S = 10.0
 _BAR_INTERVAL_S = 0.1  # a thousand workers speak far more often than anybody looks
@@ -65,10 +66,12 @@ class PlainDisplay:
 
 
 class PanelDisplay:
-    """A bar and what the workers do, redrawn in place."""
+    """A bar and what the workers do, redrawn in place; below it what they made last, if it can be shown."""
 
-    def __init__(self, state: ProgressState, console: Console) -> None:
+    def __init__(self, state: ProgressState, console: Console, thumbnails: Thumbnails | None = None) -> None:
         self._state = state
+        self._console = console
+        self._thumbnails = thumbnails
         self._progress = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=None),
@@ -83,6 +86,8 @@ class PanelDisplay:
         self._next_s = 0.0
 
     def __enter__(self) -> Self:
+        if self._thumbnails is not None:
+            self._thumbnails.__enter__()
         self._live.start()
         return self
 
@@ -91,6 +96,8 @@ class PanelDisplay:
     ) -> None:
         self._live.refresh()
         self._live.stop()
+        if self._thumbnails is not None:
+            self._thumbnails.__exit__()
 
     def refresh(self) -> None:
         """See ``Display``; ``Live`` redraws by itself, and this at once when something is new."""
@@ -102,7 +109,10 @@ class PanelDisplay:
         state = self._state
         eta = f"ETA {state.eta_words}" if state.eta_s is not None else ""
         self._progress.update(self._bar, completed=state.num_settled, eta=eta)
-        return Group(self._progress, _facts(state))
+        shown: list[RenderableType] = [self._progress, _facts(state)]
+        if self._thumbnails is not None:
+            shown.append(self._thumbnails.row(self._console.width))
+        return Group(*shown)
 
 
 def _facts(state: ProgressState) -> Table:
@@ -128,13 +138,19 @@ def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:
         yield "tokens a step", f"{state.tokens_per_step:,.0f}", "bold"
     if state.engine_busy_ratio is not None:
         yield "engine busy", f"{state.engine_busy_ratio:.0%}", "bold"
+    if state.cache_hit_ratio:
+        yield "cache hit", f"{state.cache_hit_ratio:.0%}", "bold"
+    if state.cost_usd is not None:
+        yield "cost", f"{state.cost_usd:,.2f} USD", "bold"
     if state.num_lost:
         yield "lost and replaced", str(state.num_lost), "bold yellow"
     for name, count in state.failures.most_common(_MAX_ERRORS):
         yield name, f"{count:,}", "red"
 
 
-def display_of(state: ProgressState) -> Display:
-    """A panel if standard error is a terminal, else plain lines."""
+def display_of(state: ProgressState, read_image: Callable[[str], bytes]) -> Display:
+    """A panel if standard error is a terminal, else plain lines; ``read_image`` gives a finished image by its key."""
     console = Console(stderr=True)
-    return PanelDisplay(state, console) if console.is_terminal else PlainDisplay(state)
+    if not console.is_terminal:
+        return PlainDisplay(state)
+    return PanelDisplay(state, console, Thumbnails(state.latest_images, read_image) if can_show(console) else None)

@@ -31,6 +31,10 @@ METRICS = (
     MetricName("dimoo_batch_tokens", "tokens that went through the transformers"),
     MetricName("dimoo_batch_tokens_per_step", "mean tokens of a step: how full batches are"),
     MetricName("dimoo_batch_steps", "steps of all engines"),
+    MetricName(
+        "dimoo_batch_cache_hit_ratio", "share of the steps' tokens that an earlier step had computed, in [0, 1]"
+    ),
+    MetricName("dimoo_batch_cost_usd", "what the workers have cost, if the job says what an hour costs"),
     MetricName("dimoo_batch_engine_busy_ratio", "share of time in which engines worked, in [0, 1]"),
     MetricName("dimoo_batch_worker_busy_ratio", "the same for one worker", _WORKER_TAG),
     MetricName("dimoo_batch_worker_rows", "rows that one worker settled", _WORKER_TAG),
@@ -75,6 +79,8 @@ class MetricsExport:
             "tokens": state.num_tokens,
             "tokens_per_step": state.tokens_per_step,
             "steps": state.num_steps,
+            "cache_hit_ratio": state.cache_hit_ratio,
+            "cost_usd": state.cost_usd,
             "engine_busy_ratio": state.engine_busy_ratio,
             "workers_ready": state.num_ready,
             "workers_lost": state.num_lost,

@@ -15,11 +15,21 @@ from pipeline.event import (
     WorkerReady,
 )
 
+_NUM_LATEST = 8
+
 
 class ProgressState:
-    """Counts that a display shows, kept from the workers' events."""
+    """Counts that a display shows, kept from the workers' events; ``worker_hour_usd`` is what a worker's hour costs."""
 
-    def __init__(self, *, num_rows: int, num_resumed: int, num_workers: int, num_resumed_failed: int) -> None:
+    def __init__(
+        self,
+        *,
+        num_rows: int,
+        num_resumed: int,
+        num_workers: int,
+        num_resumed_failed: int,
+        worker_hour_usd: float | None = None,
+    ) -> None:
         self.num_rows = num_rows
         self.num_resumed = num_resumed
         self.num_workers = num_workers
@@ -33,6 +43,9 @@ class ProgressState:
         self._first_row_s: float | None = None
         self._rates = RateRecord()
         self._heard_s: dict[str, float] = {}
+        self._started_s = time.monotonic()
+        self._worker_hour_usd = worker_hour_usd
+        self._latest_images: list[str] = []  # the newest first
 
     def take(self, name: str, event: Event) -> None:
         """Count an event in."""
@@ -44,6 +57,8 @@ class ProgressState:
             case WorkerProgress():
                 self._of_worker[name] = event
                 self._rates.take(self.num_settled)
+                if event.latest_image is not None and event.latest_image not in self._latest_images:
+                    self._latest_images = [event.latest_image, *self._latest_images][:_NUM_LATEST]
             case SegmentCommitted(_, totals, failures):
                 self.failures.update(dict(failures))
                 rows = totals.num_done + totals.num_failed
@@ -91,6 +106,23 @@ class ProgressState:
     def num_tokens(self) -> int:
         """Tokens that went through the transformers."""
         return sum(progress.num_tokens for progress in self._of_worker.values())
+
+    @property
+    def cache_hit_ratio(self) -> float | None:
+        """Share of the tokens of all steps that were not computed since an earlier step had; None before the first."""
+        num_reused = sum(progress.num_tokens_reused for progress in self._of_worker.values())
+        return num_reused / (num_reused + self.num_tokens) if self.num_tokens else None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the workers have cost since this start, loading their models included; None without a price."""
+        if self._worker_hour_usd is None:
+            return None
+        return self._worker_hour_usd * self.num_workers * (time.monotonic() - self._started_s) / 3600
+
+    def latest_images(self) -> tuple[str, ...]:
+        """Keys of images that were stored last, the newest first: a few, and not of every row."""
+        return tuple(self._latest_images)
 
     @property
     def num_steps(self) -> int:

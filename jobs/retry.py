@@ -147,6 +147,8 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
         engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
         engine_wait_ratio=None if state.engine_wait_ratio is None else round(state.engine_wait_ratio, 4),
         tokens=state.num_tokens,
+        cache_hit_ratio=None if state.cache_hit_ratio is None else round(state.cache_hit_ratio, 4),
+        cost_usd=None,
         workers_lost=report.num_workers_lost,
     )
     return RetrySummary(
@@ -182,7 +184,19 @@ def _work(retry: _Retry, epoch: RunEpoch, backlog: Backlog, state: ProgressState
     pool = worker_pool(retry.settings, retry.workers, record, has_suspects=has_suspects)
     limit, watch = retry.spec.failures.limit(), WorkerWatch(retry.settings.life)
     rows_ahead = retry.settings.max_rows_in_flight
-    return watched_work(pool, book, state, epoch, limit, exports, record, retry.notice, watch, rows_ahead=rows_ahead)
+    return watched_work(
+        pool,
+        book,
+        state,
+        epoch,
+        limit,
+        exports,
+        record,
+        retry.notice,
+        watch,
+        read_image=retry.run.store.get,
+        rows_ahead=rows_ahead,
+    )
 
 
 def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, totals: RunTotals) -> None:

@@ -96,6 +96,7 @@ def run_job(
             num_resumed=resumed.num_done + resumed.num_failed,
             num_resumed_failed=resumed.num_failed,
             num_workers=max(1, workers.count),
+            worker_hour_usd=spec.worker_hour_usd,
         )
         report = CoordinatorReport(RunTotals(), 0)
         record = SuspectRecord(store)
@@ -116,7 +117,17 @@ def run_job(
             watch = WorkerWatch(settings.life)
             rows_ahead = settings.max_rows_in_flight
             report = watched_work(
-                pool, book, state, epoch, failure_limit, exports, record, notice, watch, rows_ahead=rows_ahead
+                pool,
+                book,
+                state,
+                epoch,
+                failure_limit,
+                exports,
+                record,
+                notice,
+                watch,
+                read_image=store.get,
+                rows_ahead=rows_ahead,
             )
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
@@ -133,6 +144,8 @@ def run_job(
         engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
         engine_wait_ratio=None if state.engine_wait_ratio is None else round(state.engine_wait_ratio, 4),
         tokens=state.num_tokens,
+        cache_hit_ratio=None if state.cache_hit_ratio is None else round(state.cache_hit_ratio, 4),
+        cost_usd=None if state.cost_usd is None else round(state.cost_usd, 4),
         workers_lost=report.num_workers_lost,
     )
 

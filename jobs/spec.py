@@ -75,6 +75,7 @@ class JobSpec(Section):
     model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
     adapter: Annotated[str, Field(min_length=1)] | None = None
     workers: Annotated[int, Field(ge=0)] | None = None
+    worker_hour_usd: Annotated[float, Field(ge=0)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     device: Annotated[str, Field(min_length=1)] = "auto"

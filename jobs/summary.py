@@ -11,7 +11,8 @@ class RunSummary:
     ``rows`` counts the whole manifest (or the limit), ``resumed`` those that earlier starts had committed.
     ``engine_busy_ratio`` is the share of time, between each worker's first and last step, in which its engine worked,
     in [0, 1]; ``engine_wait_ratio`` is the share in which no row was ready for it. What is left to 1 was spent between
-    steps. Both are None if no step was run.
+    steps. ``cache_hit_ratio`` is the share of the steps' tokens that were not computed since an earlier step had. All
+    three are None if no step was run. ``cost_usd`` is that of the workers, if the job says what an hour costs.
     """
 
     status: Literal["done", "done_with_failures"]
@@ -25,6 +26,8 @@ class RunSummary:
     engine_busy_ratio: float | None
     engine_wait_ratio: float | None
     tokens: int
+    cache_hit_ratio: float | None
+    cost_usd: float | None
     workers_lost: int
 
     @property

@@ -1,5 +1,7 @@
 """The work of a run, watched: on the screen, in the store, by Prometheus."""
 
+from collections.abc import Callable
+
 from jobs.display import display_of
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
@@ -26,6 +28,7 @@ def watched_work(
     notice: StopNotice | None = None,
     watch: WorkerWatch | None = None,
     *,
+    read_image: Callable[[str], bytes],
     rows_ahead: int = 0,
 ) -> CoordinatorReport:
     """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
@@ -34,7 +37,7 @@ def watched_work(
         DimooError: As ``Coordinator.run``, and when more rows fail than the job allows.
     """
     note = RunNote(state, epoch.note)
-    with display_of(state) as display:
+    with display_of(state, read_image) as display:
 
         def listen(name: str, event: Event) -> None:
             state.take(name, event)

@@ -26,6 +26,8 @@ class WorkerProgress:
     silence_s: float = 0.0  # of the thread that has shown no sign of life for longest
     memory_bytes: int = 0  # of the process, as far as it is in the machine's memory
     engine_waited_s: float = 0.0  # of that, with nothing to do
+    num_tokens_reused: int = 0  # that steps did not compute, since an earlier one had
+    latest_image: str | None = None  # key of the image that was stored last
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Settlement:
         drafts: Of segments that are open.
         num_done, num_failed: Rows so far.
         num_open_segments: Those that are not committed yet.
+        latest_image: Key of the image of the row that was settled last.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Settlement:
         self.num_open_segments = 0
         self.num_done = 0
         self.num_failed = 0
+        self.latest_image: str | None = None
 
     def take_credit(self, timeout_s: float) -> bool:
         """Whether one more row may be taken in hand; waits a while for that."""
@@ -77,6 +79,8 @@ class Settlement:
         with self._counts_lock:
             self.num_done += isinstance(outcome, RowDone)
             self.num_failed += isinstance(outcome, RowFailure)
+            if isinstance(outcome, RowDone) and outcome.output is not None:
+                self.latest_image = outcome.output
         if is_complete:
             self.close(segment)
         elif isinstance(outcome, RowDone):

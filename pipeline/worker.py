@@ -224,5 +224,7 @@ class Worker:
                 engine_span_s=clock.span_s,
                 silence_s=self._threads.clock.silence_s,
                 memory_bytes=self._process.memory_info().rss,
+                num_tokens_reused=stats.num_tokens_reused,
+                latest_image=self._settlement.latest_image,
             )
         )

@@ -111,6 +111,7 @@ def test_a_result_says_what_it_took(tiny_model: Model) -> None:
     assert image.num_tokens + answer.num_tokens == engine.stats.num_tokens
     assert 0 < image.engine_s <= answer.engine_s
     assert engine.stats.busy_s > 0
+    assert engine.stats.num_tokens_reused == 0
 
 
 def test_a_request_can_be_run_again(tiny_model: Model) -> None:
@@ -142,6 +143,7 @@ def test_equal_streams_of_new_requests_are_computed_once(tiny_model: Model) -> N
     assert (engine.stats.num_tokens, engine.stats.num_tokens_shared) == (num_tokens, 2 * num_tokens)
     engine.step()
     assert (engine.stats.num_tokens, engine.stats.num_tokens_shared) == (4 * num_tokens, 2 * num_tokens)
+    assert engine.stats.num_tokens_reused == 0
     results = run_all(engine)
     assert [results[request.request_id].num_tokens for request in requests] == [  # type: ignore[union-attr]
         4 * num_tokens,

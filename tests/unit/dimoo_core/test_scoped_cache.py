@@ -243,6 +243,9 @@ def test_the_engine_knows_before_each_step_how_many_tokens_it_will_compute(tiny_
             engine.step()
             assert engine.stats.num_tokens - before == expected[-1], request.request_id
             before = engine.stats.num_tokens
+        num_reused = engine.stats.num_steps * request.num_tokens - engine.stats.num_tokens
+        assert engine.stats.num_tokens_reused == num_reused
+        assert (num_reused > 0) == (request.request_id not in ("plain", "entropy"))
 
 
 def test_the_memory_of_a_request_is_known_before_its_first_step(tiny_model: Model) -> None:

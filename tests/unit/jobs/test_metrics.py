@@ -38,7 +38,7 @@ class Recorded:
 def exported(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """A run at work, exported once."""
     recorded = Recorded(monkeypatch)
-    state = ProgressState(num_rows=100, num_resumed=0, num_workers=2, num_resumed_failed=0)
+    state = ProgressState(num_rows=100, num_resumed=0, num_workers=2, num_resumed_failed=0, worker_hour_usd=2.0)
     state.take("w0", WorkerReady(1.0))
     progress = WorkerProgress(
         num_done=9, num_failed=2, num_steps=4, num_tokens=800, engine_busy_s=3.0, engine_span_s=4.0

@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -133,6 +134,34 @@ def test_the_engines_share_of_time_is_that_of_all_workers() -> None:
     assert state.num_tokens == 20
 
 
+def test_the_cache_hit_ratio_is_the_share_of_tokens_that_were_not_computed() -> None:
+    state = state_of()
+    assert state.cache_hit_ratio is None
+    state.take("a", replace(worked(1), num_tokens=30, num_tokens_reused=50))
+    state.take("b", replace(worked(1), num_tokens=20, num_tokens_reused=0))
+    assert state.cache_hit_ratio == 0.5
+
+
+def test_every_worker_costs_from_the_start_on(clock: Clock) -> None:
+    state = ProgressState(num_rows=1, num_resumed=0, num_workers=2, num_resumed_failed=0, worker_hour_usd=3.0)
+    clock.now_s += 1800
+    assert state.cost_usd == pytest.approx(3.0)
+    assert state_of().cost_usd is None
+
+
+def test_the_latest_images_are_the_newest_first_and_few() -> None:
+    state = state_of()
+    for name, key in [
+        ("a", None),
+        ("a", "0"),
+        ("b", "1"),
+        ("a", "0"),
+        *(("a", str(number)) for number in range(2, 12)),
+    ]:
+        state.take(name, replace(worked(1), latest_image=key))
+    assert state.latest_images() == tuple(str(number) for number in range(11, 3, -1))
+
+
 def test_words_that_change_no_count_are_taken() -> None:
     state = state_of()
     state.take("a", WorkerEnded())
@@ -178,11 +207,27 @@ def test_a_bar_shows_rows_and_words_and_goes_away(clock: Clock) -> None:
         state.take("a", worked(3))
         display.refresh()
     assert "3/4" in terminal.getvalue()
-    assert "rows/s 3.00" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert "rows/s 3.00" in words
+    assert "cache hit" not in words
+    assert "cost" not in words
+
+
+def test_a_bar_shows_cache_hits_and_costs_where_there_are_any(clock: Clock) -> None:
+    terminal = io.StringIO()
+    state = ProgressState(num_rows=4, num_resumed=0, num_workers=2, num_resumed_failed=0, worker_hour_usd=2.0)
+    with PanelDisplay(state, Console(file=terminal, force_terminal=True, width=140)) as display:
+        state.take("a", WorkerReady(1.0))
+        clock.now_s += 900
+        state.take("a", replace(worked(3), num_tokens=30, num_tokens_reused=90))
+        display.refresh()
+    words = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert "cache hit 75%" in words
+    assert "cost 1.00 USD" in words
 
 
 def test_a_terminal_gets_a_bar_and_anything_else_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     for is_terminal, kind in ((True, PanelDisplay), (False, PlainDisplay)):
         console = Console(file=io.StringIO(), force_terminal=is_terminal)
         monkeypatch.setattr(progress, "Console", lambda console=console, **options: console)
-        assert isinstance(progress.display_of(state_of()), kind)
+        assert isinstance(progress.display_of(state_of(), lambda key: b""), kind)

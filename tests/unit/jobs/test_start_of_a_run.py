@@ -53,6 +53,8 @@ def summary_of(output: object, failed: int) -> RunSummary:
         engine_busy_ratio=0.987,
         engine_wait_ratio=0.009,
         tokens=1000,
+        cache_hit_ratio=0.0,
+        cost_usd=None,
         workers_lost=0,
     )
 
