@@ -14,6 +14,8 @@ from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture
 from tests.support.run_output import RunOutput
 
+pytestmark = pytest.mark.soak
+
 SETTINGS: dict[str, Any] = {
     "text_to_image": {"width": 48, "height": 48, "steps": 5, "cfg_scale": 1.0},
     "image_to_image": {"steps": 5, "cfg_scale": 1.0, "cfg_image_scale": 1.5, "resolution": "native"},

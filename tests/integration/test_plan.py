@@ -108,6 +108,7 @@ def test_the_slow_first_steps_of_a_probe_do_not_count(
     assert _steady_seconds(tmp_path) == seconds
 
 
+@pytest.mark.soak
 def test_arithmetic_agrees_within_two_hundredths_with_that_of_the_run(
     tmp_path: Path, patch: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Requests for small models, and engines run until nothing is left."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
 from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.transformer import PackedBatch
 
 CPU = torch.device("cpu")
 
@@ -65,3 +67,21 @@ def image_codes(result: Result) -> Tensor:
     """Codes of the image that the result must be."""
     assert isinstance(result, ImageResult)
     return result.vq_codes
+
+
+@contextmanager
+def memory_for(model: Model, num_tokens: int) -> Iterator[list[int]]:
+    """A transformer that runs out of memory above some number of tokens; yields the sizes it was asked for."""
+    forward, asked = model.transformer.forward, []
+
+    def limited(batch: PackedBatch) -> Tensor:
+        asked.append(len(batch.ids_T))
+        if len(batch.ids_T) > num_tokens:
+            raise torch.OutOfMemoryError("no memory left")
+        return forward(batch)
+
+    model.transformer.forward = limited  # type: ignore[method-assign]
+    try:
+        yield asked
+    finally:
+        del model.transformer.forward

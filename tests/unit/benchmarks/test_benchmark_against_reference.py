@@ -78,6 +78,7 @@ def test_a_changed_file_of_a_clone_is_reported(tmp_path: Path) -> None:
     assert clone_state(tmp_path).changed == ("model/modeling.py",)
 
 
+@pytest.mark.soak
 def test_the_small_model_has_the_head_share_of_the_published_one(tmp_path: Path) -> None:
     model = load_model(against_reference.write_checkpoint(tmp_path, "proportional"))
     shares = [against_reference.head_share(model, work) for work in against_reference.WORKS.values()]

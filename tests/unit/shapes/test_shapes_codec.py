@@ -38,12 +38,14 @@ def test_vectors_of_used_codes_are_well_apart() -> None:
     assert code_vectors().shape[0] == NUM_CODES
 
 
+@pytest.mark.soak
 def test_a_short_training_lowers_the_loss_of_each_network(trained: Path) -> None:
     for stage in ("encoder", "decoder 1/8"):
         reports = losses(trained, stage)
         assert mean(reports[-3:]) < 0.85 * mean(reports[:3])
 
 
+@pytest.mark.soak
 def test_the_product_loads_what_training_saves(trained: Path) -> None:
     codec = ImageCodec.load(trained, device="cpu")
     assert (codec.num_codes, codec.pixels_per_code) == (NUM_CODES, 16)
@@ -67,6 +69,7 @@ def test_a_stopped_training_continues_as_if_it_had_not_been_stopped(tmp_path: Pa
         torch.testing.assert_close(rest.model.state_dict()[name], weight, rtol=0, atol=0)
 
 
+@pytest.mark.soak
 def test_training_never_moves_the_codebook(trained: Path) -> None:
     codec = CodecTraining(trained, stages=SHORT_STAGES)
     assert codec.is_finished

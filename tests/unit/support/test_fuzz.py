@@ -42,6 +42,7 @@ def test_an_exception_that_is_not_documented_is_a_finding(kind: str, monkeypatch
     assert "KeyError: 'planted'" in report.findings[0]
 
 
+@pytest.mark.soak
 def test_a_case_that_ends_its_process_is_a_finding_and_the_others_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
     real, ends = campaign.subprocess.run, iter([-signal.SIGSEGV, -signal.SIGALRM])
 
