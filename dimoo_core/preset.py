@@ -7,6 +7,7 @@ of the row or the job. What each one costs: docs/presets.md.
 import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -38,14 +39,25 @@ class Preset:
         Raises:
             ConfigError: If what stays does not go with the rest.
         """
-        return replace(settings, **self._changes(("step_cache", "uncond_interval"), explicit))
+        return _changed_image(self, settings, tuple(explicit))
 
     def text(self, settings: TextSettings, explicit: Collection[str] = ()) -> TextSettings:
         """As ``image``."""
-        return replace(settings, **self._changes(("cache", "commit"), explicit))
+        return _changed_text(self, settings, tuple(explicit))
 
-    def _changes(self, names: tuple[str, ...], explicit: Collection[str]) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in names if name not in explicit}
+
+@lru_cache  # the rows of a job have few settings, which need not be checked again for each of them
+def _changed_image(preset: Preset, settings: ImageSettings, explicit: tuple[str, ...]) -> ImageSettings:
+    return replace(settings, **_changes(preset, ("step_cache", "uncond_interval"), explicit))
+
+
+@lru_cache
+def _changed_text(preset: Preset, settings: TextSettings, explicit: tuple[str, ...]) -> TextSettings:
+    return replace(settings, **_changes(preset, ("cache", "commit"), explicit))
+
+
+def _changes(preset: Preset, names: tuple[str, ...], explicit: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(preset, name) for name in names if name not in explicit}
 
 
 DEFAULT_PRESET = "exact"

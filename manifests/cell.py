@@ -31,7 +31,9 @@ def shown(value: object) -> str:
 
 def has_control_characters(text: str) -> bool:
     """Whether the text holds line breaks, NUL or other characters that break names and logs."""
-    return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
+    return not text.isprintable() and any(
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text
+    )
 
 
 def text_cell(column: str, value: object) -> str | None:

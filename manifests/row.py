@@ -152,6 +152,10 @@ def _check_one_input(task: Task, image: ImageSource | None, images: tuple[ImageS
 
 
 def _cells(column: pa.Array | pa.ChunkedArray) -> Iterator[object]:
+    """Python values; all at once where they are small and sure to be decodable."""
+    if pa.types.is_primitive(column.type):
+        yield from column.to_pylist()
+        return
     for scalar in column:
         try:
             yield scalar.as_py()

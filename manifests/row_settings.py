@@ -53,7 +53,7 @@ def text_settings(record: Mapping[str, Any], default: TextSettings) -> TextSetti
     block_length = whole_cell("block_length", record.get("block_length"))
     changes = _given(_shared_changes(record))
     if max_tokens is None and block_length is None:
-        return replace(default, **changes)
+        return replace(default, **changes) if changes else default
     if block_length is None and max_tokens is not None and max_tokens >= 1:
         block_length = _largest_divisor(max_tokens, default.block_length)
     lengths = _given({"max_tokens": max_tokens, "block_length": block_length})

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
 from dimoo_core.prompts import (
@@ -100,11 +101,16 @@ class Task:
     @property
     def unused_columns(self) -> tuple[str, ...]:
         """Known columns that must be null in a row of this task, since they would have no effect."""
-        settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
-        of_no_use = (*(() if self.can_grow else PAD_COLUMNS), *(() if self.has_details else ("caption_detail",)))
-        unused = tuple(name for name in settings if name not in SETTING_COLUMNS[self.kind] or name in of_no_use)
-        given = (("prompt", self.takes_prompt), ("image", self.needs_image), ("images", self.takes_images))
-        return (*(name for name, is_used in given if not is_used), *unused)
+        return _unused_columns(self)
+
+
+@cache  # asked for once a row
+def _unused_columns(task: Task) -> tuple[str, ...]:
+    settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
+    of_no_use = (*(() if task.can_grow else PAD_COLUMNS), *(() if task.has_details else ("caption_detail",)))
+    unused = tuple(name for name in settings if name not in SETTING_COLUMNS[task.kind] or name in of_no_use)
+    given = (("prompt", task.takes_prompt), ("image", task.needs_image), ("images", task.takes_images))
+    return (*(name for name, is_used in given if not is_used), *unused)
 
 
 _EDITS = {

@@ -6,7 +6,7 @@ crashes the libraries that decode it, ends or fails this process and nothing els
 
 Request: the length of the file (8 bytes), whether its mode is kept (1 byte), the file. Answer: a line of JSON, either
 with ``error`` and ``message`` or with the size in pixels; upon one more byte of input a second line with mode and
-size, then the pixels, or again an error.
+size, then the pixels, or again an error. Of an image of at most ``FREE_PIXELS`` the second line comes at once.
 """
 
 import io
@@ -25,6 +25,8 @@ from pipeline.upright_image import PixelsUnclear, upright, upright_rgb
 
 REQUEST = struct.Struct("<Q?")
 GO = b"g"
+FREE_PIXELS = 2**20
+"""An image of so many is decoded without leave: threads hold a few of them at a time, whatever the limit is."""
 
 
 def main(max_pixels: int, timeout_s: float, memory_bytes: int) -> None:
@@ -50,11 +52,12 @@ def serve(
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 _tell(answers, error="too_large", message=f"{image.width}x{image.height}")
                 return
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            _tell(answers, width=image.width, height=image.height)
-            if requests.read(len(GO)) != GO:
-                return
-            signal.setitimer(signal.ITIMER_REAL, timeout_s)
+            if image.width * image.height > FREE_PIXELS:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                _tell(answers, width=image.width, height=image.height)
+                if requests.read(len(GO)) != GO:
+                    return
+                signal.setitimer(signal.ITIMER_REAL, timeout_s)
             decoded = upright(image) if keeps_mode else upright_rgb(image)
             pixels = decoded.tobytes()
     except MemoryError:

@@ -88,12 +88,11 @@ class ImageDecoder:
         answer = process.ask(REQUEST.pack(len(data), keeps_mode), data)
         if "error" in answer:
             return None, answer
+        if "num_bytes" in answer:
+            return process.image(answer), answer
         with self._budget.taken(answer["width"] * answer["height"]):
             answer = process.ask(GO)
-            if "error" in answer:
-                return None, answer
-            pixels = process.read(answer["num_bytes"])
-            return Image.frombytes(answer["mode"], (answer["width"], answer["height"]), pixels), answer
+            return (None if "error" in answer else process.image(answer)), answer
 
     def _take(self) -> "_DecoderProcess":
         with self._lock:
@@ -162,16 +161,16 @@ class _DecoderProcess:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def read(self, num_bytes: int) -> bytes:
-        """Bytes of the answer.
+    def image(self, answer: dict[str, Any]) -> Image.Image:
+        """The pixels that follow an answer.
 
         Raises:
             EOFError: The process has ended.
         """
-        data = self._answers.read(num_bytes)
-        if len(data) != num_bytes:
+        data = self._answers.read(answer["num_bytes"])
+        if len(data) != answer["num_bytes"]:
             raise EOFError
-        return data
+        return Image.frombytes(answer["mode"], (answer["width"], answer["height"]), data)
 
     def end(self) -> int:
         """Make sure that it ends; the number of the signal that ended it, 0 if it was none."""

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,8 @@ DONE_SCHEMA = pa.schema(
     ]
 )
 """Columns of every part, before those that pass through from the manifest. Their meaning: docs/output.md."""
+
+_DONE_COLUMNS = tuple(DONE_SCHEMA.names)
 
 FAILURE_SCHEMA = pa.schema(
     [
@@ -192,7 +195,7 @@ def part_bytes(
         raise ValueError(f"segment at row {first_row} needs one outcome a row, got {len(ordered)} for {len(expected)}")
     done = [outcome for outcome in ordered if isinstance(outcome, RowDone)]
     failures = [outcome for outcome in ordered if isinstance(outcome, RowFailure)]
-    table = pa.Table.from_pylist([asdict(outcome) for outcome in done], schema=DONE_SCHEMA)
+    table = pa.Table.from_pylist([_columns(outcome) for outcome in done], schema=DONE_SCHEMA)
     for number, name in enumerate(score_columns):
         scores = pa.array([outcome.scores[number] for outcome in done], pa.float64())
         table = table.append_column(pa.field(name, pa.float64()), scores)
@@ -209,6 +212,14 @@ def part_bytes(
         **({"dimoo.retry": str(retry)} if retry else {}),
     }
     return _parquet(table.replace_schema_metadata(metadata))
+
+
+def _columns(outcome: RowDone) -> dict[str, Any]:
+    """A row of ``DONE_SCHEMA``; ``asdict`` would copy every value, at a tenth of what a row without an image costs."""
+    columns = {name: getattr(outcome, name) for name in _DONE_COLUMNS}
+    columns["outputs"] = [asdict(image) for image in outcome.outputs]
+    columns["answers"] = None if outcome.answers is None else [asdict(answer) for answer in outcome.answers]
+    return columns
 
 
 def failures_bytes(failures: Sequence[RowFailure]) -> bytes:

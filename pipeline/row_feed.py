@@ -14,8 +14,7 @@ from pipeline.part_name import PartName
 from pipeline.prepare import RowPreparer
 from pipeline.raw_row import RawRow
 from pipeline.retry import Patience
-from pipeline.row_delivery import RowDelivery
-from pipeline.row_flow import RowFlow
+from pipeline.row_delivery import FedRow, RowDelivery
 from pipeline.row_hooks import RowHooks
 from pipeline.run_directory import RunDirectory
 from pipeline.settlement import Settlement
@@ -23,9 +22,6 @@ from pipeline.uri import folder_of
 from pipeline.worker_threads import WorkerThreads
 
 _POLL_TIMEOUT_S = 0.05
-
-FedRow = tuple[OpenSegment, RowFlow]
-"""A row that has requests for the engine, and where it belongs."""
 
 
 class RowFeed:
@@ -132,6 +128,6 @@ class RowFeed:
         if isinstance(prepared, RowFailure):
             self._settlement.settle(segment, prepared)
         elif prepared.is_over:
-            self._delivery.take(segment, prepared)
+            self._delivery.take([(segment, prepared)])
         else:
             self._ready.put((segment, prepared))

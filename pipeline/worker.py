@@ -34,8 +34,8 @@ from pipeline.lone_row import LoneRows
 from pipeline.open_segment import OpenSegment
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
-from pipeline.row_delivery import RowDelivery
-from pipeline.row_feed import FedRow, RowFeed
+from pipeline.row_delivery import FedRow, RowDelivery
+from pipeline.row_feed import RowFeed
 from pipeline.row_flow import RowFlow
 from pipeline.row_hooks import RowHooks
 from pipeline.run_directory import RunDirectory
@@ -115,7 +115,7 @@ class Worker:
         )
         preparer = RowPreparer(model, settings, with_inputs)
         finisher = RowFinisher(model, settings, self._run_directory, with_output, hooks, preparer.inputs.fetch)
-        self._delivery = RowDelivery(threads, finisher, self._settlement)
+        self._delivery = RowDelivery(threads, finisher, self._settlement, has_hooks=hooks.look_at_results)
         lone_rows = LoneRows(suspects, policy)
         self._feed = RowFeed(
             threads, hooks, preparer, lone_rows, self._run_directory, with_output, self._settlement, self._delivery
@@ -162,8 +162,7 @@ class Worker:
                 if not self._engine.num_unfinished or not notice.has_time_for_steps:
                     return
             if self._engine.num_unfinished:
-                for segment, flow in self._hand_out(self._step()):
-                    self._delivery.take(segment, flow)
+                self._delivery.take(self._hand_out(self._step()))
             elif not feeder.is_alive() and self._settlement.num_open_segments == 0:
                 return
             if time.monotonic() >= next_progress_s:

@@ -85,7 +85,11 @@ class WorkerThreads:
 
     def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
         try:
-            pool.submit(self.guarded, self.clock.work()(work), *args)
+            pool.submit(self._timed, work, *args)
         except RuntimeError:  # the pool is closing
             if not self.stop.is_set() and not self.notice.is_given:
                 raise
+
+    def _timed(self, work: Callable[..., None], *args: object) -> None:
+        with self.clock.work():
+            self.guarded(work, *args)
