@@ -1,6 +1,6 @@
 """Whether the best of several images, chosen by the model itself, is more often right than one.
 
-``python -m shapes.best_of_evaluation [--model DIR] [--best-of 4] [--per-kind 100] [--json FILE]``
+``python -m shapes.best_of_evaluation [--model DIR] [--best-of 4] [--per-kind 100] [--set KEY=VALUE] [--json FILE]``
 
 Every row goes through a whole run with ``best_of`` and keeps all its images, each with the model's score. The first of
 them is what the row gives without ``best_of``; which are right is read by the verifier. Differences are taken row by
@@ -66,14 +66,16 @@ def asked_examples(per_kind: int, split: str) -> list[Example]:
     return found
 
 
-def choose(examples: Sequence[Example], best_of: int, *, model: str, workers: int) -> list[Chosen]:
-    """Run the examples and judge every image."""
+def choose(
+    examples: Sequence[Example], best_of: int, *, model: str, workers: int, assignments: Sequence[str] = ()
+) -> list[Chosen]:
+    """Run the examples and judge every image; ``assignments`` are those of ``dimoo-batch run --set``."""
     rows = [
         manifest_row(example, f"example-{seed}", seed) | {"best_of": best_of, "keep_images": "all"}
         for seed, example in enumerate(examples)
     ]
     read = partial(_judged, examples)
-    return run_rows(rows, read, model=model, assignments=(), workers=workers, schema=_BEST_OF_SCHEMA)
+    return run_rows(rows, read, model=model, assignments=assignments, workers=workers, schema=_BEST_OF_SCHEMA)
 
 
 def _judged(examples: Sequence[Example], row: dict[str, Any], folder: Path) -> Chosen:
@@ -113,12 +115,13 @@ def _right_above_wrong(rows: Sequence[Chosen]) -> float | None:
     return wins / pairs if pairs else None
 
 
-def report(rows: Sequence[Chosen], model: str, split: str) -> dict[str, Any]:
+def report(rows: Sequence[Chosen], model: str, split: str, assignments: Sequence[str] = ()) -> dict[str, Any]:
     """The whole measurement in JSON's types."""
     checkpoint = find_checkpoint(model)
     return {
         "model_digest": digest(checkpoint.directory),
         "split": split,
+        "settings": list(assignments),
         "best_of": len(rows[0].is_right),
         "all": summary(rows),
         "kinds": {kind: summary([row for row in rows if row.kind == kind]) for kind in KINDS},
@@ -145,11 +148,13 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--best-of", type=int, default=4)
     parser.add_argument("--per-kind", type=int, default=100, help="rows of each kind of prompt")
     parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of dimoo-batch run")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     args = parser.parse_args(given)
     examples = asked_examples(args.per_kind, args.split)
-    found = report(choose(examples, args.best_of, model=args.model, workers=args.workers), args.model, args.split)
+    rows = choose(examples, args.best_of, model=args.model, workers=args.workers, assignments=args.set)
+    found = report(rows, args.model, args.split, args.set)
     print(*lines(found), sep="\n")
     if args.json is not None:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

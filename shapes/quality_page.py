@@ -99,6 +99,9 @@ def _goal_line(name: str, wanted: int, right: int, total: int) -> str:
 
 def _best_of(results: Mapping[str, Any]) -> Iterable[str]:
     found = results["best_of"]
+    if found.get("settings"):
+        yield f"With `{'` and `'.join(found['settings'])}`:"
+        yield ""
     yield from best_of_evaluation.lines(found)
     whole, number = found["all"], found["best_of"]
     gain, low, high = (100 * value for value in whole["gain_over_any"])
