@@ -23,7 +23,7 @@ demo: install
 # Several processes share few cores: threads that spin while they wait would take them from each other.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not soak"
 
 # The tests that take long: clusters of several machines, processes that hang, training, faults by the thousand.
 soak: export OMP_WAIT_POLICY = PASSIVE

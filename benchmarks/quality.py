@@ -1,7 +1,8 @@
 """Quality against cost on the embedded model: presets and cache settings against simply taking fewer steps.
 
 ``python -m benchmarks.quality [--model builtin] [--image-tasks text_to_image] [--image-examples 36] [--cfg N]
-[--steps N] [--text-tasks captioning,questions] [--text-examples 14] [--threads 2] [--out FILE] [--plot FILE]``
+[--steps N] [--temperature N] [--text-tasks captioning,questions] [--text-examples 14] [--threads 2] [--out FILE]
+[--plot FILE]``
 
 Each way gets the same examples of the test split with the same noise. An image is right if the verifier reads exactly
 what was asked for from its pixels; a text if it means the right thing. Cost is arithmetic, counted as it happens.
@@ -126,6 +127,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text-tasks", default="captioning,questions", help="of the world's tasks; none: no texts")
     parser.add_argument("--split", default="test", help="examples that training never showed")
     parser.add_argument("--cfg", type=float, help="guidance of images; default: the checkpoint's")
+    parser.add_argument("--temperature", type=float, help="of images; default: the checkpoint's")
     parser.add_argument("--steps", type=int, help="usual steps of an image; default: the checkpoint's")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--out", type=Path, default=_RESULTS / "quality.json", help="result file")
@@ -161,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     checkpoint = find_checkpoint(options.model)
     image, text = base_settings(checkpoint.directory, options.cfg)
     image = image if options.steps is None else replace(image, num_steps=options.steps)
+    image = image if options.temperature is None else replace(image, temperature=options.temperature)
     benchmark = QualityBenchmark(load_model(checkpoint.directory), image, text)
     work = (
         (_names(options.image_tasks), options.image_examples, image_contenders(image), f"{image.num_steps} steps"),

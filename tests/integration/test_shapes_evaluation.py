@@ -34,6 +34,7 @@ def shown(outputs: list[Output]) -> list[Any]:
     return [output.text if output.image is None else output.image.tobytes() for output in outputs]
 
 
+@pytest.mark.soak
 def test_every_task_comes_out_the_same_alone_and_in_mixed_batches(model: Model) -> None:
     examples = examples_of(*TASKS, number=12)
     outputs = [

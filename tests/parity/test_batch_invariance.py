@@ -24,7 +24,7 @@ Steps = dict[str, list[Tensor]]
 """Logits of each step of each request."""
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(scope="module", params=["float32", pytest.param("bfloat16", marks=pytest.mark.soak)])
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     chosen: torch.dtype = getattr(torch, request.param)
     return chosen

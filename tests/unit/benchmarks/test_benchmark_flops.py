@@ -86,6 +86,7 @@ def test_a_real_run_costs_exactly_what_is_counted_when_nothing_decided_is_comput
     assert (spent, spared) == (counted.total, counted.spared)
 
 
+@pytest.mark.soak
 def test_decided_codes_are_counted_once_for_the_streams_of_their_request_and_for_no_other() -> None:
     for num_requests in (1, 2):
         transformer = CountingTransformer(TINY.config)
@@ -112,6 +113,7 @@ def test_a_real_plain_run_costs_exactly_what_is_counted() -> None:
     assert counter.get_total_flops() == Counting(TINY).reference(stream_lengths(request)).total * num_steps
 
 
+@pytest.mark.soak
 def test_passes_with_a_step_cache_cost_exactly_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     transformer, counting = random_transformer(TINY), CountingTransformer(TINY.config)
     whole, batches = transformer.forward, []
@@ -166,6 +168,7 @@ def test_what_is_saved_adds_up_to_the_whole_difference() -> None:
     assert [saved > 0 for saved in comparison.savings().values()] == [True, False, True, True, True, True]
 
 
+@pytest.mark.soak
 def test_the_unconditional_stream_is_computed_once_for_all_images_at_the_first_step() -> None:
     counting = Counting(TINY)
     requests = image_requests(TINY, _IMAGE, 3)
@@ -186,11 +189,13 @@ def test_answers_read_all_columns_and_save_by_positions() -> None:
     assert comparison.share < 1
 
 
+@pytest.mark.soak
 def test_at_the_published_shape_an_image_costs_at_most_93_percent_of_the_reference() -> None:
     settings = ImageSettings(num_steps=4)
     assert Counting(EIGHT_B).compare("", image_requests(EIGHT_B, settings, 1)).share <= 0.93
 
 
+@pytest.mark.soak
 def test_the_command_prints_the_share_and_writes_the_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,6 +163,7 @@ print(kilobytes("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.soak
 def test_loading_holds_about_one_shard_in_host_memory(tmp_path: Path) -> None:
     """Measured on a device without memory, so that only what reading needs is counted."""
     write_random_checkpoint(tmp_path, hidden_size=512, num_layers=9, mlp_size=1536, num_shards=8)

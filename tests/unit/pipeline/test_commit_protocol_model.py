@@ -13,6 +13,7 @@ from tests.support.protocol_model import Model, Rules, Violation, check_step, ex
 from tests.support.stub_model import use_stub_model
 
 
+@pytest.mark.soak
 def test_no_interleaving_and_no_crash_loses_or_repeats_a_row_or_shows_one_too_early() -> None:
     num_states, num_ends = explore(Model(), first_state(), check_step)
     assert num_states > 30_000

@@ -11,6 +11,7 @@ from tests.fuzz.mutation import mutated
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.soak
 def test_mutated_files_raise_nothing_but_what_is_documented(kind: str) -> None:
     report = run_campaign(kind, seed=1, first=0, count=400)
     assert report.findings == []
