@@ -103,7 +103,7 @@ def can_show(console: Console) -> bool:
 def _fitting(pictures: Iterable[Text], width: int) -> Iterator[Text]:
     left = width
     for picture in pictures:
-        left -= picture.plain.find("\n") + 1
+        left -= len(picture.plain.partition("\n")[0]) + 1
         if left < 0:
             return
         yield picture

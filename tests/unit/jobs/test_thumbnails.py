@@ -75,6 +75,13 @@ def test_as_many_are_shown_as_fit_beside_each_other() -> None:
         assert all(line.count("▀") == number * WIDTH for line in lines)
 
 
+def test_pictures_of_one_line_take_room_too() -> None:
+    thumbnails = Thumbnails(lambda: ["b", "a"], lambda key: png((2048, 32), (0, 128, 0)))
+    thumbnails.refresh()
+    (line,) = lines_of(thumbnails, WIDTH + 1)
+    assert line.count("▀") == WIDTH
+
+
 def test_an_image_that_cannot_be_read_is_left_out() -> None:
     def reading(key: str) -> bytes:
         if key == "lost":
