@@ -30,6 +30,11 @@ settings.load_profile("busy machine")
 pytest_plugins = ("tests.support.fixtures",)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the longest tests first: one that is begun last keeps all other processes waiting for its end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> "Iterator[S3Server]":
     """A real S3 server, started when the first test asks for it."""

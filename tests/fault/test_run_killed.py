@@ -47,6 +47,7 @@ def check_untouched(output: RunOutput, earlier: dict[str, bytes]) -> None:
     assert {key: output.store.get(key) for key in earlier} == earlier
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_replaced_and_its_rows_are_done_by_others(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_killed_worker_is_replaced_and_its_rows_are_done_by_others(
     assert list(output.failed_by_id()) == ["row3"]
 
 
+@pytest.mark.long
 def test_workers_end_with_a_killed_driver_and_the_same_command_goes_on(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

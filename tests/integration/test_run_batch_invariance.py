@@ -46,6 +46,7 @@ def test_neither_the_order_of_rows_nor_the_size_of_batches_matters(
     assert RunOutput(tmp_path / "out").results() == mixed_results
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_ray_workers_give_what_this_process_gives(
     workers: int, mixed_results: dict[str, str], tiny_checkpoint: Path, tmp_path: Path
