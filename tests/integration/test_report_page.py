@@ -19,6 +19,9 @@ DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 expect.set_options(timeout=30_000)
 
 
+pytestmark = pytest.mark.long  # one after the other, in one browser
+
+
 @pytest.fixture(scope="module")
 def launched() -> Iterator[Any]:
     with browser() as chromium:
