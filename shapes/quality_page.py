@@ -99,7 +99,7 @@ def _goal_line(name: str, wanted: int, right: int, total: int) -> str:
 
 def _best_of(results: Mapping[str, Any]) -> Iterable[str]:
     found = results["best_of"]
-    if found.get("settings"):
+    if found["settings"]:
         yield f"With `{'` and `'.join(found['settings'])}`:"
         yield ""
     yield from best_of_evaluation.lines(found)

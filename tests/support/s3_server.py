@@ -203,4 +203,4 @@ def _stop(process: subprocess.Popen[bytes], ports: dict[str, int]) -> None:
     # Whatever it is told, the server puts its gRPC sockets into the system's temporary folder.
     for name, port in ports.items():
         if name.endswith("-grpc"):
-            Path(f"/tmp/seaweedfs-{name}-{port}.sock").unlink(missing_ok=True)
+            Path(tempfile.gettempdir(), f"seaweedfs-{name}-{port}.sock").unlink(missing_ok=True)

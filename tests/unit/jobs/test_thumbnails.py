@@ -1,6 +1,7 @@
 """Small pictures of the latest images beside a run's progress."""
 
 import io
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -94,7 +95,7 @@ def test_an_image_that_cannot_be_read_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(("colours", "is_shown"), [("truecolor", True), ("256", False), (None, False)])
-def test_pictures_need_a_terminal_with_all_colours(colours: str | None, is_shown: bool) -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, color_system=colours)  # type: ignore[arg-type]
+def test_pictures_need_a_terminal_with_all_colours(colours: Literal["truecolor", "256"] | None, is_shown: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=colours)
     assert can_show(console) == is_shown
     assert not can_show(Console(file=io.StringIO(), color_system="truecolor"))

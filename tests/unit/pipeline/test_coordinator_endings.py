@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dimoo_core.errors import ConfigError, WeightsError
+from dimoo_core.errors import ConfigError, DimooError, WeightsError
 from manifests.errors import ManifestError
 from pipeline.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
 from pipeline.errors import RunFailed, RunStopped, StoreError
@@ -30,8 +30,8 @@ from tests.support.pretending_pool import PretendingPool, commit, progress, run,
 
 
 @pytest.mark.parametrize("error", [ConfigError("no cuda"), WeightsError("no tensor"), ManifestError("cut off")])
-def test_what_was_asked_for_wrongly_is_told_as_it_is(error: Exception) -> None:
-    pool = PretendingPool(2, lambda name, lease: WorkerFailed(error))  # type: ignore[arg-type]
+def test_what_was_asked_for_wrongly_is_told_as_it_is(error: DimooError) -> None:
+    pool = PretendingPool(2, lambda name, lease: WorkerFailed(error))
     with pytest.raises(type(error)) as caught:
         run(pool, 3)
     assert caught.value is error
