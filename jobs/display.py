@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -83,21 +84,20 @@ class PanelDisplay:
         )
         self._bar = self._progress.add_task("", total=state.num_rows, completed=state.num_settled, eta="")
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
+        self._stack = ExitStack()
         self._next_s = 0.0
 
     def __enter__(self) -> Self:
         if self._thumbnails is not None:
-            self._thumbnails.__enter__()
-        self._live.start()
+            self._stack.enter_context(self._thumbnails)
+        self._stack.enter_context(self._live)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._live.refresh()
-        self._live.stop()
-        if self._thumbnails is not None:
-            self._thumbnails.__exit__()
+        self._stack.close()
 
     def refresh(self) -> None:
         """See ``Display``; ``Live`` redraws by itself, and this at once when something is new."""

@@ -32,7 +32,10 @@ _OF_RESULTS = (
 
 def way_of_working(spec: JobSpec) -> dict[str, Any]:
     """For ``run.json``: what a later command on the same run takes over, beside what decides its results."""
-    return {"adapter": spec.adapter, **spec.model_dump(mode="json", include={*SECTIONS, "passthrough"})}
+    return {
+        "adapter": spec.adapter,
+        **spec.model_dump(mode="json", include={*SECTIONS, "passthrough", "worker_hour_usd"}),
+    }
 
 
 def recorded_settings(description: Mapping[str, Any], output_uri: str) -> RunSettings:

@@ -120,7 +120,11 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
     retry.say(backlog.words() if not is_resumed else f"going on: {backlog.words()}")
     num_rows = backlog.chosen.total()
     state = ProgressState(
-        num_rows=num_rows, num_resumed=0, num_resumed_failed=0, num_workers=max(1, retry.workers.count)
+        num_rows=num_rows,
+        num_resumed=0,
+        num_resumed_failed=0,
+        num_workers=max(1, retry.workers.count),
+        worker_hour_usd=retry.spec.worker_hour_usd,
     )
     report = CoordinatorReport(RunTotals(), 0)
     if backlog.retries:
@@ -134,22 +138,14 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
         run.succeed(totals)
     if backlog.retries or is_resumed:
         records.end(record)
-    wall_s = time.monotonic() - started_s
-    summary = RunSummary(
-        status="done" if totals.num_failed == 0 else "done_with_failures",
-        output=run.store.uri,
-        rows=retry.plan.num_rows,
-        done=totals.num_done,
-        failed=totals.num_failed,
-        resumed=before.num_done + before.num_failed,
-        wall_s=round(wall_s, 3),
-        rows_per_s=round(state.rows_per_s, 3),
-        engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
-        engine_wait_ratio=None if state.engine_wait_ratio is None else round(state.engine_wait_ratio, 4),
-        tokens=state.num_tokens,
-        cache_hit_ratio=None if state.cache_hit_ratio is None else round(state.cache_hit_ratio, 4),
-        cost_usd=None,
-        workers_lost=report.num_workers_lost,
+    summary = RunSummary.of(
+        state,
+        run.store.uri,
+        totals,
+        num_rows=retry.plan.num_rows,
+        num_resumed=before.num_done + before.num_failed,
+        num_workers_lost=report.num_workers_lost,
+        wall_s=time.monotonic() - started_s,
     )
     return RetrySummary(
         run=summary,

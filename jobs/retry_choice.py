@@ -8,7 +8,7 @@ from dimoo_core.errors import ConfigError
 from jobs.recorded_run import SECTIONS
 from jobs.spec import JobSpec, load_spec
 
-_OWN_SECTIONS = (*SECTIONS, "ray", "device")
+_OWN_KEYS = (*SECTIONS, "ray", "device", "worker_hour_usd")
 _RECORDED_KEYS = ("engine.batch_invariance", "pipeline.segment_rows")
 
 
@@ -39,12 +39,12 @@ class RetryChoice:
         """
         for assignment in self.assignments:
             key = assignment.partition("=")[0]
-            if key.partition(".")[0] not in _OWN_SECTIONS or key in _RECORDED_KEYS:
+            if key.partition(".")[0] not in _OWN_KEYS or key in _RECORDED_KEYS:
                 raise ConfigError(
-                    f"--set {key}: a retry keeps what the run has decided; it takes keys of {', '.join(_OWN_SECTIONS)}"
+                    f"--set {key}: a retry keeps what the run has decided; it takes keys of {', '.join(_OWN_KEYS)}"
                 )
         job: Mapping[str, Any] = description.get("job", {})
-        recorded = {name: job[name] for name in (*SECTIONS, "passthrough") if name in job}
+        recorded = {name: job[name] for name in (*SECTIONS, "passthrough", "worker_hour_usd") if name in job}
         if "failures" in recorded:
             recorded["failures"] = recorded["failures"] | {
                 "max_failures": None

@@ -131,22 +131,14 @@ def run_job(
             )
         epoch.fence.check()
         totals = _conclude(run, plan, resumed + report.totals)
-    wall_s = time.monotonic() - started_s
-    return RunSummary(
-        status="done" if totals.num_failed == 0 else "done_with_failures",
-        output=store.uri,
-        rows=plan.num_rows,
-        done=totals.num_done,
-        failed=totals.num_failed,
-        resumed=resumed.num_done + resumed.num_failed,
-        wall_s=round(wall_s, 3),
-        rows_per_s=round(state.rows_per_s, 3),
-        engine_busy_ratio=state.engine_busy_ratio and round(state.engine_busy_ratio, 4),
-        engine_wait_ratio=None if state.engine_wait_ratio is None else round(state.engine_wait_ratio, 4),
-        tokens=state.num_tokens,
-        cache_hit_ratio=None if state.cache_hit_ratio is None else round(state.cache_hit_ratio, 4),
-        cost_usd=None if state.cost_usd is None else round(state.cost_usd, 4),
-        workers_lost=report.num_workers_lost,
+    return RunSummary.of(
+        state,
+        store.uri,
+        totals,
+        num_rows=plan.num_rows,
+        num_resumed=resumed.num_done + resumed.num_failed,
+        num_workers_lost=report.num_workers_lost,
+        wall_s=time.monotonic() - started_s,
     )
 
 

@@ -1,7 +1,10 @@
 """What a finished run reports: one JSON object for programs, a few lines for people."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, Self
+
+from jobs.progress import ProgressState
+from pipeline.outcome import RunTotals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,46 @@ class RunSummary:
     cost_usd: float | None
     workers_lost: int
 
+    @classmethod
+    def of(
+        cls,
+        state: ProgressState,
+        output: str,
+        totals: RunTotals,
+        *,
+        num_rows: int,
+        num_resumed: int,
+        num_workers_lost: int,
+        wall_s: float,
+    ) -> Self:
+        """The summary of what ``state`` has followed.
+
+        Args:
+            state: Of this start alone.
+            output: Of the run.
+            totals: Of the whole output, with what this start has added.
+            num_rows: Of the manifest, or the limit.
+            num_resumed: Rows that earlier starts had committed.
+            num_workers_lost: Workers that died.
+            wall_s: Since the command was given.
+        """
+        return cls(
+            status="done" if totals.num_failed == 0 else "done_with_failures",
+            output=output,
+            rows=num_rows,
+            done=totals.num_done,
+            failed=totals.num_failed,
+            resumed=num_resumed,
+            wall_s=round(wall_s, 3),
+            rows_per_s=round(state.rows_per_s, 3),
+            engine_busy_ratio=_rounded(state.engine_busy_ratio),
+            engine_wait_ratio=_rounded(state.engine_wait_ratio),
+            tokens=state.num_tokens,
+            cache_hit_ratio=_rounded(state.cache_hit_ratio),
+            cost_usd=_rounded(state.cost_usd),
+            workers_lost=num_workers_lost,
+        )
+
     @property
     def exit_code(self) -> int:
         """0: every row is done; 3: some failed."""
@@ -38,3 +81,7 @@ class RunSummary:
     def to_json(self) -> dict[str, object]:
         """For standard output."""
         return asdict(self)
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)

@@ -26,9 +26,10 @@ def read_as_dataset(output: Path) -> list[str]:
 
 def test_rows_of_the_named_class_are_run_again_and_all_others_stay(retriable: Path) -> None:
     before = {key: open_store(str(retriable)).get(key) for key in RunOutput(retriable).keys("parts/")}
-    ended = retry(retriable, "--class", "not_found")
+    ended = retry(retriable, "--class", "not_found", "--set", "worker_hour_usd=3600")
     assert ended.exit_code == 3, ended.output
     summary = json.loads(ended.stdout)
+    assert 0 < summary["cost_usd"] <= summary["wall_s"]
     assert (summary["rows"], summary["done"], summary["failed"], summary["left"]) == (10, 7, 3, 0)
     assert (summary["retry"], summary["retried"], summary["mended"], summary["kept"]) == (1, 4, 3, {"bad_input": 2})
     assert summary["status"] == "done_with_failures"
