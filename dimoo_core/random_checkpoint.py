@@ -20,7 +20,8 @@ from torch import Tensor
 from dimoo_core.config import ModelConfig
 from dimoo_core.settings import DtypeName
 from dimoo_core.tokens import NUM_VQ_CODES
-from dimoo_core.vq_model import VQConfig, VQModel
+from dimoo_core.vq_config import VQConfig
+from dimoo_core.vq_model import VQModel
 from dimoo_core.weights import expected_shapes
 
 SPECIAL_TOKENS = (

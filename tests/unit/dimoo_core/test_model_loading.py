@@ -10,7 +10,8 @@ import torch
 
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.model import Model, load_model
-from dimoo_core.vq_model import VQConfig, VQModel
+from dimoo_core.vq_config import VQConfig
+from dimoo_core.vq_model import VQModel
 
 
 def test_the_parts_of_a_model_belong_together(odd_model: Model) -> None:

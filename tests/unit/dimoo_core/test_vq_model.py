@@ -12,7 +12,8 @@ from PIL import Image
 
 from dimoo_core.errors import WeightsError
 from dimoo_core.image_codec import ImageCodec
-from dimoo_core.vq_model import VQConfig, VQModel
+from dimoo_core.vq_config import VQConfig
+from dimoo_core.vq_model import VQModel
 
 PUBLISHED = VQConfig(  # the published blocks, narrower
     block_out_channels=(16, 16, 32, 32, 48),

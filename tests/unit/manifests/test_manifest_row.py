@@ -2,7 +2,6 @@ import math
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from manifests.column import COLUMNS
 from manifests.content_id import content_id
 from manifests.errors import ManifestRowError
 from manifests.image_source import EMBEDDED_NAME, ImageSource
-from manifests.row import MAX_SEED, Row, RowDefaults, RowFailure, parse_row, parse_rows
+from manifests.row import MAX_SEED, Row, RowDefaults, parse_row
 from manifests.row_settings import text_settings
 from manifests.task import TASKS
 
@@ -242,44 +241,6 @@ def test_defaults_of_a_job_are_checked() -> None:
         RowDefaults(task="captions")
     with pytest.raises(ConfigError, match="prompt must not be empty"):
         RowDefaults(prompt=" ")
-
-
-def test_wrong_rows_become_failures_and_the_others_go_on() -> None:
-    batch = pa.RecordBatch.from_pylist(
-        [
-            {"id": "a", "prompt": "a boat", "width": 512.0},
-            {"id": "b", "prompt": "a boat", "width": 500.0},
-            {"id": None, "prompt": None, "width": None},
-            {"id": "\n", "prompt": "a boat", "width": None},
-        ]
-    )
-    for rows in (batch, pa.table(batch)):
-        first, second, third, fourth = parse_rows(rows, 100, RowDefaults(task="text_to_image"))
-        assert isinstance(first, Row)
-        assert (first.index, first.id) == (100, "a")
-        message = "width must be a multiple of 16 from 16 to 2048, got 500"
-        assert second == RowFailure(101, "b", "manifest", "ManifestRowError", message)
-        assert isinstance(third, RowFailure)
-        assert (third.row, third.id) == (102, content_id({}))
-        assert isinstance(fourth, RowFailure)
-        assert (fourth.row, fourth.id) == (103, content_id({"prompt": "a boat"}))
-
-
-@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_bytes_that_are_not_utf8_fail_their_own_row_only(dtype: pa.DataType) -> None:
-    offsets = pa.py_buffer(np.array([0, 1, 3, 4], np.int32))
-    prompts = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"a\xff\xfeb")])
-    if pa.types.is_dictionary(dtype):
-        prompts = prompts.dictionary_encode()
-    elif dtype != pa.string():
-        prompts = prompts.cast(pa.binary()).cast(pa.large_binary()).view(dtype)
-    batch = pa.RecordBatch.from_arrays([prompts, pa.array(["a.png"] * 3)], ["prompt", "image"])
-    first, second, third = parse_rows(batch, 0, RowDefaults(task="vqa"))
-    assert isinstance(first, Row)
-    assert isinstance(third, Row)
-    assert isinstance(second, RowFailure)
-    assert second.message == "prompt must be text in UTF-8, got the bytes b'\\xff\\xfe'"
-    assert len(second.id) == 32
 
 
 CELLS = st.one_of(

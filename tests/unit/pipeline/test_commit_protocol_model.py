@@ -9,7 +9,8 @@ import pytest
 from pipeline.local_store import LocalStore
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest
-from tests.support.protocol_model import Model, Rules, Violation, check_step, explore, first_state
+from tests.support.protocol_model import Model, Rules, first_state
+from tests.support.protocol_search import Violation, check_step, explore
 from tests.support.stub_model import use_stub_model
 
 

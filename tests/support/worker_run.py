@@ -1,0 +1,39 @@
+"""One worker around a model that computes nothing, and what it is given to do."""
+
+from pathlib import Path
+from typing import Any
+
+from manifests.row import RowDefaults
+from pipeline.event import (
+    Event,
+)
+from pipeline.lease import LeaseBook, LeaseQueue
+from pipeline.manifest_source import open_manifest
+from pipeline.run_settings import RunSettings
+from pipeline.worker import Worker
+from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
+
+IMAGE = encoded(picture(0, (32, 32)))
+
+
+def settings_of(folder: Path, **options: Any) -> RunSettings:
+    return RunSettings(
+        model="stub", device="cpu", dtype="float32", output_uri=str(folder / "out"), input_resolution=32, **options
+    )
+
+
+def book_of(folder: Path, num_rows: int, segment_rows: int, image: bytes | str = IMAGE) -> LeaseBook:
+    rows = [text_row(f"row{number}", image, max_tokens=8) for number in range(num_rows)]
+    source = open_manifest(str(write_manifest(folder / "m.parquet", rows)), defaults=RowDefaults())
+    return LeaseBook(source.plan(segment_rows=segment_rows, limit=None))
+
+
+def run_alone(settings: RunSettings, book: LeaseBook) -> list[Event]:
+    """Run one worker on everything in the book; returns what it said."""
+    events: list[Event] = []
+    leases: LeaseQueue = LeaseQueue()
+    while lease := book.next_for("alone"):
+        leases.put(lease)
+    leases.put(None)
+    Worker(settings, events.append).run(leases)
+    return events
