@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.gpu [--device cuda|cpu] [--shape 8b|tiny] [--sizes 1024x1024,512x512,1536x768] [--steps 64]
 [--batch 1,4] [--captions | --no-captions] [--caption-batch 1,16] [--presets exact,reference-cache,balanced,fast]
-[--repeats 3] [--max-seconds 540] [--threads 1] [--out FILE]``
+[--dtype bfloat16|float8|float32] [--repeats 3] [--max-seconds 540] [--threads 1] [--out FILE]``
 
 Needs torch, numpy and ``dimoo_core`` alone. The result file is written anew after each case.
 """
@@ -20,15 +20,17 @@ from benchmarks.attention_timing import time_attention
 from benchmarks.case import Case, cases_in_order, image_case
 from benchmarks.case_report import CaseReporter
 from benchmarks.peak import peak_flops
-from benchmarks.random_weights import random_transformer
+from benchmarks.random_weights import in_float8, random_transformer
 from benchmarks.result_file import device_name, environment, write_result
 from benchmarks.shape import SHAPES, Shape
 from benchmarks.timing import Subject
 from benchmarks.workload import parse_size, stream_lengths
+from dimoo_core.float8_weight import FLOAT8
 from dimoo_core.preset import PRESETS, find_preset
 
 _RESULTS = Path(__file__).parent / "results"
 _USABLE_RATIO = 0.94  # of the time limit; the rest is for counting, writing, and later steps that take longer
+_DTYPES = {"bfloat16": torch.bfloat16, "float8": FLOAT8, "float32": torch.float32}
 _COLUMNS = ("case", "s each", "plain s", "speedup", "tokens/s", "TFLOP/s", "MFU", "GiB", "steps")
 _ROW = "{:<55}{:>9}{:>9}{:>9}{:>11}{:>9}{:>8}{:>7}{:>8}"
 
@@ -49,7 +51,7 @@ class GpuBenchmark:
             "benchmark": "gpu",
             **environment(subject.device),
             "peak_bf16_flops_per_s": peak,
-            "dtype": str(subject.transformer.dtype).removeprefix("torch."),
+            "dtype": str(subject.transformer.weight_dtype).removeprefix("torch."),
             "settings": settings,
             "attention": None,
             "cases": [],
@@ -134,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--caption-batch", default="1,16", help="captions that run together")
     parser.add_argument("--caption-image", type=int, default=1024, help="side of a captioned image in pixels")
     parser.add_argument("--presets", default=",".join(PRESETS), help="in the order of their importance")
+    parser.add_argument("--dtype", choices=sorted(_DTYPES), help="default: bfloat16 on CUDA, else float32")
     parser.add_argument("--repeats", type=int, default=3, help="alternated runs of a case")
     parser.add_argument("--max-seconds", type=float, default=540, help="time limit of everything")
     parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU; idle ones slow a tiny model down")
@@ -153,6 +156,20 @@ def _cases(shape: Shape, options: argparse.Namespace) -> list[Case]:
     )
 
 
+def _subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subject:
+    """The plain loop has weights that are not rounded to 8 bits."""
+    if dtype != FLOAT8:
+        return Subject(random_transformer(shape, device=device, dtype=dtype), shape)
+    plain = random_transformer(shape, device=device, dtype=torch.bfloat16)
+    return Subject(in_float8(plain), shape, plain)
+
+
+def _default_out(device: torch.device, shape: Shape, dtype_name: str) -> Path:
+    slug = re.sub(r"\W+", "-", device_name(device)).strip("-").lower()
+    rounded = "-float8" if dtype_name == "float8" else ""
+    return _RESULTS / f"gpu-{slug}-{shape.name}{rounded}.json"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the weights, measure every case that fits, print and write the numbers."""
     started_s = time.perf_counter()
@@ -160,13 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shape, device = SHAPES[options.shape], torch.device(options.device)
     if device.type == "cpu":
         torch.set_num_threads(options.threads)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    out = options.out
-    if out is None:
-        slug = re.sub(r"\W+", "-", device_name(device)).strip("-").lower()
-        out = _RESULTS / f"gpu-{slug}-{shape.name}.json"
-    settings = {name: value for name, value in vars(options).items() if name not in ("device", "out")}
-    subject = Subject(random_transformer(shape, device=device, dtype=dtype), shape)
+    dtype_name = options.dtype or ("bfloat16" if device.type == "cuda" else "float32")
+    out = options.out or _default_out(device, shape, dtype_name)
+    settings = {name: value for name, value in vars(options).items() if name not in ("device", "dtype", "out")}
+    subject = _subject(shape, device, _DTYPES[dtype_name])
     end_s = started_s + options.max_seconds * _USABLE_RATIO
     GpuBenchmark(subject, settings, end_s=end_s, out=out).run(_cases(shape, options))
 

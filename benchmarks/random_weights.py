@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from benchmarks.shape import Shape
-from dimoo_core.transformer import RMSNorm, Transformer
+from dimoo_core.float8_weight import FLOAT8
+from dimoo_core.transformer import Block, RMSNorm, Transformer
 
 
 def random_transformer(
@@ -24,6 +25,20 @@ def random_transformer(
     tokens = shape.tokens
     transformer.head.data[[tokens.answer_end, tokens.end_of_text, tokens.mask]] = 0  # never the largest logit
     return transformer
+
+
+def in_float8(transformer: Transformer) -> Transformer:
+    """The same weights, those of the layers rounded to 8 bits; the rest is shared."""
+    rounded = Transformer(transformer.config, device=transformer.device, dtype=FLOAT8)
+    rounded.embedding, rounded.head = transformer.embedding, transformer.head
+    rounded.final_norm = transformer.final_norm
+    for block, other in zip(transformer.blocks, rounded.blocks, strict=True):
+        assert isinstance(block, Block)
+        assert isinstance(other, Block)
+        other.attn_norm, other.ff_norm = block.attn_norm, block.ff_norm
+        for name in ("qkv", "attn_out", "gate_up", "ff_out"):
+            getattr(other, name).copy_(getattr(block, name))
+    return rounded
 
 
 def _fill(module: nn.Module, parameter: nn.Parameter, generator: torch.Generator) -> None:

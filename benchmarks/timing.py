@@ -36,13 +36,19 @@ class CaseTiming:
 
 
 class Subject:
-    """One set of weights on one device, and both ways of running it."""
+    """One set of weights on one device, and both ways of running it.
 
-    def __init__(self, transformer: Transformer, shape: Shape) -> None:
+    Args:
+        transformer: What the engine runs.
+        shape: Its shape.
+        plain: What the plain loop runs, if the engine's weights are rounded and its own are not.
+    """
+
+    def __init__(self, transformer: Transformer, shape: Shape, plain: Transformer | None = None) -> None:
         self.shape = shape
         self.transformer = transformer
         self.device = transformer.device
-        self._plain = PlainTransformer(transformer)
+        self._plain = PlainTransformer(plain or transformer)
 
     def run_engine(self, requests: Sequence[Request]) -> Run:
         """Run all requests together.

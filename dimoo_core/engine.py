@@ -216,7 +216,7 @@ class Engine:
 def _row_policy(transformer: Transformer, invariance: BatchInvariance) -> RowPolicy:
     if invariance == "off" or (invariance == "auto" and transformer.device.type == "cuda"):
         return FREE
-    return probe_row_policy(transformer.linear_shapes(), transformer.dtype, transformer.device)
+    return probe_row_policy(transformer.linear_shapes(), transformer.device)
 
 
 def _timed_out(slot: Slot, limit_s: float) -> RequestFailed:

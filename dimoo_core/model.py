@@ -7,6 +7,7 @@ import torch
 
 from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import ConfigError, WeightsError
+from dimoo_core.float8_weight import FLOAT8
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.layout import RequestLayout
 from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName
@@ -67,7 +68,7 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(name: str) -> torch.dtype:
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float8": FLOAT8}
     if name not in dtypes:
         raise ConfigError(f"dtype must be one of {', '.join(dtypes)}, got {name!r}")
     return dtypes[name]

@@ -8,16 +8,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from dimoo_core.float8_weight import FLOAT8, Float8Weight
 
 _PROBE_ROWS = (*range(16, 80), 96, 127, 129, 200, 255, 257, 320, 383, 511, 513, 600, 639)
 _PROBE_COLUMNS = 4096  # wider weights are probed on this many columns: kernels tile that dimension alike
 
 _MIN_TILE_ROWS = 256
 _TILE_BYTES = 12 * 2**20
+
+
+class LinearShape(NamedTuple):
+    """A weight that rows are multiplied with."""
+
+    num_inputs: int
+    num_outputs: int
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +47,14 @@ FREE = RowPolicy()
 """Every product in one call, whatever its size: fastest, rows may differ in the last bit between batches."""
 
 
-def linear(x_RI: Tensor, weight_OI: Tensor, policy: RowPolicy) -> Tensor:
+def linear(x_RI: Tensor, weight_OI: Tensor | Float8Weight, policy: RowPolicy) -> Tensor:
     """``x_RI @ weight_OI.T``, rows computed in the shapes that ``policy`` allows; returns (R, O)."""
     num_rows = x_RI.shape[0]
     if policy.tile_rows is None:
         missing = max(0, policy.min_rows - num_rows) if num_rows else 0
         if not missing:
-            return F.linear(x_RI, weight_OI)
-        return F.linear(F.pad(x_RI, (0, 0, 0, missing)), weight_OI)[:num_rows]
+            return _product(x_RI, weight_OI)
+        return _product(F.pad(x_RI, (0, 0, 0, missing)), weight_OI)[:num_rows]
     tile = policy.tile_rows
     out_RO = x_RI.new_empty(num_rows, weight_OI.shape[0])
     for start in range(0, num_rows, tile):
@@ -51,8 +62,12 @@ def linear(x_RI: Tensor, weight_OI: Tensor, policy: RowPolicy) -> Tensor:
         num_real = rows_TI.shape[0]
         if num_real < tile:
             rows_TI = F.pad(rows_TI, (0, 0, 0, tile - num_real))
-        out_RO[start : start + num_real] = F.linear(rows_TI, weight_OI)[:num_real]
+        out_RO[start : start + num_real] = _product(rows_TI, weight_OI)[:num_real]
     return out_RO
+
+
+def _product(x_RI: Tensor, weight_OI: Tensor | Float8Weight) -> Tensor:
+    return weight_OI.product(x_RI) if isinstance(weight_OI, Float8Weight) else F.linear(x_RI, weight_OI)
 
 
 def even_tiles(num_rows: int, row_bytes: int) -> list[slice]:
@@ -94,12 +109,11 @@ def _has_no_tails(width: int, itemsize: int, num_threads: int) -> bool:
     return all(width * itemsize % (_VECTOR_BYTES * k) == 0 for k in range(1, num_threads + 1))
 
 
-def probe_row_policy(shapes: Iterable[tuple[int, int]], dtype: torch.dtype, device: torch.device) -> RowPolicy:
+def probe_row_policy(shapes: Iterable[LinearShape], device: torch.device) -> RowPolicy:
     """The cheapest policy under which this machine's matrix products are row-invariant.
 
     Args:
-        shapes: (inputs, outputs) of the weights that will be used.
-        dtype: Their type.
+        shapes: The weights that will be used.
         device: CUDA gets fixed tiles without a probe: its kernels change with the row count at many sizes.
 
     Returns:
@@ -109,20 +123,24 @@ def probe_row_policy(shapes: Iterable[tuple[int, int]], dtype: torch.dtype, devi
         return RowPolicy(tile_rows=256)
     if device.type == "meta":
         return FREE
-    probed = frozenset((num_inputs, min(num_outputs, _PROBE_COLUMNS)) for num_inputs, num_outputs in shapes)
-    return _probe_cpu(probed, dtype, torch.get_num_threads())
+    probed = frozenset(
+        LinearShape(shape.num_inputs, min(shape.num_outputs, _PROBE_COLUMNS), shape.dtype) for shape in shapes
+    )
+    return _probe_cpu(probed, torch.get_num_threads())
 
 
 @lru_cache(maxsize=16)
-def _probe_cpu(shapes: frozenset[tuple[int, int]], dtype: torch.dtype, num_threads: int) -> RowPolicy:
+def _probe_cpu(shapes: frozenset[LinearShape], num_threads: int) -> RowPolicy:
     """Libraries also look at the number of threads; it is an argument so that each number gets its own answer."""
     min_rows = _PROBE_ROWS[0]
-    for num_inputs, num_outputs in sorted(shapes):
+    for num_inputs, num_outputs, dtype in shapes:
         generator = torch.Generator().manual_seed(num_inputs * 1_000_003 + num_outputs)
-        x_RI = torch.randn(_PROBE_ROWS[-1] + 1, num_inputs, generator=generator).to(dtype)
-        weight_OI = torch.randn(num_outputs, num_inputs, generator=generator).to(dtype)
-        expected_RO = F.linear(x_RI, weight_OI)
-        unequal = [n for n in _PROBE_ROWS if not torch.equal(F.linear(x_RI[:n], weight_OI), expected_RO[:n])]
+        type_of_x = torch.bfloat16 if dtype == FLOAT8 else dtype
+        x_RI = torch.randn(_PROBE_ROWS[-1] + 1, num_inputs, generator=generator).to(type_of_x)
+        random_OI = torch.randn(num_outputs, num_inputs, generator=generator).to(type_of_x)
+        weight_OI = Float8Weight.of(random_OI) if dtype == FLOAT8 else random_OI
+        expected_RO = _product(x_RI, weight_OI)
+        unequal = [n for n in _PROBE_ROWS if not torch.equal(_product(x_RI[:n], weight_OI), expected_RO[:n])]
         if unequal:
             min_rows = max(min_rows, unequal[-1] + 1)
     return RowPolicy(min_rows=min_rows) if min_rows <= 128 else RowPolicy(tile_rows=256)

@@ -35,8 +35,8 @@ kept; each of several images that are read together gets 512.
 ``native`` keeps every image up to 1024x1024 pixels as it is, but for a rest beyond whole tokens; larger ones get 1024.
 """
 
-DtypeName = Literal["float32", "bfloat16", "float16"]
-"""Type of the transformer's weights and activations."""
+DtypeName = Literal["float32", "bfloat16", "float16", "float8"]
+"""Type of the transformer's weights and activations; of ``float8`` only the matrices of its layers are, see there."""
 
 
 def _require(is_valid: bool, name: str, value: object, allowed: str) -> None:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from dimoo_core.attention import PackedLayout, packed_attention
 from dimoo_core.config import ModelConfig
+from dimoo_core.float8_weight import FLOAT8, Float8Weight
 from dimoo_core.key_run import KeyRun
-from dimoo_core.row_invariance import FREE, RowPolicy, even_tiles, linear, silu
+from dimoo_core.row_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, silu
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,16 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__()
 
-        def weight(num_outputs: int, num_inputs: int) -> nn.Parameter:
+        def weight(num_outputs: int, num_inputs: int) -> nn.Parameter | Float8Weight:
+            if dtype == FLOAT8:
+                return Float8Weight.empty(num_outputs, num_inputs, device=device)
             return nn.Parameter(torch.empty(num_outputs, num_inputs, device=device, dtype=dtype), requires_grad=False)
 
         size = config.hidden_size
+        dtype_of_norms = _type_beside(dtype)
         self.config = config
-        self.attn_norm = RMSNorm(size, config.rms_norm_eps, device=device, dtype=dtype)
-        self.ff_norm = RMSNorm(size, config.rms_norm_eps, device=device, dtype=dtype)
+        self.attn_norm = RMSNorm(size, config.rms_norm_eps, device=device, dtype=dtype_of_norms)
+        self.ff_norm = RMSNorm(size, config.rms_norm_eps, device=device, dtype=dtype_of_norms)
         self.qkv = weight(size + 2 * config.kv_size, size)
         self.attn_out = weight(size, size)
         self.gate_up = weight(2 * config.mlp_size, size)
@@ -168,7 +172,14 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embedding, layers, final norm and head. Weights are empty until ``weights`` or a test fills them."""
+    """Embedding, layers, final norm and head. Weights are empty until ``weights`` or a test fills them.
+
+    Args:
+        config: Its architecture.
+        device: Where the weights are.
+        dtype: Their type. Where it is ``FLOAT8``, that is the type of the layers' matrices, and everything else is
+            bfloat16.
+    """
 
     def __init__(
         self,
@@ -180,12 +191,14 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.row_policy: RowPolicy = FREE
+        self.weight_dtype = dtype
         shape = (config.num_embeddings, config.hidden_size)
-        self.embedding = nn.Parameter(torch.empty(shape, device=device, dtype=dtype), requires_grad=False)
+        beside = _type_beside(dtype)
+        self.embedding = nn.Parameter(torch.empty(shape, device=device, dtype=beside), requires_grad=False)
         self.blocks = nn.ModuleList(Block(config, device=device, dtype=dtype) for _ in range(config.num_layers))
         self.rotary = Rotary(config)
-        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, device=device, dtype=dtype)
-        self.head = nn.Parameter(torch.empty(shape, device=device, dtype=dtype), requires_grad=False)
+        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, device=device, dtype=beside)
+        self.head = nn.Parameter(torch.empty(shape, device=device, dtype=beside), requires_grad=False)
 
     @property
     def device(self) -> torch.device:
@@ -194,15 +207,16 @@ class Transformer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights and of the residual stream."""
+        """Type of the residual stream, and of all weights but the layers' matrices if those are ``FLOAT8``."""
         return self.head.dtype
 
-    def linear_shapes(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of every matrix product of a forward pass."""
+    def linear_shapes(self) -> list[LinearShape]:
+        """Weights of every matrix product of a forward pass."""
         block = self.blocks[0]
         assert isinstance(block, Block)
-        weights = (block.qkv, block.attn_out, block.gate_up, block.ff_out, self.head)
-        return [(weight.shape[1], weight.shape[0]) for weight in weights]
+        of_block = (block.qkv, block.attn_out, block.gate_up, block.ff_out)
+        shapes = [LinearShape(weight.shape[1], weight.shape[0], self.weight_dtype) for weight in of_block]
+        return [*shapes, LinearShape(self.head.shape[1], self.head.shape[0], self.dtype)]
 
     def forward(self, batch: PackedBatch, observe: Observer | None = None) -> Tensor:
         """Final-norm hidden states at the positions that are read, (R, E)."""
@@ -218,3 +232,8 @@ class Transformer(nn.Module):
     def logits(self, hidden_RE: Tensor, columns: slice) -> Tensor:
         """Head outputs of the given vocabulary columns, (R, V) float32."""
         return linear(hidden_RE, self.head[columns], self.row_policy).float()
+
+
+def _type_beside(dtype: torch.dtype) -> torch.dtype:
+    """The type of what is no matrix of a layer, if those are of ``dtype``."""
+    return torch.bfloat16 if dtype == FLOAT8 else dtype

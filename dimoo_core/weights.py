@@ -16,6 +16,7 @@ from torch import Tensor
 from dimoo_core.adapter import read_adapter
 from dimoo_core.config import ModelConfig
 from dimoo_core.errors import WeightsError
+from dimoo_core.float8_weight import Float8Weight
 from dimoo_core.transformer import Block, Transformer
 
 _PREFIX = "model.transformer."
@@ -160,28 +161,27 @@ def _read_tensors(files: dict[Path, list[str]]) -> Iterator[tuple[str, Tensor]]:
                 yield name, file.get_tensor(name)
 
 
-def _targets(transformer: Transformer) -> dict[str, Tensor]:
+def _targets(transformer: Transformer) -> dict[str, Tensor | Float8Weight]:
     """Where each tensor goes; fused weights are filled part by part."""
     config = transformer.config
-    targets: dict[str, Tensor] = {
+    targets: dict[str, Tensor | Float8Weight] = {
         f"{_PREFIX}wte.weight": transformer.embedding.data,
         f"{_PREFIX}ln_f.weight": transformer.final_norm.weight.data,
         f"{_PREFIX}ff_out.weight": transformer.head.data,
     }
     for index, block in enumerate(transformer.blocks):
         assert isinstance(block, Block)
-        q, k, v = torch.split(block.qkv.data, [config.hidden_size, config.kv_size, config.kv_size])
-        gate, up = block.gate_up.data.chunk(2)
-        parts = {
+        first_key, first_value = config.hidden_size, config.hidden_size + config.kv_size
+        parts: dict[str, Tensor | Float8Weight] = {
             "attn_norm": block.attn_norm.weight.data,
             "ff_norm": block.ff_norm.weight.data,
-            "q_proj": q,
-            "k_proj": k,
-            "v_proj": v,
-            "attn_out": block.attn_out.data,
-            "ff_proj": gate,
-            "up_proj": up,
-            "ff_out": block.ff_out.data,
+            "q_proj": block.qkv[:first_key],
+            "k_proj": block.qkv[first_key:first_value],
+            "v_proj": block.qkv[first_value:],
+            "attn_out": block.attn_out,
+            "ff_proj": block.gate_up[: config.mlp_size],
+            "up_proj": block.gate_up[config.mlp_size :],
+            "ff_out": block.ff_out,
         }
         targets |= {f"{_PREFIX}blocks.{index}.{name}.weight": tensor for name, tensor in parts.items()}
     return targets

@@ -46,7 +46,7 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "limit": "the first rows only",
     "seed": "what seeds of rows that name none are derived from",
     "device": "`auto`, `cpu`, `cuda` or `cuda:N`",
-    "dtype": "`auto` is `bfloat16` on CUDA, else `float32`",
+    "dtype": "`auto` is `bfloat16` on CUDA, else `float32`; `float8` is for [newer GPUs](tuning.md#eight-bit-weights)",
     "task": "task of rows that name none",
     "prompt": "prompt of rows that name none",
     "preset": "which approximations rows may make, see [presets](presets.md)",

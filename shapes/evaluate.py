@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dimoo_core.checkpoint import BUILTIN
 from dimoo_core.preset import DEFAULT_PRESET, PRESETS
+from dimoo_core.settings import DtypeName
 from shapes.split import SPLITS
 from shapes.task import TASKS
 from shapes.world import BOARDS
@@ -39,7 +40,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="of the pipeline")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--dtype", default="float32", choices=get_args(DtypeName))
     parser.add_argument("--json", type=Path, help="file to write the scores to")
     parser.add_argument("--show-wrong", type=int, default=0, metavar="N", help="print N wrong outputs of each kind")
     return parser.parse_args(given)

@@ -112,7 +112,7 @@ def test_a_request_does_not_depend_on_its_batch_mates_their_order_or_its_admissi
 @pytest.mark.usefixtures("_threads")
 def test_hidden_states_do_not_depend_on_neighbours_nor_on_what_else_is_read(model: Model, dtype: torch.dtype) -> None:
     transformer = model.transformer
-    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), dtype, model.device)
+    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), model.device)
     generator = torch.Generator().manual_seed(0)
     streams = [torch.randint(300, (length,), generator=generator) for length in (1, 7, 64, 33, 150, 2)]
     with torch.inference_mode():

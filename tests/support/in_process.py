@@ -23,10 +23,10 @@ _load_once = functools.cache(load_model)
 _policies: dict[object, RowPolicy] = {}
 
 
-def _probe_once(shapes: Any, dtype: Any, device: Any) -> RowPolicy:
-    key = (frozenset(shapes), dtype, device)
+def _probe_once(shapes: Any, device: Any) -> RowPolicy:
+    key = (frozenset(shapes), device)
     if key not in _policies:
-        _policies[key] = probe_row_policy(key[0], dtype, device)
+        _policies[key] = probe_row_policy(key[0], device)
     return _policies[key]
 
 

@@ -14,10 +14,11 @@ from benchmarks.case import Case, caption_case, cases_in_order, image_case
 from benchmarks.case_report import CaseReporter
 from benchmarks.flop_comparison import Counting
 from benchmarks.peak import peak_flops
-from benchmarks.random_weights import random_transformer
+from benchmarks.random_weights import in_float8, random_transformer
 from benchmarks.result_file import write_result
 from benchmarks.shape import TINY
 from benchmarks.timing import CaseTiming, Run, Subject
+from dimoo_core.float8_weight import FLOAT8
 from dimoo_core.preset import PRESETS, find_preset
 from dimoo_core.transformer import PackedBatch, Transformer
 
@@ -75,6 +76,21 @@ def test_a_run_on_a_cpu_measures_every_case_with_torch_alone(tmp_path: Path) -> 
         assert case["steps_measured"] == case["steps"]
         assert len(case["engine"]["runs_s"]) == len(case["plain"]["runs_s"]) == 2
         assert case["engine"]["flops_per_run"] > 0
+
+
+def test_weights_of_eight_bits_are_set_against_a_plain_loop_without_them(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    gpu.main(
+        [*_TINY_RUN, "--batch", "1", "--no-captions", "--presets", "exact", "--dtype", "float8", "--out", str(out)]
+    )
+    result = json.loads(out.read_text())
+    assert (result["dtype"], result["settings"]["steps"]) == ("float8_e4m3fn", 2)
+    (case,) = result["cases"]
+    assert 0 < case["engine"]["flops_per_run"] <= case["plain"]["flops_per_run"]
+    plain = random_transformer(TINY, dtype=torch.bfloat16)
+    rounded = in_float8(plain)
+    assert rounded.head is plain.head
+    assert rounded.weight_dtype == FLOAT8
 
 
 def test_a_case_that_does_not_fit_the_time_is_noted(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_the_parts_of_a_model_belong_together(odd_model: Model) -> None:
     ("options", "message"),
     [
         ({"device": "gpu"}, "device must be a torch device such as 'cpu' or 'cuda:0', got 'gpu'"),
-        ({"dtype": "int8"}, "dtype must be one of float32, bfloat16, float16, got 'int8'"),
+        ({"dtype": "int8"}, "dtype must be one of float32, bfloat16, float16, float8, got 'int8'"),
     ],
 )
 def test_a_wrong_device_or_type_is_named(tiny_checkpoint: Path, options: dict[str, Any], message: str) -> None:

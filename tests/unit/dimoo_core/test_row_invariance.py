@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dimoo_core.row_invariance import FREE, RowPolicy, even_tiles, linear, probe_row_policy, silu
+from dimoo_core.row_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, probe_row_policy, silu
 
 CPU = torch.device("cpu")
 POLICIES = [FREE, RowPolicy(min_rows=16), RowPolicy(tile_rows=32)]
@@ -24,7 +24,7 @@ def test_every_policy_computes_the_same_product(policy: RowPolicy, num_rows: int
 def test_the_probed_policy_makes_rows_independent_of_their_number(
     dtype: torch.dtype, num_inputs: int, num_outputs: int
 ) -> None:
-    policy = probe_row_policy([(num_inputs, num_outputs)], dtype, CPU)
+    policy = probe_row_policy([LinearShape(num_inputs, num_outputs, dtype)], CPU)
     x, weight = torch.randn(700, num_inputs).to(dtype), torch.randn(num_outputs, num_inputs).to(dtype)
     whole = linear(x, weight, policy)
     for start, end in ((0, 1), (5, 8), (100, 117), (3, 67), (1, 700), (650, 700)):
@@ -32,7 +32,7 @@ def test_the_probed_policy_makes_rows_independent_of_their_number(
 
 
 def test_on_cuda_rows_are_tiled_without_a_probe() -> None:
-    assert probe_row_policy([(64, 64)], torch.bfloat16, torch.device("cuda")).tile_rows == 256
+    assert probe_row_policy([LinearShape(64, 64, torch.bfloat16)], torch.device("cuda")).tile_rows == 256
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 511, 512, 513, 2048, 5000])
@@ -49,7 +49,7 @@ def test_tiles_cover_the_rows_in_order_and_none_is_so_small_that_it_would_be_pad
 
 
 def test_nothing_is_probed_without_memory() -> None:
-    assert probe_row_policy([(64, 64)], torch.bfloat16, torch.device("meta")) == FREE
+    assert probe_row_policy([LinearShape(64, 64, torch.bfloat16)], torch.device("meta")) == FREE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

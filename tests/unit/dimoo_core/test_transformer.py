@@ -133,7 +133,7 @@ def test_rows_of_a_long_batch_go_through_the_mlp_in_tiles_without_changing_a_bit
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transformer = tiny_model.transformer
-    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), transformer.dtype, CPU)
+    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), CPU)
     ids = torch.randint(300, (1100,), generator=torch.Generator().manual_seed(0))
     batch = pack([read_everything(ids[:700]), read_everything(ids[700:])], CPU)
     with torch.inference_mode():
