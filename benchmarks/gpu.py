@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.gpu [--device cuda|cpu] [--shape 8b|tiny] [--sizes 1024x1024,512x512,1536x768] [--steps 64]
 [--batch 1,4] [--captions | --no-captions] [--caption-batch 1,16] [--presets exact,reference-cache,balanced,fast]
-[--dtype bfloat16|float8|float32] [--repeats 3] [--max-seconds 540] [--threads 1] [--out FILE]``
+[--dtype bfloat16|float8|float32] [--compile] [--repeats 3] [--max-seconds 540] [--threads 1] [--out FILE]``
 
 Needs torch, numpy and ``dimoo_core`` alone. The result file is written anew after each case.
 """
@@ -137,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--caption-image", type=int, default=1024, help="side of a captioned image in pixels")
     parser.add_argument("--presets", default=",".join(PRESETS), help="in the order of their importance")
     parser.add_argument("--dtype", choices=sorted(_DTYPES), help="default: bfloat16 on CUDA, else float32")
+    parser.add_argument("--compile", action="store_true", help="the engine's norms, rotations and gates")
     parser.add_argument("--repeats", type=int, default=3, help="alternated runs of a case")
     parser.add_argument("--max-seconds", type=float, default=540, help="time limit of everything")
     parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU; idle ones slow a tiny model down")
@@ -156,18 +157,18 @@ def _cases(shape: Shape, options: argparse.Namespace) -> list[Case]:
     )
 
 
-def _subject(shape: Shape, device: torch.device, dtype: torch.dtype) -> Subject:
+def _subject(shape: Shape, device: torch.device, dtype: torch.dtype, *, compile: bool) -> Subject:
     """The plain loop has weights that are not rounded to 8 bits."""
     if dtype != FLOAT8:
-        return Subject(random_transformer(shape, device=device, dtype=dtype), shape)
+        return Subject(random_transformer(shape, device=device, dtype=dtype), shape, compile=compile)
     plain = random_transformer(shape, device=device, dtype=torch.bfloat16)
-    return Subject(in_float8(plain), shape, plain)
+    return Subject(in_float8(plain), shape, plain, compile=compile)
 
 
-def _default_out(device: torch.device, shape: Shape, dtype_name: str) -> Path:
+def _default_out(device: torch.device, shape: Shape, dtype_name: str, *, compile: bool) -> Path:
     slug = re.sub(r"\W+", "-", device_name(device)).strip("-").lower()
-    rounded = "-float8" if dtype_name == "float8" else ""
-    return _RESULTS / f"gpu-{slug}-{shape.name}{rounded}.json"
+    how = ("-float8" if dtype_name == "float8" else "") + ("-compiled" if compile else "")
+    return _RESULTS / f"gpu-{slug}-{shape.name}{how}.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -178,9 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if device.type == "cpu":
         torch.set_num_threads(options.threads)
     dtype_name = options.dtype or ("bfloat16" if device.type == "cuda" else "float32")
-    out = options.out or _default_out(device, shape, dtype_name)
+    out = options.out or _default_out(device, shape, dtype_name, compile=options.compile)
     settings = {name: value for name, value in vars(options).items() if name not in ("device", "dtype", "out")}
-    subject = _subject(shape, device, _DTYPES[dtype_name])
+    subject = _subject(shape, device, _DTYPES[dtype_name], compile=options.compile)
     end_s = started_s + options.max_seconds * _USABLE_RATIO
     GpuBenchmark(subject, settings, end_s=end_s, out=out).run(_cases(shape, options))
 

@@ -42,13 +42,17 @@ class Subject:
         transformer: What the engine runs.
         shape: Its shape.
         plain: What the plain loop runs, if the engine's weights are rounded and its own are not.
+        compile: As of ``EngineConfig``.
     """
 
-    def __init__(self, transformer: Transformer, shape: Shape, plain: Transformer | None = None) -> None:
+    def __init__(
+        self, transformer: Transformer, shape: Shape, plain: Transformer | None = None, *, compile: bool = False
+    ) -> None:
         self.shape = shape
         self.transformer = transformer
         self.device = transformer.device
         self._plain = PlainTransformer(plain or transformer)
+        self._compile = compile
 
     def run_engine(self, requests: Sequence[Request]) -> Run:
         """Run all requests together.
@@ -57,7 +61,7 @@ class Subject:
             torch.OutOfMemoryError: If they do not fit together.
         """
         num_tokens = sum(request.num_tokens for request in requests)
-        config = EngineConfig(max_step_tokens=num_tokens + 1)
+        config = EngineConfig(max_step_tokens=num_tokens + 1, compile=self._compile)
         engine = Engine(self.transformer, self.shape.tokens, config)
         for request in requests:
             engine.submit(request)

@@ -13,7 +13,8 @@ import torch
 from dimoo_core.cache_budget import cache_budget
 from dimoo_core.choice_decoding import ChoiceDecoding
 from dimoo_core.decoding import Decoding, StepTrace
-from dimoo_core.engine_config import BatchInvariance, EngineConfig
+from dimoo_core.elementwise import EAGER, compiled
+from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import BatchTooLarge, RequestTimedOut
 from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.key_value_slab import slabs_within
@@ -50,7 +51,7 @@ class Engine:
     """Runs requests on one transformer.
 
     Args:
-        transformer: Loaded weights; its row policy is set here.
+        transformer: Loaded weights; how it computes its rows is set here.
         tokens: Special ids of the same checkpoint.
         config: Batching.
         observe: Called after each step of each request, for tests and replays.
@@ -68,7 +69,8 @@ class Engine:
         self._transformer = transformer
         self._tokens = tokens
         self._observe = observe
-        transformer.row_policy = _row_policy(transformer, self.config.batch_invariance)
+        transformer.row_policy = _row_policy(transformer, self.config)
+        transformer.elementwise = compiled() if self.config.compile else EAGER
         max_step_tokens, max_cache_bytes = self.config.max_step_tokens, self.config.max_cache_bytes
         if max_cache_bytes is None:
             max_cache_bytes = cache_budget(transformer, tokens, max_step_tokens)
@@ -213,8 +215,9 @@ class Engine:
         return [_timed_out(slot, limit_s) for slot in late]
 
 
-def _row_policy(transformer: Transformer, invariance: BatchInvariance) -> RowPolicy:
-    if invariance == "off" or (invariance == "auto" and transformer.device.type == "cuda"):
+def _row_policy(transformer: Transformer, config: EngineConfig) -> RowPolicy:
+    is_auto_off = transformer.device.type == "cuda" or config.compile
+    if config.batch_invariance == "off" or (config.batch_invariance == "auto" and is_auto_off):
         return FREE
     return probe_row_policy(transformer.linear_shapes(), transformer.device)
 

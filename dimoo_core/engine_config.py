@@ -19,12 +19,15 @@ class EngineConfig:
     ``max_request_s`` ends a request that has run for longer, in seconds since its first step; None: never.
     ``batch_invariance`` says whether a row's logits are the same, bit for bit, in every batch: ``auto`` is on for
     CPUs, where it costs next to nothing, and off for CUDA, where it means fixed tiles.
+    ``compile`` has norms, rotations and gates computed by kernels that torch's compiler writes for this machine when
+    they are first needed. What they compute may depend on the batch in the last bit, so ``auto`` is off with them.
     """
 
     max_step_tokens: int = 16_384
     max_cache_bytes: int | None = None
     max_step_interval: int = 16
     batch_invariance: BatchInvariance = "auto"
+    compile: bool = False
     max_request_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -38,3 +41,5 @@ class EngineConfig:
             raise ConfigError(f"engine.max_step_interval must be at least 4, got {self.max_step_interval}")
         if self.batch_invariance not in ("auto", "on", "off"):
             raise ConfigError(f"engine.batch_invariance must be auto, on or off, got {self.batch_invariance!r}")
+        if self.compile and self.batch_invariance == "on":
+            raise ConfigError("engine.compile and engine.batch_invariance=on exclude each other: leave one away")

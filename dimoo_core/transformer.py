@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dimoo_core.attention import PackedLayout, packed_attention
 from dimoo_core.config import ModelConfig
+from dimoo_core.elementwise import EAGER, Elementwise
 from dimoo_core.float8_weight import FLOAT8, Float8Weight
 from dimoo_core.key_run import KeyRun
 from dimoo_core.row_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, silu
@@ -42,23 +43,29 @@ class PackedBatch:
     distinct: tuple[Tensor, Tensor] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to compute what is the same either way, but for last bits."""
+
+    policy: RowPolicy
+    elementwise: Elementwise
+
+
 Observer = Callable[[int, Tensor], None]
 """Called with a layer's index and the residual stream after it, one row a position still computed."""
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square normalisation in float32, scaled in the input's type."""
+    """The weights of a root-mean-square normalisation."""
 
     def __init__(self, size: int, eps: float, *, device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype), requires_grad=False)
 
-    def forward(self, x_TE: Tensor) -> Tensor:
+    def forward(self, x_TE: Tensor, elementwise: Elementwise = EAGER) -> Tensor:
         """Normalised rows, same shape and type."""
-        x_f32 = x_TE.float()
-        scale_T1 = torch.rsqrt(x_f32.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * (x_f32 * scale_T1).to(x_TE.dtype)
+        return elementwise.rms_norm(x_TE, self.weight, self.eps)
 
 
 class Rotary(nn.Module):
@@ -77,13 +84,9 @@ class Rotary(nn.Module):
         return torch.cat((cos_T1D, cos_T1D), dim=-1), torch.cat((-sin_T1D, sin_T1D), dim=-1)
 
     @staticmethod
-    def rotate(x_THD: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    def rotate(x_THD: Tensor, tables: tuple[Tensor, Tensor], elementwise: Elementwise = EAGER) -> Tensor:
         """Heads rotated by their token's angles, in the input's type."""
-        cos_T1D, signed_sin_T1D = tables
-        x_f32 = x_THD.float()
-        first, second = x_f32.chunk(2, dim=-1)
-        swapped_THD = torch.cat((second, first), dim=-1)
-        return swapped_THD.mul_(signed_sin_T1D).add_(x_f32 * cos_T1D).to(x_THD.dtype)
+        return elementwise.rotate(x_THD, *tables)
 
 
 class Block(nn.Module):
@@ -113,16 +116,17 @@ class Block(nn.Module):
         tables: tuple[Tensor, Tensor],
         batch: PackedBatch,
         layer: int,
-        policy: RowPolicy,
+        way: Way,
     ) -> Tensor:
         """The residual stream after this layer: (T, E), or (R, E) after the last."""
-        normed_TE = self.attn_norm(x_TE)
+        policy = way.policy
+        normed_TE = self.attn_norm(x_TE, way.elementwise)
         is_last = layer == self.config.num_layers - 1
         if is_last:
-            q_THD, k_TGD, v_TGD = self._project_last(normed_TE, tables, batch.read_R, policy)
+            q_THD, k_TGD, v_TGD = self._project_last(normed_TE, tables, batch.read_R, way)
             x_TE = x_TE[batch.read_R]
         else:
-            q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, policy, batch.distinct if layer == 0 else None)
+            q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, way, batch.distinct if layer == 0 else None)
         attended: list[Tensor] = []
         for run in batch.runs:
             keys, values = run.exchange(layer, k_TGD, v_TGD)
@@ -131,44 +135,48 @@ class Block(nn.Module):
         attended_THD = torch.cat(attended) if len(attended) > 1 else attended[0]
         x_TE = linear(attended_THD.flatten(-2), self.attn_out, policy).add_(x_TE)
         if not x_TE.is_cpu or x_TE.requires_grad:
-            return self._mlp(x_TE, policy).add_(x_TE)
+            return self._mlp(x_TE, way).add_(x_TE)
         for tile in even_tiles(len(x_TE), self.gate_up.shape[0] * x_TE.element_size()):
-            x_TE[tile] += self._mlp(x_TE[tile], policy)
+            x_TE[tile] += self._mlp(x_TE[tile], way)
         return x_TE
 
-    def _mlp(self, x_TE: Tensor, policy: RowPolicy) -> Tensor:
-        gate, up = linear(self.ff_norm(x_TE), self.gate_up, policy).chunk(2, dim=-1)
-        return linear(silu(gate, policy).mul_(up), self.ff_out, policy)
+    def _mlp(self, x_TE: Tensor, way: Way) -> Tensor:
+        gate, up = linear(self.ff_norm(x_TE, way.elementwise), self.gate_up, way.policy).chunk(2, dim=-1)
+        fused = way.elementwise.gate
+        gated = silu(gate, way.policy).mul_(up) if fused is None else fused(gate, up)
+        return linear(gated, self.ff_out, way.policy)
 
     def _project(
         self,
         normed_TE: Tensor,
         tables: tuple[Tensor, Tensor],
-        policy: RowPolicy,
+        way: Way,
         distinct: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries, rotated keys, and values; equal rows are multiplied once if it is known which are."""
         num_heads, num_kv_heads = self.config.num_heads, self.config.num_kv_heads
         if distinct is None:
-            qkv = linear(normed_TE, self.qkv, policy)
+            qkv = linear(normed_TE, self.qkv, way.policy)
         else:
             first_U, place_T = distinct
-            qkv = linear(normed_TE[first_U], self.qkv, policy)[place_T]
+            qkv = linear(normed_TE[first_U], self.qkv, way.policy)[place_T]
         qkv = qkv.view(len(normed_TE), -1, self.config.head_dim)
         queries_and_keys, v_TGD = torch.split(qkv, [num_heads + num_kv_heads, num_kv_heads], dim=1)
-        q_THD, k_TGD = torch.split(Rotary.rotate(queries_and_keys, tables), [num_heads, num_kv_heads], dim=1)
+        rotated = Rotary.rotate(queries_and_keys, tables, way.elementwise)
+        q_THD, k_TGD = torch.split(rotated, [num_heads, num_kv_heads], dim=1)
         return q_THD, k_TGD, v_TGD
 
     def _project_last(
-        self, normed_TE: Tensor, tables: tuple[Tensor, Tensor], read_R: Tensor, policy: RowPolicy
+        self, normed_TE: Tensor, tables: tuple[Tensor, Tensor], read_R: Tensor, way: Way
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same with queries at the positions that are read only."""
         size, head_dim = self.config.hidden_size, self.config.head_dim
-        q_RHD = linear(normed_TE[read_R], self.qkv[:size], policy).view(len(read_R), self.config.num_heads, head_dim)
-        kv = linear(normed_TE, self.qkv[size:], policy).view(len(normed_TE), -1, head_dim)
+        q_RE = linear(normed_TE[read_R], self.qkv[:size], way.policy)
+        kv = linear(normed_TE, self.qkv[size:], way.policy).view(len(normed_TE), -1, head_dim)
         k_TGD, v_TGD = kv.chunk(2, dim=1)
         query_tables = (tables[0][read_R], tables[1][read_R])
-        return Rotary.rotate(q_RHD, query_tables), Rotary.rotate(k_TGD, tables), v_TGD
+        q_RHD = Rotary.rotate(q_RE.view(len(read_R), -1, head_dim), query_tables, way.elementwise)
+        return q_RHD, Rotary.rotate(k_TGD, tables, way.elementwise), v_TGD
 
 
 class Transformer(nn.Module):
@@ -191,6 +199,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.row_policy: RowPolicy = FREE
+        self.elementwise: Elementwise = EAGER
         self.weight_dtype = dtype
         shape = (config.num_embeddings, config.hidden_size)
         beside = _type_beside(dtype)
@@ -222,11 +231,12 @@ class Transformer(nn.Module):
         """Final-norm hidden states at the positions that are read, (R, E)."""
         x_TE = F.embedding(batch.ids_T, self.embedding)
         tables = self.rotary.tables(batch.positions_T)
+        way = Way(self.row_policy, self.elementwise)
         for index, block in enumerate(self.blocks):
-            x_TE = block(x_TE, tables, batch, index, self.row_policy)
+            x_TE = block(x_TE, tables, batch, index, way)
             if observe is not None:
                 observe(index, x_TE)
-        normed_RE: Tensor = self.final_norm(x_TE)
+        normed_RE: Tensor = self.final_norm(x_TE, self.elementwise)
         return normed_RE
 
     def logits(self, hidden_RE: Tensor, columns: slice) -> Tensor:

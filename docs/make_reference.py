@@ -97,6 +97,7 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "engine.max_step_tokens": "tokens of one forward pass",
     "engine.max_cache_bytes": "what running requests keep between steps; by default asked of the machine",
     "engine.max_step_interval": "a running request makes a step at least so often, in steps of the engine",
+    "engine.compile": "norms, rotations and gates by [kernels of torch's compiler](tuning.md#compiled-kernels)",
     "engine.batch_invariance": "logits equal bit for bit in every batch; `auto`: on CPUs",
     "ray.address": "cluster to join, `HOST:PORT` or `auto`; by default `RAY_ADDRESS`, else a Ray of the run's own",
     "ray.cpus_per_worker": "cores; by default as many as each finds on its machine",

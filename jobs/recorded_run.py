@@ -56,7 +56,7 @@ def recorded_settings(description: Mapping[str, Any], output_uri: str) -> RunSet
         defaults=TypeAdapter(RowDefaults).validate_python(results["defaults"]),
         hooks=_recorded_hooks(results),
         output_uri=output_uri,
-        engine=EngineConfig(batch_invariance=results["batch_invariance"]),
+        engine=EngineConfig(batch_invariance=results["batch_invariance"], compile=results.get("compile", False)),
         **{name: results[name] for name in _OF_RESULTS if name in results},
     )
 

@@ -142,7 +142,8 @@ class _Replay:
                 if (grid := self._grid(watched, canvas)) is not None:
                     self._grids.append(grid)
 
-        config = EngineConfig(batch_invariance=self._settings.engine.batch_invariance)
+        of_run = self._settings.engine
+        config = EngineConfig(batch_invariance=of_run.batch_invariance, compile=of_run.compile)
         engine = Engine(self._model.transformer, self._model.tokens, config, observe)
         for request in flow.first_requests:
             engine.submit(request)

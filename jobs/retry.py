@@ -221,7 +221,8 @@ def _with_workers(settings: RunSettings, workers: Workers, spec: JobSpec, result
             f"the run was made on {results['device']}, here it would be {workers.device}: retry it where there is "
             f"{results['device']}"
         )
-    return replace(settings, device=workers.device, **settings_of_work(spec, results["batch_invariance"]))
+    work = settings_of_work(spec, batch_invariance=results["batch_invariance"], compile=results.get("compile", False))
+    return replace(settings, device=workers.device, **work)
 
 
 def _check_unchanged(

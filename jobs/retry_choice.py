@@ -9,7 +9,7 @@ from jobs.recorded_run import SECTIONS
 from jobs.spec import JobSpec, load_spec
 
 _OWN_KEYS = (*SECTIONS, "ray", "device", "worker_hour_usd")
-_RECORDED_KEYS = ("engine.batch_invariance", "pipeline.segment_rows")
+_RECORDED_KEYS = ("engine.batch_invariance", "engine.compile", "pipeline.segment_rows")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,7 +174,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
         image_quality=spec.image.quality,
         hooks=spec.hooks.settings(),
         output_uri=output_uri,
-        **settings_of_work(spec, spec.engine.batch_invariance),
+        **settings_of_work(spec, batch_invariance=spec.engine.batch_invariance, compile=spec.engine.compile),
     )
 
 

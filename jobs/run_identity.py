@@ -68,6 +68,8 @@ def what_decides_results(
         "batch_invariance": settings.engine.batch_invariance,
         "versions": {name: importlib.metadata.version(name) for name in ("dimoo-batch", "torch", "pillow")},
     }
+    if settings.engine.compile:
+        decides["compile"] = True
     if settings.hooks.names:
         decides["hooks"] = what_hooks_decide(settings.hooks)
     in_json: dict[str, Any] = json.loads(json.dumps(decides))

@@ -46,6 +46,7 @@ class EngineSpec(Section):
     max_cache_bytes: Annotated[int, Field(ge=0)] | None = None
     max_step_interval: Annotated[int, Field(ge=4)] = EngineConfig().max_step_interval
     batch_invariance: BatchInvariance = "auto"
+    compile: bool = False
 
 
 class RaySpec(Section):

@@ -7,9 +7,9 @@ from jobs.spec import JobSpec
 from pipeline.flush_policy import FlushPolicy
 
 
-def settings_of_work(spec: JobSpec, batch_invariance: BatchInvariance) -> dict[str, Any]:
-    """Fields of ``RunSettings``; of the engine only ``batch_invariance`` decides results, so it is given apart."""
-    engine = dict(spec.engine) | {"batch_invariance": batch_invariance}
+def settings_of_work(spec: JobSpec, *, batch_invariance: BatchInvariance, compile: bool) -> dict[str, Any]:
+    """Fields of ``RunSettings``; what of the engine decides results is given apart, a retry has it from its run."""
+    engine = dict(spec.engine) | {"batch_invariance": batch_invariance, "compile": compile}
     return {
         "sources": spec.sources.policy(),
         "engine": EngineConfig(**engine, max_request_s=spec.failures.row_timeout_s),

@@ -157,7 +157,7 @@ def test_assignments_to_one_section_add_up() -> None:
             "understanding.resolution=100",
             "understanding.resolution: input should be a multiple of 32 or 'adaptive' or 'native', got 100",
         ),
-        ("dtype=int8", "dtype: input should be 'float32', 'bfloat16' or 'float16' or 'auto', got 'int8'"),
+        ("dtype=int8", "dtype: input should be 'float32', 'bfloat16', 'float16' or 'float8' or 'auto', got 'int8'"),
         ("engine.batch_invariance=maybe", "engine.batch_invariance: input should be 'auto', 'on' or 'off'"),
         ("pipeline.segment_rows=0", "pipeline.segment_rows: input should be greater than or equal to 1"),
         ("passthrough=a", "passthrough: input should be a valid tuple, got 'a'"),
