@@ -1,6 +1,8 @@
 """The command line. Imports nothing heavy before a command runs, so that ``--help`` answers at once."""
 
+import importlib.metadata
 import json
+import os
 import signal
 import sys
 from contextlib import redirect_stdout
@@ -30,9 +32,21 @@ app.command()(export_command.export)
 app.command()(plan_command.plan)
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"dimoo-batch {importlib.metadata.version('dimoo-batch')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _app() -> None:
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version and end.")
+    ] = False,
+) -> None:
     """Offline batch engine for Lumina-DiMOO: make images and texts from a Parquet manifest."""
+    # Threads that spin while they wait take the cores from each other where there is more than one process.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @app.command()

@@ -63,6 +63,7 @@ def objects(folder: Path) -> Iterator[tuple[str, str, Path]]:
     for key in ("manifest/prompts.parquet", "prompts/prompts.parquet"):
         yield ("data" if key.startswith("prompts") else "bucket"), key, folder / "prompts.parquet"
     yield "bucket", "shards/shard-0.tar", folder / "shard-0.tar"
+    yield "data", "prompts.csv", folder / "prompts.csv"
     for photo in (folder / "photos").iterdir():
         yield "data", f"photos/{photo.name}", photo
     output = folder / "prompts-output"

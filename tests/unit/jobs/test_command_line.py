@@ -1,12 +1,16 @@
 """The command line as far as it goes without a model."""
 
+import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from tests.support.command import REPOSITORY
 from tests.support.in_process import check_one_line, command
 
@@ -44,6 +48,22 @@ def test_the_driver_of_ray_workers_does_not_import_torch() -> None:
 def test_loading_a_model_imports_neither_the_compiler_of_torch_nor_diffusers() -> None:
     code = "from pathlib import Path; from dimoo_core.model import load_model; load_model(Path('dimoo_core/builtin'))"
     assert imported_after(code) == {"torch", "transformers", "numpy"}
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    ended = CliRunner().invoke(app, ["--version"])
+    assert (ended.exit_code, ended.stdout) == (0, f"dimoo-batch {importlib.metadata.version('dimoo-batch')}\n")
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("active", "active")])
+def test_threads_that_wait_do_not_spin_unless_they_are_told_to(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    CliRunner().invoke(app, ["models", "--help"])
+    assert os.environ["OMP_WAIT_POLICY"] == after
 
 
 def test_help_names_every_flag_and_the_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
