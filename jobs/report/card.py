@@ -42,7 +42,7 @@ def _front_matter(facts: RunFactSheet, statistics: RunStatistics) -> dict[str, o
     categories = {_category(task) for task in statistics.tasks}
     return {
         "pretty_name": facts.title,
-        **facts.licence(),
+        **facts.licence(has_inputs=_has_inputs(statistics)),
         "task_categories": sorted(categories) or ["text-to-image"],
         "size_categories": [next((name for least, name in _SIZE_CATEGORIES if total < least), "n>10M")],
         "tags": ["synthetic", "lumina-dimoo", "dimoo-batch"],
@@ -55,14 +55,21 @@ def _category(task: str) -> str:
     return "image-to-text" if task == "caption" else _CATEGORIES[kind]
 
 
+def _has_inputs(statistics: RunStatistics) -> bool:
+    """Whether a row had an image, or codes of one, to begin with; a task that nobody knows may have had."""
+    return any(task not in TASKS or TASKS[task].needs_image or TASKS[task].needs_codes for task in statistics.tasks)
+
+
 def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], has_sheet: bool) -> Iterator[str]:
     yield f"# {plain_words(facts.title)}"
     yield ""
     yield (
         f"{statistics.num_done:,} rows made by the model `{facts.model}` with dimoo-batch: "
         f"{statistics.num_images:,} images and {statistics.num_texts:,} texts. {statistics.num_failed:,} rows failed. "
-        "Everything here is synthetic: made by a model, not looked through by people."
+        "What the model made is synthetic and was not looked through by people."
     )
+    if _has_inputs(statistics):
+        yield "\nThe rows' inputs (images, or codes of images) are their owners': not synthetic, on terms of their own."
     if not facts.is_complete:
         yield "\n**The run had not ended when this card was written.**"
     if has_sheet:
@@ -79,9 +86,9 @@ def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportR
     yield from table_lines("Provenance", ("what", "value"), facts.provenance())
     yield from table_lines("Settings where a row says nothing", ("setting", "value"), facts.settings())
     yield "\n## Licence\n"
-    yield facts.licence_words()
+    yield facts.licence_words(has_inputs=_has_inputs(statistics))
     yield "\n## Read it\n"
-    yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").totable_lines()\n```'
+    yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").to_table()\n```'
 
 
 def _samples(rows: Sequence[ReportRow]) -> Iterator[str]:

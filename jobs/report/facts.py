@@ -38,16 +38,21 @@ class RunFactSheet:
         """Rows of the manifest that the run is about."""
         return int(self.description.get("rows", 0))
 
-    def licence(self) -> dict[str, str]:
-        """In the words of a card's front matter."""
-        if self.model == BUILTIN:
+    def licence(self, *, has_inputs: bool = False) -> dict[str, str]:
+        """In the words of a card's front matter; ``has_inputs``: rows carry images that the model did not make."""
+        if self.model == BUILTIN and not has_inputs:
             return {"license": BUILTIN_LICENCE}
-        return {"license": "other", "license_name": "see-model-and-inputs"}
+        name = "apache-2.0-and-terms-of-inputs" if self.model == BUILTIN else "see-model-and-inputs"
+        return {"license": "other", "license_name": name}
 
-    def licence_words(self) -> str:
+    def licence_words(self, *, has_inputs: bool = False) -> str:
         """For whoever wants to use the results."""
         if self.model == BUILTIN:
-            return "The embedded model and what it makes: Apache-2.0. Prompts and input images keep their own terms."
+            fill_in = " Fill in `license` above before publishing." if has_inputs else ""
+            return (
+                "The embedded model and what it makes: Apache-2.0. Prompts and input images keep their own terms."
+                + fill_in
+            )
         return (
             f"What may be done with these results depends on the licence of `{self.model}` and on the terms of the "
             "prompts and input images. Fill in `license` above before publishing."

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,15 @@ def test_the_page_has_every_row_with_its_pictures(output: Path) -> None:
     assert (rows["broken"]["ok"], rows["broken"]["stage"], rows["broken"]["task"]) == (0, "decode", "vqa")
     assert size_of(summary["contact_sheet"])[0] > 240
     assert "# m\n" in Path(summary["card"]).read_text()
+
+
+def test_the_code_of_the_card_runs_in_the_output(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command(output).exit_code == 0
+    (code,) = re.findall(r"```python\n(.*?)```", (output / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(output)
+    names: dict[str, Any] = {}
+    exec(code, names)  # as a reader of the card would
+    assert sorted(names["table"].column("id").to_pylist()) == ["answer", "large", "small"]
 
 
 def test_a_second_report_makes_no_picture_again(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,19 @@ def test_the_licence_of_a_model_that_is_not_ours_is_left_to_people() -> None:
     assert front["license"] == "other"
 
 
+@pytest.mark.parametrize("model", ["builtin", "someone/model"])
+def test_a_card_of_rows_with_inputs_leaves_these_to_their_owners(model: str) -> None:
+    facts = RunFactSheet({"manifest": "m", "model": model, "rows": 1}, is_complete=True)
+    for task, is_ours in (("text_to_image", model == "builtin"), ("caption", False), ("edit", False)):
+        row = ReportRow(row=0, id="a", task=task, prompt="")
+        card = dataset_card(facts, statistics_of([row]), [row], has_sheet=False)
+        front = next(yaml.safe_load_all(card))
+        assert (front["license"] == "apache-2.0") == is_ours
+        assert ("license_name" in front) != is_ours
+        assert "Everything here is synthetic" not in card
+        assert ("not synthetic" in card) == (task != "text_to_image")
+
+
 def test_a_histogram_counts_every_number_once_within_its_range() -> None:
     numbers = Histogram()
     for value in (0, 1, 1, 19, 20, 21, 500, 500, 12345):
