@@ -129,7 +129,8 @@ def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:
     waiting = state.num_workers - state.num_ready
     ready = f"{state.num_ready} at work" + (f", {waiting} loading the model" if waiting > 0 else "")
     yield "workers", ready, "bold"
-    yield "failed", f"{state.num_failed:,}", "bold red" if state.num_failed else "bold"
+    num_failed = state.num_settled_failed
+    yield "failed", f"{num_failed:,}", "bold red" if num_failed else "bold"
     if state.rows_per_s > 0:
         yield "rows/s", f"{state.rows_per_s:.2f}", "bold"
         yield "rows/h", f"{3600 * state.rows_per_s:,.0f}", "bold"

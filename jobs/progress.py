@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from jobs.rate_record import RateRecord
@@ -14,6 +15,7 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
+from pipeline.outcome import RunTotals
 
 _NUM_LATEST = 8
 
@@ -39,7 +41,7 @@ class ProgressState:
         self.failures: Counter[str] = Counter()  # of this start, by their class
         self._ready: set[str] = set()
         self._of_worker: dict[str, WorkerProgress] = {}
-        self._committed_by: dict[str, int] = {}
+        self._committed_by: dict[str, RunTotals] = {}
         self._first_row_s: float | None = None
         self._rates = RateRecord()
         self._heard_s: dict[str, float] = {}
@@ -61,13 +63,11 @@ class ProgressState:
                     self._latest_images = [event.latest_image, *self._latest_images][:_NUM_LATEST]
             case SegmentCommitted(_, totals, failures):
                 self.failures.update(dict(failures))
-                rows = totals.num_done + totals.num_failed
-                self.num_committed += rows
+                self.num_committed += totals.num_done + totals.num_failed
                 self.num_failed += totals.num_failed
-                self._committed_by[name] = self._committed_by.get(name, 0) + rows
+                self._committed_by[name] = self._committed_by.get(name, RunTotals()) + totals
             case SegmentRepeated(_, totals):
-                repeated = totals.num_done + totals.num_failed
-                self._committed_by[name] = self._committed_by.get(name, 0) + repeated
+                self._committed_by[name] = self._committed_by.get(name, RunTotals()) + totals
             case WorkerDied():
                 self.num_lost += 1
                 self._ready.discard(name)
@@ -76,7 +76,7 @@ class ProgressState:
                 self._heard_s.pop(name, None)
             case WorkerDrained():  # what it computed counts, rows that it has not committed are ahead of others now
                 if progress := self._of_worker.get(name):
-                    self._committed_by[name] = progress.num_done + progress.num_failed
+                    self._committed_by[name] = RunTotals(progress.num_done, progress.num_failed)
                 self._ready.discard(name)
                 self._heard_s.pop(name, None)
             case _:
@@ -90,11 +90,20 @@ class ProgressState:
     @property
     def num_settled(self) -> int:
         """Rows with an outcome, committed or on their way."""
-        ahead = (
-            max(0, progress.num_done + progress.num_failed - self._committed_by.get(name, 0))
-            for name, progress in self._of_worker.items()
-        )
-        return min(self.num_rows, self.num_committed + sum(ahead))
+        return min(self.num_rows, self.num_committed + sum(done + failed for done, failed in self._ahead()))
+
+    @property
+    def num_settled_failed(self) -> int:
+        """Those of them that have failed; ``num_failed`` are the committed ones alone."""
+        return min(self.num_rows, self.num_failed + sum(failed for _, failed in self._ahead()))
+
+    def _ahead(self) -> Iterator[tuple[int, int]]:
+        """Rows of each worker that are done, and that have failed, and are not committed."""
+        for name, progress in self._of_worker.items():
+            committed = self._committed_by.get(name, RunTotals())
+            rows = progress.num_done + progress.num_failed - committed.num_done - committed.num_failed
+            failed = min(max(0, progress.num_failed - committed.num_failed), max(0, rows))
+            yield max(0, rows) - failed, failed
 
     @property
     def rows_per_s(self) -> float:
@@ -192,14 +201,12 @@ class ProgressState:
 
     def line(self) -> str:
         """The state in words."""
-        settled, rate = self.num_settled, self.rows_per_s
+        settled, failed, rate = self.num_settled, self.num_settled_failed, self.rows_per_s
         if rate == 0:
             doing = "computing" if self.num_ready else "loading the model"
             return f"{settled}/{self.num_rows} rows, {self.num_workers} worker(s) {doing}"
         lost = f", {self.num_lost} worker(s) lost and replaced" if self.num_lost else ""
-        return (
-            f"{settled}/{self.num_rows} rows, {self.num_failed} failed, {rate:.2f} rows/s, ETA {self.eta_words}{lost}"
-        )
+        return f"{settled}/{self.num_rows} rows, {failed} failed, {rate:.2f} rows/s, ETA {self.eta_words}{lost}"
 
 
 def _busy_ratio(busy_s: float, span_s: float) -> float | None:

@@ -64,6 +64,23 @@ def test_rows_count_when_they_are_settled_and_once(clock: Clock) -> None:
     assert state.num_failed == 1
 
 
+def test_failures_count_when_their_rows_are_settled_and_once(clock: Clock) -> None:
+    state = state_of(num_resumed=10, num_resumed_failed=1)
+    state.take("a", WorkerReady(1.0))
+    clock.now_s += 1
+    state.take("a", worked(6, 2))
+    state.take("b", worked(1, 1))
+    assert (state.num_settled_failed, state.num_failed) == (4, 1)
+    assert "20/100 rows, 4 failed" in state.line()
+    state.take("a", SegmentCommitted("0-0", RunTotals(6, 2)))
+    assert (state.num_settled_failed, state.num_failed) == (4, 3)
+    state.take("b", SegmentRepeated("0-0", RunTotals(1, 1)))
+    assert (state.num_settled_failed, state.num_settled) == (3, 18)
+    state.take("a", worked(6, 4))
+    state.take("a", WorkerDied("killed"))
+    assert (state.num_settled_failed, state.num_settled) == (3, 18)
+
+
 def test_rows_that_another_worker_had_committed_before_are_not_counted_again(clock: Clock) -> None:
     state = state_of()
     state.take("a", SegmentCommitted("0-0", RunTotals(4, 0)))
@@ -211,6 +228,15 @@ def test_a_bar_shows_rows_and_words_and_goes_away(clock: Clock) -> None:
     assert "rows/s 3.00" in words
     assert "cache hit" not in words
     assert "cost" not in words
+
+
+def test_a_bar_shows_failures_before_they_are_committed(clock: Clock) -> None:
+    terminal = io.StringIO()
+    state = state_of(num_rows=4)
+    with PanelDisplay(state, Console(file=terminal, force_terminal=True, width=100)) as display:
+        state.take("a", worked(2, 2))
+        display.refresh()
+    assert "failed 2" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
 
 
 def test_a_bar_shows_cache_hits_and_costs_where_there_are_any(clock: Clock) -> None:
