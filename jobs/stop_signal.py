@@ -38,6 +38,7 @@ def drain_at_signal(notice: StopNotice, deadline_s: float, last_words: Callable[
         if notice.is_given or not notice.is_awaited:
             raise Stopped(number)
         notice.give(WORK_SHARE * deadline_s)
+        _say(f"dimoo-batch: stopping in good order, within {deadline_s:g} s; a second signal ends it at once")
         exit_after(deadline_s, 128 + number, lambda: _say(last_words()))
 
     signal.signal(signal.SIGTERM, handle)
