@@ -21,7 +21,7 @@ from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
 from jobs.work_settings import settings_of_work
-from jobs.workers import Workers, find_workers, worker_pool
+from jobs.workers import Workers, find_workers, idle_workers, worker_pool
 from manifests.shard import ShardPlan
 from pipeline.coordinator import CoordinatorReport
 from pipeline.draft import names_with_drafts
@@ -47,10 +47,10 @@ class _Retry:
     source: ManifestSource
     plan: ShardPlan
     run: RunDirectory
-    workers: Workers
     settings: RunSettings
     say: Callable[[str], None]
     notice: StopNotice | None
+    stack: ExitStack
 
 
 def retry_job(
@@ -90,8 +90,7 @@ def retry_job(
         settings = replace(recorded_settings(description, store.uri), model=checkpoint.name)
         source = _manifest(spec, settings, description["results"])
         store.check_writable()
-        workers = find_workers(spec, stack)
-        settings = _with_workers(settings, workers, spec, description["results"])
+        settings = _with_work(settings, spec, description["results"])
         now = _check_unchanged(spec, source, checkpoint, settings, description, run, choice, say)
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()
@@ -101,7 +100,7 @@ def retry_job(
         )
         plan = source.plan(segment_rows=results["segment_rows"], limit=results.get("limit"))
         retry = _Retry(
-            spec=spec, source=source, plan=plan, run=run, workers=workers, settings=settings, say=say, notice=notice
+            spec=spec, source=source, plan=plan, run=run, settings=settings, say=say, notice=notice, stack=stack
         )
         return _run_again(retry, epoch, classes, started_s)
 
@@ -119,18 +118,19 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
     before = run.totals(committed, backlog.look)
     retry.say(backlog.words() if not is_resumed else f"going on: {backlog.words()}")
     num_rows = backlog.chosen.total()
+    workers = _workers(retry) if backlog.retries else idle_workers(retry.spec, retry.settings.device)
     state = ProgressState(
         num_rows=num_rows,
         num_resumed=0,
         num_resumed_failed=0,
-        num_workers=max(1, retry.workers.count),
+        num_workers=max(1, workers.count),
         worker_hour_usd=retry.spec.worker_hour_usd,
     )
     report = CoordinatorReport(RunTotals(), 0)
     if backlog.retries:
         records.begin(record)
         run.reopen()
-        report = _work(retry, epoch, backlog, state)
+        report = _work(retry, workers, epoch, backlog, state)
         epoch.fence.check()
         _check_all_tried(run, retry.plan, backlog, report.totals)
     totals = RunTotals(before.num_done + report.totals.num_done, before.num_failed - report.totals.num_done)
@@ -142,6 +142,7 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
         state,
         run.store.uri,
         totals,
+        failures=backlog.kept + backlog.failed_again + state.failures,
         num_rows=retry.plan.num_rows,
         num_resumed=before.num_done + before.num_failed,
         num_workers_lost=report.num_workers_lost,
@@ -158,7 +159,15 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
     )
 
 
-def _work(retry: _Retry, epoch: RunEpoch, backlog: Backlog, state: ProgressState) -> CoordinatorReport:
+def _workers(retry: _Retry) -> Workers:
+    workers = find_workers(retry.spec, retry.stack, retry.say)
+    _check_device(workers.device, retry.settings.device)
+    return workers
+
+
+def _work(
+    retry: _Retry, workers: Workers, epoch: RunEpoch, backlog: Backlog, state: ProgressState
+) -> CoordinatorReport:
     record = SuspectRecord(retry.run.store)
     suspects = record.resume(backlog)
     for name in backlog.lone_segments:
@@ -176,8 +185,8 @@ def _work(retry: _Retry, epoch: RunEpoch, backlog: Backlog, state: ProgressState
         num_ahead=len(backlog.retries),
     )
     has_suspects = any(name in backlog.retries for name in suspects)
-    exports = [MetricsExport(retry.run.store.uri, state)] if retry.workers.count else []
-    pool = worker_pool(retry.settings, retry.workers, record, has_suspects=has_suspects)
+    exports = [MetricsExport(retry.run.store.uri, state)] if workers.count else []
+    pool = worker_pool(replace(retry.settings, device=workers.device), workers, record, has_suspects=has_suspects)
     limit, watch = retry.spec.failures.limit(), WorkerWatch(retry.settings.life)
     rows_ahead = retry.settings.max_rows_in_flight
     return watched_work(
@@ -215,14 +224,19 @@ def _manifest(spec: JobSpec, settings: RunSettings, results: Mapping[str, Any]) 
     return open_manifest(spec.manifest, defaults=settings.defaults, passthrough=spec.passthrough)
 
 
-def _with_workers(settings: RunSettings, workers: Workers, spec: JobSpec, results: Mapping[str, Any]) -> RunSettings:
-    if workers.device.partition(":")[0] != results["device"]:
-        raise ConfigError(
-            f"the run was made on {results['device']}, here it would be {workers.device}: retry it where there is "
-            f"{results['device']}"
-        )
+def _with_work(settings: RunSettings, spec: JobSpec, results: Mapping[str, Any]) -> RunSettings:
+    """The settings with how rows are worked on; the device stays the run's until workers are found."""
+    if spec.device != "auto":
+        _check_device(spec.device, settings.device)
     work = settings_of_work(spec, batch_invariance=results["batch_invariance"], compile=results.get("compile", False))
-    return replace(settings, device=workers.device, **work)
+    return replace(settings, **work)
+
+
+def _check_device(device: str, recorded: str) -> None:
+    if device.partition(":")[0] != recorded:
+        raise ConfigError(
+            f"the run was made on {recorded}, here it would be {device}: retry it where there is {recorded}"
+        )
 
 
 def _check_unchanged(

@@ -41,6 +41,7 @@ class Backlog:
         lone_segments: Those of them in which a row has killed its workers, so that its rows are run one at a time.
         chosen: Failures that are tried again, by their class.
         kept: Failures that are not asked for, by their class.
+        failed_again: Those that an earlier start of this retry has run again, by their class.
     """
 
     number: int
@@ -50,13 +51,17 @@ class Backlog:
     lone_segments: list[str] = field(default_factory=list)
     chosen: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
+    failed_again: Counter[str] = field(default_factory=Counter)
 
     def look(self, segment: Segment, summary: PartSummary) -> None:
         """Take a segment's failures in."""
         of_class = Counter(failure.failure_class for failure in summary.failures)
         self.kept.update({name: count for name, count in of_class.items() if name not in self.classes})
         chosen = {name: count for name, count in of_class.items() if name in self.classes}
-        if not chosen or summary.retry == self.number:  # an earlier start of this retry was here
+        if summary.retry == self.number:  # an earlier start of this retry was here
+            self.failed_again.update(chosen)
+            return
+        if not chosen:
             return
         self.chosen.update(chosen)
         after = self.committed.last_part(segment.name).retry
@@ -73,5 +78,7 @@ class Backlog:
         kept = "".join(f", {count} {name}" for name, count in sorted(self.kept.items()))
         flags = " ".join(f"--class {name}" for name in sorted(self.kept))
         left = f"; left as they are: {kept[2:]} ({flags})" if kept else ""
-        tried = ", ".join(f"{count} {name}" for name, count in sorted(self.chosen.items())) or "none"
+        if not self.chosen:
+            return f"nothing to retry: no failed row is of classes {', '.join(self.classes)}{left}"
+        tried = ", ".join(f"{count} {name}" for name, count in sorted(self.chosen.items()))
         return f"retry {self.number} of classes {', '.join(self.classes)}: failed rows to run again: {tried}{left}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from jobs.report_lines import summary_lines
+from jobs.report_lines import next_lines, result_lines
 from jobs.summary import RunSummary
 
 
@@ -50,6 +50,8 @@ class RetrySummary:
         """For people."""
         if self.retried:
             yield f"retry {self.retry}: {self.mended} of {self.retried} failed rows are done now"
-        yield from summary_lines(replace(self.run, resumed=0))  # a row may have outcomes of several starts
+        yield from result_lines(replace(self.run, resumed=0))  # a row may have outcomes of several starts
         if self.left:
             yield f"  {self.left} rows were never run: the run command itself goes on with them"
+        else:
+            yield from next_lines(self.run)

@@ -1,10 +1,12 @@
 """One start of a run: check everything, find what is left to do, do it, conclude."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
@@ -20,7 +22,7 @@ from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
 from jobs.work_settings import settings_of_work
-from jobs.workers import Workers, find_workers, worker_pool
+from jobs.workers import Workers, find_workers, idle_workers, worker_pool
 from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
 from pipeline.coordinator import CoordinatorReport
@@ -76,7 +78,8 @@ def run_job(
         spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory), checkpoint)
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
-        workers = find_workers(spec, stack)
+        device = None if choice.is_new_run else _device_of_finished_run(run, source)
+        workers = idle_workers(spec, device) if device is not None else find_workers(spec, stack, say)
         settings = _settings(spec, workers, checkpoint, store.uri)
         if choice.is_new_run:
             store = _store_of_new_run(spec, workers, source, checkpoint, settings)
@@ -88,9 +91,14 @@ def run_job(
         plan, run_digest, settings_digest = _plan(spec, workers, source, run, checkpoint, settings, choice, say)
         settings = replace(settings, run_digest=run_digest, settings_digest=settings_digest)
         committed = run.committed_segments(plan)
-        resumed = run.totals(committed)
+        failures = Counter[str]()
+        resumed = run.totals(
+            committed, lambda _, summary: failures.update(each.failure_class for each in summary.failures)
+        )
         if committed:
-            say(f"resuming {store.uri}: {resumed.num_done + resumed.num_failed} rows are committed")
+            num_committed = resumed.num_done + resumed.num_failed
+            left = "" if committed.num_missing else ", nothing is left to run"
+            say(f"resuming {store.uri}: {num_committed} rows are committed{left}")
         state = ProgressState(
             num_rows=plan.num_rows,
             num_resumed=resumed.num_done + resumed.num_failed,
@@ -135,11 +143,22 @@ def run_job(
         state,
         store.uri,
         totals,
+        failures=failures + state.failures,
         num_rows=plan.num_rows,
         num_resumed=resumed.num_done + resumed.num_failed,
         num_workers_lost=report.num_workers_lost,
         wall_s=time.monotonic() - started_s,
     )
+
+
+def _device_of_finished_run(run: RunDirectory, source: ManifestSource) -> str | None:
+    """The device of a run of this manifest that has every segment; None if something is left, or is not as it was."""
+    results: Mapping[str, Any] = (run.description() or {}).get("results", {})
+    segment_rows, device = results.get("segment_rows"), results.get("device")
+    if results.get("manifest_fingerprint") != source.fingerprint or not segment_rows or not isinstance(device, str):
+        return None
+    plan = source.plan(segment_rows=segment_rows, limit=results.get("limit"))
+    return None if run.committed_segments(plan).num_missing else device
 
 
 def _store_of_new_run(

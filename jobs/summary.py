@@ -1,5 +1,6 @@
 """What a finished run reports: one JSON object for programs, a few lines for people."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, Self
 
@@ -11,7 +12,9 @@ from pipeline.outcome import RunTotals
 class RunSummary:
     """Outcome of one start of a run.
 
-    ``rows`` counts the whole manifest (or the limit), ``resumed`` those that earlier starts had committed.
+    ``rows`` counts the whole manifest (or the limit), ``resumed`` those that earlier starts had committed, ``failures``
+    the failed ones by their class. ``rows_per_s`` is of the rows of this start, since the first worker had its model
+    loaded: unlike ``wall_s`` it is without what comes before and after.
     ``engine_busy_ratio`` is the share of time, between each worker's first and last step, in which its engine worked,
     in [0, 1]; ``engine_wait_ratio`` is the share in which no row was ready for it. What is left to 1 was spent between
     steps. ``cache_hit_ratio`` is the share of the steps' tokens that were not computed since an earlier step had. All
@@ -23,6 +26,7 @@ class RunSummary:
     rows: int
     done: int
     failed: int
+    failures: dict[str, int]
     resumed: int
     wall_s: float
     rows_per_s: float
@@ -40,6 +44,7 @@ class RunSummary:
         output: str,
         totals: RunTotals,
         *,
+        failures: Mapping[str, int],
         num_rows: int,
         num_resumed: int,
         num_workers_lost: int,
@@ -51,6 +56,7 @@ class RunSummary:
             state: Of this start alone.
             output: Of the run.
             totals: Of the whole output, with what this start has added.
+            failures: Failed rows of the whole output by their class.
             num_rows: Of the manifest, or the limit.
             num_resumed: Rows that earlier starts had committed.
             num_workers_lost: Workers that died.
@@ -62,6 +68,7 @@ class RunSummary:
             rows=num_rows,
             done=totals.num_done,
             failed=totals.num_failed,
+            failures=dict(sorted(failures.items())),
             resumed=num_resumed,
             wall_s=round(wall_s, 3),
             rows_per_s=round(state.rows_per_s, 3),

@@ -1,5 +1,6 @@
 """How many workers a command has, what each of them gets, and the pool that they make."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -21,8 +22,18 @@ class Workers:
     num_gpus: float
 
 
-def find_workers(spec: JobSpec, stack: ExitStack) -> Workers:
+def idle_workers(spec: JobSpec, recorded_device: str) -> Workers:
+    """Those of a start that has nothing to do: Ray is neither asked nor started, the device is that of the run."""
+    return Workers(spec.workers or 0, spec.device if spec.device != "auto" else recorded_device, 0, 0)
+
+
+def find_workers(spec: JobSpec, stack: ExitStack, say: Callable[[str], None]) -> Workers:
     """Decide how many workers there are, starting or joining Ray if there is any.
+
+    Args:
+        spec: What is asked for.
+        stack: Ends the connection to Ray.
+        say: Told in a line what takes long.
 
     Raises:
         ConfigError: More GPUs are asked for than there are.
@@ -33,6 +44,8 @@ def find_workers(spec: JobSpec, stack: ExitStack) -> Workers:
     if count == 0:
         device = spec.device if spec.device != "auto" else ("cuda" if _local_gpus() else "cpu")
         return Workers(0, device, 0, 0)
+    many = f"{count or 1} workers" if (count or 1) > 1 else "1 worker"
+    say(f"starting Ray with {many}" if address is None else f"connecting to Ray at {address}")
     num_gpus = stack.enter_context(ray_cluster(address, num_workers=count or 1))
     count = count or max(1, num_gpus)
     device = spec.device if spec.device != "auto" else ("cuda" if num_gpus else "cpu")

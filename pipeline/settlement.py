@@ -111,6 +111,6 @@ class Settlement:
         standing = self._patience.retry(partial(self._run_directory.commit, open_segment.part, part, summary))
         if open_segment.lease.suspicion is not None:
             self._suspects.clear(segment.name)
-        by_class = Counter(failure.failure_class for failure in failures)
+        by_class = Counter(failure.failure_class for failure in failures if open_segment.wants(failure.row))
         totals = RunTotals(standing.num_done, max(0, len(standing.failures) - open_segment.num_kept))
         self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))

@@ -33,6 +33,8 @@ def test_rows_of_the_named_class_are_run_again_and_all_others_stay(retriable: Pa
     assert (summary["rows"], summary["done"], summary["failed"], summary["left"]) == (10, 7, 3, 0)
     assert (summary["retry"], summary["retried"], summary["mended"], summary["kept"]) == (1, 4, 3, {"bad_input": 2})
     assert summary["status"] == "done_with_failures"
+    assert summary["failures"] == {"bad_input": 2, "not_found": 1}
+    assert f"next: dimoo-batch report {retriable}" in ended.stderr
     assert "left as they are: 2 bad_input (--class bad_input)" in ended.stderr
     assert "retry 1: 3 of 4 failed rows are done now" in ended.stderr
 
@@ -47,11 +49,16 @@ def test_rows_of_the_named_class_are_run_again_and_all_others_stay(retriable: Pa
     assert read_as_dataset(retriable) == sorted(set(IDS) - failed.keys())
 
 
-def test_what_is_worth_a_try_is_tried_by_default_and_the_rest_is_named(retriable: Path) -> None:
+def test_what_is_worth_a_try_is_tried_by_default_and_the_rest_is_named(
+    retriable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.workers.ray_cluster", lambda *arguments, **options: pytest.fail("Ray was asked"))
     before = {key: open_store(str(retriable)).get(key) for key in all_keys(retriable)}
-    ended = retry(retriable)
+    ended = retry(retriable, "--workers", 2)
     assert ended.exit_code == 3, ended.output
-    assert "retry 1 of classes timeout, oom, engine, store, crash: failed rows to run again: none" in ended.stderr
+    assert "nothing to retry: no failed row is of classes timeout, oom, engine, store, crash" in ended.stderr
+    assert "rows/s" not in ended.stderr
+    assert json.loads(ended.stdout)["failures"] == {"bad_input": 2, "not_found": 4}
     assert "left as they are: 2 bad_input, 4 not_found (--class bad_input --class not_found)" in ended.stderr
     assert json.loads(ended.stdout)["retried"] == 0
     assert {key: open_store(str(retriable)).get(key) for key in all_keys(retriable)} == before

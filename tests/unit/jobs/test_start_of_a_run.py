@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from dimoo_core.errors import ConfigError
 from jobs import workers as workers_module
 from jobs.cluster import known_address, ray_cluster
 from jobs.report_lines import resume_hint, summary_lines
-from jobs.run import _conclude
+from jobs.run import _conclude, run_job
 from jobs.run_identity import segment_rows_of
+from jobs.spec import load_spec
 from jobs.summary import RunSummary
 from manifests.row import RowFailure
 from manifests.shard import ManifestFile, plan_shards
@@ -23,6 +25,7 @@ from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import SCHEMA, image_row, write_manifest
+from tests.support.stub_model import use_stub_model
 
 
 @pytest.mark.parametrize(
@@ -40,13 +43,14 @@ def test_segments_stay_as_the_first_start_has_cut_them() -> None:
     assert segment_rows_of(8, 2, {"results": {"segment_rows": "many"}}) == 1
 
 
-def summary_of(output: object, failed: int) -> RunSummary:
+def summary_of(output: object, failed: int, failures: dict[str, int] | None = None) -> RunSummary:
     return RunSummary(
         status="done_with_failures" if failed else "done",
         output=str(output),
         rows=10,
         done=10 - failed,
         failed=failed,
+        failures=failures or {},
         resumed=3,
         wall_s=75.0,
         rows_per_s=1.25,
@@ -72,7 +76,22 @@ def test_what_is_said_at_the_end_names_the_places(tmp_path: Path) -> None:
         "10 rows done, 0 failed (3 of these rows by earlier starts), in 1:15 (1.25 rows/s, engine busy 99%)",
         f"  images             {tmp_path}/images/",
         f"  texts and metadata {tmp_path}/parts/*.parquet",
+        f"next: dimoo-batch report {tmp_path}",
     ]
+
+
+def test_no_rate_is_told_where_no_row_was_run(tmp_path: Path) -> None:
+    nothing = replace(summary_of(tmp_path, 0), rows_per_s=0.0, engine_busy_ratio=None)
+    assert next(summary_lines(nothing)) == "10 rows done, 0 failed (3 of these rows by earlier starts), in 1:15"
+
+
+def test_the_next_commands_can_be_copied_into_a_shell(tmp_path: Path) -> None:
+    output = tmp_path / "two words"
+    failures = {"bad_input": 2, "crash": 1, "timeout": 3}
+    report, retry = list(summary_lines(summary_of(output, 6, failures)))[-2:]
+    assert report == f"next: dimoo-batch report '{output}'"
+    assert retry == f"next: dimoo-batch retry '{output}', since the same rows need not fail again: 3 timeout, 1 crash"
+    assert "retry" not in list(summary_lines(summary_of(output, 2, {"bad_input": 2})))[-1]
 
 
 def test_what_is_said_at_the_end_shows_the_first_failures_in_row_order(tmp_path: Path) -> None:
@@ -80,7 +99,7 @@ def test_what_is_said_at_the_end_shows_the_first_failures_in_row_order(tmp_path:
     for segment in (1, 0):
         failures = [RowFailure(10 * segment + row, f"id{row}", "fetch", "E", "gone") for row in range(4)]
         store.put(f"_failures/0000000-0000{segment}.parquet", failures_bytes(failures))
-    *_, places, again, first, second, third, fourth, fifth, more = summary_lines(summary_of(tmp_path, 8))
+    *_, places, again, first, second, third, fourth, fifth, more, _ = summary_lines(summary_of(tmp_path, 8))
     assert places == f"  failures           {tmp_path}/_failures/*.parquet"
     assert again.endswith(f"dimoo-batch retry {tmp_path} --class CLASS, when its cause is mended")
     assert first == "    row 0 (id0), fetch: gone"
@@ -127,6 +146,46 @@ def test_more_gpus_than_ray_has_are_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match="2 workers with 1 GPU each were asked for, Ray has 0 GPUs"):
         run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2, device="cuda")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def refuse_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "ray_cluster", lambda *arguments, **options: pytest.fail("Ray was asked"))
+
+
+def test_a_start_that_finds_nothing_to_do_starts_no_ray(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub_model(monkeypatch)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a"), image_row("wide", width=33)])
+    first = run_here(manifest, tmp_path / "out", tiny_checkpoint)
+    refuse_ray(monkeypatch)
+    again = run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2)
+    assert (again.done, again.failed, again.resumed, again.rows_per_s) == (1, 1, 2, 0)
+    assert again.failures == first.failures == {"bad_input": 1}
+    for changed in ({"seed": 1}, {"limit": 1}, {"device": "cuda"}, {"pipeline": {"segment_rows": 5}}):
+        with pytest.raises(ConfigError, match="holds a run"):
+            run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2, **changed)
+
+
+def test_ray_is_asked_as_soon_as_something_is_left_and_that_is_said(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise ConfigError("Ray was asked")
+
+    use_stub_model(monkeypatch)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a"), image_row("b")])
+    run_here(manifest, tmp_path / "out", tiny_checkpoint, pipeline={"segment_rows": 1})
+    (tmp_path / "out" / "parts" / "0000000-00001.parquet").unlink()
+    monkeypatch.setattr(workers_module, "ray_cluster", refuse)
+    flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": str(tiny_checkpoint), "workers": 2}
+    for settings, words in (((), "starting Ray with 2 workers"), (("ray.address=a:1",), "connecting to Ray at a:1")):
+        with pytest.raises(ConfigError, match="Ray was asked"):
+            run_job(load_spec(None, flags, settings), said.append)
+        assert said[-1] == words
 
 
 def test_the_cluster_to_join_is_the_one_given_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
