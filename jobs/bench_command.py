@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 
 
 def bench(
-    model: Annotated[str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME[@REVISION].")] = None,
-    preset: Annotated[list[str] | None, typer.Option(help="Preset to measure; repeatable.  [all]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
+    ] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Preset to measure; repeatable. (default: all)")] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WIDTHxHEIGHT", help="Size of images in pixels; repeatable.  [the job's]"),
+        typer.Option(metavar="WIDTHxHEIGHT", help="Size of images in pixels; repeatable. (default: the job's)"),
     ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="text_to_image or caption; repeatable.  [both]")] = None,
-    rows: Annotated[int | None, typer.Option(help="Most rows of a case.  [as many as fill a step]", min=1)] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="text_to_image or caption; repeatable. (default: both)")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(help="Most rows of a case. (default: as many as fill a step)", min=1)
+    ] = None,
     max_seconds: Annotated[float, typer.Option(help="Stop a case after so long and count its steps.", min=0.1)] = 120.0,
     spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
     assignments: Annotated[

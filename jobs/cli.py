@@ -25,11 +25,10 @@ app = typer.Typer(
     help="Offline batch engine for Lumina-DiMOO: make images and texts from a Parquet manifest.",
     no_args_is_help=True,
     add_completion=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.add_typer(manifest_command.app, name="manifest")
-app.command()(export_command.export)
-app.command()(plan_command.plan)
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -49,15 +48,16 @@ def _app(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@app.command()
 def run(
     manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Where results go; a path or s3://…  [default: NAME-output]")
+        str | None, typer.Option("--output", "-o", help="Where results go; a path or s3://… (default: NAME-output)")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME[@REVISION].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Ray workers; 0 works in this process.  [default: one a GPU, else 0]")
+        int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
     assignments: Annotated[
@@ -73,7 +73,7 @@ def run(
         typer.Option(metavar="KEY", help="Go on although this key of the run has changed; may be repeated."),
     ] = None,
     max_failures: Annotated[
-        str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this have failed.  [default: never]")
+        str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this have failed. (default: never)")
     ] = None,
 ) -> None:
     """Run a manifest, or go on with a run that was interrupted: it is the same command.
@@ -113,7 +113,6 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
 def verify(
     output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
     orphans: Annotated[bool, typer.Option("--orphans", help="List objects that nothing in the run refers to.")] = False,
@@ -145,7 +144,6 @@ def verify(
     raise typer.Exit(0 if totals.is_complete else EXIT_FAILED)
 
 
-@app.command()
 def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
 ) -> None:
@@ -160,13 +158,24 @@ def tasks(
     typer.echo("\n\n".join("\n".join(entry.lines()) for entry in entries))
 
 
-app.command()(report)
-app.command()(status)
-app.command()(doctor)
-app.command()(models)
-app.command()(bench_command.bench)
-app.command()(replay)
-app.command()(retry)
+_COMMANDS = (
+    (run, "Run a manifest, or go on with a run that was interrupted."),
+    (plan_command.plan, "Tell what a run would do and cost."),
+    (status, "Say how far a run is."),
+    (retry, "Run failed rows of a run again."),
+    (verify, "Prove that an output is complete and undamaged."),
+    (report, "Write a page to browse the results."),
+    (export_command.export, "Export finished rows for other tools."),
+    (replay, "Run one row of a run once more, step by step."),
+    (tasks, "List what a row can ask for."),
+    (models, "List the checkpoints that --model can name here."),
+    (doctor, "Find out what would keep a run from working here."),
+    (bench_command.bench, "Measure images and captions an hour of this machine."),
+)
+"""In the order of a run's life; ``--help`` lists them so."""
+
+for _command, _words in _COMMANDS:
+    app.command(short_help=_words)(_command)
 
 
 def main() -> None:

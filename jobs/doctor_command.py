@@ -13,7 +13,7 @@ def doctor(
         str | None, typer.Option("--output", "-o", help="Try the store that a run would write to.")
     ] = None,
     model: Annotated[str, typer.Option(help="Look at the checkpoint that a run would load.")] = "builtin",
-    ray_address: Annotated[str | None, typer.Option(help="Look at a Ray cluster.  [default: RAY_ADDRESS]")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Look at a Ray cluster. (default: RAY_ADDRESS)")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
 ) -> None:
     """Find out what would keep a run from working here, and say how to mend it.

@@ -12,8 +12,10 @@ from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_pa
 def plan(
     manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
     output: Annotated[str | None, typer.Option("--output", "-o", help="Where results would go.")] = None,
-    model: Annotated[str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME[@REVISION].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Workers there would be.  [default: 1]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers there would be. (default: 1)")] = None,
     spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
@@ -23,7 +25,9 @@ def plan(
     probe: Annotated[
         int | None, typer.Option(help="Run N rows from all over the manifest, and measure.", min=2)
     ] = None,
-    gpus: Annotated[list[str] | None, typer.Option("--gpu", help="A GPU of the table; repeatable.  [all]")] = None,
+    gpus: Annotated[
+        list[str] | None, typer.Option("--gpu", help="A GPU of the table; repeatable. (default: all)")
+    ] = None,
     prices: Annotated[
         list[str] | None, typer.Option("--price", metavar="GPU=USD", help="Price of an hour; repeatable.")
     ] = None,

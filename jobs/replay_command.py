@@ -11,7 +11,7 @@ def replay(
     output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
     row_id: Annotated[str, typer.Argument(help="Id of the row, or its number in the manifest.")],
     manifest: Annotated[
-        str | None, typer.Option(help="Where the manifest is now.  [default: where the run found it]")
+        str | None, typer.Option(help="Where the manifest is now. (default: where the run found it)")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
 ) -> None:

@@ -12,7 +12,7 @@ DEFAULT_ROWS = 20_000
 def report(
     output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
     manifest: Annotated[
-        str | None, typer.Option(help="Where the manifest is now, for input images.  [default: where the run found it]")
+        str | None, typer.Option(help="Where the manifest is now, for input images. (default: where the run found it)")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Most rows on the page; of more, every n-th.")] = DEFAULT_ROWS,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,

@@ -72,6 +72,12 @@ def test_help_names_every_flag_and_the_exit_status(capsys: pytest.CaptureFixture
         assert word in shown
 
 
+def test_help_tells_defaults_and_leaves_examples_on_their_lines() -> None:
+    shown = CliRunner().invoke(app, ["retry", "--help"]).stdout
+    assert "(default: timeout, oom, engine, store, crash)" in " ".join(shown.split())
+    assert "    dimoo-batch retry s3://data/captions --class timeout --set failures.row_timeout_s=600\n" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
