@@ -1,5 +1,6 @@
 """A manifest as found in a store: its files, checked, and the plan of its segments."""
 
+import shlex
 import tempfile
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,9 @@ from pipeline.object_reader import ObjectReader
 from pipeline.store import open_store
 
 _INSPECT_THREADS = 16
+_BUILDABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".tar")
+"""Files that are no manifest and that one is built from."""
+
 SHARD_SEGMENTS = 128
 """Segments of one shard: how many files lie in one folder of images, more or less."""
 
@@ -97,5 +101,15 @@ def manifest_file_uris(uri: str) -> list[str]:
     store = open_store(uri)
     found = sorted(key for key in store.list() if key.endswith(".parquet"))
     if not found:
-        raise ManifestError(f"no manifest at {uri}: neither a Parquet file nor a folder that holds one")
+        build = ""
+        if any(True for _ in store.list()) or _is_buildable_file(uri):
+            build = f"; build one: dimoo-batch manifest build {shlex.quote(uri)} --task TASK --to manifest.parquet"
+        raise ManifestError(f"no manifest at {uri}: neither a Parquet file nor a folder that holds one{build}")
     return [store.uri_of(key) for key in found]
+
+
+def _is_buildable_file(uri: str) -> bool:
+    if not uri.lower().endswith(_BUILDABLE):
+        return False
+    store, key = ObjectReader().locate(uri)
+    return store.size(key) is not None

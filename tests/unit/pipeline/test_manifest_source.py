@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,25 @@ def test_where_there_is_no_manifest_it_is_said(name: str, tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     (tmp_path / "readme.txt").write_text("not a manifest")
     with pytest.raises(ManifestError, match=f"no manifest at .*{name}"):
+        opened(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.JSONL", "two words.txt", "photos", "photos/"])
+def test_where_a_manifest_can_be_built_it_is_said_how(name: str, tmp_path: Path) -> None:
+    for there in ("rows.csv", "rows.JSONL", "two words.txt", "photos/a.png"):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        (tmp_path / there).write_bytes(b"")
+    with pytest.raises(ManifestError) as caught:
+        opened(f"{tmp_path}/{name}")
+    command, *words = shlex.split(str(caught.value).partition("build one: ")[2])
+    assert command == "dimoo-batch"
+    assert words == ["manifest", "build", f"{tmp_path}/{name}", "--task", "TASK", "--to", "manifest.parquet"]
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "gone", "notes.md"])
+def test_of_what_is_not_there_or_no_source_no_manifest_can_be_built(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("not a manifest")
+    with pytest.raises(ManifestError, match=r"nor a folder that holds one$"):
         opened(tmp_path / name)
 
 
