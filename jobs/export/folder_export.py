@@ -8,6 +8,7 @@ from typing import TextIO
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
+from jobs.export.column_name import exported_cells, is_folder_column
 from jobs.export.finished_row import FinishedRow
 from jobs.export.json_cells import json_line
 from jobs.export.target import ExportTarget
@@ -17,7 +18,8 @@ class FolderExport:
     """Images, texts and their rows' cells in folders by split.
 
     ``images/`` of a plain export, or the split's folder that Hugging Face's ImageFolder reads, where ``metadata.jsonl``
-    lies beside the images and names them in ``file_name``.
+    lies beside the images. It names them in ``file_name`` and ``source_image_file_name``, of which ImageFolder makes
+    the columns ``image`` and ``source_image``.
     """
 
     def __init__(self, target: ExportTarget, *, is_image_folder: bool) -> None:
@@ -34,17 +36,17 @@ class FolderExport:
             cells["file_name"] = self._image(base, "images", row.name + row.image.suffix, row.image.data)
         if row.source is not None:
             name = f"{row.name}-source{row.source.suffix}"
-            column = "source_file_name" if self._is_image_folder else "source_file"
-            cells[column] = self._image(base, "sources", name, row.source.data)
+            cells["source_image_file_name"] = self._image(base, "sources", name, row.source.data)
         if row.sources and not self._is_image_folder:  # which has no place for rows without an image of their own
-            cells["source_files"] = [
+            cells["source_images_file_names"] = [
                 self._image(base, "sources", f"{row.name}-source-{number}{source.suffix}", source.data)
                 for number, source in enumerate(row.sources)
             ]
         if not self._is_image_folder and row.cells["text"] is not None:
             self._target.put(f"texts/{row.name}.txt", row.cells["text"].encode())
         if "file_name" in cells or not self._is_image_folder:
-            self._table(base).write(json_line({**cells, "words": row.words, **row.cells}) + "\n")
+            line = json_line({**cells, "words": row.words, **exported_cells(row.cells, is_folder_column)})
+            self._table(base).write(line + "\n")
 
     def finish(self) -> None:
         """Put the tables into place."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
+from jobs.export.column_name import exported_cells, exported_names
 from jobs.export.finished_row import FinishedRow
 from jobs.export.hub_card import hub_card
 from jobs.export.hub_feature import hub_features
@@ -29,10 +30,8 @@ def table_schema(parts: pa.Schema, *, with_sources: bool, with_several: bool, im
         *([pa.field("source_image", image)] if with_sources else []),
         *([pa.field("source_images", pa.list_(image))] if with_several else []),
     ]
-    others = [pa.field("image_uri", field.type) if field.name == "image" else field for field in parts]
-    return pa.schema(
-        [*images, *(field for field in others if field.name not in ("output", "source_image", "source_images"))]
-    )
+    names = exported_names(parts.names)
+    return pa.schema([*images, *(field.with_name(names[field.name]) for field in parts if field.name != "output")])
 
 
 class ParquetExport:
@@ -145,7 +144,7 @@ class LanceExport:
 
 def _record(row: FinishedRow, schema: pa.Schema) -> dict[str, Any]:
     """The row with its images; names of files are ``ROW.png`` and the like."""
-    cells = {**row.cells, "image_uri": row.cells.get("image"), "image": _struct(row.name, row.image)}
+    cells = {**exported_cells(row.cells), "image": _struct(row.name, row.image)}
     cells["source_image"] = _struct(f"{row.name}-source", row.source)
     cells["source_images"] = [
         _struct(f"{row.name}-source-{number}", source) for number, source in enumerate(row.sources)

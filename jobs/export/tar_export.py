@@ -5,6 +5,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.export.column_name import exported_cells
 from jobs.export.finished_row import FinishedRow
 from jobs.export.json_cells import json_line
 from jobs.export.target import ExportTarget
@@ -43,7 +44,7 @@ class TarExport:
         for number, source in enumerate(row.sources):
             _add(shard.archive, f"{row.name}.source-{number}{source.suffix}", source.data)
         _add(shard.archive, f"{row.name}.txt", row.words.encode())
-        _add(shard.archive, f"{row.name}.json", json_line(row.cells).encode())
+        _add(shard.archive, f"{row.name}.json", json_line(exported_cells(row.cells)).encode())
         shard.num_rows += 1
         if shard.num_rows >= MAX_TAR_ROWS or shard.archive.offset >= MAX_TAR_BYTES:
             self._close(row.split)

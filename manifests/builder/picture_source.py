@@ -28,32 +28,39 @@ def read_tar(uri: str, open_file: OpenFile) -> Iterator[Record]:
     """The samples of a WebDataset archive: neighbouring files that share their name up to its first dot.
 
     The first image becomes ``image``, its bytes embedded; the keys of ``.json`` become columns; any other file becomes
-    a column named after the rest of its name, such as ``txt`` or ``cls``. ``id`` is the shared name.
+    a column named after the rest of its name, such as ``txt`` or ``cls``, and wins over such a key. ``id`` is the
+    shared name. Where a sample has an image, those that its json names are no input: ``image`` is kept as
+    ``image_uri``, ``images`` as ``images_given``.
 
     Raises:
         ManifestError: The file is no archive, is cut off, or a sample's text is not UTF-8 or no JSON object.
     """
-    key, cells = "", dict[str, Any]()
+    key, cells, named = "", dict[str, Any](), dict[str, Any]()
     for name, data in _files(uri, open_file):
         folder, slash, base = name.rpartition("/")
         stem, _, extension = base.partition(".")
         if folder + slash + stem != key:
-            if cells:
-                yield _sample(uri, key, cells)
-            key, cells = folder + slash + stem, {}
+            if cells or named:
+                yield _sample(uri, key, cells, named)
+            key, cells, named = folder + slash + stem, {}, {}
         where = f"{uri}, {name}"
         if is_image_name(extension):
             cells.setdefault("image", {"bytes": data, "path": base})
         elif extension.lower() == "json":
-            cells |= _object(where, data)
+            named |= _object(where, data)
         else:
             cells[extension.lower()] = _text(where, data)
-    if cells:
-        yield _sample(uri, key, cells)
+    if cells or named:
+        yield _sample(uri, key, cells, named)
 
 
-def _sample(uri: str, key: str, cells: dict[str, Any]) -> Record:
-    return Record({"id": key, **cells}, f"{uri}, sample {key}", uri)
+def _sample(uri: str, key: str, cells: dict[str, Any], named: dict[str, Any]) -> Record:
+    """The sample's record, from its files and, in ``named``, the keys of its json."""
+    if "image" in cells:
+        for name, kept in (("image", "image_uri"), ("images", "images_given")):
+            if name in named:
+                named.setdefault(kept, named.pop(name))
+    return Record({"id": key, **named, **cells}, f"{uri}, sample {key}", uri)
 
 
 def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:

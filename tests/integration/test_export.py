@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from pipeline.store import open_store
+from tests.support.exported import export, load_dataset, pixels
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, mixed_rows, picture, text_row, write_manifest, write_photos
 from tests.support.run_output import RunOutput
@@ -40,17 +41,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, patch: 
     return RunOutput(folder / "out")
 
 
-def export(run: RunOutput, target: object, kind: str, *more: str, exit_code: int = 0) -> dict[str, Any]:
-    arguments = ["export", run.store.uri, str(target), "--to", kind, *more, "--json"]
-    ended = CliRunner().invoke(app, arguments)
-    assert ended.exit_code == exit_code, ended.output
-    return json.loads(ended.stdout) if exit_code == 0 else {"message": ended.stderr}
-
-
-def pixels(image: Image.Image) -> bytes:
-    return image.convert("RGB").tobytes()
-
-
 def opened(path: Path) -> Image.Image:
     return Image.open(io.BytesIO(path.read_bytes()))
 
@@ -70,13 +60,6 @@ def expected_pixels(run: RunOutput, row: dict[str, Any]) -> bytes:
 def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-
-
-def load_dataset(*arguments: Any, cache: Path, **options: Any) -> Any:
-    import datasets
-
-    datasets.disable_progress_bars()
-    return datasets.load_dataset(*arguments, cache_dir=str(cache), **options)
 
 
 def test_hugging_face_parquet_is_opened_by_datasets_with_images(run: RunOutput, tmp_path: Path) -> None:

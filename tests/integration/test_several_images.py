@@ -174,5 +174,8 @@ def test_several_images_are_exported_beside_the_answer_about_them(tmp_path: Path
     archived = [[pixels(sample[name]) for name in names] for sample, names in zip(samples, numbers, strict=True)]
     assert archived == expected
     lines = [json.loads(line) for line in (tmp_path / "files/metadata.jsonl").read_text().splitlines()]
-    written = [[pixels((tmp_path / "files" / name).read_bytes()) for name in line["source_files"]] for line in lines]
+    written = [
+        [pixels((tmp_path / "files" / name).read_bytes()) for name in line["source_images_file_names"]]
+        for line in lines
+    ]
     assert written == expected

@@ -192,6 +192,18 @@ def test_archives_of_samples_become_rows_with_embedded_images() -> None:
     ]
 
 
+def test_the_picture_of_a_sample_wins_over_what_its_json_names() -> None:
+    image = encoded(picture(1))
+    named = b'{"image": "photos/F3.JPG", "images": ["a.png"], "txt": "a cat"}'
+    Path("b.png").write_bytes(image)
+    tar("s.tar", {"0.json": named, "0.png": image, "0.txt": b"a boat", "1.json": b'{"image": "b.png"}'})
+    build("s.tar", "--task", "caption")
+    first, second = rows()
+    assert first["image"] == {"bytes": image, "path": "0.png"}
+    assert (first["image_uri"], first["images_given"], first["txt"]) == ("photos/F3.JPG", ["a.png"], "a boat")
+    assert second["image"] == {"bytes": image, "path": "b.png"}
+
+
 def test_parquet_keeps_the_types_of_columns_that_pass_through() -> None:
     table = pa.table({"caption": ["a", "b"], "n": pa.array([1, None], pa.uint8()), "v": [[0.5], []]})
     pq.write_table(table, "hf.parquet")
