@@ -19,20 +19,22 @@ def retry(
         typer.Option(
             "--class",
             metavar="CLASS",
-            help="Failures to try again, or all; may be repeated.  [default: timeout, oom, engine, store, crash]",
+            help="Failures to try again, or all; may be repeated. (default: timeout, oom, engine, store, crash)",
         ),
     ] = None,
     manifest: Annotated[
-        str | None, typer.Option(help="Where the manifest is now.  [default: where the run found it]")
+        str | None, typer.Option(help="Where the manifest is now. (default: where the run found it)")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Where the model is now.  [default: as in the run]")] = None,
+    model: Annotated[str | None, typer.Option(help="Where the model is now. (default: as in the run)")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Ray workers; 0 works in this process.  [default: one a GPU, else 0]")
+        int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A key of sources, engine, pipeline, failures, ray; repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of sources, engine, pipeline, failures, worker_life, ray, or device; repeatable.",
         ),
     ] = None,
     accept_change: Annotated[
@@ -40,7 +42,7 @@ def retry(
         typer.Option(metavar="KEY", help="Go on although this key of the run has changed; may be repeated."),
     ] = None,
     max_failures: Annotated[
-        str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this fail again.  [default: never]")
+        str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this fail again. (default: never)")
     ] = None,
 ) -> None:
     """Run failed rows of a run again, quarantined ones included, with the run's own settings and manifest.
