@@ -63,6 +63,12 @@ class FinishedRow:
         return split if isinstance(split, str) and split.isidentifier() else "train"
 
     @property
+    def has_inputs(self) -> bool:
+        """Whether an image that the model was given is here."""
+        is_input = self.image is not None and self.cells["output"] is None
+        return is_input or self.source is not None or bool(self.sources)
+
+    @property
     def pixels(self) -> Image.Image | None:
         """The image, decoded."""
         return None if self.image is None else Image.open(io.BytesIO(self.image.data))

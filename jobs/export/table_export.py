@@ -41,6 +41,7 @@ class ParquetExport:
         self._target = target
         self._facts = facts
         self._digest = hashlib.sha256()
+        self._has_inputs = False
         self._num_rows: Counter[str] = Counter()
         self._features = hub_features(schema)
         metadata = json.dumps({"info": {"features": self._features}})
@@ -54,6 +55,7 @@ class ParquetExport:
         """Add a row to its split."""
         self._rows.setdefault(row.split, []).append(_record(row, self._schema))
         self._num_rows[row.split] += 1
+        self._has_inputs |= row.has_inputs
         self._sizes[row.split] = self._sizes.get(row.split, 0) + _size(row)
         if self._sizes[row.split] >= _BATCH_BYTES:
             self._flush(row.split)
@@ -64,7 +66,7 @@ class ParquetExport:
             self._flush(split)
         for split in list(self._writers):
             self._close(split)
-        card = hub_card(self._facts, self._num_rows, self._digest.hexdigest())
+        card = hub_card(self._facts, self._num_rows, self._digest.hexdigest(), has_inputs=self._has_inputs)
         self._target.put("README.md", card.encode())
 
     def close(self) -> None:

@@ -14,6 +14,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.export.finished_row import FinishedRow
+from jobs.export.hub_card import hub_card
+from jobs.report.facts import RunFactSheet
 from pipeline.store import open_store
 from tests.support.exported import export, load_dataset, pixels
 from tests.support.in_process import load_models_once, run_here
@@ -56,6 +59,11 @@ def expected_pixels(run: RunOutput, row: dict[str, Any]) -> bytes:
     return pixels(Image.open(io.BytesIO(data)))
 
 
+def only_made(row: FinishedRow) -> FinishedRow | None:
+    """A hook that leaves out rows without an image of their own."""
+    return row if row.cells["output"] is not None else None
+
+
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -95,6 +103,33 @@ def test_the_card_of_an_export_says_where_its_rows_come_from(run: RunOutput, tmp
     assert yaml.safe_load(front)["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
     assert "| train | 9 |" in body
     assert "manifest fingerprint" in body
+
+
+def test_the_card_tells_given_images_from_made_ones(run: RunOutput, tmp_path: Path) -> None:
+    words = "The images that the model was given are here too"
+    for name, hook in (("all", []), ("made", ["--hook", "tests.integration.test_export:only_made"])):
+        export(run, tmp_path / name, "hf-parquet", *hook)
+        front, body = (tmp_path / name / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
+        assert (words in body) == (name == "all")
+        assert "What the model made is synthetic" in body
+        assert yaml.safe_load(front)["license"] == "other"
+        assert yaml.safe_load(front)["license_name"] == "see-model-and-inputs"
+
+
+@pytest.mark.parametrize(
+    ("has_inputs", "licence"),
+    [
+        (True, {"license": "other", "license_name": "apache-2.0-and-terms-of-inputs"}),
+        (False, {"license": "apache-2.0"}),
+    ],
+)
+def test_what_is_given_keeps_its_own_licence(has_inputs: bool, licence: dict[str, str]) -> None:
+    card = hub_card(RunFactSheet({"model": "builtin"}, True), {"train": 1}, "0", has_inputs=has_inputs)
+    front, body = card.removeprefix("---\n").split("---\n", 1)
+    found = yaml.safe_load(front)
+    assert {name: value for name, value in found.items() if name.startswith("license")} == licence
+    assert "1 row made by" in body
+    assert ("Fill in `license` above" in body) == has_inputs
 
 
 def test_an_image_folder_is_opened_by_datasets(run: RunOutput, tmp_path: Path) -> None:
