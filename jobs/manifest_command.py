@@ -79,11 +79,12 @@ def build(
     refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError
     from jobs.manifest_build import build_manifest
-    from jobs.manifest_option import dedupe_choice, listed_values, name_value_pairs, share_value, yaml_value
+    from jobs.manifest_option import constant_cell, dedupe_choice, listed_values, name_value_pairs, share_value
     from jobs.manifest_request import BuildRequest
     from manifests.errors import ManifestError
 
     try:
+        types_of = dict(name_value_pairs("--type", types))
         request = BuildRequest(
             inputs=tuple(inputs or ()),
             target=to,
@@ -92,8 +93,10 @@ def build(
             prompt=prompt,
             variables={name: listed_values(value) for name, value in name_value_pairs("--var", variables)},
             rename=dict(name_value_pairs("--rename", rename)),
-            constants={name: yaml_value(value) for name, value in name_value_pairs("--set", constants)},
-            types=dict(name_value_pairs("--type", types)),
+            constants={
+                name: constant_cell(name, value, types_of) for name, value in name_value_pairs("--set", constants)
+            },
+            types=types_of,
             images=images,
             embed=embed,
             dedupe=dedupe_choice(dedupe),

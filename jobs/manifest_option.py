@@ -1,12 +1,12 @@
 """What the options of ``dimoo-batch manifest build`` say, from the words a person gives."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dimoo_core.errors import ConfigError
+from jobs.assignment import assigned_value
+from manifests.column import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
 
 
 def name_value_pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
@@ -39,16 +39,24 @@ def listed_values(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def yaml_value(text: str) -> Any:
-    """A cell, written in YAML.
+def constant_cell(name: str, text: str, types: Mapping[str, str]) -> Any:
+    """The cell that ``--set NAME=VALUE`` gives every row: YAML, or text as it is written in a column of texts.
+
+    Args:
+        name: The column's.
+        text: Its value.
+        types: What ``--type`` says of columns.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: It is no value in YAML.
     """
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set: {text!r} is not a value in YAML") from error
+    kind = COLUMNS[name].kind if name in COLUMNS else None
+    wanted: Any = object
+    if kind in (TEXT, IMAGE) or (kind is None and types.get(name) == "string"):
+        wanted = str
+    elif kind in (TEXTS, IMAGES):
+        wanted = list[str]
+    return assigned_value(name, text.strip(), wanted)
 
 
 def share_value(text: str) -> float:

@@ -17,6 +17,7 @@ from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import DtypeName
+from jobs.assignment import assign
 from jobs.captions_spec import CaptionsSpec
 from jobs.failures_spec import FailuresSpec
 from jobs.generation_spec import ImageToImageSpec, TextToImageSpec, UnderstandingSpec
@@ -147,7 +148,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable
     Args:
         path: A ``.yaml``, ``.yml`` or ``.toml`` file.
         flags: Top-level keys; None means not given.
-        assignments: ``dotted.key=value``, the value in YAML; text needs no quotes.
+        assignments: ``dotted.key=value``, see ``assign``.
 
     Raises:
         ConfigError: Names every wrong key and value.
@@ -155,7 +156,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable
     raw: dict[str, Any] = _read_file(path) if path is not None else {}
     raw |= {key: value for key, value in flags.items() if value is not None}
     for assignment in assignments:
-        _assign(raw, assignment)
+        assign(raw, assignment, JobSpec)
     try:
         return JobSpec.model_validate(_with_tuples(raw))
     except ValidationError as error:
@@ -175,32 +176,6 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"the spec {path} must be a mapping of keys to values, got {type(raw).__name__}")
     return raw
-
-
-def _assign(raw: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set needs key=value, got {assignment!r}")
-    *sections, name = key.split(".")
-    target = raw
-    for section in sections:
-        inner = target.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
-        target = inner
-    target[name] = _value(key, text.strip())
-
-
-def _value(key: str, text: str) -> object:
-    """A value in YAML, except that text without quotes stays as it is, whatever colons and hashes it holds."""
-    is_plain = not text.startswith(("'", '"', "[", "{"))
-    try:
-        value: object = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        if is_plain:
-            return text
-        raise ConfigError(f"--set {key}: {text!r} is not a value in YAML") from error
-    return text if is_plain and isinstance(value, str | dict) else value
 
 
 def _with_tuples(raw: dict[str, Any]) -> dict[str, Any]:

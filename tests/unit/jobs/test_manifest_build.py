@@ -4,47 +4,20 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from jobs.cli import app
 from jobs.manifest_build import TYPES
-from manifests.row import Row, RowDefaults, parse_rows
+from tests.support.manifest_build import build, column, rows, told, write
 from tests.support.manifest_rows import encoded, picture
 
 
 @pytest.fixture(autouse=True)
 def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def build(*arguments: object, exit_code: int = 0) -> dict[str, Any]:
-    """Build ``manifest.parquet`` and return the report."""
-    ended = CliRunner().invoke(app, ["manifest", "build", *map(str, arguments), "--json"])
-    assert ended.exit_code == exit_code, ended.output
-    return json.loads(ended.stdout) if exit_code == 0 else {"message": ended.stderr}
-
-
-def rows(path: str = "manifest.parquet") -> list[dict[str, Any]]:
-    """The rows of a manifest, each of which a run must take."""
-    table = pq.read_table(path)
-    assert all(isinstance(row, Row) for row in parse_rows(table, 0, RowDefaults()))
-    return table.to_pylist()
-
-
-def column(name: str, path: str = "manifest.parquet") -> list[Any]:
-    return [row[name] for row in rows(path)]
-
-
-def write(name: str, text: str) -> str:
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    Path(name).write_text(text, encoding="utf-8")
-    return name
 
 
 def test_a_csv_becomes_rows_with_the_types_of_the_columns() -> None:
@@ -267,8 +240,7 @@ def test_rows_that_will_give_the_same_result_are_told_but_kept() -> None:
     source = write("p.txt", "a boat\na cat\na boat\na boat\n")
     assert build(source, "--task", "text_to_image")["repeats"] == 2
     assert column("prompt") == ["a boat", "a cat", "a boat", "a boat"]
-    ended = CliRunner().invoke(app, ["manifest", "build", source, "--task", "text_to_image", "--overwrite"])
-    assert "2 ask for the same as a row before them" in ended.stdout
+    assert "2 ask for the same as a row before them" in told(source, "--task", "text_to_image")
     assert build(source, "--task", "text_to_image", "--repeat", 2, "--dedupe", "exact", "--overwrite")["repeats"] == 0
 
 

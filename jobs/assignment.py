@@ -1,0 +1,106 @@
+"""What ``--set KEY=VALUE`` says: a value in YAML, except that text stays as it is written where text is wanted."""
+
+from collections.abc import Iterator, Mapping
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from dimoo_core.errors import ConfigError
+
+
+def assign(raw: dict[str, Any], assignment: str, model: type[BaseModel]) -> None:
+    """Put what ``dotted.key=value`` says into ``raw``, which ``model`` will read.
+
+    Raises:
+        ConfigError: There is no key, the value is not YAML, or a part of the key is no section.
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set needs key=value, got {assignment!r}")
+    *sections, name = key.split(".")
+    target = raw
+    wanted: Any = model
+    for section in sections:
+        inner = target.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
+        target, wanted = inner, _kind_of(wanted, section)
+    target[name] = assigned_value(key, text.strip(), _kind_of(wanted, name))
+
+
+def assigned_value(key: str, text: str, wanted: Any = object) -> Any:
+    """The value that a text means in YAML; without quotes it stays text, whatever colons and hashes it holds.
+
+    Args:
+        key: For the message.
+        text: What was written.
+        wanted: A type. Where it is text, or a list of texts, so is the value: ``yes``, ``2024`` and ``1.50`` stay what
+            they are.
+
+    Raises:
+        ConfigError: It is no value in YAML.
+    """
+    is_plain = not text.startswith(("'", '"', "[", "{"))
+    try:
+        value: object = yaml.safe_load(text)
+        written: object = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (makes nothing but text)
+    except yaml.YAMLError as error:
+        if is_plain:
+            return text
+        raise ConfigError(f"--set {key}: {text!r} is not a value in YAML") from error
+    if is_plain and isinstance(written, str | dict):
+        is_text = isinstance(value, str | dict) or (value is not None and _is_text(wanted))
+        return text if is_text else value
+    return _as_wanted(value, written, wanted)
+
+
+def _as_wanted(value: Any, written: Any, wanted: Any) -> Any:
+    """The value, with what is written in place of it where text is wanted, also inside sections."""
+    if value is None:
+        return None
+    if _is_text(wanted):
+        return written
+    if isinstance(value, dict) and isinstance(written, dict) and len(value) == len(written):
+        pairs = zip(value.items(), written.values(), strict=True)
+        return {key: _as_wanted(inner, text, _kind_of(wanted, key)) for (key, inner), text in pairs}
+    return value
+
+
+def _kind_of(wanted: Any, key: object) -> Any:
+    """The type of what a section has under a key; ``object`` where nothing is known of it."""
+    for branch in _branches(wanted):
+        if get_origin(branch) in (dict, Mapping):
+            return get_args(branch)[1]
+        if isinstance(branch, type) and issubclass(branch, BaseModel) and key in branch.model_fields:
+            return branch.model_fields[str(key)].annotation
+    return object
+
+
+def _is_text(wanted: Any) -> bool:
+    """Whether a value of this type is nothing but text, or a list of texts."""
+    branches = set(_branches(wanted)) - {NoneType}
+    return bool(branches) and all(
+        branch is str
+        or isinstance(branch, str)
+        or (get_origin(branch) in (tuple, list) and all(map(_is_text, _items(branch))))
+        for branch in branches
+    )
+
+
+def _branches(wanted: Any) -> Iterator[Any]:
+    """What a value may be: the types of a union, the values of a literal."""
+    if get_origin(wanted) in (None, tuple, list, dict, Mapping):
+        yield wanted
+    elif get_origin(wanted) is Literal:
+        yield from get_args(wanted)
+    elif get_origin(wanted) is Annotated:
+        yield from _branches(get_args(wanted)[0])
+    else:
+        for inner in get_args(wanted):
+            yield from _branches(inner)
+
+
+def _items(wanted: Any) -> Iterator[Any]:
+    return (inner for inner in get_args(wanted) if inner is not Ellipsis)
