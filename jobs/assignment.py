@@ -45,7 +45,7 @@ def assigned_value(key: str, text: str, wanted: Any = object) -> Any:
     is_plain = not text.startswith(("'", '"', "[", "{"))
     try:
         value: object = yaml.safe_load(text)
-        written: object = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (makes nothing but text)
+        written: object = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         if is_plain:
             return text
