@@ -161,6 +161,7 @@ FAILURE_MEANINGS: Mapping[str, str] = {
     "message": "what was wrong, and what is allowed",
     "failure_class": "[what kind of failure](output.md#columns-of-_failures)",
     "attempts": "how often the row was tried",
+    "columns": "the row's own columns, as a JSON object",
 }
 
 

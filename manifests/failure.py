@@ -1,7 +1,7 @@
 """Why a row has no result: what happened in words, and of which class it is."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 FailureClass = Literal[
     "bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"
@@ -13,7 +13,10 @@ FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)
 
 @dataclass(frozen=True, slots=True)
 class RowFailure:
-    """Why one row has no result; ``row`` counts from 0 over the whole manifest, ``attempts`` every try of it."""
+    """Why one row has no result; ``row`` counts from 0 over the whole manifest, ``attempts`` every try of it.
+
+    ``columns`` is a JSON object of the row's columns that are not ours, added when the failure is recorded.
+    """
 
     row: int
     id: str
@@ -22,3 +25,8 @@ class RowFailure:
     message: str
     failure_class: FailureClass = "bad_input"
     attempts: int = 1
+    columns: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written of it; without columns there is no such key."""
+        return {name: value for name, value in asdict(self).items() if name != "columns" or value is not None}

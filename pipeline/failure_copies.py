@@ -6,7 +6,6 @@ followed since. Whoever starts next on the output makes that good.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from manifests.failure import RowFailure
 from pipeline.committed_segments import CommittedSegments
@@ -32,7 +31,7 @@ class FailureCopies:
         if failures:
             self._store.put(part.failures_key, failures_bytes(failures))
         if quarantined := _quarantined(failures):
-            text = json.dumps([asdict(failure) for failure in quarantined], indent=2, ensure_ascii=False) + "\n"
+            text = json.dumps([failure.to_json() for failure in quarantined], indent=2, ensure_ascii=False) + "\n"
             self._store.put(part.quarantine_key, text.encode(), content_type="application/json")
         for before in part.earlier:
             self._store.delete(before.failures_key)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from manifests.row import RowFailure
 from pipeline.lease import Lease
 from pipeline.outcome import Outcome
+from pipeline.own_columns import own_columns
 from pipeline.part_name import PartName
 
 
@@ -54,13 +55,16 @@ class OpenSegment:
             return len(self._outcomes) == len(self.expected_rows)
 
     def add(self, outcome: Outcome) -> bool:
-        """Record one row's outcome; True for the one that completes the segment.
+        """Record one row's outcome, a failure with the row's own columns; True for the one that completes the segment.
 
         Raises:
             ValueError: If the row has an outcome already.
         """
-        if isinstance(outcome, RowFailure) and (earlier := self._failed.get(outcome.row)) is not None:
-            outcome = replace(outcome, attempts=earlier.attempts + outcome.attempts)
+        if isinstance(outcome, RowFailure):
+            earlier = self._failed.get(outcome.row)
+            attempts = outcome.attempts + (earlier.attempts if earlier is not None else 0)
+            columns = own_columns(self.rows, outcome.row - self.segment.first_row)
+            outcome = replace(outcome, attempts=attempts, columns=columns)
         with self._lock:
             if outcome.row in self._outcomes:
                 raise ValueError(f"row {outcome.row} has two outcomes")

@@ -77,6 +77,7 @@ FAILURE_SCHEMA = pa.schema(
         pa.field("message", pa.string(), nullable=False),
         pa.field("failure_class", pa.string(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("columns", pa.string()),
     ]
 )
 """Columns of every file in ``_failures/``."""
@@ -206,7 +207,7 @@ def part_bytes(
     metadata = {
         "dimoo.format": str(FORMAT_VERSION),
         "dimoo.num_done": str(len(done)),
-        "dimoo.failures": json.dumps([asdict(failure) for failure in failures], ensure_ascii=False),
+        "dimoo.failures": json.dumps([failure.to_json() for failure in failures], ensure_ascii=False),
         "dimoo.run": run,
         "dimoo.writer": writer,
         **({"dimoo.retry": str(retry)} if retry else {}),
@@ -224,7 +225,7 @@ def _columns(outcome: RowDone) -> dict[str, Any]:
 
 def failures_bytes(failures: Sequence[RowFailure]) -> bytes:
     """The file of ``_failures/`` for one segment."""
-    return _parquet(pa.Table.from_pylist([asdict(failure) for failure in failures], schema=FAILURE_SCHEMA))
+    return _parquet(pa.Table.from_pylist([failure.to_json() for failure in failures], schema=FAILURE_SCHEMA))
 
 
 def part_summary(metadata: Mapping[bytes, bytes] | None) -> PartSummary:
@@ -236,10 +237,13 @@ def part_summary(metadata: Mapping[bytes, bytes] | None) -> PartSummary:
     if not metadata or metadata.get(b"dimoo.format") != str(FORMAT_VERSION).encode():
         raise ValueError("not a part of this format")
     failures = json.loads(metadata[b"dimoo.failures"])
-    names = [field.name for field in fields(RowFailure)]
+    names = [field.name for field in fields(RowFailure) if field.name != "columns"]
     return PartSummary(
         num_done=int(metadata[b"dimoo.num_done"]),
-        failures=tuple(RowFailure(**{name: failure[name] for name in names}) for failure in failures),
+        failures=tuple(
+            RowFailure(**{name: failure[name] for name in names}, columns=failure.get("columns"))
+            for failure in failures
+        ),
         retry=int(metadata.get(b"dimoo.retry", b"0")),
     )
 

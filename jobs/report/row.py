@@ -1,5 +1,6 @@
 """One row as the report shows it, made from a part, from a failure and from the manifest."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ SETTINGS = (
 """Columns of a part that are shown as they are."""
 
 _OWN = {"row", "id", "task", "prompt", "output", "outputs", "answers", "text", "width", "height", "bytes", *SETTINGS}
+_OF_FAILURE = ("failure_class", "attempts")
 _MAX_EXTRA_CHARS = 2000
 _MAX_EXACT = 2**53
 """Whole numbers beyond are rounded by browsers, so they go as text."""
@@ -65,12 +67,13 @@ class ReportRow:
             height=record["height"],
             num_bytes=record["bytes"],
             settings={name: _shown(record[name]) for name in SETTINGS if record.get(name) is not None},
-            extra={name: shown for name, value in record.items() if name not in _OWN and (shown := _shown(value))},
+            extra=_extra({name: value for name, value in record.items() if name not in _OWN}),
         )
 
     @classmethod
     def from_failure(cls, record: Mapping[str, Any]) -> "ReportRow":
-        """A failed row; ``task`` and ``prompt`` are the manifest's to say."""
+        """A failed row, with its own columns as far as they are noted; ``task`` and ``prompt`` are the manifest's."""
+        own = json.loads(record.get("columns") or "{}")
         return cls(
             row=record["row"],
             id=record["id"],
@@ -78,11 +81,7 @@ class ReportRow:
             stage=record["stage"],
             error_type=record["error_type"],
             message=record["message"],
-            extra={
-                name: shown
-                for name, value in record.items()
-                if name not in ("row", "id", "stage", "error_type", "message") and (shown := _shown(value))
-            },
+            extra=_extra({name: record[name] for name in _OF_FAILURE if name in record} | own),
         )
 
     @property
@@ -118,6 +117,10 @@ class ReportRow:
         }
         kept = {name: value for name, value in fields.items() if value not in (None, "", {}, [])}
         return kept | {"row": self.row, "id": self.id}
+
+
+def _extra(cells: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: shown for name, value in cells.items() if (shown := _shown(value)) is not None}
 
 
 def _shown(value: object) -> object:

@@ -25,7 +25,7 @@ def output(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatc
         image_row("large", width=336, height=32),
         image_row("small", note="kept"),
         text_row("answer", encoded(picture(1))),
-        text_row("broken", b"no image"),
+        text_row("broken", b"no image") | {"note": "sku 17"},
     ]
     write_manifest(tmp_path / "m.parquet", rows)
     run_here(tmp_path / "m.parquet", tmp_path / "out", tiny_checkpoint)
@@ -60,6 +60,7 @@ def test_the_page_has_every_row_with_its_pictures(output: Path) -> None:
     assert size_of(output / rows["answer"]["source"]) == picture(1).size
     assert rows["answer"]["text"]
     assert (rows["broken"]["ok"], rows["broken"]["stage"], rows["broken"]["task"]) == (0, "decode", "vqa")
+    assert rows["broken"]["extra"] == {"failure_class": "bad_input", "attempts": 1, "note": "sku 17"}
     assert size_of(summary["contact_sheet"])[0] > 240
     assert "# m\n" in Path(summary["card"]).read_text()
 

@@ -20,6 +20,7 @@
   const href = (key) => "../" + key.split("/").map(encodeURIComponent).join("/");
   const number = (value) => value.toLocaleString("en");
   const sizeOf = (row) => (row.w ? `${row.w} × ${row.h}` : "");
+  const titleOf = (row) => row.prompt || `Row ${row.row}`;
   const textOf = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
 
   // ---- data: the first rows are in the page, the others come as scripts, which works from file:// too
@@ -87,7 +88,7 @@
   };
   const card = (row) => {
     const words = make("div", { class: "words" });
-    words.append(make("p", { class: row.text ? "prompt asked" : "prompt" }, row.prompt || row.id));
+    words.append(make("p", { class: row.text ? "prompt asked" : "prompt" }, titleOf(row)));
     if (row.text !== undefined) words.append(make("p", { class: "answer" }, row.text));
     if (!row.ok) words.append(make("p", { class: "why" }, `${row.stage}: ${row.message || row.error}`));
     const tags = make("p", { class: "tags" });
@@ -142,8 +143,8 @@
       return other ? make("a", { href: `#/row/${other.row}`, rel: offset < 0 ? "prev" : "next" }, words) : null;
     };
     const pair = make("div", { class: "pair" });
-    if (row.source) pair.append(shownImage(row.source, row.source, row.prompt || row.id, "Source", 128));
-    if (row.image) pair.append(shownImage(row.thumb ? row.image : row.image, row.image, row.prompt || row.id, "Result", 128));
+    if (row.source) pair.append(shownImage(row.source, row.source, titleOf(row), "Source", 128));
+    if (row.image) pair.append(shownImage(row.thumb ? row.image : row.image, row.image, titleOf(row), "Result", 128));
     const left = make("div", {});
     if (!row.ok) left.append(make("div", { class: "fault" }, make("strong", {}, `Failed at ${row.stage}: ${row.error}`), make("p", {}, row.message || "")));
     if (row.text !== undefined) pair.append(make("p", { class: "said" }, row.text));
@@ -161,10 +162,10 @@
     ]));
     $("row").replaceChildren(
       make("div", { class: "crumbs" }, make("a", { href: address() }, "← All rows"), make("span", {}, step(-1, "← Previous"), step(1, "Next →"))),
-      make("h2", { id: "row-title", tabindex: "-1" }, row.prompt || row.id),
+      make("h2", { id: "row-title", tabindex: "-1" }, titleOf(row)),
       make("p", { class: "meta" }, [row.id, row.task && row.task.replaceAll("_", " "), sizeOf(row)].filter(Boolean).join(" · ")),
       make("div", { class: "detail" }, left, side));
-    document.title = `${row.id} · ${data.title}`;
+    document.title = `Row ${row.row} · ${data.title}`;
   };
 
   // ---- where we are

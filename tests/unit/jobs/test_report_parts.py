@@ -129,6 +129,13 @@ def test_a_score_is_the_first_number_of_a_column_named_so() -> None:
     assert row.to_json()["score"] == 0.25
 
 
+def test_a_zero_in_a_column_that_passed_through_is_shown() -> None:
+    record = dict.fromkeys(("task", "prompt", "output", "text", "width", "height", "bytes"))
+    row = ReportRow.from_part(record | {"row": 0, "id": "a", "score": 0.0, "is_new": False, "note": ""})
+    assert row.extra == {"score": 0.0, "is_new": False}
+    assert row.to_json()["score"] == 0.0
+
+
 def test_a_seed_is_shown_to_its_last_digit() -> None:
     record = dict.fromkeys(("task", "prompt", "output", "text", "width", "height", "bytes"))
     row = ReportRow.from_part(record | {"row": 0, "id": "a", "seed": 2**62 + 1, "steps": 8})

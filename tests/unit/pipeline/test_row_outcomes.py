@@ -3,6 +3,7 @@
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from pipeline.outcome import (
     part_bytes,
     part_summary,
 )
+from pipeline.retry_record import SegmentRetry
 
 
 def done(row: int, **values: Any) -> RowDone:
@@ -118,6 +120,26 @@ def test_metadata_of_a_part_tell_its_counts_and_failures() -> None:
     summary = part_summary(pq.read_metadata(io.BytesIO(part)).metadata)
     assert summary == PartSummary(1, failures)
     assert summary.totals == RunTotals(1, 2)
+
+
+def test_a_failure_is_recorded_with_the_rows_own_columns() -> None:
+    segment = open_segment(5, 2)
+    segment.add(failed(6))
+    segment.add(done(5))
+    (failure,) = [outcome for outcome in segment.outcomes() if isinstance(outcome, RowFailure)]
+    assert failure.columns == '{"note": 1}'
+    part = part_bytes(segment.outcomes(), segment.rows, 5, writer="w", run="r")
+    assert part_summary(pq.read_metadata(io.BytesIO(part)).metadata).failures == (failure,)
+    assert read(failures_bytes([failure])).column("columns").to_pylist() == ['{"note": 1}']
+
+
+def test_failures_that_were_recorded_without_columns_stay_as_they_are() -> None:
+    part = part_bytes([failed(0)], open_segment(0, 1).rows, 0, writer="w", run="r")
+    metadata = pq.read_metadata(io.BytesIO(part)).metadata
+    assert b"columns" not in metadata[b"dimoo.failures"]
+    (kept,) = part_summary(metadata).failures
+    lease = replace(open_segment(0, 1).lease, retry=SegmentRetry(1, ("timeout",), 0, 1))
+    assert OpenSegment(lease, open_segment(0, 1).rows, [kept]).outcomes() == [kept]
 
 
 def test_parts_of_two_writers_differ_and_of_one_do_not() -> None:
