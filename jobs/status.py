@@ -35,11 +35,12 @@ _MEANINGS_IN_RETRY: dict[State, str] = {
 class RunStatus:
     """A run at one moment.
 
-    ``done`` and ``failed`` are committed rows; ``in_hand`` have their outcome and wait for their segment, as the driver
-    noted. ``retry`` is the number and ``retry_classes`` the classes of a retry that has begun and not ended; None and
-    empty otherwise. ``rows_per_s``, ``eta_s`` and ``workers`` are the driver's, and None or empty when none is at work.
-    ``heard_s_ago`` depends on two clocks: the driver's and this machine's. ``is_noted``: there are so
-    many parts that counts are those of the run's last note or of its end, not of the parts themselves.
+    ``done`` and ``failed`` are committed rows; ``in_hand`` had their outcome and waited for their segment when the
+    driver noted so; rows that engines are at work on are not among them. ``retry`` is the number and ``retry_classes``
+    the classes of a retry that has begun and not ended; None and empty otherwise. ``rows_per_s``, ``eta_s`` and
+    ``workers`` are the driver's, and None or empty when none is at work. ``heard_s_ago`` depends on two clocks: the
+    driver's and this machine's. ``is_noted``: there are so many parts that counts are those of the run's last note or
+    of its end, not of the parts themselves.
     """
 
     output: str
@@ -83,7 +84,8 @@ class RunStatus:
             yield f"            {count} failed with {name}"
         if self.rows_per_s is not None:
             eta = duration(self.eta_s) if self.eta_s is not None else "unknown"
-            yield f"  rate      {self.rows_per_s:.2f} rows/s, ETA {eta}, {self.in_hand} rows in hand"
+            waiting = f", {self.in_hand} rows finished and not committed yet" if self.in_hand else ""
+            yield f"  rate      {self.rows_per_s:.2f} rows/s, ETA {eta}{waiting}"
         if self.driver is not None and self.heard_s_ago is not None:
             yield f"  driver    {self.driver}, start {self.starts}, heard {duration(self.heard_s_ago)} ago"
         for worker in self.workers:
@@ -125,7 +127,7 @@ def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
     note = latest.note if latest and state == "running" else {}
     rate = float(note["rows_per_s"]) if note.get("rows_per_s") else None
     retry = _open_retry(store)
-    in_hand = max(0, int(note.get("settled", 0)) - done - num_failed)
+    in_hand = max(0, int(note.get("settled", 0)) - int(note.get("committed", 0)))  # of one moment, which parts are not
     return RunStatus(
         output=store.uri,
         state=state,

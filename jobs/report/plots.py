@@ -10,6 +10,7 @@ from pipeline.epoch_report import EpochReport
 
 _MAX_BARS = 24
 _MAX_NAMES = 12
+_POINTS_OF_TWO_INTERVALS = 3
 _POINT_FIELDS = 5  # seconds, rows, tokens, steps, busy seconds; see ``jobs.run_note``
 
 
@@ -39,7 +40,7 @@ def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
     """How fast the run went, from what its starts noted: rows a second, and the time of a step."""
     rates, steps, before_s = [], [], 0.0
     for report in reports:
-        points = [point for point in report.note.get("points", []) if len(point) == _POINT_FIELDS]
+        points = _points_of(report)
         for old, new in pairwise(points):
             elapsed_s, at_s = new[0] - old[0], before_s + new[0]
             if elapsed_s > 0:
@@ -53,6 +54,16 @@ def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
         yield line_plot("Throughput", note, "rows a second", rates, ends)
     if len(steps) > 1:
         yield line_plot("Step time", "Milliseconds of a step, mean of all engines", "milliseconds", steps, ends)
+
+
+def _points_of(report: EpochReport) -> list[list[float]]:
+    """What a start noted. Its last interval may be short, whose rate says nothing: it joins the one before."""
+    points = [point for point in report.note.get("points", []) if len(point) == _POINT_FIELDS]
+    if len(points) >= _POINTS_OF_TWO_INTERVALS:
+        before_last, last = (new[0] - old[0] for old, new in pairwise(points[-_POINTS_OF_TWO_INTERVALS:]))
+        if last < before_last / 2:
+            del points[-2]
+    return points
 
 
 def _histogram(title: str, what: str, unit: str, numbers: Histogram) -> Plot:

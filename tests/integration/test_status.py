@@ -92,6 +92,20 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
     assert "20 failed with fetch: ObjectNotFound" in lines
 
 
+@pytest.mark.parametrize(("settled", "words"), [(960, ", 30 rows finished and not committed yet"), (930, "ETA 8:20\n")])
+def test_rows_that_wait_for_their_commit_are_those_of_the_note_also_when_parts_have_come_since(
+    settled: int, words: str, begun: Path
+) -> None:
+    with claimed_epoch(open_store(str(begun))) as epoch:
+        epoch._end.set()
+        epoch._thread.join()
+        epoch.note({"rows": 2000, "settled": settled, "committed": 930, "failed": 0, "rows_per_s": 2.0})
+        epoch._beat(has_ended=False)
+        found = read_status(str(begun))
+    assert (found.done, found.in_hand) == (980, settled - 930)
+    assert words in "\n".join(found.lines())
+
+
 def test_a_run_of_many_parts_that_has_ended_is_told_without_reading_them(tmp_path: Path) -> None:
     write_large_output(tmp_path, 2 * SEGMENT_ROWS)
     exact, noted = (read_status(str(tmp_path), max_parts=most) for most in (2, 1))

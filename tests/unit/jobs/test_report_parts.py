@@ -142,13 +142,22 @@ def test_a_seed_is_shown_to_its_last_digit() -> None:
     assert row.to_json()["set"] == {"seed": str(2**62 + 1), "steps": 8}
 
 
+def report_of(number: int, points: list[list[float]]) -> EpochReport:
+    note = {"points": points}
+    return EpochReport(number=number, owner="", claimed_at=None, heard_at=None, has_ended=True, note=note)
+
+
 def test_the_course_of_a_run_goes_on_over_its_starts() -> None:
     points = [[0, 0, 0, 0, 0.0], [10, 20, 100, 5, 1.0], [20, 60, 300, 10, 3.0]]
-    reports = [
-        EpochReport(number=number, owner="", claimed_at=None, heard_at=None, has_ended=True, note={"points": points})
-        for number in (1, 2)
-    ]
-    throughput, step_time = course_plots(reports)
+    throughput, step_time = course_plots([report_of(number, points) for number in (1, 2)])
     assert list(throughput.table) == [("10 s", "2"), ("20 s", "4"), ("30 s", "2"), ("40 s", "4")]
     assert [value for _, value in step_time.table] == ["200", "400", "200", "400"]
     assert not list(course_plots([]))
+
+
+def test_a_short_interval_at_the_end_of_a_start_joins_the_one_before() -> None:
+    points = [[0, 0, 0, 0, 0.0], [5, 15, 0, 5, 1.0], [10, 30, 0, 10, 2.0], [10.1, 38, 0, 11, 2.1]]
+    (throughput, _) = course_plots([report_of(1, points)])
+    assert list(throughput.table) == [("5 s", "3"), ("10 s", "4.51")]
+    (throughput, _) = course_plots([report_of(1, [*points[:3], [14, 38, 0, 11, 2.1]])])
+    assert [value for _, value in throughput.table] == ["3", "3", "2"]
