@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.counted import counted
 
 
 def export(
@@ -73,6 +74,7 @@ def export(
         fail(str(error), EXIT_WRONG_INPUT)
     except DimooError as error:
         fail(str(error), EXIT_FAILED)
-    left_out = f", {report.filtered} left out" if report.filtered else ""
-    words = f"{report.rows} rows with {report.images} images in {report.files} files{left_out}: {report.target}"
+    left_out = f", {report.filtered:,} left out" if report.filtered else ""
+    made = f"{counted(report.rows, 'row')} with {counted(report.images, 'image')} in {counted(report.files, 'file')}"
+    words = f"{made}{left_out}: {report.target}"
     typer.echo(json.dumps(report.to_json()) if as_json else words)

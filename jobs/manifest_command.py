@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.counted import counted
 
 if TYPE_CHECKING:
     from jobs.manifest_request import BuildReport, BuildRequest
@@ -44,7 +45,9 @@ def build(
     ] = None,
     images: Annotated[str | None, typer.Option(help="Folder that relative image names start at.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Put the images into the manifest.")] = False,
-    dedupe: Annotated[str, typer.Option(help="exact: equal rows; images: images that look alike; none.")] = "none",
+    dedupe: Annotated[
+        str, typer.Option(help="exact: equal rows, equal files of a folder; images: images that look alike; none.")
+    ] = "none",
     distance: Annotated[int, typer.Option(help="Bits of 64 in which look-alikes may differ.")] = 4,
     sample: Annotated[float | None, typer.Option(help="Take a share below 1, or so many rows, at random.")] = None,
     limit: Annotated[int | None, typer.Option(help="Take the first N rows.", min=1)] = None,
@@ -166,7 +169,8 @@ def validate(
     except DimooError as error:
         fail(str(error), EXIT_FAILED)
     tasks = ", ".join(f"{count} {name}" for name, count in totals.tasks.items())
-    words = f"{totals.rows} rows: {totals.valid} valid ({tasks}), {totals.invalid} invalid"
+    of_tasks = f" ({tasks})" if tasks else ""
+    words = f"{counted(totals.rows, 'row')}: {totals.valid:,} valid{of_tasks}, {totals.invalid:,} invalid"
     typer.echo(json.dumps(totals.to_json()) if as_json else words)
     raise typer.Exit(3 if totals.invalid else 0)
 
@@ -201,18 +205,18 @@ def show(
 
 def _report_lines(report: "BuildReport", request: "BuildRequest") -> Iterable[str]:
     tasks = ", ".join(f"{count} {name}" for name, count in report.tasks.items())
-    yield f"{report.rows} rows ({tasks}) in {len(report.files)} file(s)"
-    if report.duplicates:
-        yield f"  {report.duplicates} duplicates left out"
+    duplicates = f", {counted(report.duplicates, 'duplicate')} left out" if request.dedupe != "none" else ""
+    yield f"{counted(report.rows, 'row')} ({tasks}) in {counted(len(report.files), 'file')}{duplicates}"
     if report.repeats:
+        asks = "row asks" if report.repeats == 1 else "rows ask"
         yield (
-            f"  {report.repeats} ask for the same as a row before them and will give the same result: --dedupe exact "
-            "leaves them out, --repeat N makes others"
+            f"  {report.repeats:,} {asks} for the same as an earlier one and will give the same result: --dedupe exact "
+            "leaves such rows out, --repeat N makes others"
         )
     if report.filtered:
         yield f"  {report.filtered} left out by hooks and filters"
     if report.invalid:
-        yield f"  {report.invalid} invalid rows left out"
+        yield f"  {counted(report.invalid, 'invalid row')} left out"
         yield from (f"    {reason}" for reason in report.reasons[:5])
     yield from (f"  {uri}" for uri in report.files)
     is_one_file = len(report.files) == 1 and request.target.endswith(".parquet")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jobs.counted import counted
 from manifests.column import COLUMNS
 from manifests.reader import SegmentReader, inspect_file
 from manifests.shard import plan_shards
@@ -25,7 +26,8 @@ def shown_lines(uri: str, *, start: int, num_rows: int, as_json: bool) -> Iterat
     files = [file for file, _ in inspected]
     total = sum(file.num_rows for file in files)
     if not as_json:
-        yield f"{uri}: {total} rows in {len(files)} file(s), {sum(file.size_bytes for file in files):,} bytes"
+        num_bytes = sum(file.size_bytes for file in files)
+        yield f"{uri}: {counted(total, 'row')} in {counted(len(files), 'file')}, {counted(num_bytes, 'byte')}"
         for field in inspected[0][1]:
             meaning = COLUMNS[field.name].meaning if field.name in COLUMNS else "passes through"
             yield f"  {field.name:<16} {field.type!s:<12} {meaning}"

@@ -68,11 +68,11 @@ class SourceFile:
         """Whether its records hold images, not names of them."""
         return self.format in ("webdataset", "gedit")
 
-    def records(self, objects: ObjectReader) -> Iterator[Record]:
-        """Its records, in order."""
+    def records(self, objects: ObjectReader, *, with_sizes: bool = False) -> Iterator[Record]:
+        """Its records, in order; ``with_sizes``: those of a folder of images say how large each file is."""
         if self.format == "images":
             store = open_store(self.uri)
-            return read_image_names(store.uri_of(key) for key in _in_order(store))
+            return read_image_names((store.uri_of(key), size) for key, size in _in_order(store, with_sizes))
         if self.format == "dpg-bench":
             is_table = self.uri.lower().endswith(".csv")
             return (benchmark.read_dpg_csv if is_table else benchmark.read_dpg_prompt)(self.uri, objects.open)
@@ -137,6 +137,8 @@ def _told_format(store: Store) -> str:
     raise ManifestError(f"nothing to read at {store.uri}: no file there has a known name; say what it is with --from")
 
 
-def _in_order(store: Store) -> Iterable[str]:
-    """Keys by name. S3 lists them so; of a disk they are sorted here."""
-    return store.list() if parse_uri(store.uri).scheme == "s3" else sorted(store.list())
+def _in_order(store: Store, with_sizes: bool) -> Iterable[tuple[str, int | None]]:
+    """Keys by name, with sizes if asked for. S3 lists them so; of a disk they are sorted here."""
+    if parse_uri(store.uri).scheme == "s3":
+        return store.list_with_sizes()
+    return ((key, store.size(key) if with_sizes else None) for key in sorted(store.list()))

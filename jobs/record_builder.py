@@ -1,6 +1,8 @@
 """The way of a record from its source into a manifest: filled in, named, filtered, without duplicates, selected."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from pipeline.hook import HookFailed, call_hook, load_hook
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.object_reader import ObjectReader
 from pipeline.uri import folder_of, is_relative, parse_uri
+
+_BLOCK_BYTES = 1 << 20
 
 
 class RecordBuilder:
@@ -75,7 +79,10 @@ class RecordBuilder:
 
     def _expanded(self, sources: Iterable[SourceFile]) -> Iterator[Record]:
         request = self._request
-        source_records = (record for source in sources for record in source.records(self._objects))
+        with_sizes = request.dedupe == "exact"
+        source_records = (
+            record for source in sources for record in source.records(self._objects, with_sizes=with_sizes)
+        )
         for record in source_records if request.inputs else iter([Record({}, "--var")]):
             cells = {request.rename.get(name, name): value for name, value in record.cells.items()}
             cells |= request.constants
@@ -102,7 +109,8 @@ class RecordBuilder:
         if hooked is None or (self._filters_words and self._words.refuses(str(hooked.get("prompt") or ""))):
             self.num_filtered += 1
         else:
-            yield record.with_cells(hooked)
+            is_same_image = hooked.get("image") == cells.get("image")
+            yield replace(record, cells=hooked, image_bytes=record.image_bytes if is_same_image else None)
 
     def _hooked(self, cells: dict[str, Any], where: str) -> dict[str, Any] | None:
         for name, hook in self._hooks:
@@ -146,7 +154,7 @@ class RecordBuilder:
         for record in records:
             try:
                 is_new = (
-                    seen.add_digest(row_digest(record))
+                    seen.add_digest(self._digest(record, seen))
                     if self._request.dedupe == "exact"
                     else self._is_new_image(record, seen)
                 )
@@ -157,6 +165,22 @@ class RecordBuilder:
                 yield record
             else:
                 self._counts.num_duplicates += 1
+
+    def _digest(self, record: Record, seen: Seen) -> str:
+        """The same for rows that ask for the same thing; equal files of a folder of images are the same image."""
+        image = record.cells.get("image")
+        if record.image_bytes is None or not isinstance(image, str):
+            return row_digest(record)
+        uri = f"{self._target_folder.rstrip('/')}/{image}" if is_relative(image) else image
+        first = seen.first_with_bytes(uri, record.image_bytes, self._file_digest)
+        return row_digest(record.with_cells({**record.cells, "image": first}))
+
+    def _file_digest(self, uri: str) -> str:
+        digest = hashlib.sha256()
+        with self._objects.open(uri) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
 
     def _is_new_image(self, record: Record, seen: Seen) -> bool:
         from manifests.builder.image_hash import image_hash

@@ -133,6 +133,10 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See ``Store.list``."""
+        return (key for key, _ in self.list_with_sizes(prefix))
+
+    def list_with_sizes(self, prefix: str = "") -> Iterator[tuple[str, int | None]]:
+        """See ``Store.list_with_sizes``; listings have sizes, so that nothing else is asked."""
         if prefix:
             self._check_key("list", prefix)
         with self._translated("list", prefix):
@@ -144,7 +148,7 @@ class S3Store(Store):
                     raise StoreError("list", self.uri_of(prefix), "NotS3", NOT_S3_HINT.format(self._endpoint))
                 for entry in page.get("Contents", []):
                     if not entry["Key"].endswith("/"):  # a folder, as web consoles make them
-                        yield entry["Key"].removeprefix(self._prefix)
+                        yield entry["Key"].removeprefix(self._prefix), entry.get("Size")
 
     def delete(self, key: str) -> None:
         """See ``Store.delete``."""

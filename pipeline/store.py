@@ -138,6 +138,11 @@ class Store(ABC):
         Lazy: a page at a time. A root that does not exist on disk is empty; a missing bucket is an error.
         """
 
+    def list_with_sizes(self, prefix: str = "") -> Iterator[tuple[str, int | None]]:
+        """As ``list``, each key with the object's size in bytes; None if it is gone by now."""
+        for key in self.list(prefix):
+            yield key, self.size(key)
+
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove the object, if there is one."""

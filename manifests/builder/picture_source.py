@@ -17,11 +17,11 @@ def is_image_name(name: str) -> bool:
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
-def read_image_names(uris: Iterable[str]) -> Iterator[Record]:
-    """A record for each image; other files are left out."""
-    for uri in uris:
+def read_image_names(files: Iterable[tuple[str, int | None]]) -> Iterator[Record]:
+    """A record for each image of files with their sizes, where these are known; other files are left out."""
+    for uri, size in files:
         if is_image_name(uri):
-            yield Record({"image": uri}, uri)
+            yield Record({"image": uri}, uri, image_bytes=size)
 
 
 def read_tar(uri: str, open_file: OpenFile) -> Iterator[Record]:

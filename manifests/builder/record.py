@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from manifests.errors import ManifestError
@@ -13,15 +13,19 @@ OpenFile = Callable[[str], BinaryIO]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """``where`` names file and line for messages; ``source_uri`` is the file that relative image paths start at."""
+    """``where`` names file and line for messages; ``source_uri`` is the file that relative image paths start at.
+
+    ``image_bytes`` is the size of the file that ``image`` names, if it was looked up.
+    """
 
     cells: dict[str, Any]
     where: str
     source_uri: str = field(default="", repr=False)
+    image_bytes: int | None = field(default=None, repr=False)
 
     def with_cells(self, cells: dict[str, Any]) -> "Record":
         """The same place with other cells."""
-        return Record(cells, self.where, self.source_uri)
+        return replace(self, cells=cells)
 
 
 @contextmanager

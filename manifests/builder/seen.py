@@ -1,6 +1,7 @@
 """What has been seen before, kept on disk so that memory does not grow with the manifest."""
 
 import sqlite3
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +13,15 @@ MAX_DISTANCE = 15
 
 
 class Seen:
-    """Digests and perceptual hashes of earlier rows, in a temporary database. Belongs to one thread."""
+    """Digests, files and perceptual hashes of earlier rows, in a temporary database. Belongs to one thread."""
 
     def __init__(self, folder: Path, *, max_distance: int = 4) -> None:
         self._database = sqlite3.connect(folder / "seen.sqlite", isolation_level=None)
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-65536"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute("CREATE TABLE digest (value BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE file (uri TEXT PRIMARY KEY, size INT, digest BLOB, first TEXT)")
+        self._database.execute("CREATE INDEX of_size ON file (size, digest)")
         self._database.execute("CREATE TABLE band (number INT, value INT, hash INT, red INT, green INT, blue INT)")
         self._database.execute("CREATE INDEX of_band ON band (number, value)")
         self._max_distance = max_distance
@@ -30,6 +33,24 @@ class Seen:
         """Remember a digest in hexadecimal digits; whether it is new."""
         cursor = self._database.execute("INSERT OR IGNORE INTO digest VALUES (?)", (bytes.fromhex(digest),))
         return cursor.rowcount == 1
+
+    def first_with_bytes(self, uri: str, size: int, digest_of: Callable[[str], str]) -> str:
+        """The first file that was asked for and has the bytes of this one; itself if there was none.
+
+        Files of one size are read, each once: ``digest_of`` gives a digest in hexadecimal digits.
+        """
+        one = self._database.execute
+        if found := one("SELECT first FROM file WHERE uri = ?", (uri,)).fetchone():
+            return str(found[0])
+        digest, first = None, uri
+        if one("SELECT 1 FROM file WHERE size = ?", (size,)).fetchone():
+            for (unread,) in one("SELECT uri FROM file WHERE size = ? AND digest IS NULL", (size,)).fetchall():
+                one("UPDATE file SET digest = ? WHERE uri = ?", (bytes.fromhex(digest_of(unread)), unread))
+            digest = bytes.fromhex(digest_of(uri))
+            same = one("SELECT first FROM file WHERE size = ? AND digest = ?", (size, digest)).fetchone()
+            first = str(same[0]) if same else uri
+        one("INSERT INTO file VALUES (?, ?, ?, ?)", (uri, size, digest, first))
+        return first
 
     def add_image(self, image: ImageHash) -> bool:
         """Remember an image unless one like it was remembered before; whether it is new."""

@@ -144,6 +144,7 @@ class StoreContract:
         assert set(store.list("parts/")) == {"parts/1", "parts/10", "parts/2"}
         assert set(store.list("parts/1")) == {"parts/1", "parts/10"}
         assert set(store.list("parts")) == {"parts/1", "parts/10", "parts/2", "parts-old/1"}
+        assert dict(store.list_with_sizes("parts/")) == {key: store.size(key) for key in store.list("parts/")}
         assert list(store.list("nothing/here")) == []
         assert list(store.list("run.json/below")) == []
 

@@ -240,7 +240,7 @@ def test_rows_that_will_give_the_same_result_are_told_but_kept() -> None:
     source = write("p.txt", "a boat\na cat\na boat\na boat\n")
     assert build(source, "--task", "text_to_image")["repeats"] == 2
     assert column("prompt") == ["a boat", "a cat", "a boat", "a boat"]
-    assert "2 ask for the same as a row before them" in told(source, "--task", "text_to_image")
+    assert "2 rows ask for the same as an earlier one" in told(source, "--task", "text_to_image")
     assert build(source, "--task", "text_to_image", "--repeat", 2, "--dedupe", "exact", "--overwrite")["repeats"] == 0
 
 

@@ -52,7 +52,7 @@ def test_wrong_columns_end_with_2(tmp_path: Path) -> None:
 def test_show_tells_columns_and_rows_of_any_manifest(tmp_path: Path) -> None:
     path = write_manifest(tmp_path / "m.parquet", mixed_rows())
     shown = command("show", path, "--rows", 2)
-    assert "9 rows in 1 file(s)" in shown
+    assert "9 rows in 1 file, " in shown
     assert "note             string       passes through" in shown
     assert "row 1\n" in shown
     assert "row 2\n" not in shown
