@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, Self
@@ -19,6 +19,7 @@ from jobs.thumbnails import Thumbnails, can_show
 _LINE_INTERVAL_S = 10.0
 _BAR_INTERVAL_S = 0.1  # a thousand workers speak far more often than anybody looks
 _MAX_ERRORS = 3
+_GAP = 3  # between two facts
 
 
 class Display(Protocol):
@@ -109,20 +110,36 @@ class PanelDisplay:
         state = self._state
         eta = f"ETA {state.eta_words}" if state.eta_s is not None else ""
         self._progress.update(self._bar, completed=state.num_settled, eta=eta)
-        shown: list[RenderableType] = [self._progress, _facts(state)]
+        shown: list[RenderableType] = [self._progress, _facts(state, self._console.width)]
         if self._thumbnails is not None:
             shown.append(self._thumbnails.row(self._console.width))
         return Group(*shown)
 
 
-def _facts(state: ProgressState) -> Table:
-    """Two rows of small facts; those without a number yet are left out."""
-    table = Table.grid(padding=(0, 3))
-    cells = list(_cells(state))
-    half = -(-len(cells) // 2)
-    for row in (cells[:half], cells[half:]):
-        table.add_row(*(Text.assemble((f"{name} ", "dim"), (value, style)) for name, value, style in row))
+def _facts(state: ProgressState, width: int) -> RenderableType:
+    """Small facts, two rows of them in columns; where these are too wide, lines as full as each can be.
+
+    Those without a number yet are left out.
+    """
+    texts = [Text.assemble((f"{name} ", "dim"), (value, style)) for name, value, style in _cells(state)]
+    half = -(-len(texts) // 2)
+    widest = (max(text.cell_len for text in texts[column::half]) for column in range(half))
+    if sum(widest) + _GAP * half > width:
+        return Group(*_filled_lines(texts, width))
+    table = Table.grid(padding=(0, _GAP))
+    for row in (texts[:half], texts[half:]):
+        table.add_row(*row)
     return table
+
+
+def _filled_lines(texts: Sequence[Text], width: int) -> Iterator[Text]:
+    line: list[Text] = []
+    for text in texts:
+        if line and sum(each.cell_len + _GAP for each in line) + text.cell_len > width:
+            yield Text(" " * _GAP).join(line)
+            line = []
+        line.append(text)
+    yield Text(" " * _GAP).join(line)
 
 
 def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from jobs import display as progress
-from jobs.display import PanelDisplay, PlainDisplay
+from jobs.display import PanelDisplay, PlainDisplay, _cells, _facts
 from jobs.progress import ProgressState, duration
 from pipeline.event import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
 from pipeline.outcome import RunTotals
@@ -237,6 +237,23 @@ def test_a_bar_shows_failures_before_they_are_committed(clock: Clock) -> None:
         state.take("a", worked(2, 2))
         display.refresh()
     assert "failed 2" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 140])
+def test_no_fact_wraps_however_narrow_the_terminal_is(width: int, clock: Clock) -> None:
+    state = ProgressState(num_rows=5000, num_resumed=0, num_workers=12, num_resumed_failed=0, worker_hour_usd=2.0)
+    state.take("a", WorkerReady(1.0))
+    clock.now_s += 900
+    state.take("a", replace(worked(3000, 7), num_tokens=3_300_000, num_tokens_reused=9_000_000))
+    state.take("b", WorkerDied("killed"))
+    state.take("a", SegmentCommitted("0-0", RunTotals(60, 7), (("bad_input", 4), ("not_found", 3))))
+    terminal = io.StringIO()
+    Console(file=terminal, width=width).print(_facts(state, width))
+    lines = terminal.getvalue().splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    facts = [fact for line in lines for fact in re.split(r"\s{3,}", line.strip())]
+    assert facts == [f"{name} {value}" for name, value, _ in _cells(state)]
+    assert width < 140 or len(lines) == 2
 
 
 def test_a_bar_shows_cache_hits_and_costs_where_there_are_any(clock: Clock) -> None:
