@@ -131,11 +131,7 @@ def _about(facts: RunFactSheet, notes: Sequence[str]) -> str:
 
 
 def _list(pairs: Sequence[tuple[str, str]]) -> str:
-    entries = "".join(
-        f"<div><dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in pairs
-        if value
-    )
+    entries = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs if value)
     return f'<dl class="facts">{entries}</dl>'
 
 

@@ -132,7 +132,7 @@
     const list = make("dl", { class: "facts" });
     for (const [name, value, kind] of entries) {
       if (value === undefined || value === null || value === "") continue;
-      list.append(make("div", {}, make("dt", {}, name.replaceAll("_", " ")), make("dd", kind ? { class: kind } : {}, textOf(value))));
+      list.append(make("div", {}, make("dt", {}, name), make("dd", kind ? { class: kind } : {}, textOf(value))));
     }
     return list;
   };

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
+from jobs.report.facts import RunFactSheet
+from jobs.report.page_html import page_html
+from jobs.report.statistics import RunStatistics
 from jobs.spec import JobSpec
+from pipeline.local_store import LocalStore
+from pipeline.run_directory import RunDirectory
+from tests.support.in_process import run_here
+from tests.support.manifest_rows import image_row, write_manifest
+from tests.support.stub_model import use_stub_model
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,6 +33,22 @@ def test_every_meaning_is_of_something_that_exists(generator: dict[str, Any]) ->
     assert set(generator["SPEC_MEANINGS"]) == {key for key, _ in generator["spec_fields"](JobSpec)}
     assert set(generator["OUTPUT_MEANINGS"]) == set(generator["DONE_SCHEMA"].names)
     assert set(generator["FAILURE_MEANINGS"]) == set(generator["FAILURE_SCHEMA"].names)
+
+
+def test_the_settings_of_a_report_have_the_names_of_the_page(
+    generator: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub_model(monkeypatch)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    run_here(manifest, tmp_path / "out", Path("stub"), preset="fast", task="text_to_image", limit=1)
+    description = RunDirectory(LocalStore(str(tmp_path / "out"))).description()
+    assert description is not None
+    facts = RunFactSheet(description, is_complete=True)
+    settings = dict(facts.settings())
+    assert settings.keys() <= generator["SPEC_MEANINGS"].keys()
+    assert (settings["text_to_image.steps"], settings["preset"], settings["limit"]) == ("2", "fast", "1")
+    page = page_html(facts, RunStatistics(), [], []).decode()
+    assert "<dt>text_to_image.steps</dt><dd>2</dd>" in page
 
 
 def test_the_columns_of_a_part_are_all_in_the_page_about_outputs(generator: dict[str, Any]) -> None:
