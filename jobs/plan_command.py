@@ -70,7 +70,9 @@ def plan(
     except DimooError as error:
         fail(str(error), EXIT_FAILED)
     typer.echo(
-        json.dumps(plan_json(found, chosen, measured)) if as_json else "\n".join(plan_lines(found, chosen, measured))
+        json.dumps(plan_json(found, chosen, measured))
+        if as_json
+        else "\n".join(plan_lines(found, chosen, measured, num_workers=job.workers or 1))
     )
 
 

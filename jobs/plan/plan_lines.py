@@ -6,11 +6,12 @@ from typing import Any
 
 from jobs.plan.gpu_table import USED_SHARE, Gpu
 from jobs.plan.probe import Probe
-from jobs.plan.run_plan import RunPlan
+from jobs.plan.run_plan import Group, RunPlan
 from jobs.progress import duration
+from manifests.task import TASKS
 
-_SECONDS_PER_HOUR = 3600
-_TERA, _PETA = 1e12, 1e15
+_SECONDS_PER_HOUR, _SECONDS_PER_MINUTE = 3600, 60
+_GIGA, _TERA, _PETA = 1e9, 1e12, 1e15
 
 
 def plan_json(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> dict[str, Any]:
@@ -46,8 +47,8 @@ def plan_json(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> dict[str, 
     }
 
 
-def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> Iterator[str]:
-    """The plan in lines."""
+def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_workers: int = 1) -> Iterator[str]:
+    """The plan in lines; ``num_workers`` are those that the run would have."""
     yield f"{plan.manifest}: {plan.rows} rows, {plan.rows - plan.invalid} valid, {plan.invalid} invalid"
     for group in plan.groups.values():
         share = group.cost.flops / plan.cost.flops if plan.cost.flops else 0.0
@@ -59,7 +60,10 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> Iterator[
         yield f"  … {plan.invalid} invalid in all: {counts}"
     peta_flops = plan.cost.flops / _PETA
     shown = f"{peta_flops:,.3f}" if peta_flops >= 1 else f"{peta_flops:.3g}"
-    yield f"{plan.cost.num_tokens:,} tokens through the model, {shown} PFLOP"
+    most = "at most " if any(_has_answers(group) for group in plan.groups.values()) else ""
+    yield f"{most}{plan.cost.num_tokens:,} tokens through the model, {most}{shown} PFLOP"
+    if most:
+        yield "  answers are counted at their full length; one that ends early costs less"
     if plan.is_estimated:
         yield "  prompt lengths are estimated and no checkpoint defaults counted: the model is not on this machine"
     if plan.assumed_sizes:
@@ -69,15 +73,40 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> Iterator[
     if plan.done or plan.failed_before:
         yield f"  done already: {plan.done} rows, {plan.failed_before} failed; {plan.remaining_ratio:.0%} are left"
     if probe is not None:
+        others = f", not of {num_workers} workers" if num_workers > 1 else ""
         yield (
             f"this machine: {duration(probed_seconds(plan, probe))} for what is left, from {probe.rows} rows at "
-            f"{probe.flops_per_s / _TERA:,.3f} TFLOP/s"
+            f"{_rate_words(probe.flops_per_s)}; measured in one process{others}"
         )
+    yield from _gpu_lines(plan, gpus)
+
+
+def _has_answers(group: Group) -> bool:
+    """Whether its rows make texts, whose length is not known before."""
+    return group.task in TASKS and TASKS[group.task].kind == "text"
+
+
+def _rate_words(flops_per_s: float) -> str:
+    return f"{flops_per_s / _TERA:,.2f} TFLOP/s" if flops_per_s >= _TERA / 10 else f"{flops_per_s / _GIGA:,.1f} GFLOP/s"
+
+
+def _gpu_lines(plan: RunPlan, gpus: list[Gpu]) -> Iterator[str]:
+    """What is left on each GPU; no table where nothing is, or where the slowest needs less than a minute."""
+    slowest = max((gpu_hours(plan, gpu) for gpu in gpus), default=0.0)
+    if not slowest:
+        return
+    if slowest * _SECONDS_PER_HOUR < _SECONDS_PER_MINUTE:
+        yield f"what is left on one GPU, at {USED_SHARE:.0%} of its peak: less than a minute on {_any_of(gpus)}"
+        return
     yield f"what is left on one GPU, at {USED_SHARE:.0%} of its peak:"
     for gpu in gpus:
         hours = gpu_hours(plan, gpu)
         price = f"{hours * gpu.usd_per_hour:>10,.2f} USD at {gpu.usd_per_hour:g} an hour"
         yield f"  {gpu.name:<8} {gpu.memory_gb:>4} GB {time_words(hours):>14} {price}"
+
+
+def _any_of(gpus: list[Gpu]) -> str:
+    return "any of them" if len(gpus) > 1 else gpus[0].name
 
 
 def time_words(hours: float) -> str:

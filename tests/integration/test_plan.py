@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dimoo_core.flop_count import Cost
 from jobs.cli import app
-from jobs.plan.probe import _spread, _steady_seconds
+from jobs.plan.plan_lines import plan_lines
+from jobs.plan.probe import Probe, _spread, _steady_seconds
+from jobs.plan.run_plan import Group, RunPlan
 from manifests.shard import ManifestFile, plan_shards
 from pipeline.store import open_store
 from tests.support.in_process import load_models_once, run_here
@@ -27,6 +30,7 @@ from tests.support.manifest_rows import (
     write_photos,
 )
 from tests.support.run_output import RunOutput
+from tests.support.stub_model import use_stub_model
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +180,43 @@ def test_a_hub_id_is_planned_without_its_files_and_names_gpus_and_prices(tmp_pat
     assert "3 rows, 3 valid, 0 invalid" in words
     assert re.search(r"A800 +80 GB +[23]\.\d min +0\.\d\d USD", words)
     assert "text_to_image        1024x1024" in words
+
+
+def told(*arguments: object) -> str:
+    ended = CliRunner().invoke(app, ["plan", *map(str, arguments)])
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout
+
+
+def test_no_table_of_gpus_is_told_where_it_says_nothing(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a"), image_row("b", width=30)])
+    arguments = (manifest, "--output", tmp_path / "out", "--model", tiny_checkpoint)
+    assert "at 50% of its peak: less than a minute on any of them" in told(*arguments)
+    assert "less than a minute on A100" in told(*arguments, "--gpu", "A100")
+    assert "USD" not in told(*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        use_stub_model(patch)
+        run_here(manifest, tmp_path / "out", tiny_checkpoint)
+    done = told(*arguments)
+    assert "done already: 1 rows, 1 failed; 0% are left" in done
+    assert "what is left on one GPU" not in done
+
+
+def test_texts_are_counted_as_the_most_that_they_may_be(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    image, text = image_row("a"), text_row("b", encoded(picture(1, (32, 32))))
+    for rows, is_most in (([image], False), ([text], True), ([image, text], True)):
+        manifest = write_manifest(tmp_path / "m.parquet", rows)
+        found = told(manifest, "--output", tmp_path / "out", "--model", tiny_checkpoint)
+        assert (re.search(r"^at most [\d,]+ tokens through the model, at most ", found, re.M) is not None) == is_most
+        assert ("answers are counted at their full length" in found) == is_most
+
+
+def test_the_estimate_of_a_probe_is_told_to_be_of_one_process() -> None:
+    plan = RunPlan("m.parquet", "out", rows=2, groups={("a", "b"): Group("a", "b", 2, cost=Cost(10**12, 5))})
+    probe = Probe(2, 1.0, 10**9, 10.0**9)
+    for num_workers, words in ((1, "at 1.0 GFLOP/s; measured in one process"), (4, "one process, not of 4 workers")):
+        (line,) = [line for line in plan_lines(plan, [], probe, num_workers=num_workers) if "this machine" in line]
+        assert line.endswith(words)
 
 
 def test_wrong_input_ends_with_2(tmp_path: Path, tiny_checkpoint: Path) -> None:
