@@ -116,6 +116,9 @@ def run(
 def verify(
     output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
     orphans: Annotated[bool, typer.Option("--orphans", help="List objects that nothing in the run refers to.")] = False,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Move what is damaged to _damaged/; the run command makes it anew.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, the totals last.")] = False,
 ) -> None:
     """Prove from the output alone that a run is complete and undamaged.
@@ -127,16 +130,19 @@ def verify(
     Examples:
       dimoo-batch verify prompts-output
       dimoo-batch verify s3://data/images --orphans
+      dimoo-batch verify prompts-output --set-aside
       dimoo-batch verify prompts-output --json | tail -n 1
 
-    Exit status: 0 complete, 1 something is wrong or missing, 2 not a run, or it cannot be read.
+    Exit status: 0 complete, 1 something is wrong or missing, 2 not a run, it cannot be read, or a driver is at
+    work and nothing can be set aside.
     """
     refuse_shadowed_packages()
     from dimoo_core.errors import DimooError
-    from jobs.verify import verify_output
+    from jobs.verify import VerifyChoice, verify_output
 
+    choice = VerifyChoice(list_orphans=orphans, as_json=as_json, sets_aside=set_aside)
     try:
-        totals = verify_output(output, typer.echo, list_orphans=orphans, as_json=as_json)
+        totals = verify_output(output, typer.echo, choice, lambda line: typer.echo(line, err=True))
     except DimooError as error:
         fail(str(error), EXIT_WRONG_INPUT)
     except KeyboardInterrupt:

@@ -15,12 +15,14 @@ class Finding:
         what: Which property of it.
         expected: What it ought to be.
         found: What it is.
+        part: Key of the part that is about the object, where the object itself is none.
     """
 
     object: str
     what: str
     expected: str
     found: str
+    part: str | None = None
 
     def __str__(self) -> str:
         return one_line(f"{self.object}: {self.what}: expected {_short(self.expected)}, found {_short(self.found)}")

@@ -17,8 +17,9 @@ _HEAD_BYTES = 64 << 10  # holds what tells format and shape
 
 @dataclass(frozen=True, slots=True)
 class ImageClaim:
-    """What a row says about its image."""
+    """What a row says about its image, and the key of the part that holds the row."""
 
+    part: str
     row: int
     key: str
     sha256: str
@@ -49,12 +50,13 @@ def audit_image(store: Store, claim: ImageClaim, image_format: str) -> ImageAudi
             num_bytes += len(chunk)
             head = head or chunk[:_HEAD_BYTES]
     except ObjectNotFound:
-        finding = Finding(claim.key, "object", f"the image of row {claim.row}", "nothing")
+        finding = Finding(claim.key, "object", f"the image of row {claim.row}", "nothing", claim.part)
         return ImageAudit(claim.key, False, (finding,))
     except StoreError as error:
         if error.retryable:
             raise
-        return ImageAudit(claim.key, True, (Finding(claim.key, "object", f"the image of row {claim.row}", str(error)),))
+        finding = Finding(claim.key, "object", f"the image of row {claim.row}", str(error), claim.part)
+        return ImageAudit(claim.key, True, (finding,))
     return ImageAudit(claim.key, True, tuple(_compare(claim, image_format, digest.hexdigest(), num_bytes, head)))
 
 
@@ -72,11 +74,11 @@ def _chunks(store: Store, claim: ImageClaim) -> Iterator[bytes]:
 def _compare(claim: ImageClaim, image_format: str, digest: str, num_bytes: int, head: bytes) -> Iterator[Finding]:
     if num_bytes != claim.num_bytes:
         at_least = "at least " if num_bytes > claim.num_bytes and num_bytes % _CHUNK_BYTES == 0 else ""
-        yield Finding(claim.key, "size", f"{claim.num_bytes} bytes", f"{at_least}{num_bytes} bytes")
+        yield Finding(claim.key, "size", f"{claim.num_bytes} bytes", f"{at_least}{num_bytes} bytes", claim.part)
     elif digest != claim.sha256:
-        yield Finding(claim.key, "sha256", claim.sha256, digest)
+        yield Finding(claim.key, "sha256", claim.sha256, digest, claim.part)
     elif (shape := _shape(head)) != (expected := f"{image_format} of {claim.width}x{claim.height} pixels"):
-        yield Finding(claim.key, "image", expected, shape)
+        yield Finding(claim.key, "image", expected, shape, claim.part)
 
 
 def _shape(head: bytes) -> str:

@@ -109,6 +109,7 @@ def audit_part(
     has_copy: bool,
     has_quarantine: bool = False,
     is_last: bool = True,
+    has_ended: bool = True,
 ) -> PartAudit:
     """Read a part, every page of it, and the copy of its failures.
 
@@ -119,6 +120,7 @@ def audit_part(
         has_copy: Whether ``_failures/`` lists a file of this segment.
         has_quarantine: Whether ``_quarantine/`` does.
         is_last: Whether no retry's part follows, so that the failures stand.
+        has_ended: Whether the run has; copies may be late before it does.
 
     Raises:
         StoreError: The store is out of reach, which says nothing about the part.
@@ -134,8 +136,10 @@ def audit_part(
         return audit
     audit.failures = failures
     standing = failures if is_last else []
-    audit.findings += audit_copy(store, segment, standing, has_copy=has_copy)
-    audit.findings += audit_quarantine(store, segment, standing, has_it=has_quarantine)
+    if has_ended or (is_last and has_copy):
+        audit.findings += audit_copy(store, segment, standing, has_copy=has_copy)
+    if has_ended or (is_last and has_quarantine):
+        audit.findings += audit_quarantine(store, segment, standing, has_it=has_quarantine)
     return audit
 
 
@@ -240,7 +244,15 @@ def _audit_row(audit: PartAudit, record: Mapping[str, Any], facts: RunFacts) -> 
         if record[name] != own[name]:
             audit.tell(f"{name} of row {row}", f"{own[name]}, as in outputs", record[name])
     audit.images += [
-        ImageClaim(row, image["output"], image["sha256"], image["bytes"], image["width"], image["height"])
+        ImageClaim(
+            audit.segment.part_key,
+            row,
+            image["output"],
+            image["sha256"],
+            image["bytes"],
+            image["width"],
+            image["height"],
+        )
         for image in outputs
     ]
 

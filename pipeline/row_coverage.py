@@ -11,12 +11,15 @@ class RowCoverage:
     """Follows the row ranges of parts; the only state is where the last one ended.
 
     Names sort like the rows, so that parts whose ranges follow each other without gap or overlap hold each row once.
+    Before a run has ended a gap is nothing wrong, its rows are counted.
     """
 
-    def __init__(self, facts: RunFacts, tell: Callable[[Finding], None]) -> None:
+    def __init__(self, facts: RunFacts, tell: Callable[[Finding], None], *, has_ended: bool = True) -> None:
         self._facts = facts
         self._tell = tell
+        self._has_ended = has_ended
         self._next_row = 0
+        self.num_left = 0
         self._last: PartAudit | None = None
 
     def take(self, part: PartAudit) -> None:
@@ -43,10 +46,20 @@ class RowCoverage:
         self._take_gap(self._facts.num_rows)
 
     def _take_gap(self, first: int) -> None:
-        if first > self._next_row:
+        if first <= self._next_row:
+            return
+        self.num_left += first - self._next_row
+        if self._has_ended:
             span = row_span(self._next_row, first - 1)
             before = "at the start" if self._last is None else f"after {self._last.segment.part_key}"
-            self._tell(Finding("parts/", span, f"in a part {before}", "in none"))
+            self._tell(Finding("parts/", span, f"in a part {before}", "in none", self._short_part()))
+
+    def _short_part(self) -> str | None:
+        """The part before a gap, if it has fewer rows than a segment may have: the gap may be in its own rows."""
+        if self._last is None or self._last.rows is None:
+            return None
+        is_short = self._next_row - self._last.rows[0] < self._facts.segment_rows
+        return self._last.segment.part_key if is_short else None
 
     def _check_name(self, part: PartAudit, *, has_gap: bool) -> None:
         """A segment's place in its shard says where it begins; a new shard follows the one before."""

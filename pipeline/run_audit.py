@@ -32,7 +32,10 @@ _IMAGE_THREADS = 16
 
 @dataclass(slots=True)
 class AuditTotals:
-    """What a check has seen; complete if there are no findings."""
+    """What a check has seen; complete if there are no findings and the run has ended.
+
+    ``num_left`` counts rows that are in no part.
+    """
 
     num_rows: int = 0
     num_done: int = 0
@@ -41,11 +44,13 @@ class AuditTotals:
     num_images: int = 0
     num_findings: int = 0
     num_orphans: int = 0
+    num_left: int = 0
+    has_ended: bool = True
 
     @property
     def is_complete(self) -> bool:
         """Whether every row is there exactly once, and everything that it refers to."""
-        return self.num_findings == 0
+        return self.has_ended and self.num_findings == 0
 
 
 @dataclass(slots=True)
@@ -56,11 +61,13 @@ class RunAudit:
         store: Root of the output.
         tell: Told of each finding, on the caller's thread.
         tell_orphan: Told the key of each object that nothing refers to; a killed run may leave some, harmlessly.
+        tell_unended: Told before anything else if the run has not ended: what is not there yet is no finding then.
     """
 
     store: Store
     tell: Callable[[Finding], None]
     tell_orphan: Callable[[str], None]
+    tell_unended: Callable[[], None] = lambda: None
     totals: AuditTotals = field(default_factory=AuditTotals)
     _patience: Patience = field(default_factory=lambda: Patience(threading.Event()))
 
@@ -73,6 +80,9 @@ class RunAudit:
         """
         facts = self._patience.retry(lambda: read_run_facts(self.store))
         self.totals.num_rows = facts.num_rows
+        self.totals.has_ended = self._patience.retry(lambda: self.store.size("_SUCCESS")) is not None
+        if not self.totals.has_ended:
+            self.tell_unended()
         listing = list_run(self.store, self._found, self._orphan)
         for copy in sorted(listing.copies.difference(listing.parts)):
             self._found(Finding(copy.failures_key, "object", f"a copy from {copy.part_key}", "no such part"))
@@ -90,7 +100,8 @@ class RunAudit:
                 self.totals.num_images += image.is_present
                 self._all_found(image.findings)
         self._find_orphans(listing, present)
-        self._check_success()
+        if self.totals.has_ended:
+            self._check_success()
         return self.totals
 
     def _audit_part(self, facts: RunFacts, listing: RunListing, segment: SegmentName) -> PartAudit:
@@ -98,6 +109,7 @@ class RunAudit:
             "has_copy": segment in listing.copies,
             "has_quarantine": segment in listing.quarantines,
             "is_last": listing.is_last(segment),
+            "has_ended": self.totals.has_ended,
         }
         return self._patience.retry(lambda: audit_part(self.store, facts, segment, **told))
 
@@ -106,7 +118,7 @@ class RunAudit:
 
     def _images_of(self, parts: Iterable[PartAudit], facts: RunFacts, retries: RetryAudit) -> Iterator[ImageClaim]:
         """Images of parts as they come, while their rows are counted."""
-        coverage, before = RowCoverage(facts, self._found), None
+        coverage, before = RowCoverage(facts, self._found, has_ended=self.totals.has_ended), None
         for part in parts:
             coverage.take(part)
             self.totals.num_failed += part.num_failed
@@ -120,6 +132,7 @@ class RunAudit:
             before = part
             yield from part.images
         coverage.end()
+        self.totals.num_left = coverage.num_left
 
     def _find_orphans(self, listing: RunListing, present: Counter[int]) -> None:
         """Look closer at shards that have more images than their parts refer to."""

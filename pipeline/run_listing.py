@@ -15,7 +15,7 @@ _SEGMENT_FILE = re.compile(rf"(?P<folder>parts|_failures)/{_PART}\.parquet")
 _IMAGE = re.compile(r"images/(?P<shard>\d{7})/[^/]+")
 _QUARANTINE = re.compile(rf"_quarantine/{_PART}\.json")
 _RETRY = re.compile(r"_retries/(?P<number>\d{6,})\.json")
-_OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json|README\.md|report/.+|replay/.+")
+_OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json|_damaged/.+|README\.md|report/.+|replay/.+")
 
 
 @dataclass(slots=True)

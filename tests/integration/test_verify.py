@@ -14,6 +14,7 @@ from pipeline.retry import Patience
 from pipeline.settlement import Settlement
 from tests.support.damage import (
     Damage,
+    copy,
     deleted,
     edited_bytes,
     edited_json,
@@ -34,6 +35,18 @@ def output(finished_run: Path, tmp_path: Path) -> Path:
 NUM_SEGMENTS = 8
 
 
+def check_unfinished(output: Path) -> None:
+    """The run is said not to have ended before anything else, and what is not there yet is no damage."""
+    result = verify(output)
+    assert (result.exit_code, result.stderr) == (1, "")
+    first, verdict = result.stdout.splitlines()
+    assert first == f"{output}: this run has not ended, the same command goes on with it"
+    assert "NOT ended, nothing is wrong so far: 16 rows" in verdict
+    (totals,) = map(json.loads, verify(output, "--json").stdout.splitlines())
+    assert (totals["status"], totals["has_ended"], totals["findings"]) == ("unfinished", False, 0)
+    assert totals["done"] + totals["failed"] + totals["left"] == 16
+
+
 def test_nothing_is_found_in_a_run_with_images_texts_and_failures(output: Path) -> None:
     check_good(output)
     result = verify(output, "--json", "--orphans")
@@ -47,6 +60,8 @@ def test_nothing_is_found_in_a_run_with_images_texts_and_failures(output: Path) 
         "images": 12,
         "findings": 0,
         "orphans": 0,
+        "left": 0,
+        "has_ended": True,
     }
 
 
@@ -76,18 +91,31 @@ def test_nothing_is_found_in_a_resumed_run(tmp_path: Path, monkeypatch: pytest.M
         patch.setattr(Settlement, "_commit", commit_few)
         with pytest.raises(RunFailed):
             run(manifest, output)
-    result = verify(output)
-    assert result.exit_code == 1
-    assert "_SUCCESS: object: expected the totals of a run that has ended, found nothing" in result.stdout
+    check_unfinished(output)
     run(manifest, output)
     check_good(output)
+
+
+def test_what_a_run_has_yet_to_write_is_no_damage(output: Path) -> None:
+    store = LocalStore(str(output))
+    for key in ("_SUCCESS", copy(7), part(0), part(3)):
+        store.delete(key)
+    check_unfinished(output)
+    store.delete(IMAGES[2])
+    result = verify(output)
+    lines = result.stdout.splitlines()
+    assert "has not ended" in lines[0]
+    assert lines[1] == f"{IMAGES[2]}: object: expected the image of row 2, found nothing"
+    assert "NOT ended, 1 finding: 16 rows" in lines[2]
+    assert "; 4 rows left; " in lines[2]
+    assert f"verify {output} --set-aside" in result.stderr
 
 
 def test_findings_are_json_lines_if_asked_for(output: Path) -> None:
     LocalStore(str(output)).delete(IMAGES[3])
     finding, totals = map(json.loads, verify(output, "--json").stdout.splitlines())
     expected = {"object": IMAGES[3], "what": "object", "expected": "the image of row 3", "found": "nothing"}
-    assert finding == {"finding": expected}
+    assert finding == {"finding": expected | {"part": part(1)}}
     assert (totals["status"], totals["images"], totals["findings"]) == ("damaged", 11, 1)
 
 

@@ -182,7 +182,6 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         copied(part(1), "parts/backup.parquet"),
         "parts/backup.parquet: name: expected <shard>-<segment>[-r<n>].parquet",
     ),
-    "success is missing": (deleted("_SUCCESS"), "_SUCCESS: object: expected the totals of a run that has ended"),
     "success tells other totals": (
         edited_json("_SUCCESS", lambda found: found.update(rows_done=16, rows_failed=0)),
         '_SUCCESS: totals: expected {"rows_done": 13, "rows_failed": 3}, found {"rows_done": 16, "rows_failed": 0}',
@@ -217,7 +216,9 @@ def test_a_planted_damage_is_found(name: str, output: Path, finished_run: Path) 
     assert result.exit_code == 1, result.stdout + result.stderr
     *findings, verdict = result.stdout.splitlines()
     assert any(line.startswith(expected) for line in findings), result.stdout
-    assert f"NOT complete, {len(findings)} findings" in verdict
+    noun = "finding" if len(findings) == 1 else "findings"
+    assert f"NOT complete, {len(findings)} {noun}: " in verdict
+    assert f"next: dimoo-batch verify {output} --set-aside" in result.stderr
 
 
 @pytest.fixture
