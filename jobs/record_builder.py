@@ -103,7 +103,8 @@ class RecordBuilder:
                     if self._request.checks_images:
                         self._check_images(cells[column])
         except (ManifestRowError, StoreError, ImageUnreadable) as error:
-            self._counts.refuse(f"{record.where}: {error}", **self._prefers)
+            has_names = self._template is None or cells.keys() >= set(self._template.names)
+            self._counts.refuse(f"{record.where}: {error}", is_row_alone=has_names, **self._prefers)
             return
         hooked = self._hooked(cells, record.where)
         if hooked is None or (self._filters_words and self._words.refuses(str(hooked.get("prompt") or ""))):
@@ -159,7 +160,8 @@ class RecordBuilder:
                     else self._is_new_image(record, seen)
                 )
             except (ManifestRowError, StoreError, ImageUnreadable) as error:
-                self._counts.refuse(f"{record.where}: {error}", **self._prefers)
+                has_image = self._request.dedupe == "exact" or "image" in record.cells
+                self._counts.refuse(f"{record.where}: {error}", is_row_alone=has_image, **self._prefers)
                 continue
             if is_new:
                 yield record

@@ -183,10 +183,22 @@ def _missing_masks(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:
         yield f"no column {' or '.join(map(repr, task.mask_columns))}, task {task.name!r} needs one of them"
 
 
+def nearest_name(column: str, names: Iterable[str], ratio: float = 0.6) -> str | None:
+    """Of names that are no known columns, the one by which this column was most likely meant; None if none comes near.
+
+    Args:
+        column: A known column.
+        names: Those found.
+        ratio: Least similarity in [0, 1]; letter case, hyphens and spaces make no difference.
+    """
+    unknown = {_folded(name): name for name in names if name not in COLUMNS}
+    other = next((name for folded, name in unknown.items() if OTHER_NAMES.get(folded) == column), None)
+    near = next(iter(difflib.get_close_matches(column, unknown, n=1, cutoff=ratio)), None)
+    return other or (unknown[near] if near else None)
+
+
 def _nearest_found(column: str, schema: pa.Schema) -> str:
-    unknown = [name for name in schema.names if name not in COLUMNS]
-    near = next((name for name in unknown if OTHER_NAMES.get(_folded(name)) == column), None)
-    near = near or next(iter(difflib.get_close_matches(column, unknown, n=1)), None)
+    near = nearest_name(column, schema.names)
     return f" (nearest column found: {near!r})" if near else ""
 
 

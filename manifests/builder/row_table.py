@@ -1,11 +1,15 @@
 """Records gathered into tables of one schema, each row checked by the parsing that a run does."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
+from dimoo_core.errors import DimooError
+from manifests.builder.missing_column import missing_column
 from manifests.builder.record import Record
 from manifests.builder.stored_cell import stored_cell, stored_type
 from manifests.cell import shown
@@ -14,9 +18,11 @@ from manifests.content_id import content_id
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.row import RowDefaults, parse_row
 from manifests.schema import OUTPUT_COLUMNS, check_schema
+from manifests.task import TASKS
 
 MAX_TABLE_ROWS = 50_000
 MAX_TABLE_BYTES = 32 * 2**20
+_ROWS_AHEAD = 20
 SCHEMA_ROWS = 2_000
 """Rows from which the types of columns that pass through are told, where the source has none."""
 
@@ -31,14 +37,19 @@ class BuildCounts:
     num_of_task: dict[str, int] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
-    def refuse(self, reason: str, *, skips_invalid: bool) -> None:
+    def refuse(self, reason: str, *, skips_invalid: bool, is_row_alone: bool = True) -> None:
         """Count an invalid record in, or end the build.
+
+        Args:
+            reason: With the place.
+            skips_invalid: Whether invalid records are left out.
+            is_row_alone: Whether other rows may be valid, so that it is worth telling of ``--skip-invalid``.
 
         Raises:
             ManifestError: Invalid records are not to be left out.
         """
         if not skips_invalid:
-            raise ManifestError(f"{reason} (--skip-invalid leaves such rows out)")
+            raise ManifestError(f"{reason} (--skip-invalid leaves such rows out)" if is_row_alone else reason)
         self.num_invalid += 1
         if len(self.reasons) < 20:
             self.reasons.append(reason)
@@ -70,17 +81,21 @@ class RowTables:
         self._embeds_images = embeds_images
         self._skips_invalid = skips_invalid
         self._schema: pa.Schema | None = None
+        self._names: dict[str, None] = {}  # of all columns seen, in order
+        self._refused: Record | None = None
 
     def gather(self, records: Iterable[Record]) -> Iterator[pa.Table]:
         """Tables of at most ``MAX_TABLE_ROWS`` rows and about ``MAX_TABLE_BYTES``, all of one schema.
 
         Raises:
-            ManifestError: A row is invalid and not to be skipped, or does not go with the rows before it.
+            ManifestError: A row is invalid and not to be skipped, or does not go with the rows before it; or no row is
+                valid, as all lack a column.
         """
         rows: list[Record] = []
         size = 0
-        for record in records:
-            checked = self._checked(record)
+        following = iter(records)
+        for record in following:
+            checked = self._checked(record, following)
             if checked is None:
                 continue
             rows.append(checked)
@@ -90,8 +105,13 @@ class RowTables:
                 rows, size = [], 0
         if rows:
             yield self._table(rows)
+        if not self._counts.num_rows and self._refused is not None:
+            missing, is_of_all = self._missing_column(self._refused)
+            if is_of_all:
+                raise ManifestError(missing)
 
-    def _checked(self, record: Record) -> Record | None:
+    def _checked(self, record: Record, following: Iterator[Record]) -> Record | None:
+        self._names.update(dict.fromkeys(record.cells))
         try:
             cells = {_free_name(name): value for name, value in record.cells.items()}
             for name in cells:
@@ -99,11 +119,31 @@ class RowTables:
                     cells[name] = stored_cell(name, cells[name], embeds_images=self._embeds_images)
             row = parse_row(cells, self._counts.num_rows, self._defaults)
         except ManifestRowError as error:
-            self._counts.refuse(f"{record.where}: {error}", skips_invalid=self._skips_invalid)
+            self._refuse(record, error, following)
             return None
         self._counts.num_rows += 1
         self._counts.num_of_task[row.task] = self._counts.num_of_task.get(row.task, 0) + 1
         return record.with_cells(cells)
+
+    def _refuse(self, record: Record, error: ManifestRowError, following: Iterator[Record]) -> None:
+        """Tell what is wrong with the row, or else with the columns of all."""
+        self._refused = record
+        reason, is_of_all = f"{record.where}: {error}", False
+        if not self._skips_invalid:
+            with suppress(DimooError):  # what is wrong further on is not what ends the build
+                for later in islice(following, _ROWS_AHEAD):
+                    self._names.update(dict.fromkeys(later.cells))
+            missing, is_of_all = self._missing_column(record)
+            reason = missing or reason
+        self._counts.refuse(reason, skips_invalid=self._skips_invalid, is_row_alone=not is_of_all)
+
+    def _missing_column(self, record: Record) -> tuple[str | None, bool]:
+        """A column that no row has and this one needs, with the place; and whether every row needs it."""
+        name = record.cells.get("task") or self._defaults.task
+        missing = missing_column(self._names, TASKS.get(name) if isinstance(name, str) else None)
+        is_of_all = missing is not None and (self._defaults.task is not None or "task" not in self._names)
+        place = record.source_uri if is_of_all else record.where
+        return (f"{place}: {missing}" if missing is not None and place else missing), is_of_all
 
     def _table(self, rows: list[Record]) -> pa.Table:
         if self._schema is None:

@@ -1,5 +1,6 @@
 """Prompts written as templates: ``a {color} {animal}``, filled from a record's columns and from lists of values."""
 
+import difflib
 import itertools
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +38,11 @@ class PromptTemplate:
         """
         for name in self.names:
             if values.get(name) is None:
-                known = ", ".join(key for key, value in values.items() if value is not None) or "nothing"
-                raise ManifestRowError(f"the template needs {name!r}, which has no value here; there is: {known}")
+                there = [key for key, value in values.items() if value is not None]
+                near = difflib.get_close_matches(name, there, n=1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
+                known = ", ".join(there) or "nothing"
+                raise ManifestRowError(f"the template needs {name!r}, which has no value here; there is {known}{hint}")
         return self._text.format_map({name: values[name] for name in self.names})
 
 

@@ -10,6 +10,16 @@ from manifests.builder.stored_cell import cell_from_text
 from manifests.errors import ManifestError
 
 
+def delimiter_hint(name: str) -> str:
+    """What to do about a column's name that holds several, parted by another sign than the reader's; else empty."""
+    if "\t" in name:
+        return "tabs part the columns, so give the file a name that ends with .tsv"
+    if ";" in name or "|" in name:
+        sign = "semicolons" if ";" in name else "bars"
+        return f"{sign} part the columns, so save the table with commas, or with tabs as .tsv"
+    return "commas part the columns, so give the file a name that ends with .csv" if "," in name else ""
+
+
 def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
     """Rows of a table with a header; an empty cell is null. A name that ends with ``.tsv`` means tabs.
 
@@ -26,7 +36,8 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
             for row in reader:
                 where = f"{uri}, line {reader.line_num}"
                 if None in row:
-                    raise ManifestError(f"{where}: there are more cells than the {len(names)} columns of the header")
+                    hints = [f"; {name!r} there: {mended}" for name in names if (mended := delimiter_hint(name))]
+                    raise ManifestError(f"{where}: there are more cells than columns in the header{''.join(hints[:1])}")
                 cells = {name: cell_from_text(name, cell) for name, cell in row.items() if cell}
                 yield Record({name: cells.get(name) for name in names}, where, uri)
         except csv.Error as error:
