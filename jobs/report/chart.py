@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 520.0, 220.0, 48.0, 30.0, 12.0
-_BAR_ROW = 26.0
-_LABEL_WIDTH = 190.0
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360.0, 180.0, 48.0, 30.0, 12.0
+"""As wide as a phone shows it, nearly: letters are no smaller there than they are drawn."""
+
+_BAR_ROW, _BAR_HEIGHT = 36.0, 12.0  # the name stands above its bar, where there is room for it
+_VALUE_WIDTH = 70.0
+_MAX_LABEL_CHARS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,15 @@ def bar_plot(title: str, note: str, what: str, counts: Sequence[tuple[str, int]]
     height = _BAR_ROW * len(counts) + 4
     parts = []
     for index, (name, count) in enumerate(counts):
-        top = index * _BAR_ROW + 3
-        length = max(2.0, (_WIDTH - _LABEL_WIDTH - 70) * count / most)
-        label = name if len(name) <= 26 else name[:25] + "…"
+        top = index * _BAR_ROW
+        length = max(2.0, (_WIDTH - _VALUE_WIDTH) * count / most)
+        label = name if len(name) <= _MAX_LABEL_CHARS else name[: _MAX_LABEL_CHARS - 1] + "…"
+        bar_top, bar_bottom = top + 18, top + 18 + _BAR_HEIGHT
         parts.append(
-            f'<text class="label" x="{_LABEL_WIDTH - 10:g}" y="{top + 14:g}" text-anchor="end">{escape(label)}</text>'
-            f'<rect class="bar" x="{_LABEL_WIDTH:g}" y="{top:g}" width="{length:.1f}" height="18" rx="3">'
+            f'<text class="label" x="0" y="{top + 13:g}">{escape(label)}</text>'
+            f'<rect class="bar" x="0" y="{bar_top:g}" width="{length:.1f}" height="{_BAR_HEIGHT:g}" rx="3">'
             f"<title>{escape(name)}: {count:,}</title></rect>"
-            f'<text class="value" x="{_LABEL_WIDTH + length + 7:.1f}" y="{top + 14:g}">{count:,}</text>'
+            f'<text class="value" x="{length + 7:.1f}" y="{bar_bottom - 1:g}">{count:,}</text>'
         )
     table = tuple((name, f"{count:,}") for name, count in counts)
     return Plot(title, note, _svg(title, note, height, parts), (what, "rows"), table)

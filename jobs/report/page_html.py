@@ -55,6 +55,7 @@ def page_html(
         "title": facts.title,
         "rows": statistics.num_done + statistics.num_failed,
         "shown": len(rows),
+        "sorts": list(_sorts(rows)),
         "chunks": [f"data/rows-{number:05d}.js" for number in range(num_chunks)],
         "first": [row.to_json() for row in rows[:FIRST_ROWS]],
     }
@@ -77,6 +78,16 @@ def page_html(
         version=escape(importlib.metadata.version("dimoo-batch")),
     )
     return text.encode()
+
+
+def _sorts(rows: Sequence[ReportRow]) -> Iterator[str]:
+    """The orders, beside that of the rows, that there is something to sort by for."""
+    if any(row.text for row in rows):
+        yield "words"
+    if any(row.num_bytes for row in rows):
+        yield "bytes"
+    if any(row.score is not None for row in rows):
+        yield "score"
 
 
 def _policy(script: str) -> str:
@@ -115,13 +126,18 @@ def _failures(statistics: RunStatistics) -> str:
     if not statistics.failures:
         return '<p class="note">No row failed.</p>'
     rows = "".join(
-        f"<tr><td>{escape(stage)}</td><td>{escape(error)}</td><td>{count:,}</td>"
+        f"<tr><td>{escape(stage)}</td><td>{escape(error)}{_example(statistics, (stage, error))}</td><td>{count:,}</td>"
         f'<td><a href="#/gallery?status=failed&amp;q={escape(error, quote=True)}">Show<span class="sr"> rows with '
         f"{escape(error)} at {escape(stage)}</span></a></td></tr>"
         for (stage, error), count in statistics.failures.most_common()
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Stage", "Error", "Rows", "Rows with it"))
     return f'<div class="panel"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _example(statistics: RunStatistics, kind: tuple[str, str]) -> str:
+    row, message = statistics.examples.get(kind, (0, ""))
+    return f'<p class="example">Row {row:,}: {escape(message)}</p>' if message else ""
 
 
 def _about(facts: RunFactSheet, notes: Sequence[str]) -> str:

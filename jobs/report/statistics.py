@@ -9,6 +9,7 @@ from typing import Any
 from jobs.report.row import ReportRow
 
 _MAX_KINDS = 1000
+_MAX_MESSAGE_CHARS = 300
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class RunStatistics:
-    """What the plots and the card tell."""
+    """What the plots and the card tell; ``examples`` are the row and the message of each failure that came first."""
 
     num_done: int = 0
     num_failed: int = 0
@@ -63,6 +64,7 @@ class RunStatistics:
     presets: Counter[str] = field(default_factory=Counter)
     steps: Counter[int] = field(default_factory=Counter)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     file_kib: Histogram = field(default_factory=Histogram)
     text_words: Histogram = field(default_factory=Histogram)
     score_percent: Histogram = field(default_factory=Histogram)
@@ -72,7 +74,10 @@ class RunStatistics:
         """Count a row in."""
         if not row.is_done:
             self.num_failed += 1
-            self._count(self.failures, (row.stage, row.error_type))
+            kind = row.stage, row.error_type
+            self._count(self.failures, kind)
+            if kind in self.failures:
+                self.examples.setdefault(kind, (row.row, row.message[:_MAX_MESSAGE_CHARS]))
             return
         self.num_done += 1
         self._count(self.tasks, row.task)

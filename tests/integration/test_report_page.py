@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from jobs.report.facts import RunFactSheet
+from jobs.report.page_html import page_html
+from jobs.report.row import ReportRow
+from jobs.report.statistics import RunStatistics
 from jobs.report.write import ReportSummary, write_report
 from tests.support.browser import browser, file_url, serious_findings, watched_page
 from tests.support.large_output import prompt_of, write_large_output
@@ -87,6 +91,31 @@ def test_failed_rows_are_found_with_their_reasons(page: Any) -> None:
     expect(page.locator(".card .why").first).to_contain_text("NoSuchKey")
     page.goto(page.url.split("#")[0] + "#/failures")
     expect(page.locator("#failures")).to_contain_text("ObjectNotFound")
+    expect(page.locator("#failures tbody tr")).to_contain_text("Row 49: cannot read s3://photos/49.jpg: NoSuchKey")
+
+
+def test_a_failed_row_is_titled_by_its_number(page: Any) -> None:
+    page.evaluate("location.hash = '#/row/49'")
+    expect(page.locator("#row-title")).to_have_text("Row 49")
+    assert page.locator("#row .meta").inner_text() == "row-49"
+
+
+def test_there_is_only_what_rows_can_be_sorted_by(page: Any, launched: Any, tmp_path: Path) -> None:
+    assert options_of(page) == ["", "words", "bytes", "score"]
+    facts = RunFactSheet({"manifest": "m", "rows": 1}, is_complete=True)
+    image, failed = ReportRow(row=0, id="a", num_bytes=9), ReportRow(row=0, id="a", is_done=False)
+    for row, options in ((image, ["", "bytes"]), (failed, [""])):
+        (tmp_path / "index.html").write_bytes(page_html(facts, RunStatistics(), [row], []))
+        with watched_page(launched, **DESKTOP) as watched:
+            watched.page.goto(file_url(tmp_path / "index.html") + "#/gallery?sort=score")
+            expect(watched.page.locator("#count")).to_have_text("1 row")
+            assert options_of(watched.page) == options
+            assert watched.page.locator("#sort").is_visible() == (len(options) > 1)
+            assert watched.complaints == []
+
+
+def options_of(page: Any) -> list[str]:
+    return [option.get_attribute("value") for option in page.locator("#sort option").all()]
 
 
 def test_a_row_is_reached_read_and_left_with_the_keyboard(page: Any) -> None:
@@ -142,6 +171,19 @@ def test_nothing_sticks_out_on_a_phone(launched: Any, summary: ReportSummary) ->
             watched.page.evaluate(f"location.hash = '#/{view}'")
             expect(watched.page.locator(f"#{view.split('/')[0]}")).to_be_visible()
             assert watched.page.evaluate("document.documentElement.scrollWidth") <= 390, view
+
+
+def test_the_letters_of_charts_can_be_read_on_a_phone(launched: Any, summary: ReportSummary) -> None:
+    with watched_page(launched, viewport={"width": 390, "height": 844}) as watched:
+        watched.page.goto(file_url(Path(summary.page)) + "#/charts")
+        expect(watched.page.locator("#charts")).to_be_visible()
+        boxes = watched.page.locator("#charts svg text").all()
+        assert boxes
+        for text in boxes:
+            box = text.bounding_box()
+            assert box["height"] >= 11, text.inner_html()
+            assert box["x"] >= 0, text.inner_html()
+            assert box["x"] + box["width"] <= 390, text.inner_html()
 
 
 def _contains(row: int, *words: str) -> bool:

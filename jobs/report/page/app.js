@@ -206,6 +206,8 @@
   const ask = () => { history.replaceState(null, "", address()); update(true); };
 
   // ---- start
+  for (const option of [...$("sort").options]) if (option.value && !data.sorts.includes(option.value)) option.remove();
+  $("sort-label").hidden = !data.sorts.length;
   take(data.first);
   fillFilters();
   update(true);

@@ -129,6 +129,25 @@ def test_a_score_is_the_first_number_of_a_column_named_so() -> None:
     assert row.to_json()["score"] == 0.25
 
 
+def test_the_first_failure_of_each_kind_is_its_example() -> None:
+    failures = [
+        ("fetch", "E", "gone <b>"),
+        ("fetch", "E", "gone too"),
+        ("decode", "E", ""),
+        ("hook", "F", "long" * 999),
+    ]
+    rows = [
+        ReportRow(row=1000 + number, id="a", is_done=False, stage=stage, error_type=error, message=message)
+        for number, (stage, error, message) in enumerate(failures)
+    ]
+    statistics = statistics_of(rows)
+    assert statistics.examples["fetch", "E"] == (1000, "gone <b>")
+    assert len(statistics.examples["hook", "F"][1]) == 300
+    page = page_html(FACTS, statistics, rows, []).decode()
+    assert "Row 1,000: gone &lt;b&gt;" in page
+    assert "Row 1,002" not in page
+
+
 def test_a_zero_in_a_column_that_passed_through_is_shown() -> None:
     record = dict.fromkeys(("task", "prompt", "output", "text", "width", "height", "bytes"))
     row = ReportRow.from_part(record | {"row": 0, "id": "a", "score": 0.0, "is_new": False, "note": ""})
