@@ -153,7 +153,14 @@ def verify(
 def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
 ) -> None:
-    """List what a row can ask for: each task, its columns, an example row."""
+    """List what a row can ask for: each task, its columns, an example row as JSON.
+
+    \b
+    Examples:
+      dimoo-batch tasks
+      dimoo-batch tasks --json | jq '.[] | select(.name == "inpaint")'
+      dimoo-batch tasks --json | jq -c '.[].example' > rows.jsonl
+    """
     refuse_shadowed_packages()
     from jobs.task_list import task_entries
 

@@ -1,5 +1,6 @@
 """What ``dimoo-batch tasks`` shows: each task, its columns, and a row that asks for it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -36,11 +37,12 @@ class TaskEntry:
     def lines(self) -> Iterator[str]:
         """The entry for people."""
         yield f"{self.name}: {self.meaning}"
-        yield f"  required  {', '.join(self.required)}"
-        if self.one_of:
+        needed = ", ".join(self.required) or f"nothing but one of {', '.join(self.one_of)}"
+        yield f"  required  {needed}"
+        if self.required and self.one_of:
             yield f"  one of    {', '.join(self.one_of)}"
         yield f"  optional  {', '.join(self.optional)}"
-        yield f"  example   {self.example}"
+        yield f"  example   {json.dumps(self.example, ensure_ascii=False)}"
 
 
 def task_entries() -> list[TaskEntry]:

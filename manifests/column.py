@@ -85,7 +85,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
         column.name: column
         for column in (
             Column("id", TEXT, "name of the row in the output, 1 to 512 characters", "a hash of the row's content"),
-            Column("task", TEXT, "what to do, one of the tasks below", "the job's default task"),
+            Column("task", TEXT, "what to do; dimoo-batch tasks lists the names", "the job's default task"),
             Column("prompt", TEXT, "the text given to the model", "the job's default prompt, then the task's own"),
             Column("image", IMAGE, "the image given to the model", "none; required where the task needs an image"),
             Column("images", IMAGES, "several images, in this order, in place of image", "none: the row has one image"),

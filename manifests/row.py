@@ -145,7 +145,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
 
 def _check_one_input(task: Task, image: ImageSource | None, images: tuple[ImageSource, ...]) -> None:
     if image is not None and images:
-        raise ManifestRowError(f"image and images are given, {image.name} and {len(images)} images: leave one null")
+        raise ManifestRowError(f"image and images are given, {image.name} and {len(images)} in images: leave one null")
     if task.needs_image and image is None and not images:
         several = ", or several in images" if task.takes_images else ""
         raise ManifestRowError(f"image is null, task {task.name!r} needs one: give a URI or bytes{several}")

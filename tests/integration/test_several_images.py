@@ -139,7 +139,7 @@ def test_uris_of_several_images_reach_the_output(tmp_path: Path, tiny_checkpoint
         ({"images": [b"x", b""]}, "images[1] must not be empty, got 0 bytes"),
         ({"images": ["a.png", 3]}, "images[1] must be a URI or the bytes of an image file, got 3"),
         ({"images": ["a.png"] * (MAX_IMAGES + 1)}, "images must be at most 64 images, got 65: split the row"),
-        ({"image": "a.png", "images": ["b.png"]}, "image and images are given, a.png and 1 images: leave one null"),
+        ({"image": "a.png", "images": ["b.png"]}, "image and images are given, a.png and 1 in images: leave one null"),
         ({}, "image is null, task 'caption' needs one: give a URI or bytes, or several in images"),
         ({"task": "score", "prompt": "a", "image": "a.png", "images": ["b.png"]}, "images is not used by task 'score'"),
     ],

@@ -54,10 +54,17 @@ def test_show_tells_columns_and_rows_of_any_manifest(tmp_path: Path) -> None:
     shown = command("show", path, "--rows", 2)
     assert "9 rows in 1 file, " in shown
     assert "note             string       passes through" in shown
+    assert "task             string       what to do; dimoo-batch tasks lists the names" in shown
     assert "row 1\n" in shown
     assert "row 2\n" not in shown
     lines = command("show", path, "--start", 7, "--rows", 9, "--json").splitlines()
     assert [json.loads(line)["row"] for line in lines] == [7, 8]
+
+
+def test_one_row_is_told_as_one(tmp_path: Path) -> None:
+    path = write_manifest(tmp_path / "m.parquet", [image_row("a", width=30)])
+    assert "1 row: 0 valid, 1 invalid\n" in command("validate", path, exit_code=3)
+    assert f"{path}: 1 row in 1 file, " in command("show", path)
 
 
 @pytest.mark.parametrize("name", ["build", "validate", "show"])

@@ -35,5 +35,20 @@ def test_programs_get_json_and_people_get_lines() -> None:
     assert "one of    mask_image, mask_box, mask_ratio" in shown
 
 
+def test_examples_are_json_and_every_task_says_what_it_needs() -> None:
+    shown = CliRunner().invoke(app, ["tasks"]).stdout.splitlines()
+    examples = [json.loads(line.removeprefix("  example")) for line in shown if line.startswith("  example")]
+    assert examples == [entry.example for entry in task_entries()]
+    needed = [line.removeprefix("  required").strip() for line in shown if line.startswith("  required")]
+    assert len(needed) == len(TASKS)
+    assert all(needed)
+    assert needed[list(TASKS).index("caption")] == "nothing but one of image, images"
+    assert needed[list(TASKS).index("text_to_image")] == "prompt"
+
+
+def test_help_has_examples() -> None:
+    assert "dimoo-batch tasks --json | jq" in CliRunner().invoke(app, ["tasks", "--help"]).stdout
+
+
 def test_the_list_needs_nothing_heavy() -> None:
     assert imported_after("import jobs.cli\ntry: jobs.cli.app(['tasks'])\nexcept SystemExit: pass") == set()
