@@ -111,6 +111,8 @@ def run_job(
         suspects = record.resume(committed)
         drafts = names_with_drafts(store, committed)
         if committed.num_missing:
+            if device is not None:
+                raise RunFailed(f"{committed.num_missing} parts have gone from {store.uri} since this start began")
             if suspects:
                 say(f"workers died with {len(suspects)} segment(s): their rows are run one at a time, after all others")
             book = LeaseBook(

@@ -95,10 +95,12 @@ def test_the_next_commands_can_be_copied_into_a_shell(tmp_path: Path) -> None:
 
 
 def test_what_is_said_at_the_end_shows_the_first_failures_in_row_order(tmp_path: Path) -> None:
-    store = LocalStore(str(tmp_path))
+    run = RunDirectory(LocalStore(str(tmp_path)))
     for segment in (1, 0):
-        failures = [RowFailure(10 * segment + row, f"id{row}", "fetch", "E", "gone") for row in range(4)]
-        store.put(f"_failures/0000000-0000{segment}.parquet", failures_bytes(failures))
+        failures = tuple(RowFailure(10 * segment + row, f"id{row}", "fetch", "E", "gone") for row in range(4))
+        rows = pa.table({"id": [failure.id for failure in failures]})
+        part = part_bytes(failures, rows, 10 * segment, writer="w", run="r")
+        run.commit(PartName(f"0000000-0000{segment}"), part, PartSummary(0, failures))
     *_, places, again, first, second, third, fourth, fifth, more, _ = summary_lines(summary_of(tmp_path, 8))
     assert places == f"  failures           {tmp_path}/_failures/*.parquet"
     assert again.endswith(f"dimoo-batch retry {tmp_path} --class CLASS, when its cause is mended")
@@ -165,6 +167,19 @@ def test_a_start_that_finds_nothing_to_do_starts_no_ray(
     for changed in ({"seed": 1}, {"limit": 1}, {"device": "cuda"}, {"pipeline": {"segment_rows": 5}}):
         with pytest.raises(ConfigError, match="holds a run"):
             run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2, **changed)
+
+
+def test_a_start_without_ray_ends_if_something_is_left_all_the_same(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub_model(monkeypatch)
+    refuse_ray(monkeypatch)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    run_here(manifest, tmp_path / "out", tiny_checkpoint)
+    (tmp_path / "out" / "parts" / "0000000-00000.parquet").unlink()
+    monkeypatch.setattr("jobs.run._device_of_finished_run", lambda run, source: "cpu")  # as it was a moment ago
+    with pytest.raises(RunFailed, match="1 parts have gone"):
+        run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2)
 
 
 def test_ray_is_asked_as_soon_as_something_is_left_and_that_is_said(
