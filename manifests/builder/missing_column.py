@@ -28,8 +28,9 @@ def missing_column(names: Collection[str], task: Task | None) -> str | None:
             wanted = " or ".join(map(repr, needed))
             option = "--prompt, or " if needed == ("prompt",) else ""
             found = ", ".join([name for name in names if name not in COLUMNS][:_MAX_LISTED])
-            listed = f"; found {found}" if found else ""
-            hint = _hint(needed, names) or f"{listed}: give {option}a column {wanted}"
+            give = f": give {option}a column {wanted}"
+            hint = f"; found {found}{give}, or --rename NAME={needed[0]}" if found else give
+            hint = _hint(needed, names) or hint
             return f"no column {wanted}, which task {task.name!r} needs{hint}"
     return None
 

@@ -30,7 +30,7 @@ def message(*arguments: object) -> str:
             "prompt\tcategory",
             "found 'prompt\\tcategory': tabs part the columns, so give the file a name that ends with .tsv",
         ),
-        ("caption,note", "found caption, note: give --prompt, or a column 'prompt'"),
+        ("caption,note", "found caption, note: give --prompt, or a column 'prompt', or --rename NAME=prompt"),
     ],
 )
 @pytest.mark.parametrize("more", [(), ("--skip-invalid",)])
