@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
@@ -20,7 +21,7 @@ from manifests.row import RowFailure
 from manifests.shard import ManifestFile, plan_shards
 from pipeline.errors import RunFailed
 from pipeline.local_store import LocalStore
-from pipeline.outcome import PartSummary, RunTotals, failures_bytes, part_bytes
+from pipeline.outcome import PartSummary, RunTotals, part_bytes
 from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
 from tests.support.in_process import run_here
