@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Iterator
+from itertools import islice
 
 from jobs.progress import duration
 from jobs.retry_backlog import DEFAULT_CLASSES
 from jobs.summary import RunSummary
-from manifests.parquet_reader import ParquetReader
 from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX
+from pipeline.run_directory import RunDirectory
 from pipeline.store import Store, open_store
 
 _IMAGES_PREFIX = "images/"
@@ -47,15 +48,10 @@ def next_lines(summary: RunSummary) -> Iterator[str]:
 
 
 def _first_failures(store: Store, num_failed: int) -> Iterator[str]:
-    shown = 0
-    for key in sorted(store.list(FAILURES_PREFIX)):
-        with store.open(key) as file:
-            for failure in ParquetReader(file).rows(_MAX_SHOWN_FAILURES):
-                if shown == _MAX_SHOWN_FAILURES:
-                    yield f"    … and {num_failed - shown} more"
-                    return
-                yield f"    row {failure['row']} ({failure['id']}), {failure['stage']}: {failure['message']}"
-                shown += 1
+    for failure in islice(RunDirectory(store).failures(), _MAX_SHOWN_FAILURES):
+        yield f"    row {failure.row} ({failure.id}), {failure.stage}: {failure.message}"
+    if num_failed > _MAX_SHOWN_FAILURES:
+        yield f"    … and {num_failed - _MAX_SHOWN_FAILURES} more"
 
 
 def resume_hint(target: str) -> str:

@@ -32,7 +32,7 @@ from pipeline.manifest_source import ManifestSource, open_manifest, open_uncheck
 from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
 from pipeline.retry_record import RetryRecords, RunRetry
-from pipeline.run_directory import SUCCESS_KEY, RunDirectory, results_digest
+from pipeline.run_directory import RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
 from pipeline.store import open_store
 from pipeline.suspect import SuspectRecord, Suspicion
@@ -114,6 +114,8 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
     )
     assert record is not None
     committed = run.committed_segments(retry.plan)
+    if strange := run.strange_parts(committed):
+        retry.say(strange)
     backlog = Backlog(record.number, classes, committed)
     before = run.totals(committed, backlog.look)
     retry.say(backlog.words() if not is_resumed else f"going on: {backlog.words()}")
@@ -134,7 +136,7 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
         epoch.fence.check()
         _check_all_tried(run, retry.plan, backlog, report.totals)
     totals = RunTotals(before.num_done + report.totals.num_done, before.num_failed - report.totals.num_done)
-    if not committed.num_missing and (backlog.retries or is_resumed or run.store.size(SUCCESS_KEY) is None):
+    if not committed.num_missing and (backlog.retries or is_resumed or run.totals_at_end() != totals):
         run.succeed(totals)
     if backlog.retries or is_resumed:
         records.end(record)

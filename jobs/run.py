@@ -92,6 +92,8 @@ def run_job(
         settings = replace(settings, run_digest=run_digest, settings_digest=settings_digest)
         committed = run.committed_segments(plan)
         failures = Counter[str]()
+        if strange := run.strange_parts(committed):
+            say(strange)
         resumed = run.totals(
             committed, lambda _, summary: failures.update(each.failure_class for each in summary.failures)
         )

@@ -9,10 +9,14 @@ from pipeline.segment_set import SegmentSet
 
 
 class CommittedSegments(SegmentSet):
-    """Segments with a part, a bit for each, and how often failed rows were run again in those where any were."""
+    """Segments with a part, a bit for each, and how often failed rows were run again in those where any were.
+
+    ``strange_keys`` are those of objects among the parts that are none; of many only the first.
+    """
 
     def __init__(self, plan: ShardPlan) -> None:
         super().__init__(plan)
+        self.strange_keys: list[str] = []
         self._retries: dict[str, int] = {}
 
     @classmethod

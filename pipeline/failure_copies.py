@@ -6,9 +6,11 @@ followed since. Whoever starts next on the output makes that good.
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 
 from manifests.failure import RowFailure
 from pipeline.committed_segments import CommittedSegments
+from pipeline.errors import AccessDenied
 from pipeline.lone_row import QUARANTINED
 from pipeline.outcome import failures_bytes
 from pipeline.part_name import FAILURES_PREFIX, QUARANTINE_PREFIX, PartName
@@ -39,7 +41,9 @@ class FailureCopies:
 
 
 class CopyCheck:
-    """Which copies of committed segments are there; those of parts that others have followed are removed on the way.
+    """Which copies of committed segments are there.
+
+    Those of parts that others have followed, and those whose part is not there, are removed on the way.
 
     Args:
         store: The root of the run.
@@ -62,14 +66,18 @@ class CopyCheck:
     def _standing(self, prefix: str, suffix: str) -> SegmentSet:
         found = SegmentSet(self._committed.plan)
         for key in self._store.list(prefix):
-            name = PartName.parse(key, prefix, suffix)
-            if name is None or name.segment not in self._committed:
-                continue
-            if name == self._committed.last_part(name.segment):
-                found.add(name.segment)
-            elif name.retry < self._committed.last_part(name.segment).retry:
-                self._store.delete(key)
+            if (name := PartName.parse(key, prefix, suffix)) is not None:
+                if name.segment in self._committed and name == self._committed.last_part(name.segment):
+                    found.add(name.segment)
+                elif self._is_stale(name):
+                    with suppress(AccessDenied):  # where nothing may be deleted it stays
+                        self._store.delete(key)
         return found
+
+    def _is_stale(self, name: PartName) -> bool:
+        """Whether a copy tells nothing that stands; a part may have come since parts were listed."""
+        is_followed = name.segment in self._committed and name.retry < self._committed.last_part(name.segment).retry
+        return is_followed or self._store.size(name.key) is None
 
 
 def _quarantined(failures: Sequence[RowFailure]) -> list[RowFailure]:

@@ -16,19 +16,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
+from manifests.failure import RowFailure
 from manifests.shard import Segment, ShardPlan
 from pipeline.committed_segments import CommittedSegments
 from pipeline.errors import ObjectNotFound, StoreError
 from pipeline.failure_copies import CopyCheck, FailureCopies
 from pipeline.ordered_map import ordered_map
 from pipeline.outcome import PartSummary, RunTotals, part_summary
-from pipeline.part_name import PARTS_PREFIX, PartName
+from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX, PartName
 from pipeline.retry_record import RETRIES_PREFIX
 from pipeline.store import Store
 
 RUN_KEY = "run.json"
 SUCCESS_KEY = "_SUCCESS"
 _MAX_ID_IN_NAME = 100
+_MAX_STRANGE_KEYS = 5
 _READ_THREADS = 16
 _READ_AHEAD = 4 * _READ_THREADS
 
@@ -86,15 +88,29 @@ class RunDirectory:
         """The segments that are done.
 
         Raises:
-            ConfigError: A part is that of no segment of the plan.
+            ConfigError: A part is that of no segment of the plan, or of a retry of one whose first part is missing.
         """
+        strange_keys: list[str] = []
         try:
-            return CommittedSegments.of(plan, self._parts())
+            committed = CommittedSegments.of(plan, self._parts(strange_keys))
         except KeyError as error:
+            name = PartName.parse(str(error.args[0]), "", "")
+            uri = self.store.uri_of(f"{PARTS_PREFIX}{error.args[0]}.parquet")
+            if name is not None and plan.number_of(name.segment) is not None:
+                missing = PartName(name.segment).key
+                raise ConfigError(f"{uri} is there without {missing} before it: {self._remedy()}") from error
             raise ConfigError(
-                f"{self.store.uri_of(f'{PARTS_PREFIX}{error.args[0]}.parquet')} belongs to no rows of this manifest, "
-                "yet readers take it for results: move it away"
+                f"{uri} belongs to no rows of this manifest, yet readers take it for results: move it away"
             ) from error
+        committed.strange_keys += strange_keys
+        return committed
+
+    def strange_parts(self, committed: CommittedSegments) -> str | None:
+        """A line about objects among the parts that are none, which do no harm here; None if there are none."""
+        if not committed.strange_keys:
+            return None
+        shown = ", ".join(map(self.store.uri_of, committed.strange_keys))
+        return f"readers of {PARTS_PREFIX} take for results what is not of this run: move it away: {shown}"
 
     def summary(self, last: PartName) -> PartSummary:
         """What a segment holds whose last part this is: finished rows of all its parts, failures of the last.
@@ -102,7 +118,7 @@ class RunDirectory:
         Reads the parts' metadata alone.
 
         Raises:
-            StoreError: Code ``DamagedPart`` if one is no readable part.
+            StoreError: Code ``DamagedPart`` if one is no readable part, ``MissingPart`` if it is not there.
         """
         summary = self._part_summary(last)
         num_done = sum(self._part_summary(name).num_done for name in last.earlier)
@@ -118,11 +134,15 @@ class RunDirectory:
         Args:
             committed: The segments that are done.
             look: Told of each segment, in row order and on the caller's thread.
+
+        Raises:
+            StoreError: Codes as of ``summary``, and ``DamagedPart`` if a segment has too few or too many rows.
         """
         copies = CopyCheck(self.store, committed)
 
         def count(segment: Segment) -> tuple[Segment, PartSummary]:
             summary = self.summary(committed.last_part(segment.name))
+            self._check_whole(segment, summary)
             copies.complete(segment.name, summary.failures)
             return segment, summary
 
@@ -134,16 +154,42 @@ class RunDirectory:
                     look(segment, summary)
         return totals
 
-    def _parts(self) -> Iterator[PartName]:
-        return (name for key in self.store.list(PARTS_PREFIX) if (name := PartName.parse(key)) is not None)
+    def failures(self) -> Iterator[RowFailure]:
+        """Failed rows in their order, as parts tell them; their copies say only which parts to read."""
+        for key in sorted(self.store.list(FAILURES_PREFIX)):
+            name = PartName.parse(key, FAILURES_PREFIX)
+            if name is None or self.store.size(PartName(name.segment, name.retry + 1).key) is not None:
+                continue
+            if self.store.size(name.key) is not None:
+                yield from self._part_summary(name).failures
+
+    def _parts(self, strange_keys: list[str] | None = None) -> Iterator[PartName]:
+        for key in self.store.list(PARTS_PREFIX):
+            if (name := PartName.parse(key)) is not None:
+                yield name
+            elif strange_keys is not None and len(strange_keys) < _MAX_STRANGE_KEYS:
+                strange_keys.append(key)
+
+    def _check_whole(self, segment: Segment, summary: PartSummary) -> None:
+        num_rows = summary.num_done + len(summary.failures)
+        if num_rows != segment.num_rows:
+            uri, hint = self.store.uri_of(PartName(segment.name).key), self._remedy()
+            told = f"it has outcomes of {num_rows} rows, its segment has {segment.num_rows}: {hint}"
+            raise StoreError("read", uri, "DamagedPart", told)
+
+    def _remedy(self) -> str:
+        command = f"dimoo-batch verify {self.store.uri} --set-aside"
+        return f"{command} moves what is damaged away, then the run command makes it anew"
 
     def _part_summary(self, name: PartName) -> PartSummary:
-        with self.store.open(name.key) as file:
-            try:
+        uri = self.store.uri_of(name.key)
+        try:
+            with self.store.open(name.key) as file:
                 return part_summary(pq.read_metadata(file).metadata)
-            except (pa.ArrowInvalid, ValueError, KeyError) as error:
-                uri = self.store.uri_of(name.key)
-                raise StoreError("read", uri, "DamagedPart", "not a part of this run") from error
+        except ObjectNotFound as error:
+            raise StoreError("read", uri, "MissingPart", self._remedy()) from error
+        except (pa.ArrowInvalid, ValueError, KeyError) as error:
+            raise StoreError("read", uri, "DamagedPart", f"not a part of this run: {self._remedy()}") from error
 
     def start(self, description: Mapping[str, Any]) -> dict[str, Any]:
         """Write ``run.json`` if this is the first start; return it as it stands."""
