@@ -175,7 +175,7 @@ class Block(nn.Module):
         kv = linear(normed_TE, self.qkv[size:], way.policy).view(len(normed_TE), -1, head_dim)
         k_TGD, v_TGD = kv.chunk(2, dim=1)
         query_tables = (tables[0][read_R], tables[1][read_R])
-        q_RHD = Rotary.rotate(q_RE.view(len(read_R), -1, head_dim), query_tables, way.elementwise)
+        q_RHD = Rotary.rotate(q_RE.view(len(read_R), self.config.num_heads, head_dim), query_tables, way.elementwise)
         return q_RHD, Rotary.rotate(k_TGD, tables, way.elementwise), v_TGD
 
 
