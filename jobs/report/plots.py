@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from jobs.counted import counted
 from jobs.progress import duration
 from jobs.report.chart import Plot, bar_plot, histogram_plot, line_plot
 from jobs.report.statistics import Histogram, RunStatistics, most_common
@@ -18,9 +19,10 @@ def plots(statistics: RunStatistics) -> Iterator[Plot]:
     """The plots that there are numbers for."""
     done = statistics.num_done
     if done:
-        yield bar_plot("Tasks", f"{done:,} finished rows", "task", most_common(statistics.tasks, _MAX_NAMES))
+        yield bar_plot("Tasks", counted(done, "finished row"), "task", most_common(statistics.tasks, _MAX_NAMES))
     if statistics.num_images:
-        note = f"{statistics.num_images:,} images, {len(statistics.sizes)} sizes in pixels"
+        num_images, num_sizes = counted(statistics.num_images, "image"), counted(len(statistics.sizes), "size")
+        note = f"{num_images}, {num_sizes} in pixels"
         yield bar_plot("Sizes", note, "size", most_common(statistics.sizes, _MAX_NAMES))
         yield _histogram("File sizes", "of an image file", "KiB", statistics.file_kib)
     if statistics.num_texts:
