@@ -12,7 +12,7 @@ from dimoo_core.errors import ConfigError
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
 from jobs.recorded_run import recorded_settings
-from jobs.resume_choice import ResumeChoice
+from jobs.resume_choice import ResumeChoice, words_of_changes
 from jobs.retry_backlog import Backlog, chosen_classes
 from jobs.retry_choice import RetryChoice
 from jobs.retry_summary import RetrySummary
@@ -255,7 +255,9 @@ def _check_unchanged(
     results = description["results"]
     now = what_decides_results(spec, source, checkpoint, settings, results["segment_rows"])
     num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
-    if accepted := ResumeChoice(accepted=choice.accepted).check(now, num_rows, description, run):
-        say(f"going on although settings have changed: {'; '.join(accepted)}")
+    may_differ = ResumeChoice(accepted=choice.accepted, is_retry=True)
+    if accepted := may_differ.check(now, num_rows, description, run):
+        told = words_of_changes(accepted, description.get("rows"), num_rows)
+        say(f"going on although settings have changed: {told}")
         run.note_changes(description, accepted)
     return now

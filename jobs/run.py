@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN, Checkpoint, find_checkpoint
-from dimoo_core.errors import ConfigError
 from dimoo_core.settings import DtypeName
 from jobs.adapter import with_found_adapter
 from jobs.generation_defaults import with_generation_defaults
+from jobs.lost_description import LostDescription
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
 from jobs.recorded_run import way_of_working
-from jobs.resume_choice import ResumeChoice, output_of_new_run
+from jobs.resume_choice import ResumeChoice, output_of_new_run, words_of_changes
 from jobs.run_identity import segment_rows_of, what_decides_results
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
@@ -221,10 +221,13 @@ def _plan(
     """
     num_rows = _num_rows(spec, source)
     before = run.description()
-    if before is None and run.has_parts():
-        raise ConfigError(f"{run.store.uri} holds parts of a run but no run.json: choose another --output")
+    lost = LostDescription.of(run) if before is None else None
     segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, workers.count, before)
     results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    if lost is not None:
+        results = lost.results(results)
+        segment_rows = results["segment_rows"]
+        say(f"{run.store.uri} has no run.json: it is written again, since its parts are of just this run")
     description = {
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -235,7 +238,7 @@ def _plan(
     }
     found = run.start(description)
     if accepted := choice.check(results, num_rows, found, run):
-        say(f"going on although settings have changed: {'; '.join(accepted)}")
+        say(f"going on although settings have changed: {words_of_changes(accepted, found.get('rows'), num_rows)}")
         run.note_changes(found, accepted)
     plan = source.plan(segment_rows=segment_rows, limit=spec.limit)
     return plan, results_digest(found["results"]), results_digest(results)

@@ -9,7 +9,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -33,6 +34,13 @@ _MAX_ID_IN_NAME = 100
 _MAX_STRANGE_KEYS = 5
 _READ_THREADS = 16
 _READ_AHEAD = 4 * _READ_THREADS
+
+
+class PartOrigin(NamedTuple):
+    """The ``results_digest`` of the run that a segment's own part is of, and how many rows it has."""
+
+    run_digest: str
+    num_rows: int
 
 
 class RunDirectory:
@@ -72,6 +80,15 @@ class RunDirectory:
     def has_parts(self) -> bool:
         """Whether anything was committed here, by whatever run."""
         return any(PartName.parse(key) for key in self.store.list(PARTS_PREFIX))
+
+    def first_origin(self) -> PartOrigin | None:
+        """What the first part that can be read says of its run; None if none can."""
+        for name in sorted(part for part in self._parts() if not part.retry):
+            with suppress(ObjectNotFound, pa.ArrowInvalid, ValueError, KeyError), self.store.open(name.key) as file:
+                metadata = pq.read_metadata(file).metadata or {}
+                totals = part_summary(metadata).totals
+                return PartOrigin(metadata[b"dimoo.run"].decode(), totals.num_done + totals.num_failed)
+        return None
 
     def last_parts(self) -> Iterator[PartName]:
         """The last part of each segment that is done, in no order; for those who have no plan."""

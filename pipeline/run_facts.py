@@ -44,7 +44,10 @@ def read_run_facts(store: Store) -> RunFacts:
     try:
         found = json.loads(store.get("run.json"))
     except ObjectNotFound as error:
-        raise NotARun(f"{store.uri} is not the output of a run: it has no run.json") from error
+        hint = (
+            ", though parts of one: the run command as it was first given writes it again" if _has_parts(store) else ""
+        )
+        raise NotARun(f"{store.uri} is not the output of a run: it has no run.json{hint}") from error
     except ValueError as error:
         raise NotARun(f"{uri} does not describe a run: {error}") from error
     results = found.get("results") if isinstance(found, dict) else None
@@ -59,6 +62,10 @@ def read_run_facts(store: Store) -> RunFacts:
     if facts.image_format not in _SUFFIXES:
         raise NotARun(f"{uri}: image_format must be one of {', '.join(_SUFFIXES)}, got {facts.image_format!r}")
     return facts
+
+
+def _has_parts(store: Store) -> bool:
+    return any(True for _ in store.list("parts/"))
 
 
 def _whole(uri: str, found: Mapping[str, Any], name: str, least: int) -> int:

@@ -7,6 +7,7 @@ import pyarrow.dataset as ds
 import pytest
 from typer.testing import CliRunner
 
+from dimoo_core.errors import ConfigError
 from jobs.cli import app
 from pipeline.store import open_store
 from tests.support.failed_run import IDS, NEVER, check_good, retry, rows
@@ -138,12 +139,32 @@ def test_a_mended_manifest_is_refused_until_the_change_is_accepted(retriable: Pa
     write_manifest(retriable.parent / "m.parquet", mended)
     refused = retry(retriable, "--class", "bad_input")
     assert refused.exit_code == 2
-    assert "manifest_fingerprint" in refused.stderr
+    assert "the manifest has changed: 10 rows then and now): give the manifest and model it was" in refused.stderr
+    assert "or go on with --accept-change manifest_fingerprint" in refused.stderr
+    assert "--output" not in refused.stderr
+    assert "--new-run" not in refused.stderr
     ended = retry(retriable, "--class", "bad_input", "--accept-change", "manifest_fingerprint")
     assert ended.exit_code == 3, ended.output
     assert json.loads(ended.stdout)["mended"] == 1
     assert "too wide" in RunOutput(retriable).by_id()
     check_good(retriable)
+    for start in range(2):  # what was accepted once is accepted by the run, too, and so is what it was started with
+        again = run_here(retriable.parent / "m.parquet", retriable, Path("stub"), pipeline={"segment_rows": 2})
+        assert (again.done + again.failed, again.resumed) == (10, 10)
+        if not start:
+            write_manifest(retriable.parent / "m.parquet", rows())
+    check_good(retriable)
+
+
+def test_a_manifest_with_more_rows_is_refused_without_a_way_that_does_not_work(retriable: Path) -> None:
+    write_manifest(retriable.parent / "m.parquet", [*rows(), image_row("one more")])
+    refused = retry(retriable)
+    assert refused.exit_code == 2
+    assert "the manifest has changed: 10 rows then, 11 now): give the manifest and model it was" in refused.stderr
+    assert "--accept-change" not in refused.stderr
+    with pytest.raises(ConfigError, match="10 rows then, 11 now") as caught:
+        run_here(retriable.parent / "m.parquet", retriable, Path("stub"), pipeline={"segment_rows": 2})
+    assert "--accept-change" not in str(caught.value)
 
 
 def test_a_retry_on_s3_ends_with_what_one_on_a_disk_ends_with(

@@ -205,13 +205,13 @@ def test_columns_that_pass_through_keep_their_values_and_types(tiny_checkpoint: 
         ({"seed": 1}, "seed: 0 there, 1 now"),
         ({"dtype": "bfloat16"}, "dtype: 'float32' there, 'bfloat16' now"),
         ({"limit": 4}, "limit: None there, 4 now"),
-        ({"pipeline": {"segment_rows": 3}}, "segment_rows: 2 there, 3 now"),
-        ({"image": {"format": "jpeg", "quality": 80}}, "image_format: 'png' there, 'jpeg' now; image_quality: 95"),
-        ({"understanding": {"temperature": 0.5}}, "defaults.understanding.temperature: 0.0 there, 0.5 now"),
-        ({"understanding": {"resolution": 64}}, "input_resolution: 32 there, 64 now"),
-        ({"engine": {"batch_invariance": "off"}}, "batch_invariance: 'auto' there, 'off' now"),
-        ({"preset": "reference-cache"}, "defaults.preset: 'exact' there, 'reference-cache' now"),
-        ({"prompt": "What else?"}, "defaults.prompt: None there, 'What else?' now"),
+        ({"pipeline": {"segment_rows": 3}}, "pipeline.segment_rows: 2 there, 3 now"),
+        ({"image": {"format": "jpeg", "quality": 80}}, "image.format: 'png' there, 'jpeg' now; image.quality: 95"),
+        ({"understanding": {"temperature": 0.5}}, "(understanding.temperature: 0.0 there, 0.5 now)"),
+        ({"understanding": {"resolution": 64}}, "(understanding.resolution: 32 there, 64 now)"),
+        ({"engine": {"batch_invariance": "off"}}, "(engine.batch_invariance: 'auto' there, 'off' now)"),
+        ({"preset": "reference-cache"}, "(preset: 'exact' there, 'reference-cache' now)"),
+        ({"prompt": "What else?"}, "(prompt: None there, 'What else?' now)"),
     ],
 )
 def test_a_resume_that_would_give_other_results_is_refused(
@@ -234,7 +234,7 @@ def test_a_resume_with_another_manifest_or_model_is_refused(
         run(manifest, tmp_path / "out", odd_checkpoint)
     rows = pq.read_table(manifest).to_pylist()
     write_manifest(manifest, [*rows[:-1], rows[-1] | {"id": "new"}])
-    with pytest.raises(ConfigError, match="manifest_fingerprint: '"):
+    with pytest.raises(ConfigError, match=rf"the manifest has changed: {len(rows)} rows then and now"):
         run(manifest, tmp_path / "out", tiny_checkpoint)
 
 
@@ -265,11 +265,32 @@ def test_settings_that_decide_no_results_may_change(manifest: Path, tiny_checkpo
     RunOutput(tmp_path / "out").check_complete(IDS)
 
 
-def test_parts_without_a_description_are_not_adopted(manifest: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_lost_description_is_written_again_by_the_command_that_wrote_it(
+    manifest: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     run(manifest, tmp_path / "out", tiny_checkpoint)
-    open_store(str(tmp_path / "out")).delete("run.json")
-    with pytest.raises(ConfigError, match=r"holds parts of a run but no run\.json"):
+    store = open_store(str(tmp_path / "out"))
+    results = json.loads(store.get("run.json"))["results"]
+    store.delete("run.json")
+    store.delete("parts/0000000-00002.parquet")
+    run(manifest, tmp_path / "out", tiny_checkpoint, pipeline={"segment_rows": None})  # their size is that of the parts
+    assert json.loads(store.get("run.json"))["results"] == results
+    RunOutput(tmp_path / "out").check_complete(IDS)
+
+
+def test_parts_without_a_description_are_not_adopted_by_other_settings(
+    manifest: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run(manifest, tmp_path / "out", tiny_checkpoint)
+    store = open_store(str(tmp_path / "out"))
+    store.delete("run.json")
+    with pytest.raises(ConfigError, match=r"no run\.json, and they are not of this manifest with these settings"):
+        run(manifest, tmp_path / "out", tiny_checkpoint, seed=1)
+    for key in list(store.list("parts/")):
+        store.put(key, b"PAR1 and nothing more")
+    with pytest.raises(ConfigError, match=r"no run\.json, and none can be read"):
         run(manifest, tmp_path / "out", tiny_checkpoint)
+    assert store.size("run.json") is None
 
 
 def test_a_damaged_part_is_named(manifest: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:

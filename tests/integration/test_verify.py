@@ -142,7 +142,7 @@ def test_images_of_a_part_that_cannot_be_read_are_no_orphans(output: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (deleted("run.json"), "is not the output of a run: it has no run.json"),
+        (deleted("run.json"), "is not the output of a run: it has no run.json, though parts of one: the run command"),
         (edited_bytes("run.json", lambda data: data[:9]), "run.json does not describe a run: "),
         (edited_json("run.json", lambda found: found.pop("results")), "it has no results"),
         (edited_json("run.json", lambda found: found.update(rows="16")), "rows must be a number from 0, got '16'"),

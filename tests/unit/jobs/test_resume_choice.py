@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import ConfigError
+from jobs.result_key import key_as_set
 from jobs.resume_choice import ResumeChoice, output_of_new_run
 from pipeline.local_store import LocalStore
 from pipeline.run_directory import RunDirectory
@@ -41,9 +42,60 @@ def test_what_differs_is_refused_with_both_values_and_the_ways_out(tmp_path: Pat
         check(ResumeChoice(), run, seed=3, segment_rows=8)
     message = str(caught.value)
     assert "seed: 0 there, 3 now" in message
-    assert "segment_rows: 4 there, 8 now" in message
-    assert "go on with --accept-change seed, begin anew" in message
+    assert "pipeline.segment_rows: 4 there, 8 now" in message
     assert "--new-run" in message
+    assert "--accept-change" not in message  # it would be refused because of the segments
+    with pytest.raises(ConfigError, match="go on with --accept-change seed, begin anew beside it with --new-run"):
+        check(ResumeChoice(), run, seed=3)
+
+
+def test_a_retry_is_told_no_way_that_it_has_not(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(ResumeChoice(is_retry=True), run_at(tmp_path), manifest_fingerprint="b")
+    message = str(caught.value)
+    assert "the manifest has changed: 10 rows then and now)" in message
+    assert "(--manifest, --model) or go on with --accept-change manifest_fingerprint" in message
+    assert "--output" not in message
+    assert "--new-run" not in message
+
+
+def test_a_key_is_named_and_accepted_as_it_is_set(tmp_path: Path) -> None:
+    there = {**RESULTS, "defaults": {"text_to_image": {"num_steps": 16, "width_px": 512}}, "input_resolution": 512}
+    now = {**there, "defaults": {"text_to_image": {"num_steps": 64, "width_px": 512}}, "input_resolution": 1024}
+    run = run_at(tmp_path, there)
+    found = run.description()
+    assert found is not None
+    with pytest.raises(ConfigError) as caught:
+        ResumeChoice().check(now, 10, found, run)
+    assert "(text_to_image.steps: 16 there, 64 now; understanding.resolution: 512 there, 1024 now)" in str(caught.value)
+    for names in (
+        ("text_to_image.steps", "understanding.resolution"),
+        ("defaults.text_to_image.num_steps", "input_resolution"),
+        ("text_to_image", "understanding"),
+    ):
+        assert len(ResumeChoice(accepted=names).check(now, 10, found, run)) == 2
+
+
+def test_what_an_earlier_start_has_accepted_is_accepted(tmp_path: Path) -> None:
+    run = run_at(tmp_path)
+    found = run.description()
+    assert found is not None
+    run.note_changes(found, check(ResumeChoice(accepted=("manifest_fingerprint",)), run, manifest_fingerprint="b"))
+    assert len(check(ResumeChoice(), run, manifest_fingerprint="b")) == 1
+    assert check(ResumeChoice(), run) == []
+    with pytest.raises(ConfigError, match="the manifest has changed"):
+        check(ResumeChoice(), run, manifest_fingerprint="c")
+
+
+def test_a_key_that_does_not_exist_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    run = run_at(tmp_path)
+    with pytest.raises(ConfigError, match=r"--accept-change manifest_fingerprnt: .*; did you mean 'manifest_fing"):
+        check(ResumeChoice(accepted=("manifest_fingerprnt",)), run)
+    with pytest.raises(
+        ConfigError, match=r"--accept-change foo: .*; known: manifest_fingerprint, seed, segment_rows, v"
+    ):
+        check(ResumeChoice(accepted=("seed", "foo")), run)
+    assert check(ResumeChoice(accepted=("hooks", "engine.compile")), run) == []
 
 
 def test_only_what_was_named_is_accepted(tmp_path: Path) -> None:
@@ -52,12 +104,12 @@ def test_only_what_was_named_is_accepted(tmp_path: Path) -> None:
     newer = {"torch": "2.9", "pillow": "12"}
     assert len(check(ResumeChoice(accepted=("versions",)), run, versions=newer)) == 2
     with pytest.raises(ConfigError, match=r"versions\.pillow: '11' there, '12' now"):
-        check(ResumeChoice(accepted=("versions.torch", "version", "seed")), run, versions=newer)
+        check(ResumeChoice(accepted=("versions.torch", "seed")), run, versions=newer)
 
 
 @pytest.mark.parametrize("key", ["segment_rows", "limit", "image_format"])
 def test_what_names_parts_and_images_cannot_be_accepted(key: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"cannot go on with other values of {key}"):
+    with pytest.raises(ConfigError, match=f"cannot go on with other values of {key_as_set(key)}"):
         check(ResumeChoice(accepted=(key,)), run_at(tmp_path), **{key: 8})
 
 
