@@ -50,7 +50,8 @@ def check_names(names: Iterable[str], *results: Mapping[str, Any]) -> None:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(sorted({*_top(*results)}))}"
+            sections = sorted({key_as_set(key).partition(".")[0] for key in _keys(*results)})
+            hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(sections)}"
             raise ConfigError(f"--accept-change {name}: nothing that decides results has this name; {hint}")
 
 
@@ -67,7 +68,3 @@ def _beginnings(key: str) -> Iterator[str]:
     for form in (key, key_as_set(key)):
         parts = form.split(".")
         yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-
-
-def _top(*results: Mapping[str, Any]) -> Iterator[str]:
-    return (key for each in results for key in each)

@@ -43,7 +43,7 @@ def check_only_poison_is_missing(output: RunOutput, failure_class: str = "crash"
     assert output.keys("_suspects/") == []
     findings: list[Finding] = []
     orphans: list[str] = []
-    RunAudit(output.store, findings.append, orphans.append).run()
+    assert RunAudit(output.store, findings.append, orphans.append).run().has_ended
     assert (findings, orphans) == ([], [])
 
 

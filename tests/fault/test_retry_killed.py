@@ -60,5 +60,5 @@ def test_a_retry_that_was_killed_is_ended_by_the_same_command(output: RunOutput)
     assert {key: output.store.get(key) for key in earlier} == earlier
     output.check_complete(IDS)
     findings: list[object] = []
-    RunAudit(open_store(output.store.uri), findings.append, findings.append).run()
+    assert RunAudit(open_store(output.store.uri), findings.append, findings.append).run().has_ended
     assert findings == []

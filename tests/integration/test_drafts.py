@@ -68,7 +68,7 @@ def break_off(manifest: Path, num_images: int, patch: pytest.MonkeyPatch, **more
 def check_good(output: RunOutput) -> None:
     output.check_complete(IDS)
     findings: list[object] = []
-    RunAudit(output.store, findings.append, findings.append).run()
+    assert RunAudit(output.store, findings.append, findings.append).run().has_ended
     assert findings == []
     assert output.keys(DRAFTS_PREFIX) == []
 
@@ -180,7 +180,7 @@ def test_a_draft_that_arrives_after_its_segment_was_committed_is_removed_by_the_
     output.store.put(key, late)
     findings: list[object] = []
     orphans: list[str] = []
-    RunAudit(output.store, findings.append, orphans.append).run()
+    assert RunAudit(output.store, findings.append, orphans.append).run().has_ended
     assert (findings, orphans) == ([], [key])
     run(manifest)
     check_good(output)

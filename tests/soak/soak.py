@@ -113,7 +113,8 @@ class Soak:
         def find(finding: object) -> None:
             totals.findings.append(f"{phase} {number}: {finding}")
 
-        RunAudit(store, find, lambda key: None).run()
+        if not RunAudit(store, find, lambda key: None).run().has_ended:
+            find("the run has not ended")
         for thread in threading.enumerate():
             if thread is not threading.main_thread():  # one that lost the race of a hedged read
                 thread.join(_THREAD_END_S)

@@ -64,7 +64,7 @@ def retry(output: object, *arguments: object, manifest: Path | None = None) -> A
 def check_good(output: object, num_rows: int = 10) -> None:
     findings: list[object] = []
     totals = RunAudit(open_store(str(output)), findings.append, findings.append).run()
-    assert (findings, totals.num_rows) == ([], num_rows)
+    assert (findings, totals.num_rows, totals.is_complete) == ([], num_rows, True)
 
 
 def make_failed_run(folder: Path) -> Path:

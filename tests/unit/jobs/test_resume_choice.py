@@ -92,7 +92,7 @@ def test_a_key_that_does_not_exist_is_refused_with_the_nearest(tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"--accept-change manifest_fingerprnt: .*; did you mean 'manifest_fing"):
         check(ResumeChoice(accepted=("manifest_fingerprnt",)), run)
     with pytest.raises(
-        ConfigError, match=r"--accept-change foo: .*; known: manifest_fingerprint, seed, segment_rows, v"
+        ConfigError, match=r"--accept-change foo: .*; known: engine, hooks, manifest_fingerprint, pipeline, seed, v"
     ):
         check(ResumeChoice(accepted=("seed", "foo")), run)
     assert check(ResumeChoice(accepted=("hooks", "engine.compile")), run) == []
