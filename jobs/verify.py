@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 
 from jobs.committed_rows import count_committed
+from jobs.counted import counted
 from pipeline.epoch import claimed_epoch
 from pipeline.finding import Finding, one_line
 from pipeline.run_audit import AuditTotals, RunAudit
@@ -126,8 +127,3 @@ def _advice(uri: str, totals: AuditTotals, moved: _Moved | None) -> str | None:
         f"{counted(moved.num_segments, 'segment')} set aside in {uri}/{moved.folder}: " if moved.num_segments else ""
     )
     return f"{where}run the same command again, {counted(moved.num_rows, 'row')} will be made"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 row``, ``2 rows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
