@@ -92,6 +92,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 """Every preset by name, the most faithful first."""
 
 
+_CAPTION_DETAILS = ("short", "detailed", "dense")
+
+
 def find_preset(name: str) -> Preset:
     """The preset of this name.
 
@@ -103,5 +106,7 @@ def find_preset(name: str) -> Preset:
     folded = name.strip().lower().replace("_", "-").replace(" ", "-")
     near = difflib.get_close_matches(folded, PRESETS, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
+    if folded in _CAPTION_DETAILS:
+        hint = f" (how much a caption tells is captions.detail={folded}, or the column caption_detail)"
     shown = repr(name) if len(name) <= 60 else f"{name[:60]!r}..."
     raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {shown}{hint}")

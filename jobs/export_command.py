@@ -76,5 +76,6 @@ def export(
         fail(str(error), EXIT_FAILED)
     left_out = f", {report.filtered:,} left out" if report.filtered else ""
     made = f"{counted(report.rows, 'row')} with {counted(report.images, 'image')} in {counted(report.files, 'file')}"
-    words = f"{made}{left_out}: {report.target}"
+    empty = f", {report.empty_texts:,} of empty text (--min-words 1 leaves such out)" if report.empty_texts else ""
+    words = f"{made}{left_out}{empty}: {report.target}"
     typer.echo(json.dumps(report.to_json()) if as_json else words)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from jobs.counted import counted
 from jobs.rate_record import RateRecord
 from pipeline.event import (
     Event,
@@ -204,8 +205,8 @@ class ProgressState:
         settled, failed, rate = self.num_settled, self.num_settled_failed, self.rows_per_s
         if rate == 0:
             doing = "computing" if self.num_ready else "loading the model"
-            return f"{settled}/{self.num_rows} rows, {self.num_workers} worker(s) {doing}"
-        lost = f", {self.num_lost} worker(s) lost and replaced" if self.num_lost else ""
+            return f"{settled}/{self.num_rows} rows, {counted(self.num_workers, 'worker')} {doing}"
+        lost = f", {counted(self.num_lost, 'worker')} lost and replaced" if self.num_lost else ""
         return f"{settled}/{self.num_rows} rows, {failed} failed, {rate:.2f} rows/s, ETA {self.eta_words}{lost}"
 
 

@@ -62,6 +62,7 @@ class ExportReport:
     format: str
     rows: int
     images: int
+    empty_texts: int
     files: int
     filtered: int
 
@@ -94,7 +95,7 @@ def export_run(request: ExportRequest) -> ExportReport:
         target = ExportTarget(request.target, scratch, overwrites=request.overwrites)
         export = _export(request, target, schema, rows)
         stack.callback(export.close)
-        num_rows = num_images = 0
+        num_rows = num_images = num_empty = 0
         for found in rows:
             for name in request.drop:
                 found.cells.pop(name, None)
@@ -104,12 +105,14 @@ def export_run(request: ExportRequest) -> ExportReport:
             export.add(row)
             num_rows += 1
             num_images += row.image is not None
+            num_empty += _has_empty_text(row)
         export.finish()
     return ExportReport(
         target=request.target,
         format=request.format,
         rows=num_rows,
         images=num_images,
+        empty_texts=num_empty,
         files=target.num_files,
         filtered=row_filter.num_refused,
     )
@@ -183,6 +186,11 @@ def _export(request: ExportRequest, target: ExportTarget, parts: pa.Schema, rows
             return BenchmarkExport(target, request.model_name)
         case kind:
             return FolderExport(target, is_image_folder=kind == "imagefolder")
+
+
+def _has_empty_text(row: FinishedRow) -> bool:
+    text = row.cells.get("text")
+    return isinstance(text, str) and not text.strip()
 
 
 def _without(schema: pa.Schema, drop: tuple[str, ...]) -> pa.Schema:

@@ -64,6 +64,13 @@ def only_made(row: FinishedRow) -> FinishedRow | None:
     return row if row.cells["output"] is not None else None
 
 
+def silenced(row: FinishedRow) -> FinishedRow:
+    """A hook that takes the words of every answer away."""
+    if row.cells["text"] is not None:
+        row.cells["text"] = " "
+    return row
+
+
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -84,6 +91,12 @@ def test_hugging_face_parquet_is_opened_by_datasets_with_images(run: RunOutput, 
             row["seed"],
             row["note"],
         )
+
+
+def test_texts_that_say_nothing_are_counted(run: RunOutput, tmp_path: Path) -> None:
+    num_texts = sum(row["text"] is not None for row in run.rows())
+    report = export(run, tmp_path / "hf", "hf-parquet", "--hook", "tests.integration.test_export:silenced")
+    assert (report["rows"], report["empty_texts"]) == (9, num_texts)
 
 
 def test_two_exports_into_folders_of_one_name_are_not_taken_for_each_other(run: RunOutput, tmp_path: Path) -> None:

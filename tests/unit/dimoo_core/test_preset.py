@@ -48,6 +48,7 @@ def test_what_is_set_explicitly_stays(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "end"),
     [
+        ("Short", "got 'Short' (how much a caption tells is captions.detail=short, or the column caption_detail)"),
         ("exactly", "got 'exactly' (did you mean 'exact'?)"),
         ("Reference_Cache", "got 'Reference_Cache' (did you mean 'reference-cache'?)"),
         ("zzz", "got 'zzz'"),

@@ -46,7 +46,7 @@ def worked(num_done: int, num_failed: int = 0, busy_s: float = 1.0, span_s: floa
 
 def test_nothing_has_happened_at_first() -> None:
     state = state_of(num_resumed=10, num_resumed_failed=1)
-    assert state.line() == "10/100 rows, 2 worker(s) loading the model"
+    assert state.line() == "10/100 rows, 2 workers loading the model"
     assert (state.num_settled, state.rows_per_s, state.num_tokens, state.engine_busy_ratio) == (10, 0, 0, None)
 
 
@@ -97,7 +97,7 @@ def test_rows_that_a_dead_worker_had_not_committed_are_to_be_done_again(clock: C
     state.take("a", WorkerDied("killed"))
     clock.now_s += 1
     assert state.num_settled == 4
-    assert "1 worker(s) lost and replaced" in state.line()
+    assert "1 worker lost and replaced" in state.line()
     assert (state.num_ready, state.num_lost) == (0, 1)
 
 
@@ -208,7 +208,7 @@ def test_plain_lines_come_every_ten_seconds_and_only_when_something_has_changed(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "0/4 rows, 2 worker(s) loading the model",
+        "0/4 rows, 2 workers loading the model",
         "1/4 rows, 0 failed, 0.10 rows/s, ETA 0:30",
         "4/4 rows, 0 failed, 0.40 rows/s, ETA 0:00",
     ]
