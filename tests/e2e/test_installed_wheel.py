@@ -90,11 +90,13 @@ def test_the_installed_command_runs_a_manifest(
 
     lines = ended.stderr.splitlines()
     assert lines[0] == "manifest m.parquet: 2 rows in 1 file(s)"
-    assert lines[1] == "0/2 rows, 1 worker loading the model"
+    assert lines[1 : 1 + workers] == ["starting Ray with 1 worker"] * workers
+    assert lines[1 + workers] == "0/2 rows, 1 worker loading the model"
     assert any(line.startswith("2/2 rows, 0 failed, ") for line in lines)
-    assert lines[-3].startswith("2 rows done, 0 failed, in ")
-    assert str(folder / "m-output" / "images") in lines[-2]
-    assert str(folder / "m-output" / "parts") in lines[-1]
+    assert lines[-4].startswith("2 rows done, 0 failed, in ")
+    assert str(folder / "m-output" / "images") in lines[-3]
+    assert str(folder / "m-output" / "parts") in lines[-2]
+    assert lines[-1] == f"next: dimoo-batch report {folder / 'm-output'}"
     assert "\x1b" not in ended.stderr
 
 
