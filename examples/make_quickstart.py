@@ -28,11 +28,11 @@ DRAWN = (
 """Prompts with the width and the height of their images in pixels."""
 
 CHANGED = (
-    ("editing", "recolour", 6),
+    ("editing", "recolour", 8),
     ("editing", "background", 2),
     ("editing", "add", 4),
     ("style_transfer", "style", 1),
-    ("inpainting", "rectangle", 6),
+    ("inpainting", "rectangle", 4),
     ("dense_prediction", "edges", 2),
 )
 READ = (

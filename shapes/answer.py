@@ -12,6 +12,7 @@ _FILLERS |= {"showing", "background", "cell", "object", "objects"}
 _NAMES = {
     **{word: word for word in (*COLOURS, *STYLES, "yes", "no", "first", "second", "neither", "nothing")},
     **{"none": "nothing", "empty": "nothing"},
+    **{word: word for word in ("left", "right", "above", "below")},
 }
 """Words that are an answer, with the answer's usual wording."""
 

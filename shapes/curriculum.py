@@ -19,11 +19,11 @@ KIND_WEIGHTS = {
     "binding": 2.0,
     "cells": 3.0,
     "rectangle": 0.7,
-    "recolour": 1.5,
-    "reshape": 1.5,
-    "remove": 1.2,
-    "add": 1.5,
-    "move": 2.0,
+    "recolour": 4.0,
+    "reshape": 4.0,
+    "remove": 3.0,
+    "add": 3.0,
+    "move": 5.0,
     "background": 0.3,
     "with others": 2.5,
     "style": 0.8,
@@ -31,14 +31,14 @@ KIND_WEIGHTS = {
     "segments": 0.5,
     "short": 1.5,
     "detailed": 3.0,
-    "existence": 1.2,
+    "existence": 1.5,
     "count": 1.2,
-    "same": 0.7,
-    "content": 2.5,
+    "same": 1.0,
+    "content": 4.0,
     "place": 3.0,
-    "relation": 2.0,
-    "more": 1.5,
-    "match": 2.5,
+    "relation": 2.5,
+    "more": 2.0,
+    "match": 8.0,
 }
 """How often kinds are drawn, 1 if not given: more of what ties words to places, less of what is learned at once."""
 
@@ -80,10 +80,22 @@ COURSES: Mapping[str, Sequence[Stage]] = {
         Stage(from_share=0.15, tasks=_QUESTIONS),
         Stage(from_share=0.3, tasks=tuple(TASKS)),
     ),
+    "comparisons": (
+        Stage(from_share=0.0, tasks=_QUESTIONS, kinds=("count", "relation")),
+        Stage(from_share=0.1, tasks=_QUESTIONS, kinds=("count", "relation", "same", "more")),
+        Stage(from_share=0.3, tasks=_QUESTIONS, kinds=("count", "relation", "same", "more", "match", "existence")),
+        Stage(from_share=0.45, tasks=_QUESTIONS),
+        Stage(from_share=0.6, tasks=tuple(TASKS)),
+    ),
+    "matches": (
+        Stage(from_share=0.0, tasks=_QUESTIONS, kinds=("same", "more", "match")),
+        Stage(from_share=0.3, tasks=("questions", "captioning")),
+        Stage(from_share=0.41, tasks=tuple(TASKS)),
+    ),
 }
-"""What is drawn when: of a model that begins, and of one that has been through the first course."""
+"""What is drawn when: of a model that begins, and of one that has been through the courses before."""
 
-MUON_RATES = {"all-tasks": 0.005, "questions": 0.008}
+MUON_RATES = {"all-tasks": 0.005, "questions": 0.008, "comparisons": 0.008, "matches": 0.008}
 """How far a step moves the matrices, by course."""
 
 

@@ -10,19 +10,20 @@ from dimoo_core.prompts import UNDERSTANDING_SYSTEM
 from shapes.example import Example
 from shapes.goal import AnswerGoal, CountGoal
 from shapes.judge import scene_fault
-from shapes.phrases import NO, QUESTIONS, YES, as_written
+from shapes.layouts import is_related
+from shapes.phrases import NO, QUESTIONS, RELATIONS, YES, as_written, at_cell, listed, named, with_article
 from shapes.scene_source import SceneSource
-from shapes.text_to_image_task import binding, cells, colours, counting, position
+from shapes.text_to_image_task import binding, cells, colours, counting
 from shapes.tile import scene_codes
 from shapes.world import Cell, Piece, Scene
 
 KIND = "match"
-_PROMPTS = (colours, counting, position, binding, cells)
+_PROMPTS = (colours, counting, binding, cells)
 _COMMANDS = ("Draw", "draw", "An image", "an image")  # prompts that do not follow on "Does the image show"
 
 
 def match(task: str, source: SceneSource) -> Example:
-    """Does the image show what the prompt says? Half of the answers are yes."""
+    """Does the image show what the prompt says? Half of the answers are yes; all go on with what it shows."""
     asked = source.rng.choice(_PROMPTS)(source)
     while asked.prompt.startswith(_COMMANDS) or asked.prompt[0].isupper():
         asked = source.rng.choice(_PROMPTS)(source)
@@ -30,18 +31,28 @@ def match(task: str, source: SceneSource) -> Example:
     is_match = source.rng.random() < 0.5
     shown = _as_right(source, asked, wanted) if is_match else _near_miss(source, asked, wanted)
     question = source.rng.choice(QUESTIONS[KIND]).format(one=asked.prompt.removesuffix("."))
-    answer = YES if is_match else NO
+    answer, said = YES if is_match else NO, _description(shown)
     return Example(
         task=task,
         kind=KIND,
         system=UNDERSTANDING_SYSTEM,
         prompt=as_written(source.rng, question),
         inputs=(scene_codes(shown),),
-        answer=answer,
-        goal=AnswerGoal(answer),
+        answer=f"{answer}, {said}",
+        goal=AnswerGoal(answer, said),
         scenes=(shown, wanted),
         key=asked.key,
     )
+
+
+def _description(scene: Scene) -> str:
+    """What the image shows, in reading order, and how two pieces lie if they are in one row or column."""
+    named_pieces = [at_cell(with_article(named(piece)), cell) for cell, piece in scene.placed]
+    if len(scene.placed) != 2:
+        return f"{listed(named_pieces)}, {scene.style}"
+    (first, _), (second, _) = scene.placed
+    related = [name for name in RELATIONS if is_related(first, name, second)]
+    return f"{named_pieces[0]} {related[0] if related else 'and'} {named_pieces[1]}, {scene.style}"
 
 
 def _as_right(source: SceneSource, asked: Example, wanted: Scene) -> Scene:

@@ -49,7 +49,7 @@ CAPTION_REQUESTS = {
 CAPTION = "{pieces} on a {style} background"
 
 QUESTIONS = {
-    "existence": ("Is there {one}?", "Does the image show {one}?", "Is there {one} in the image?"),
+    "existence": ("Is there {one}?", "Is there {one} in the image?"),
     "count": ("How many {many} are there?", "How many {many} does the image show?", "Count the {many}."),
     "colour": ("What colour is {target}?", "What is the colour of {target}?", "What color is {target}?"),
     "content": ("What is at {cell}?", "Which object is at {cell}?"),

@@ -1,6 +1,5 @@
 """Questions about one image or two, with short answers."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -21,7 +20,6 @@ from shapes.phrases import (
     SECOND,
     YES,
     as_written,
-    counted_list,
     kind,
     listed,
     named,
@@ -105,7 +103,8 @@ def relation(source: SceneSource) -> Example:
         "relation": source.rng.choice(RELATIONS[name]),
         "other": f"the {named(scene.pieces[second])}",
     }
-    return _example(source, "relation", (scene,), YES if is_so else NO, said=_places((first, second)), **names)
+    said = f"at {cell_name(first)}, {name if is_so else CONVERSE[name]} {cell_name(second)}"
+    return _example(source, "relation", (scene,), YES if is_so else NO, said=said, **names)
 
 
 def background(source: SceneSource) -> Example:
@@ -115,27 +114,25 @@ def background(source: SceneSource) -> Example:
 
 
 def same(source: SceneSource) -> Example:
-    """Two images: the same pieces, wherever they are? Half of the answers are yes."""
-    first = source.scene()
-    pieces = [piece for _, piece in first.placed]
+    """Two images of one piece each: the same, wherever it is? Half of the answers are yes; all say both pieces."""
+    board, piece = source.board(), source.piece()
     is_same = source.rng.random() < 0.5
-    if not is_same:
-        index = source.rng.randrange(len(pieces))
-        change = source.rng.choice((source.recoloured, source.reshaped))
-        pieces[index] = change(pieces[index])
-    second = source.scene_of(first.board, source.style(), pieces)
-    return _example(source, "same", (first, second), YES if is_same else NO, said=_contents(first, second))
+    other = piece if is_same else source.rng.choice((source.recoloured, source.reshaped))(piece)
+    first, second = (source.scene_of(board, source.style(), [each]) for each in (piece, other))
+    said = ", ".join(with_article(named(each)) for each in (piece, other))
+    return _example(source, "same", (first, second), YES if is_same else NO, said=said)
 
 
 def more(source: SceneSource) -> Example:
-    """Two images: which has more of something?"""
+    """Two images: which has more of something? The answer says how many each has."""
     first = source.scene()
     second = source.scene(board=first.board)
     chosen = _class(source, source.rng.choice((first, second)))
     numbers = _number_of(first, *chosen), _number_of(second, *chosen)
     answer = NEITHER if numbers[0] == numbers[1] else FIRST if numbers[0] > numbers[1] else SECOND
     many = f"{kind(*chosen)}s"
-    return _example(source, "more", (first, second), answer, said=_contents(first, second), many=many)
+    said = " and ".join(NUMBERS[number] for number in numbers)
+    return _example(source, "more", (first, second), answer, said=said, many=many)
 
 
 def _class(source: SceneSource, scene: Scene) -> tuple[str | None, str | None]:
@@ -166,11 +163,6 @@ def _places(cells: Iterable[Cell]) -> str:
     """``at b3 and c1``, nothing if there are none."""
     names = [cell_name(cell) for cell in cells]
     return f"at {listed(names)}" if names else ""
-
-
-def _contents(*scenes: Scene) -> str:
-    """``a red circle, two blue stars``: what each of several images shows."""
-    return ", ".join(counted_list(Counter(named(piece) for _, piece in scene.placed)) for scene in scenes)
 
 
 def _example(

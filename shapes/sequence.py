@@ -18,6 +18,7 @@ from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import SpecialTokens
 from shapes.example import Example
+from shapes.goal import AnswerGoal
 
 ANSWER_LENGTHS = (8, 16, 32, 64)
 """Numbers of answer tokens that the model is trained with; the rest of an answer is filled with end-of-text."""
@@ -31,6 +32,12 @@ FILLER_WEIGHT = 0.15
 FULL_MASK_RATIO = 0.4
 """Share of sequences whose whole target is masked."""
 
+VERDICT_WEIGHT = 5.0
+"""Weight in the loss of what an answer says before what it rests on: of many tokens the few that are asked for."""
+
+VERDICT_ALONE_RATIO = 0.25
+"""Share of such answers of which that alone is masked, as it is when generation comes to decide it."""
+
 _NO_NOISE = SeededNoise(0, torch.device("cpu"))  # a request has a source of noise, but nothing is sampled here
 
 
@@ -38,7 +45,8 @@ _NO_NOISE = SeededNoise(0, torch.device("cpu"))  # a request has a source of noi
 class TrainingSequence:
     """One sequence with its target filled in.
 
-    ``predicted_N`` are ascending indices into the sequence of what may be masked, ``weight_N`` their weights.
+    ``predicted_N`` are ascending indices into the sequence of what may be masked, ``weight_N`` their weights. The first
+    ``num_verdict`` of them are an answer that goes on with what it rests on.
     """
 
     ids_T: Tensor
@@ -46,6 +54,7 @@ class TrainingSequence:
     weight_N: Tensor
     is_image: bool
     task: str
+    num_verdict: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,19 +119,21 @@ class SequenceBuilder:
         filler = [self._tokens.end_of_text] * (length - len(answer_ids))
         weight_N = torch.ones(length)
         weight_N[len(answer_ids) + 1 :] = FILLER_WEIGHT
+        num_verdict = 0
+        if isinstance(example.goal, AnswerGoal) and example.goal.evidence:
+            num_verdict = len(self._tokenizer.encode(example.goal.answer))
+            weight_N[:num_verdict] = VERDICT_WEIGHT
         predicted_N = torch.arange(length) + len(stream.prefix)
         ids_T = stream.around(torch.tensor([*answer_ids, *filler]))
-        return TrainingSequence(ids_T, predicted_N, weight_N, False, example.task)
+        return TrainingSequence(ids_T, predicted_N, weight_N, False, example.task, num_verdict)
 
 
 def masked(sequence: TrainingSequence, mask_id: int, rng: Random) -> MaskedSequence:
-    """The sequence with some of its target masked: all of it, or a share that is uniform in (0, 1].
+    """The sequence with some of its target masked: all of it, a share that is uniform in (0, 1], or a verdict alone.
 
     The first step of generation decides most, and there the prompt alone says what is right.
     """
-    num_predicted = len(sequence.predicted_N)
-    ratio = 1.0 if rng.random() < FULL_MASK_RATIO else 1.0 - rng.random()
-    chosen = torch.tensor(sorted(rng.sample(range(num_predicted), max(1, round(num_predicted * ratio)))))
+    chosen = _masked_places(sequence, rng)
     positions_R = sequence.predicted_N[chosen]
     ids_T = sequence.ids_T.clone()
     ids_T[positions_R] = mask_id
@@ -133,6 +144,14 @@ def masked(sequence: TrainingSequence, mask_id: int, rng: Random) -> MaskedSeque
         is_image=sequence.is_image,
         task=sequence.task,
     )
+
+
+def _masked_places(sequence: TrainingSequence, rng: Random) -> Tensor:
+    if sequence.num_verdict and rng.random() < VERDICT_ALONE_RATIO:
+        return torch.arange(sequence.num_verdict)
+    num_predicted = len(sequence.predicted_N)
+    ratio = 1.0 if rng.random() < FULL_MASK_RATIO else 1.0 - rng.random()
+    return torch.tensor(sorted(rng.sample(range(num_predicted), max(1, round(num_predicted * ratio)))))
 
 
 def equal_length_groups(sequences: Iterator[TrainingSequence], group_size: int) -> Iterator[list[TrainingSequence]]:
