@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.damage import edited
-from tests.support.failed_run import add_photos, check_good, retry
+from tests.support.failed_run import check_good, retry, retry_twice
 from tests.support.in_process import command
 from tests.support.manifest_rows import FAST_SETTINGS
 from tests.support.run_output import RunOutput
@@ -21,15 +21,7 @@ BASE, R1, R2 = (f"parts/0000000-00001{suffix}.parquet" for suffix in ("", "-r1",
 def retried_run(failed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run and two retries; not to be changed."""
     folder = Path(shutil.copytree(failed_run, tmp_path_factory.mktemp("retried") / "there"))
-    add_photos(folder)
-    late = folder / "photos" / "late0.png"
-    kept = late.read_bytes()
-    late.unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        use_stub_model(patch)
-        retry(folder / "out", "--class", "not_found")
-        late.write_bytes(kept)
-        assert retry(folder / "out", "--class", "not_found").exit_code == 3
+    retry_twice(folder)
     return folder
 
 

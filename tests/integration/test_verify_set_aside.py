@@ -27,8 +27,8 @@ from tests.support.damage import (
     part,
     run_json,
 )
-from tests.support.failed_run import add_photos, retry
 from tests.support.failed_run import check_good as check_retried
+from tests.support.failed_run import retry, retry_twice
 from tests.support.finished_run import IMAGES, check_good, run, verify
 from tests.support.in_process import run_here
 from tests.support.run_output import RunOutput
@@ -109,15 +109,7 @@ def test_what_is_damaged_is_moved_and_made_anew_and_nothing_else(
 def retried_run(failed_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run and two retries; not to be changed."""
     folder = Path(shutil.copytree(failed_run, tmp_path_factory.mktemp("retried") / "there"))
-    add_photos(folder)
-    late = folder / "photos" / "late0.png"
-    kept = late.read_bytes()
-    late.unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        use_stub_model(patch)
-        retry(folder / "out", "--class", "not_found")
-        late.write_bytes(kept)
-        assert retry(folder / "out", "--class", "not_found").exit_code == 3
+    retry_twice(folder)
     assert (folder / "out" / "parts" / "0000000-00001-r2.parquet").exists()
     check_retried(folder / "out")
     return folder

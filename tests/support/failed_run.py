@@ -75,3 +75,16 @@ def make_failed_run(folder: Path) -> Path:
         run_here(folder / "m.parquet", folder / "out", Path("stub"), pipeline={"segment_rows": 2})
     assert sorted(RunOutput(folder / "out").failed_by_id()) == sorted([*MISSING, NEVER, "broken", "too wide"])
     return folder
+
+
+def retry_twice(folder: Path) -> None:
+    """Two retries of the run in a folder: one image comes back only for the second."""
+    add_photos(folder)
+    late = folder / "photos" / "late0.png"
+    kept = late.read_bytes()
+    late.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        use_stub_model(patch)
+        retry(folder / "out", "--class", "not_found")
+        late.write_bytes(kept)
+        assert retry(folder / "out", "--class", "not_found").exit_code == 3
