@@ -74,8 +74,13 @@ class RunningCommand:
         return found
 
     def workers(self) -> list[psutil.Process]:
-        """Ray's processes that run a worker of this command."""
-        return [child for child in self.descendants() if "ray::WorkerActor" in " ".join(_command_line(child))]
+        """Ray's processes that run a worker of this command.
+
+        What a worker starts, such as its image decoder, has the worker's name until it begins its own program.
+        """
+        named = {child for child in self.descendants() if "ray::WorkerActor" in " ".join(_command_line(child))}
+        started_by_workers = {grandchild for worker in named for grandchild in _descendants(worker.pid)}
+        return sorted(named - started_by_workers, key=lambda worker: worker.pid)
 
     def signal(self, number: int) -> None:
         """Send a signal to the command alone."""
