@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.exported import make_run_to_export
 from tests.support.failed_run import add_photos, make_failed_run
 from tests.support.finished_run import make_finished_run
 from tests.support.in_process import load_models_once, run_here
@@ -54,3 +55,9 @@ def retriable(failed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of ``make_finished_run``; not to be changed."""
     return make_finished_run(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def run_to_export(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> RunOutput:
+    """``make_run_to_export``; not to be changed."""
+    return make_run_to_export(tmp_path_factory.mktemp("export"), tiny_checkpoint)
