@@ -16,7 +16,7 @@ from jobs.lost_description import LostDescription
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
 from jobs.recorded_run import way_of_working
-from jobs.resume_choice import ResumeChoice, output_of_new_run, words_of_changes
+from jobs.resume_choice import ResumeChoice, output_of_new_run, outputs_beside, words_of_changes
 from jobs.run_identity import segment_rows_of, what_decides_results
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
@@ -78,7 +78,10 @@ def run_job(
         spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory), checkpoint)
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
-        device = None if choice.is_new_run else _device_of_finished_run(run, source)
+        if choice.is_new_run:
+            device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
+        else:
+            device = _device_of_finished_run(run, source)
         workers = idle_workers(spec, device) if device is not None else find_workers(spec, stack, say)
         settings = _settings(spec, workers, checkpoint, store.uri)
         if choice.is_new_run:
@@ -165,14 +168,37 @@ def _device_of_finished_run(run: RunDirectory, source: ManifestSource) -> str | 
     return None if run.committed_segments(plan).num_missing else device
 
 
+def _device_of_finished_new_run(
+    spec: JobSpec, output_uri: str, source: ManifestSource, checkpoint: Checkpoint
+) -> str | None:
+    """The same of the run, at the output or beside it, that an earlier command of a new run has made and ended."""
+    for uri in outputs_beside(output_uri):
+        run = RunDirectory(open_store(uri))
+        if run.description() is None and not run.has_parts():
+            return None
+        device = _device_of_finished_run(run, source)
+        if device is not None:
+            workers = idle_workers(spec, device)
+            settings = _settings(spec, workers, checkpoint, output_uri)
+            if _output_of_new_run(spec, workers, source, checkpoint, settings) == uri:
+                return device
+    return None
+
+
 def _store_of_new_run(
     spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
 ) -> Store:
-    segment_rows = spec.pipeline.segment_rows or segment_rows_of(_num_rows(spec, source), workers.count, None)
-    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
-    store = open_store(output_of_new_run(settings.output_uri, results))
+    store = open_store(_output_of_new_run(spec, workers, source, checkpoint, settings))
     store.check_writable()
     return store
+
+
+def _output_of_new_run(
+    spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
+) -> str:
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(_num_rows(spec, source), workers.count, None)
+    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    return output_of_new_run(settings.output_uri, results)
 
 
 def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:

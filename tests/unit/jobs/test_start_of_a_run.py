@@ -13,6 +13,7 @@ from dimoo_core.errors import ConfigError
 from jobs import workers as workers_module
 from jobs.cluster import known_address, ray_cluster
 from jobs.report_lines import resume_hint, summary_lines
+from jobs.resume_choice import ResumeChoice
 from jobs.run import _conclude, run_job
 from jobs.run_identity import segment_rows_of
 from jobs.spec import load_spec
@@ -168,6 +169,26 @@ def test_a_start_that_finds_nothing_to_do_starts_no_ray(
     for changed in ({"seed": 1}, {"limit": 1}, {"device": "cuda"}, {"pipeline": {"segment_rows": 5}}):
         with pytest.raises(ConfigError, match="holds a run"):
             run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2, **changed)
+
+
+def test_a_new_run_that_has_ended_starts_no_ray_again(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub_model(monkeypatch)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": str(tiny_checkpoint)}
+    anew = ResumeChoice(is_new_run=True)
+
+    def start(workers: int, seed: int) -> RunSummary:
+        return run_job(load_spec(None, flags | {"workers": workers}, [f"seed={seed}"]), lambda line: None, anew)
+
+    made = [start(0, seed).output for seed in (0, 1)]
+    assert made == [str(tmp_path / "out"), str(tmp_path / "out-2")]
+    refuse_ray(monkeypatch)
+    again = [start(2, seed) for seed in (0, 1)]
+    assert [(summary.output, summary.resumed) for summary in again] == [(output, 1) for output in made]
+    with pytest.raises(pytest.fail.Exception, match="Ray was asked"):
+        start(2, 2)
 
 
 def test_a_start_without_ray_ends_if_something_is_left_all_the_same(
