@@ -108,7 +108,7 @@ class PanelDisplay:
 
     def _render(self) -> Group:
         state = self._state
-        eta = f"ETA {state.eta_words}" if state.eta_s is not None else ""
+        eta = f"ETA {state.eta_words}" if state.eta_words else ""
         self._progress.update(self._bar, completed=state.num_settled, eta=eta)
         shown: list[RenderableType] = [self._progress, _facts(state, self._console.width)]
         if self._thumbnails is not None:

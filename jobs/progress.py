@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jobs.counted import counted
-from jobs.rate_record import RateRecord
+from jobs.rate_record import RateRecord, error_of_count
 from pipeline.event import (
     Event,
     SegmentCommitted,
@@ -19,6 +19,7 @@ from pipeline.event import (
 from pipeline.outcome import RunTotals
 
 _NUM_LATEST = 8
+_MIN_RATE_ROWS, _MIN_RATE_S = 3, 10.0  # before, a rate says how the first rows came, not how the others will
 
 
 class ProgressState:
@@ -109,8 +110,15 @@ class ProgressState:
     @property
     def rows_per_s(self) -> float:
         """Rows settled in this start, by the time since the first worker was ready."""
-        elapsed_s = time.monotonic() - self._first_row_s if self._first_row_s else 0.0
-        return (self.num_settled - self.num_resumed) / elapsed_s if elapsed_s > 0 else 0.0
+        return self._num_new / self._elapsed_s if self._elapsed_s > 0 else 0.0
+
+    @property
+    def _num_new(self) -> int:
+        return self.num_settled - self.num_resumed
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._first_row_s if self._first_row_s else 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -173,8 +181,7 @@ class ProgressState:
     @property
     def tokens_per_s(self) -> float:
         """Tokens by the time since the first worker was ready."""
-        elapsed_s = time.monotonic() - self._first_row_s if self._first_row_s else 0.0
-        return self.num_tokens / elapsed_s if elapsed_s > 0 else 0.0
+        return self.num_tokens / self._elapsed_s if self._elapsed_s > 0 else 0.0
 
     @property
     def tokens_per_step(self) -> float:
@@ -183,22 +190,25 @@ class ProgressState:
 
     @property
     def eta_s(self) -> float | None:
-        """Time until every row is settled, at the rate so far; None while there is no rate."""
-        return (self.num_rows - self.num_settled) / self.rows_per_s if self.rows_per_s > 0 else None
+        """Time until every row is settled, at the rate so far; None while a rate is of too few rows or seconds."""
+        if self._num_new < _MIN_RATE_ROWS or self._elapsed_s < _MIN_RATE_S:
+            return None
+        return (self.num_rows - self.num_settled) / self.rows_per_s
 
     @property
     def eta_error_s(self) -> float | None:
-        """How far ``eta_s`` may be off either way, by how unevenly rows were settled; None while that is not known."""
+        """How far ``eta_s`` may be off either way, by how unevenly rows were settled, at first by how few they are."""
+        if self.eta_s is None:
+            return None
         error = self._rates.relative_error
-        return error * self.eta_s if error is not None and self.eta_s is not None else None
+        return self.eta_s * (error if error is not None else error_of_count(self._num_new))
 
     @property
-    def eta_words(self) -> str:
-        """``1:02:03 ± 0:40``."""
-        if self.eta_s is None:
-            return "unknown"
-        around = f" ± {duration(self.eta_error_s)}" if self.eta_error_s is not None else ""
-        return duration(self.eta_s) + around
+    def eta_words(self) -> str | None:
+        """``1:02:03 ± 0:40``; None while that is not known, and when no row is left."""
+        if self.eta_s is None or self.eta_error_s is None or self.num_settled == self.num_rows:
+            return None
+        return f"{duration(self.eta_s)} ± {duration(self.eta_error_s)}"
 
     def line(self) -> str:
         """The state in words."""
@@ -207,7 +217,8 @@ class ProgressState:
             doing = "computing" if self.num_ready else "loading the model"
             return f"{settled}/{self.num_rows} rows, {counted(self.num_workers, 'worker')} {doing}"
         lost = f", {counted(self.num_lost, 'worker')} lost and replaced" if self.num_lost else ""
-        return f"{settled}/{self.num_rows} rows, {failed} failed, {rate:.2f} rows/s, ETA {self.eta_words}{lost}"
+        eta = f", ETA {self.eta_words}" if self.eta_words else ""
+        return f"{settled}/{self.num_rows} rows, {failed} failed, {rate:.2f} rows/s{eta}{lost}"
 
 
 def _busy_ratio(busy_s: float, span_s: float) -> float | None:

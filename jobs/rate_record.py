@@ -11,6 +11,11 @@ _MIN_RATES = 5  # before these the spread says more about the beginning than abo
 _STANDARD_ERRORS = 2.0
 
 
+def error_of_count(num_rows: int) -> float:
+    """How far a rate may be off, by that rate, of which no more is known than how many rows it is of."""
+    return _STANDARD_ERRORS / math.sqrt(num_rows)
+
+
 class RateRecord:
     """Rows settled over time, a point every five seconds; the latest sixty intervals count."""
 

@@ -37,10 +37,11 @@ class RunStatus:
 
     ``done`` and ``failed`` are committed rows; ``in_hand`` had their outcome and waited for their segment when the
     driver noted so; rows that engines are at work on are not among them. ``retry`` is the number and ``retry_classes``
-    the classes of a retry that has begun and not ended; None and empty otherwise. ``rows_per_s``, ``eta_s`` and
-    ``workers`` are the driver's, and None or empty when none is at work. ``heard_s_ago`` depends on two clocks: the
-    driver's and this machine's. ``is_noted``: there are so many parts that counts are those of the run's last note or
-    of its end, not of the parts themselves.
+    the classes of a retry that has begun and not ended; None and empty otherwise. ``rows_per_s``, ``eta_s``,
+    ``eta_error_s``, how far that may be off, and ``workers`` are the driver's, and None or empty when none is at work;
+    the time to go is None too while the driver has not seen enough to tell it. ``heard_s_ago`` depends on two clocks:
+    the driver's and this machine's. ``is_noted``: there are so many parts that counts are those of the run's last note
+    or of its end, not of the parts themselves.
     """
 
     output: str
@@ -53,6 +54,7 @@ class RunStatus:
     failures: dict[str, int]
     rows_per_s: float | None
     eta_s: float | None
+    eta_error_s: float | None
     driver: str | None
     heard_s_ago: float | None
     starts: int
@@ -83,9 +85,10 @@ class RunStatus:
         for name, count in self.failures.items():
             yield f"            {count} failed with {name}"
         if self.rows_per_s is not None:
-            eta = duration(self.eta_s) if self.eta_s is not None else "unknown"
+            eta = f", ETA {duration(self.eta_s)}" if self.eta_s is not None else ""
+            around = f" ± {duration(self.eta_error_s)}" if eta and self.eta_error_s is not None else ""
             waiting = f", {self.in_hand} rows finished and not committed yet" if self.in_hand else ""
-            yield f"  rate      {self.rows_per_s:.2f} rows/s, ETA {eta}{waiting}"
+            yield f"  rate      {self.rows_per_s:.2f} rows/s{eta}{around}{waiting}"
         if self.driver is not None and self.heard_s_ago is not None:
             yield f"  driver    {self.driver}, start {self.starts}, heard {duration(self.heard_s_ago)} ago"
         for worker in self.workers:
@@ -126,6 +129,7 @@ def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
     left = max(0, facts.num_rows - done - num_failed)
     note = latest.note if latest and state == "running" else {}
     rate = float(note["rows_per_s"]) if note.get("rows_per_s") else None
+    can_tell = note.get("eta_error_s", 0.0) is not None  # drivers of earlier versions noted it late, or not at all
     retry = _open_retry(store)
     in_hand = max(0, int(note.get("settled", 0)) - int(note.get("committed", 0)))  # of one moment, which parts are not
     return RunStatus(
@@ -138,7 +142,8 @@ def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
         in_hand=in_hand,
         failures=dict(failures.most_common()),
         rows_per_s=rate,
-        eta_s=math.ceil(max(0, left - in_hand) / rate) if rate else None,
+        eta_s=math.ceil(max(0, left - in_hand) / rate) if rate and can_tell else None,
+        eta_error_s=note.get("eta_error_s"),
         driver=latest.owner if latest else None,
         heard_s_ago=max(0.0, round(heard_s, 1)) if heard_s is not None else None,
         starts=len(reports),

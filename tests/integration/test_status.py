@@ -1,6 +1,7 @@
 """How far a run is, told from its store: while it runs, after it was stopped, when it is complete."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
         state.take("worker-0", WorkerReady(1.0))
         state.take("worker-0", SegmentCommitted("0000000-00000", RunTotals(980, 20)))
         state.take("worker-0", WorkerProgress(**{**_fields(PROGRESS), "num_done": 1010, "num_failed": 20}))
+        state._first_row_s = time.monotonic() - 60.0  # as if it had worked for a minute
         RunNote(state, epoch.note).refresh()
         epoch._end.set()
         epoch._thread.join()  # or its first sign of life, without the note, may be written after this one
@@ -80,6 +82,7 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
     assert found.rows_per_s is not None
     assert found.rows_per_s > 0
     assert found.eta_s is not None
+    assert found.eta_error_s is not None
     (worker,) = found.workers
     assert (worker["name"], worker["state"], worker["rows"], worker["engine_busy_ratio"]) == (
         "worker-0",
@@ -104,6 +107,20 @@ def test_rows_that_wait_for_their_commit_are_those_of_the_note_also_when_parts_h
         found = read_status(str(begun))
     assert (found.done, found.in_hand) == (980, settled - 930)
     assert words in "\n".join(found.lines())
+
+
+def test_no_time_to_go_is_told_before_the_driver_can_tell_it(begun: Path) -> None:
+    with claimed_epoch(open_store(str(begun))) as epoch:
+        epoch._end.set()
+        epoch._thread.join()
+        note = {"rows": 2000, "settled": 1030, "committed": 1000, "failed": 0, "rows_per_s": 2.0}
+        shown = []
+        for error in (None, 120.0):
+            epoch.note({**note, "eta_error_s": error})
+            epoch._beat(has_ended=False)
+            shown.append("\n".join(read_status(str(begun)).lines()))
+    assert "2.00 rows/s, 30 rows finished" in shown[0]
+    assert "2.00 rows/s, ETA 8:05 ± 2:00, 30 rows finished" in shown[1]
 
 
 def test_a_run_of_many_parts_that_has_ended_is_told_without_reading_them(tmp_path: Path) -> None:
@@ -195,6 +212,7 @@ def test_a_status_without_rows_is_a_whole_one() -> None:
         failures={},
         rows_per_s=None,
         eta_s=None,
+        eta_error_s=None,
         driver=None,
         heard_s_ago=None,
         starts=1,

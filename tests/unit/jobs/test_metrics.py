@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     recorded = Recorded(monkeypatch)
     state = ProgressState(num_rows=100, num_resumed=0, num_workers=2, num_resumed_failed=0, worker_hour_usd=2.0)
     state.take("w0", WorkerReady(1.0))
+    state._first_row_s = time.monotonic() - 60.0  # as if it had worked for a minute: there is a time to go
     progress = WorkerProgress(
         num_done=9, num_failed=2, num_steps=4, num_tokens=800, engine_busy_s=3.0, engine_span_s=4.0
     )
