@@ -18,7 +18,11 @@ def is_folder_column(name: str) -> bool:
     Source: Hugging Face's ImageFolder loads what ``file_name`` names as ``image``, what ``X_file_name`` names as ``X``,
     and lists of names in ``X_file_names`` likewise.
     """
-    return is_image_column(name) or name == "words" or f"_{name}".endswith(("_file_name", "_file_names"))
+    return is_image_column(name) or name == "words" or _names_files(name)
+
+
+def _names_files(name: str) -> bool:
+    return f"_{name}".endswith(("_file_name", "_file_names"))
 
 
 def exported_names(names: Iterable[str], is_taken: Callable[[str], bool] = is_image_column) -> dict[str, str]:
@@ -39,3 +43,16 @@ def exported_cells(cells: Mapping[str, Any], is_taken: Callable[[str], bool] = i
     """The cells of a row under the names that they have in the export."""
     names = exported_names(cells, is_taken)
     return {names[name]: value for name, value in cells.items()}
+
+
+def folder_cells(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells as ``metadata.jsonl`` has them: ImageFolder looks for names of files inside structs and lists too."""
+    return {name: _without_file_names(value) for name, value in exported_cells(cells, is_folder_column).items()}
+
+
+def _without_file_names(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_file_names(inner) for name, inner in exported_cells(value, _names_files).items()}
+    if isinstance(value, list):
+        return [_without_file_names(inner) for inner in value]
+    return value

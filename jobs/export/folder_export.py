@@ -8,7 +8,7 @@ from typing import TextIO
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
-from jobs.export.column_name import exported_cells, is_folder_column
+from jobs.export.column_name import folder_cells
 from jobs.export.finished_row import FinishedRow
 from jobs.export.json_cells import json_line
 from jobs.export.target import ExportTarget
@@ -45,7 +45,7 @@ class FolderExport:
         if not self._is_image_folder and row.cells["text"] is not None:
             self._target.put(f"texts/{row.name}.txt", row.cells["text"].encode())
         if "file_name" in cells or not self._is_image_folder:
-            line = json_line({**cells, "words": row.words, **exported_cells(row.cells, is_folder_column)})
+            line = json_line({**cells, "words": row.words, **folder_cells(row.cells)})
             self._table(base).write(line + "\n")
 
     def finish(self) -> None:

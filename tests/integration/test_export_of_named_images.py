@@ -115,6 +115,21 @@ def test_results_of_edits_are_images_beside_their_sources(
     check_given(kind, loaded)
 
 
+def test_structs_that_name_files_are_kept_in_datasets_beside_the_image(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    shots = [{"file_name": f"F{number}.JPG", "scans": [{"scan_file_name": "s.tif"}]} for number in range(2)]
+    image = encoded(picture(0, (64, 64)))
+    rows = [{"id": str(n), "task": "caption", "image": image, "shot": shot} for n, shot in enumerate(shots)]
+    manifest = tmp_path / "m.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), manifest)
+    run_here(manifest, tmp_path / "out", tiny_checkpoint)
+    export(RunOutput(tmp_path / "out"), tmp_path / "x", "imagefolder")
+    loaded = loaded_split("imagefolder", tmp_path / "x", tmp_path / "c")
+    assert image_columns(loaded) == {"image"}
+    assert [row["shot"] for row in loaded] == [
+        {"file_name_given": shot["file_name"], "scans": [{"scan_file_name_given": "s.tif"}]} for shot in shots
+    ]
+
+
 def test_lance_has_the_result_the_source_and_the_uri(edits: RunOutput, tmp_path: Path) -> None:
     import lance
 
