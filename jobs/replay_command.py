@@ -39,7 +39,7 @@ def replay(
         typer.echo(summary.to_json())
     else:
         same = {True: "the same as the run's", False: "NOT the same as the run's", None: "the run has none to compare"}
-        typer.echo(f"row {summary.row} ({summary.id}) in {summary.steps} steps: {summary.outcome}")
+        typer.echo(f"row {summary.row} ({summary.id}) in {summary.steps} steps: {summary.outcome.strip()}")
         typer.echo(f"  result  {same[summary.is_same]}")
         if summary.strip:
             typer.echo(f"  strip   {len(summary.strip)} images, {summary.strip[0]} to {summary.strip[-1]}")

@@ -12,6 +12,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from jobs.report.column_filter import column_filters
 from jobs.report.facts import RunFactSheet
 from jobs.report.plots import course_plots, plots
 from jobs.report.row import ReportRow
@@ -56,6 +57,7 @@ def page_html(
         "rows": statistics.num_done + statistics.num_failed,
         "shown": len(rows),
         "sorts": list(_sorts(rows)),
+        "columns": [column.to_json() for column in column_filters(rows)],
         "chunks": [f"data/rows-{number:05d}.js" for number in range(num_chunks)],
         "first": [row.to_json() for row in rows[:FIRST_ROWS]],
     }

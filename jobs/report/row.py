@@ -62,7 +62,7 @@ class ReportRow:
             task=record["task"],
             prompt=record["prompt"],
             image=record["output"],
-            text=record["text"],
+            text=None if record["text"] is None else record["text"].strip(),  # answers begin with the model's space
             width=record["width"],
             height=record["height"],
             num_bytes=record["bytes"],

@@ -14,7 +14,7 @@ from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
 from jobs.report.write import ReportSummary, write_report
 from tests.support.browser import browser, file_url, serious_findings, watched_page
-from tests.support.large_output import prompt_of, write_large_output
+from tests.support.large_output import own_cells, prompt_of, write_large_output
 
 NUM_ROWS = 10_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
@@ -81,6 +81,33 @@ def test_filters_narrow_each_other_and_stay_in_the_address(page: Any) -> None:
     expect(page.locator("#count")).to_have_text(f"{high} rows")
     page.reload()
     expect(page.locator("#count")).to_have_text(f"{high} rows")
+    page.click("#reset")
+    expect(page.locator("#count")).to_have_text("10,000 rows")
+
+
+def test_a_row_is_found_by_its_own_columns_and_shows_them(page: Any) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("SKU/07300")
+    expect(page.locator("#count")).to_have_text("1 row")
+    page.locator(".card").click()
+    expect(page.locator("#row .facts")).to_contain_text("sku/07300")
+    expect(page.locator("#row .facts")).to_contain_text(own_cells(7300)["shelf"])
+
+
+def test_rows_are_narrowed_by_an_own_column_of_few_values_with_the_keyboard(page: Any) -> None:
+    shelf = page.get_by_role("combobox", name="shelf", exact=True)
+    assert page.locator(".filters .column").all_inner_texts() == ["shelf"]
+    assert shelf.locator("option").all_inner_texts() == ["All", "ash", "elm & fir", "oak"]
+    shelf.focus()
+    page.keyboard.press("e")
+    wanted = sum(row % 3 == 2 for row in range(NUM_ROWS))
+    expect(page.locator("#count")).to_have_text(f"{wanted:,} rows")
+    page.select_option("#status", "failed")
+    failed = sum(row % 3 == 2 and row % 50 == 49 for row in range(NUM_ROWS))
+    expect(page.locator("#count")).to_have_text(f"{failed} rows")
+    page.reload()
+    expect(page.locator("#count")).to_have_text(f"{failed} rows")
+    expect(shelf).to_have_value("elm & fir")
     page.click("#reset")
     expect(page.locator("#count")).to_have_text("10,000 rows")
 
@@ -189,5 +216,5 @@ def test_the_letters_of_charts_can_be_read_on_a_phone(launched: Any, summary: Re
 def _contains(row: int, *words: str) -> bool:
     is_image = row % 4 != 3
     text = prompt_of(row) if is_image else f"describe this image in detail. it shows {prompt_of(row)}."
-    hay = f"row-{row}\n{text}\n{row * 37 % 101 / 100}"
+    hay = f"row-{row}\n{text}\n{row * 37 % 101 / 100}\n{own_cells(row)}"
     return all(word in hay for word in words)

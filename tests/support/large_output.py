@@ -1,5 +1,6 @@
 """An output of many rows as a run would have left it, written in a second or two: its pictures are few and shared."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ _THINGS = ("lighthouse", "teapot", "heron", "violin", "harbour", "glacier", "lan
 
 
 def write_large_output(folder: Path, num_rows: int) -> Path:
-    """Three of four rows are images, one of four a caption, one in 50 failed; each row has a ``score``."""
+    """Of four rows three are images, one a caption; one in 50 failed; each has a ``score`` and ``own_cells``."""
     run = RunDirectory(open_store(str(folder)))
     run.start(
         {
@@ -36,9 +37,9 @@ def write_large_output(folder: Path, num_rows: int) -> Path:
     totals = RunTotals()
     for first in range(0, num_rows, SEGMENT_ROWS):
         outcomes = [_outcome(row) for row in range(first, min(num_rows, first + SEGMENT_ROWS))]
-        scores = pa.table({"score": [row * 37 % 101 / 100 for row in range(first, first + len(outcomes))]})
+        cells = [{"score": row * 37 % 101 / 100, **own_cells(row)} for row in range(first, first + len(outcomes))]
         failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
-        part = part_bytes(outcomes, scores, first, writer="", run="")
+        part = part_bytes(outcomes, pa.Table.from_pylist(cells), first, writer="", run="")
         segment = Segment(first // SEGMENT_ROWS, 0, "large.parquet", first, first, len(outcomes))
         totals += run.commit(PartName(segment.name), part, PartSummary(len(outcomes) - len(failures), failures)).totals
     run.succeed(totals)
@@ -50,9 +51,15 @@ def prompt_of(row: int) -> str:
     return f"a {_COLOURS[row % 7]} {_THINGS[row % 9]} in the evening light, number {row}"
 
 
+def own_cells(row: int) -> dict[str, str]:
+    """What the manifest has in columns of its own: one of few values, and one that no two rows share."""
+    return {"shelf": ("oak", "ash", "elm & fir")[row % 3], "sku": f"sku/{row:05d}"}
+
+
 def _outcome(row: int) -> Outcome:
     if row % 50 == 49:
-        return RowFailure(row, f"row-{row}", "fetch", "ObjectNotFound", f"cannot read s3://photos/{row}.jpg: NoSuchKey")
+        message = f"cannot read s3://photos/{row}.jpg: NoSuchKey"
+        return RowFailure(row, f"row-{row}", "fetch", "ObjectNotFound", message, columns=json.dumps(own_cells(row)))
     is_image, side = row % 4 != 3, SIDES[row % 3]
     return RowDone(
         row=row,

@@ -42,14 +42,21 @@
   };
 
   // ---- filters, kept in the address
-  const fields = ["q", "task", "status", "size", "score", "sort"];
+  const controls = new Map(["q", "task", "status", "size", "score", "sort"].map((name) => [name, $(name)]));
+  const columns = data.columns.map(({ name, values }, at) => {
+    const sorted = [...values].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    const select = make("select", { id: `column-${at}` }, make("option", { value: "" }, "All"), ...sorted.map((value) => make("option", { value }, value)));
+    $("score-label").before(make("label", {}, make("span", { class: "column", title: name }, name), select));
+    controls.set(`column.${name}`, select);  // a column may be called like another filter
+    return { name, select };
+  });
   const readAddress = () => {
     const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
     return { parts: path.split("/").filter(Boolean), query: new URLSearchParams(query) };
   };
   const address = () => {
     const query = new URLSearchParams();
-    for (const name of fields) if ($(name).value) query.set(name, $(name).value);
+    for (const [name, control] of controls) if (control.value) query.set(name, control.value);
     return "#/gallery" + (query.size ? "?" + query : "");
   };
   const fillFilters = () => {
@@ -64,9 +71,11 @@
   const matching = () => {
     const words = $("q").value.toLowerCase().split(/\s+/).filter(Boolean);
     const [task, status, size, sort] = ["task", "status", "size", "sort"].map((name) => $(name).value);
+    const chosen = columns.filter(({ select }) => select.value).map(({ name, select }) => [name, select.value]);
     const least = $("score").value === "" ? null : Number($("score").value);
     const kept = rows.filter((row) =>
       (!task || row.task === task) && (!status || (status === "done") === Boolean(row.ok)) && (!size || sizeOf(row) === size) &&
+      chosen.every(([name, value]) => row.extra && name in row.extra && textOf(row.extra[name]) === value) &&
       (least === null || (row.score !== undefined && row.score >= least)) && words.every((word) => row.hay.includes(word)));
     const measure = { words: (row) => (row.text || "").split(/\s+/).length * (row.text ? 1 : 0), bytes: (row) => row.bytes || 0, score: (row) => row.score ?? -Infinity }[sort];
     return measure ? kept.sort((a, b) => measure(b) - measure(a)) : kept;
@@ -188,9 +197,9 @@
     if (view !== "row") document.title = data.title;
     if (view === "gallery") {
       let isChanged = false;
-      for (const name of fields) {
+      for (const [name, control] of controls) {
         const value = query.get(name) || "";
-        if ($(name).value !== value) { $(name).value = value; isChanged = isChanged || $(name).value === value; }
+        if (control.value !== value) { control.value = value; isChanged = isChanged || control.value === value; }
       }
       if (isChanged) update(true);
       if (wasRow) {

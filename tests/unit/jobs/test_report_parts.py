@@ -6,6 +6,7 @@ import yaml
 
 from jobs.report.card import dataset_card
 from jobs.report.chart import bar_plot, histogram_plot
+from jobs.report.column_filter import MAX_FILTERS, MAX_VALUES, column_filters
 from jobs.report.facts import RunFactSheet
 from jobs.report.page_html import CHUNK_ROWS, FIRST_ROWS, data_chunks, page_html
 from jobs.report.plots import course_plots
@@ -146,6 +147,45 @@ def test_the_first_failure_of_each_kind_is_its_example() -> None:
     page = page_html(FACTS, statistics, rows, []).decode()
     assert "Row 1,000: gone &lt;b&gt;" in page
     assert "Row 1,002" not in page
+
+
+def filters_of(*extras: dict[str, object]) -> dict[str, set[str]]:
+    rows = [ReportRow(row=row, id="a", extra=extra) for row, extra in enumerate(extras)]
+    return {column.name: set(column.values) for column in column_filters(rows)}
+
+
+def test_own_columns_of_few_values_that_come_again_are_filters() -> None:
+    extras = [{"kind": "cat" if row % 2 else "dog", "is_new": row < 3, "page": row % 4} for row in range(8)]
+    assert filters_of(*extras) == {"kind": {"cat", "dog"}, "is_new": {"true", "false"}, "page": {"0", "1", "2", "3"}}
+
+
+def test_columns_that_nobody_would_pick_from_are_no_filters() -> None:
+    many = [
+        {
+            "id_of_mine": f"x{row}",  # a value for each row
+            "always": "same",
+            "ratio": row % 2 / 2,
+            "long": "x" * (70 + row % 2),
+            "many": row % (MAX_VALUES + 1),
+            "vq_grid": f"[{row % 2}]",  # of the part
+            "image": f"{row % 2}.png",  # of the manifest
+            "attempts": row % 2,  # of failures
+        }
+        for row in range(100)
+    ]
+    assert filters_of(*many) == {}
+    assert filters_of({"kind": "cat"}, {"kind": "dog"}, {}, {}) == {}
+
+
+def test_only_the_first_columns_are_filters() -> None:
+    names = [f"c{number}" for number in range(MAX_FILTERS + 2)]
+    assert list(filters_of(*(dict.fromkeys(names, row % 2) for row in range(4)))) == names[:MAX_FILTERS]
+
+
+def test_an_answer_is_shown_without_the_space_that_models_begin_with() -> None:
+    record = dict.fromkeys(("task", "prompt", "output", "text", "width", "height", "bytes")) | {"row": 0, "id": "a"}
+    assert ReportRow.from_part(record | {"text": " a cat\n"}).text == "a cat"
+    assert ReportRow.from_part(record | {"text": None}).text is None
 
 
 def test_a_zero_in_a_column_that_passed_through_is_shown() -> None:
