@@ -62,7 +62,7 @@ class ReportRow:
             task=record["task"],
             prompt=record["prompt"],
             image=record["output"],
-            text=None if record["text"] is None else record["text"].strip(),  # answers begin with the model's space
+            text=None if record["text"] is None else record["text"].strip(),  # which may begin with a space
             width=record["width"],
             height=record["height"],
             num_bytes=record["bytes"],

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.replay import ReplaySummary
 from pipeline.store import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
@@ -63,6 +64,13 @@ def test_a_row_is_found_by_its_number_too(output: Path) -> None:
 def test_an_answer_comes_out_as_in_the_run(output: Path) -> None:
     summary = json.loads(replay(output, "answer", "--json").stdout)
     assert (summary["is_same"], summary["strip"]) == (True, [])
+
+
+def test_an_answer_is_told_without_the_space_that_it_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = ReplaySummary(row=0, id="a", outcome=" a cat", is_same=True, steps=3)
+    monkeypatch.setattr("jobs.replay.replay_row", lambda *arguments, **options: summary)
+    assert "row 0 (a) in 3 steps: a cat\n" in replay(Path("out"), "a").stdout
+    assert json.loads(replay(Path("out"), "a", "--json").stdout)["outcome"] == " a cat"
 
 
 def test_a_row_that_failed_says_why_again(output: Path) -> None:

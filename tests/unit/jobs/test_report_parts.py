@@ -182,7 +182,7 @@ def test_only_the_first_columns_are_filters() -> None:
     assert list(filters_of(*(dict.fromkeys(names, row % 2) for row in range(4)))) == names[:MAX_FILTERS]
 
 
-def test_an_answer_is_shown_without_the_space_that_models_begin_with() -> None:
+def test_an_answer_is_shown_without_the_space_that_it_begins_with() -> None:
     record = dict.fromkeys(("task", "prompt", "output", "text", "width", "height", "bytes")) | {"row": 0, "id": "a"}
     assert ReportRow.from_part(record | {"text": " a cat\n"}).text == "a cat"
     assert ReportRow.from_part(record | {"text": None}).text is None
