@@ -6,30 +6,38 @@ from statistics import median
 import torch
 
 from benchmarks.case import Case
-from benchmarks.flop_comparison import Counting
+from benchmarks.flop_comparison import flops_by_hand
 from benchmarks.shape import Shape
 from benchmarks.timing import CaseTiming, Run
 from benchmarks.workload import stream_lengths
+from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
+from dimoo_core.request import Request
+from dimoo_core.settings import ImageSettings, TextSettings
 
 _CPU = torch.device("cpu")
 
 
 class CaseReporter:
-    """Makes a case's part of the result file; ``peak`` is the device's FLOP/s, if known."""
+    """Makes a case's part of the result file; ``peak`` is the device's FLOP/s, if known.
+
+    Operations are those of closed forms: counting them one by one takes a CPU minutes a case, while the GPU waits.
+    """
 
     def __init__(self, shape: Shape, peak: float | None) -> None:
-        self._counting = Counting(shape)
+        self._shape = shape
         self._peak = peak
 
     def report(self, case: Case, timing: CaseTiming) -> dict[str, object]:
-        """Seconds a unit are those of a whole generation: shortened runs are scaled by exact operation counts."""
+        """Seconds a unit are those of a whole generation: shortened runs are scaled by operations."""
         steps = timing.steps_measured
-        engine_flops = self._counting.engine(case.build(steps, _CPU)).total
-        engine_scale = 1.0
-        if steps < case.num_steps:
-            engine_scale = self._counting.engine(case.build(case.num_steps, _CPU)).total / engine_flops
+        alone = self._cost(case, steps)
+        # What requests of a batch share is computed once: in the first step, so that it does not grow with the steps.
+        engine_flops = round(alone.flops * timing.engine_runs[0].num_tokens / alone.num_tokens)
+        more_flops = self._cost(case, case.num_steps).flops - alone.flops if steps < case.num_steps else 0
+        engine_scale = 1 + case.batch * more_flops / engine_flops
         lengths = stream_lengths(case.build_plain(case.num_steps, _CPU))
-        plain_flops = self._counting.reference(lengths).total * timing.plain_runs[0].num_steps
+        of_a_step = sum(flops_by_hand(self._shape.config, length).total for length in lengths)
+        plain_flops = of_a_step * timing.plain_runs[0].num_steps
 
         plain_s = [run.seconds * case.num_steps / steps for run in timing.plain_runs]
         engine_s = [run.seconds * engine_scale / case.batch for run in timing.engine_runs]
@@ -52,6 +60,15 @@ class CaseReporter:
             "plain": self._of_runs(timing.plain_runs, plain_flops),
         }
 
+    def _cost(self, case: Case, num_steps: int) -> Cost:
+        """Of one request alone that takes so many steps, and decides no more in each than its share."""
+        request = case.build(num_steps, _CPU)[0]
+        generation = _generation(self._shape, request)
+        if isinstance(request.settings, ImageSettings):
+            return image_cost(self._shape.config, generation, request.settings)
+        assert isinstance(request.settings, TextSettings)
+        return text_cost(self._shape.config, generation, request.settings)
+
     def _of_runs(self, runs: Sequence[Run], flops: int) -> dict[str, object]:
         seconds = median(run.seconds for run in runs)
         return {
@@ -62,3 +79,16 @@ class CaseReporter:
             "mfu": None if self._peak is None else flops / seconds / self._peak,
             "peak_memory_bytes": max(run.peak_memory_bytes or 0 for run in runs) or None,
         }
+
+
+def _generation(shape: Shape, request: Request) -> Generation:
+    is_image = isinstance(request.settings, ImageSettings)
+    columns = shape.tokens.image_columns if is_image else shape.tokens.vocabulary_columns
+    return Generation(
+        stream_lengths=tuple(stream_lengths(request)),
+        num_target=len(request.target),
+        num_masked=int((request.target == shape.tokens.mask).sum()),
+        num_suffix=len(request.streams[0].suffix),
+        num_distinct=len(torch.cat([stream.around(request.target) for stream in request.streams]).unique()),
+        num_columns=columns.stop - columns.start,
+    )

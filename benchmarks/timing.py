@@ -9,6 +9,7 @@ import torch
 from benchmarks.case import Case
 from benchmarks.plain import PlainTransformer, generate_plainly
 from benchmarks.shape import Shape
+from dimoo_core.cache_budget import cache_budget
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.request import Request, RequestFailed, Result
@@ -53,6 +54,7 @@ class Subject:
         self.device = transformer.device
         self._plain = PlainTransformer(plain or transformer)
         self._compile = compile
+        self._cache_bytes: dict[int, int] = {}
 
     def run_engine(self, requests: Sequence[Request]) -> Run:
         """Run all requests together.
@@ -61,7 +63,9 @@ class Subject:
             torch.OutOfMemoryError: If they do not fit together.
         """
         num_tokens = sum(request.num_tokens for request in requests)
-        config = EngineConfig(max_step_tokens=num_tokens + 1, compile=self._compile)
+        config = EngineConfig(
+            max_step_tokens=num_tokens + 1, max_cache_bytes=self._budget(num_tokens + 1), compile=self._compile
+        )
         engine = Engine(self.transformer, self.shape.tokens, config)
         for request in requests:
             engine.submit(request)
@@ -77,6 +81,12 @@ class Subject:
             raise torch.OutOfMemoryError(f"{len(requests)} requests of {num_tokens} tokens do not fit together")
         num_steps = max(result.num_steps for result in finished)
         return self._run(elapsed, num_steps, engine.stats.num_tokens)
+
+    def _budget(self, num_tokens: int) -> int:
+        """As an engine asks for it; asked once, since on a GPU the answer takes a whole step."""
+        if num_tokens not in self._cache_bytes:
+            self._cache_bytes[num_tokens] = cache_budget(self.transformer, self.shape.tokens, num_tokens)
+        return self._cache_bytes[num_tokens]
 
     def run_plain(self, request: Request) -> Run:
         """Run one request, stream by stream."""
