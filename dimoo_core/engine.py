@@ -5,6 +5,7 @@ The engine batches; what a step means for a request is in ``image_decoding``, ``
 """
 
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -141,6 +142,7 @@ class Engine:
             try:
                 self._advance(step)
             except torch.OutOfMemoryError as error:
+                traceback.clear_frames(error.__traceback__)  # they hold the tensors of the pass that failed
                 results += self._shrink(step, error)
         self.stats.busy_s += time.perf_counter() - started_s
         return results + self._retire() + self._expire()

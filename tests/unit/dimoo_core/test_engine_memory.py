@@ -68,6 +68,26 @@ def test_a_request_that_did_not_fit_does_not_make_later_batches_smaller(tiny_mod
     assert asked[1] == sum(request.num_tokens for request in later)
 
 
+def test_a_failure_does_not_keep_the_tensors_of_the_pass_that_failed(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def forward(*_: object) -> torch.Tensor:
+        activations = torch.zeros(1000)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("no memory left")
+
+    freed_before: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed_before.append(held[-1]() is None))
+    monkeypatch.setattr(tiny_model.transformer, "forward", forward)
+    (failed,) = run_all(engine_of(tiny_model), [image_of(tiny_model, "image")]).values()
+    assert isinstance(failed, RequestFailed)
+    assert isinstance(failed.error.__cause__, torch.OutOfMemoryError)
+    assert [tensor() for tensor in held] == [None]
+    assert freed_before == [True], "memory went back before the allocator was asked for it"
+
+
 @contextmanager
 def memory_for_slabs(monkeypatch: pytest.MonkeyPatch, num_tokens: int) -> Iterator[None]:
     """Keys and values of so many tokens fit into memory, at any one time."""
