@@ -18,6 +18,8 @@ from torch import Tensor
 from dimoo_core.errors import RequestError
 from dimoo_core.vq_model import VQModel
 
+_BATCH_CODES = 4096  # of an image of 1024x1024: larger ones keep a GPU busy, and take 3 GiB of it, each
+
 
 class ImageCodec:
     """The checkpoint's ``vqvae/``. Safe to share by threads.
@@ -25,12 +27,14 @@ class ImageCodec:
     On a CPU the network runs on one thread of its own, whoever calls. The reference's encoder input is laid out
     channels last, and there torch's group normalisation adds up each thread's share in float32: at 1024x1024 the sums
     are so inexact that another number of threads changes one code in forty. One thread is what the goldens were
-    recorded with, and makes codes and pixels independent of the number of workers and cores.
+    recorded with, and makes codes and pixels independent of the number of workers and cores. On CUDA convolutions are
+    computed in float32, too, not in the 10 bits of TF32 that are torch's default: this is set for the process.
 
     Args:
         model: The network on its device, in float32 as in the reference.
-        max_batch: Images of one size that go through the network together. 1 makes an image's codes and pixels the
-            same, bit for bit, whatever it is called with; convolutions do not promise that for larger batches.
+        max_batch: Images of one size that go through the network together, if they are small. 1 makes an image's codes
+            and pixels the same, bit for bit, whatever it is called with; convolutions do not promise that for larger
+            batches.
     """
 
     def __init__(self, model: VQModel, *, max_batch: int = 1) -> None:
@@ -39,6 +43,8 @@ class ImageCodec:
         self.num_codes: int = model.config.num_vq_embeddings
         self.pixels_per_code: int = 2 ** (len(model.config.block_out_channels) - 1)
         self._thread = _single_thread() if model.device.type == "cpu" else None
+        if model.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
 
     @classmethod
     def load(cls, directory: Path, *, device: torch.device | str, max_batch: int = 1) -> "ImageCodec":
@@ -102,15 +108,21 @@ class ImageCodec:
         return list(self.reconstruction(torch.stack(codes)).cpu())
 
     def _in_batches(self, inputs: list[Tensor], run: Any) -> list[Tensor]:
-        """Run equal shapes together, at most ``max_batch`` at a time; results in the order of ``inputs``."""
+        """Run equal shapes together, as many at a time as ``max_batch`` and memory allow; results in order."""
         order = sorted(range(len(inputs)), key=lambda index: tuple(inputs[index].shape))
         outputs: dict[int, Tensor] = {}
         for _, group in groupby(order, key=lambda index: tuple(inputs[index].shape)):
             members = list(group)
-            for start in range(0, len(members), self._max_batch):
-                batch = members[start : start + self._max_batch]
+            num_together = max(1, min(self._max_batch, _BATCH_CODES // self._num_codes_of(inputs[members[0]])))
+            for start in range(0, len(members), num_together):
+                batch = members[start : start + num_together]
                 outputs |= dict(zip(batch, run([inputs[index] for index in batch]), strict=True))
         return [outputs[index] for index in range(len(inputs))]
+
+    def _num_codes_of(self, pixels_or_codes: Tensor) -> int:
+        height, width = pixels_or_codes.shape[-2:]
+        is_pixels = pixels_or_codes.dim() > 2
+        return height * width // (self.pixels_per_code**2 if is_pixels else 1)
 
 
 def _single_thread() -> ThreadPoolExecutor:

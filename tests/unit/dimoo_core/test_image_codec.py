@@ -48,6 +48,40 @@ def test_batches_of_one_size_go_through_together_and_come_back_in_order(tiny_che
         assert (codec.quantize(latents)[0] == codes).float().mean() > 0.9
 
 
+def test_large_images_go_through_one_by_one_whatever_the_batch(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of 1024x1024 keeps a GPU busy, and sixteen would take 48 GiB of it."""
+    codec = ImageCodec.load(tiny_checkpoint, device="cpu", max_batch=16)
+    seen: list[tuple[int, ...]] = []
+
+    def latents(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(pixels.shape))
+        return torch.zeros(len(pixels), codec._model.config.latent_channels, 1, 1)
+
+    def reconstruction(codes: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(codes.shape))
+        return torch.zeros(len(codes), 3, 16, 16)
+
+    monkeypatch.setattr(codec, "latents", latents)
+    monkeypatch.setattr(codec, "reconstruction", reconstruction)
+    codec.encode([Image.new("RGB", (1024, 1024))] * 2 + [Image.new("RGB", (512, 512))] * 5)
+    assert seen == [(4, 3, 512, 512), (1, 3, 512, 512), (1, 3, 1024, 1024), (1, 3, 1024, 1024)]
+    seen.clear()
+    codec.decode([torch.zeros(96, 96, dtype=torch.int64)] * 2 + [torch.zeros(16, 16, dtype=torch.int64)] * 17)
+    assert seen == [(16, 16, 16), (1, 16, 16), (1, 96, 96), (1, 96, 96)]
+
+
+def test_convolutions_on_cuda_are_of_float32(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    network = tiny_model.codec._model
+    ImageCodec(network)
+    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(type(network), "device", torch.device("cuda"))
+    ImageCodec(network)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_size_between_the_codes_is_scaled_down(tiny_model: Model) -> None:
     assert tiny_model.codec.encode([random_image(70, 45)])[0].shape == (2, 4)
 
