@@ -64,7 +64,19 @@ def compiled() -> Elementwise:
 
 
 def _compiled(function: Callable[..., Tensor]) -> Callable[..., Any]:
-    return torch.compile(function, dynamic=True, fullgraph=True, options={"emulate_precision_casts": True})
+    """One kernel for any number of tokens; widths and other numbers are written into it.
+
+    With ``dynamic=True`` the norm's epsilon would be a float64 in the host's memory that each call reads.
+    """
+    kernel = torch.compile(function, fullgraph=True, options={"emulate_precision_casts": True})
+
+    def call(*arguments: Any) -> Any:
+        for argument in arguments:
+            if isinstance(argument, Tensor) and argument.dim() > 1:
+                torch._dynamo.maybe_mark_dynamic(argument, 0)
+        return kernel(*arguments)
+
+    return call
 
 
 def _check_compiler() -> None:
