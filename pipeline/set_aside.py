@@ -78,8 +78,7 @@ class SetAside:
                 "run.json describes: nothing is set aside, put the run.json back that they were made with"
             )
         groups = self._groups()
-        self._epoch.fence.check()
-        self._patience.retry(lambda: self._store.delete(SUCCESS_KEY))
+        self._patience.retry(partial(self._remove, SUCCESS_KEY))
         with ThreadPoolExecutor(_MOVE_THREADS) as pool:
             for _ in ordered_map(pool, self._move, groups, window=2 * _MOVE_THREADS):
                 self._epoch.check()
@@ -108,9 +107,8 @@ class SetAside:
     def _move(self, keys: Sequence[str]) -> None:
         for key in keys:
             self._patience.retry(partial(self._copy, key))
-        self._epoch.fence.check()
         for key in keys:
-            self._patience.retry(partial(self._store.delete, key))
+            self._patience.retry(partial(self._remove, key))
 
     def _copy(self, key: str) -> None:
         try:
@@ -118,3 +116,8 @@ class SetAside:
         except ObjectNotFound:  # a finding may be that it is missing
             return
         self._store.put(f"{self.folder}{key}", data)
+
+    def _remove(self, key: str) -> None:
+        """One try, fence included: a store that throttles is waited for so long that another may take over."""
+        self._epoch.fence.check()
+        self._store.delete(key)

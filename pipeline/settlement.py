@@ -13,6 +13,7 @@ from pipeline.epoch import Fence
 from pipeline.event import Event, SegmentCommitted
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
+from pipeline.part_name import PartName
 from pipeline.retry import Patience
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
@@ -107,10 +108,14 @@ class Settlement:
             score_columns=self._settings.hooks.score_columns,
         )
         summary = PartSummary(len(outcomes) - len(failures), failures)
-        self._patience.retry(self._fence.check)
-        standing = self._patience.retry(partial(self._run_directory.commit, open_segment.part, part, summary))
+        standing = self._patience.retry(partial(self._publish, open_segment.part, part, summary))
         if open_segment.lease.suspicion is not None:
             self._suspects.clear(segment.name)
         by_class = Counter(failure.failure_class for failure in failures if open_segment.wants(failure.row))
         totals = RunTotals(standing.num_done, max(0, len(standing.failures) - open_segment.num_kept))
         self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))
+
+    def _publish(self, name: PartName, part: bytes, summary: PartSummary) -> PartSummary:
+        """One try, fence included: a store that throttles is waited for so long that another may take over."""
+        self._fence.check()
+        return self._run_directory.commit(name, part, summary)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from jobs.verify import VerifyChoice, verify_output
-from pipeline.epoch import claimed_epoch
-from pipeline.errors import StoreError
+from pipeline.epoch import claimed_epoch, latest_epoch
+from pipeline.errors import RunSuperseded, StoreError
 from pipeline.local_store import LocalStore
 from pipeline.store import Store, open_store
 from tests.support.breaking_disk import BreakingDisk
@@ -186,6 +186,28 @@ def test_nothing_is_moved_while_a_driver_is_at_work(finished_run: Path, tmp_path
     assert "is being worked on by another driver" in result.stderr
     assert RunOutput(output).success() is not None
     assert not (output / "_damaged").exists()
+
+
+@pytest.mark.parametrize("first", ["_SUCCESS", "parts/"])
+def test_a_removal_that_a_store_puts_off_is_not_made_once_another_has_taken_over(
+    first: str, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Path(shutil.copytree(finished_run, tmp_path / "out"))
+    LocalStore(str(output)).delete(IMAGES[3])
+    put_off: list[str] = []
+    delete = LocalStore.delete
+
+    def throttled(store: LocalStore, key: str) -> None:
+        if key.startswith(first) and not put_off:
+            put_off.append(key)
+            assert store.put_if_absent(f"_epochs/{latest_epoch(store) + 1:06d}.json", b"{}")
+            raise StoreError("delete", store.uri_of(key), "SlowDown", retryable=True)
+        delete(store, key)
+
+    monkeypatch.setattr(LocalStore, "delete", throttled)
+    with pytest.raises(RunSuperseded, match="has taken over"):
+        verify_output(str(output), lambda line: None, VerifyChoice(sets_aside=True))
+    assert (output / put_off[0]).exists()
 
 
 def test_in_a_good_output_nothing_is_moved(finished_run: Path, tmp_path: Path) -> None:
