@@ -210,11 +210,11 @@ def _is_at_work(store: Store, number: int, say: Callable[[str], None], silence_s
 
 
 def _beats(store: Store, number: int) -> int | None:
-    """How many signs of life an epoch gave, 0 if none yet; None if it has ended."""
+    """How many signs of life an epoch gave, 0 if none yet or none that can be read; None if it has ended."""
     try:
         found = json.loads(store.get(_beat_key(number)))
         return None if found["ended"] else int(found["beats"])
-    except ObjectNotFound:
+    except (ObjectNotFound, ValueError, KeyError, TypeError):  # a driver that lives writes it anew
         return 0
 
 

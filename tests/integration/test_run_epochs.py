@@ -15,12 +15,13 @@ from pipeline.epoch import Fence, claimed_epoch, latest_epoch
 from pipeline.errors import RunInUse, RunSuperseded, StoreError
 from pipeline.event import Event, SegmentCommitted, WorkerFailed
 from pipeline.lease import LeaseBook, LeaseQueue
+from pipeline.local_store import LocalStore
 from pipeline.manifest_source import open_manifest
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
 from pipeline.worker import Worker
 from tests.support.in_process import run_here
-from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
+from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.stub_model import StubEngine, use_stub_model
 
@@ -64,6 +65,38 @@ def test_a_second_driver_is_told_who_is_at_work_and_the_first_goes_on(store: Sto
             pass
         first.fence.check()
     assert latest_epoch(store) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff\xfe", b"[]", b'{"beats": 3'], ids=["empty", "no text", "list", "cut off"]
+)
+def test_a_damaged_sign_of_life_is_waited_for_and_then_succeeded(store: Store, damage: bytes) -> None:
+    claim_elsewhere(store, 1)
+    store.put("_epochs/000001-beat.json", damage)
+    with claimed_epoch(store, silence_s=0.2) as epoch:
+        assert epoch.number == 2
+
+
+def test_a_commit_that_a_store_puts_off_is_not_made_once_another_has_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stub_model(monkeypatch)
+    put_off: list[str] = []
+    create = LocalStore._create
+
+    def throttled(store: LocalStore, key: str, data: bytes) -> bool:
+        if key.startswith("parts/") and not put_off:
+            put_off.append(key)
+            claim_elsewhere(store, latest_epoch(store) + 1)
+            raise StoreError("create", store.uri_of(key), "SlowDown", retryable=True)
+        return create(store, key, data)
+
+    monkeypatch.setattr(LocalStore, "_create", throttled)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    with pytest.raises(RunSuperseded, match="has taken over"):
+        run_here(manifest, tmp_path / "out", Path("stub"))
+    assert put_off
+    assert RunOutput(tmp_path / "out").keys("parts/") == []
 
 
 def test_of_many_drivers_that_start_at_once_exactly_one_wins(store: Store) -> None:
