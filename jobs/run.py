@@ -25,6 +25,7 @@ from jobs.work_settings import settings_of_work
 from jobs.workers import Workers, find_workers, idle_workers, worker_pool
 from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
+from pipeline.committed_segments import CommittedSegments
 from pipeline.coordinator import CoordinatorReport
 from pipeline.draft import names_with_drafts
 from pipeline.epoch import claimed_epoch
@@ -33,6 +34,7 @@ from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
+from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
 from pipeline.store import Store, open_store
@@ -145,7 +147,8 @@ def run_job(
                 rows_ahead=rows_ahead,
             )
         epoch.fence.check()
-        totals = _conclude(run, plan, resumed + report.totals)
+        in_the_end = run.committed_segments(plan) if committed.num_missing else committed
+        totals = _conclude(run, in_the_end, resumed + report.totals)
     return RunSummary.of(
         state,
         store.uri,
@@ -165,6 +168,9 @@ def _device_of_finished_run(run: RunDirectory, source: ManifestSource) -> str | 
     if results.get("manifest_fingerprint") != source.fingerprint or not segment_rows or not isinstance(device, str):
         return None
     plan = source.plan(segment_rows=segment_rows, limit=results.get("limit"))
+    last = plan.segment(plan.num_segments - 1) if plan.num_segments else None
+    if last is not None and run.store.size(PartName(last.name).key) is None:  # spares most starts the list of all parts
+        return None
     return None if run.committed_segments(plan).num_missing else device
 
 
@@ -274,14 +280,13 @@ def _num_rows(spec: JobSpec, source: ManifestSource) -> int:
     return source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
 
 
-def _conclude(run: RunDirectory, plan: ShardPlan, totals: RunTotals) -> RunTotals:
+def _conclude(run: RunDirectory, committed: CommittedSegments, totals: RunTotals) -> RunTotals:
     """Make sure that every segment is committed and every row counted, then write ``_SUCCESS``."""
-    num_missing = run.committed_segments(plan).num_missing
-    counted = totals.num_done + totals.num_failed
-    if num_missing or counted != plan.num_rows:
+    counted, num_rows = totals.num_done + totals.num_failed, committed.plan.num_rows
+    if committed.num_missing or counted != num_rows:
         raise RunFailed(
-            f"{num_missing} segments are missing at the end and {counted} of {plan.num_rows} rows are accounted for: "
-            "run the same command again"
+            f"{committed.num_missing} segments are missing at the end and {counted} of {num_rows} rows are accounted "
+            "for: run the same command again"
         )
     run.succeed(totals)
     return totals

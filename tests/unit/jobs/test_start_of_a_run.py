@@ -121,16 +121,16 @@ def test_success_is_written_when_every_segment_is_there_and_every_row_is_counted
     failures = (RowFailure(0, "a", "fetch", "E", "gone"),)
     rows = SCHEMA.empty_table()
     with pytest.raises(RunFailed, match="2 segments are missing at the end and 2 of 2 rows are accounted for"):
-        _conclude(run, plan, RunTotals(2, 0))
+        _conclude(run, run.committed_segments(plan), RunTotals(2, 0))
     for segment in plan:
         failure = RowFailure(segment.first_row, "a", "fetch", "E", "gone")
         table = rows.from_pylist([{"id": "a"}], schema=SCHEMA)
         part = part_bytes([failure], table, segment.first_row, writer="w", run="r")
         run.commit(PartName(segment.name), part, PartSummary(0, failures))
     with pytest.raises(RunFailed, match="0 segments are missing at the end and 1 of 2 rows are accounted for"):
-        _conclude(run, plan, RunTotals(0, 1))
+        _conclude(run, run.committed_segments(plan), RunTotals(0, 1))
     assert list(run.store.list("_SUCCESS")) == []
-    _conclude(run, plan, RunTotals(0, 2))
+    _conclude(run, run.committed_segments(plan), RunTotals(0, 2))
     assert list(run.store.list("_SUCCESS")) == ["_SUCCESS"]
 
 
@@ -189,6 +189,40 @@ def test_a_new_run_that_has_ended_starts_no_ray_again(
     assert [(summary.output, summary.resumed) for summary in again] == [(output, 1) for output in made]
     with pytest.raises(pytest.fail.Exception, match="Ray was asked"):
         start(2, 2)
+
+
+def test_all_parts_are_listed_twice_whether_the_run_has_ended_or_not(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that has ended before and after its epoch is claimed, of another after that and at its end."""
+    use_stub_model(monkeypatch)
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a"), image_row("b")])
+    requests: list[str] = []
+
+    def start() -> list[str]:
+        requests.clear()
+        with monkeypatch.context() as patch:
+            for method, name in (("list", "list parts"), ("size", "look for the last part")):
+                note_requests(patch, method, name, requests)
+            run_here(manifest, tmp_path / "out", tiny_checkpoint, pipeline={"segment_rows": 1})
+        return [*requests]
+
+    start()
+    assert start() == ["look for the last part", "list parts", "list parts"]
+    (tmp_path / "out" / "parts" / "0000000-00001.parquet").unlink()
+    assert start() == ["look for the last part", "list parts", "list parts"]
+
+
+def note_requests(patch: pytest.MonkeyPatch, method: str, name: str, requests: list[str]) -> None:
+    """Note requests for all parts, or for the second segment's."""
+    original = getattr(LocalStore, method)
+
+    def noted(store: LocalStore, key: str = "") -> object:
+        if key == ("parts/" if method == "list" else "parts/0000000-00001.parquet"):
+            requests.append(name)
+        return original(store, key)
+
+    patch.setattr(LocalStore, method, noted)
 
 
 def test_a_start_without_ray_ends_if_something_is_left_all_the_same(
