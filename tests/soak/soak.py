@@ -90,7 +90,8 @@ class Soak:
             )
             self.totals.starts += 1
             status = fork_and_run(start)
-            if status not in _ENDS:
+            is_undisturbed = self._spoils and not start.is_faulty
+            if status not in _ENDS or (is_undisturbed and status != 0):
                 self.totals.strange_ends.append(f"{phase} {number}, start {start_number}: {status}")
             if status == 0 and not start.is_run_instead:
                 return

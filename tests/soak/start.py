@@ -41,6 +41,9 @@ _PASSES: dict[tuple[Phase, Role], tuple[int, ...]] = {
 }
 """How often a process may pass its point before it is killed there."""
 
+UNEXPECTED = 70
+"""Status of a start that ended in an exception that no command tells of: a mistake in the product or in the soak."""
+
 _SEGMENTS = ((2, None), (5, 2), (5, 1))  # rows of one, and of one draft
 _TIMEOUT_S = 120
 
@@ -98,7 +101,13 @@ class Start:
 def fork_and_run(start: Start) -> int:
     """Run in a copy of this process, which has everything imported and no threads; its exit status, as of a process."""
     if (pid := os.fork()) == 0:
-        os._exit(_run(start))
+        status = UNEXPECTED
+        try:
+            status = _run(start)
+        except Exception as error:
+            start.notes.note(f"unexpected {error!r}")
+        finally:  # else the copy would go on with what its maker does after this, cleaning up included
+            os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
