@@ -24,6 +24,7 @@ class Part(NamedTuple):
     writer: int
     epoch: int
     rows: int
+    is_damaged: bool = False
 
 
 class Files(NamedTuple):
@@ -65,6 +66,11 @@ class State(NamedTuple):
     late: frozenset[tuple[str, int, int, int]] = frozenset()
     num_crashes: int = 0
     num_names: int = 3
+
+    @property
+    def num_late(self) -> int:
+        """How many requests may still arrive, or never."""
+        return len(self.late)
 
 
 class Rules(NamedTuple):
@@ -108,14 +114,13 @@ class Model:
         names = {worker.name: index for index, worker in enumerate(kept)}
         files = state.files
         if any(part and part.writer != -3 for part in files.parts):
-            files = files._replace(parts=tuple(part and Part(-3, part.epoch, part.rows) for part in files.parts))
-        return State(
-            files,
-            Driver(epoch, at, tuple([names[lease] if lease >= 0 else lease for lease in leases])),
-            tuple([Worker(names[worker.name], *worker[1:]) for worker in kept]),
-            late,
-            state.num_crashes,
-            len(kept),
+            files = files._replace(parts=tuple(part and part._replace(writer=-3) for part in files.parts))
+        return state._replace(
+            files=files,
+            driver=Driver(epoch, at, tuple([names[lease] if lease >= 0 else lease for lease in leases])),
+            workers=tuple([Worker(names[worker.name], *worker[1:]) for worker in kept]),
+            late=late,
+            num_names=len(kept),
         )
 
     def _arrivals(self, state: State) -> Iterator[State]:
