@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimoo_core.errors import ConfigError
 from dimoo_core.row_invariance import RowPolicy
 
 KernelOffsets = tuple[Tensor, Tensor, Tensor]
@@ -153,9 +152,7 @@ def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: Packe
         else:
             repeats = q_QHD.shape[1] // k_KGD.shape[1]
             k_KGD, v_KGD = k_KGD.repeat_interleave(repeats, dim=1), v_KGD.repeat_interleave(repeats, dim=1)
-    if policy.tile_rows is not None:
-        if "num_splits" not in known:
-            raise ConfigError(f"batch invariance on CUDA needs a later torch than {torch.__version__}: set it to off")
+    if policy.tile_rows is not None and "num_splits" in known:  # before torch 2.12 it splits for grouped heads alone
         options["num_splits"] = 1  # splitting the keys by the longest stream would change the order of the sums
     out_QHD = varlen_attn(
         q_QHD, k_KGD, v_KGD, query_offsets, key_offsets, layout.max_num_queries, layout.max_num_keys, **options

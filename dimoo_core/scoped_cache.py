@@ -24,7 +24,8 @@ class ScopedCache(RequestCache):
         self._decoding = decoding
         self._allocator = slabs
         self._device = slabs.device
-        self._lengths = [len(stream.around(decoding.target)) for stream in decoding.request.streams]
+        request = decoding.request
+        self._lengths = [len(stream.around(request.target)) for stream in request.streams]  # not the device's target
         self._slabs: dict[int, KeyValueSlab] = {}
         self._num_bytes = slabs.bytes_for(sum(self._lengths)) if decoding.is_reused() else 0
 

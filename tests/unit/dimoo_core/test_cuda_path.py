@@ -13,11 +13,18 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from benchmarks.case import caption_case, image_case
 from benchmarks.shape import TINY
 from dimoo_core.cache_budget import profile_step
+from dimoo_core.decoding import Decoding
 from dimoo_core.float8_weight import FLOAT8
+from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.key_value_slab import SlabAllocator
 from dimoo_core.packing import StreamView, pack, read_everything
+from dimoo_core.preset import PRESETS
+from dimoo_core.row_invariance import probe_row_policy
+from dimoo_core.scoped_cache import ScopedCache
+from dimoo_core.text_decoding import TextDecoding
 from dimoo_core.transformer import Transformer
 
 CUDA = torch.device("cuda", 0)
@@ -70,7 +77,7 @@ class WithoutCuda(TorchFunctionMode):
             tensor, index, value = arguments
             if isinstance(index, Tensor):
                 return torch.ops.aten.index_put_(tensor, [index], value)
-            return _indexed(tensor, index).copy_(value)
+            return torch.ops.aten.copy_(_indexed(tensor, index), value)
         if function is torch.tensor:
             return torch.zeros(len(arguments[0]), dtype=options["dtype"])
         return function(*arguments, **(options or {}))
@@ -113,6 +120,29 @@ def test_a_step_is_profiled_on_cuda(dtype: torch.dtype, num_tokens: int, varlen_
     transformer = Transformer(TINY.config, device=CUDA, dtype=dtype)
     profile_step(transformer, TINY.tokens, num_tokens)
     assert varlen_calls == [(num_tokens, num_tokens)] * TINY.config.num_layers
+
+
+@pytest.mark.usefixtures("fake_cuda")
+def test_rows_that_are_equal_in_every_batch_need_no_argument_that_torch_2_11_has_not(varlen_calls: VarlenCalls) -> None:
+    transformer = Transformer(TINY.config, device=CUDA, dtype=torch.bfloat16)
+    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), CUDA)
+    assert transformer.row_policy.tile_rows is not None
+    profile_step(transformer, TINY.tokens, 300)
+    assert varlen_calls == [(300, 300)] * TINY.config.num_layers
+
+
+@pytest.mark.parametrize("unit", ["image", "caption"])
+def test_a_cache_is_made_for_a_request_on_the_host_and_its_target_on_the_device(unit: str) -> None:
+    preset = PRESETS["fast"]
+    case = image_case(TINY, (64, 32), 4, 1, preset) if unit == "image" else caption_case(TINY, 32, 1, preset)
+    (request,) = case.build(case.num_steps, torch.device("cpu"))
+    kind = ImageDecoding if unit == "image" else TextDecoding
+    decoding: Decoding = kind(request, TINY.tokens, torch.device("cpu"))
+    expected = ScopedCache(decoding, SlabAllocator(TINY.config, device=torch.device("cpu"), dtype=torch.bfloat16))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        decoding.target = torch.zeros(len(request.target), dtype=torch.int64, device=CUDA)
+        cache = ScopedCache(decoding, SlabAllocator(TINY.config, device=CUDA, dtype=torch.bfloat16))
+        assert cache.num_bytes() == expected.num_bytes() > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, FLOAT8], ids=["bfloat16", "float8"])
