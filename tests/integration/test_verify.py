@@ -134,6 +134,15 @@ def test_objects_that_nothing_refers_to_are_counted_and_listed_on_demand(output:
     assert sorted(line["orphan"] for line in lines) == sorted(orphans)
 
 
+def test_what_is_known_of_a_worker_s_death_belongs_to_the_run_until_its_segment_is_committed(output: Path) -> None:
+    (output / "_suspects").mkdir(exist_ok=True)
+    for name in ("0000000-00001", "0000009-00000"):
+        (output / "_suspects" / f"{name}.json").write_text("{}")
+    assert verify(output, "--orphans").stdout.splitlines()[:-1] == [
+        "_suspects/0000000-00001.json: nothing refers to it"
+    ]
+
+
 def test_images_of_a_part_that_cannot_be_read_are_no_orphans(output: Path) -> None:
     edited_bytes(part(1), lambda data: data[:-9])(LocalStore(str(output)))
     assert "nothing refers to" not in verify(output, "--orphans").stdout
