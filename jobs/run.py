@@ -148,7 +148,7 @@ def run_job(
             )
         epoch.fence.check()
         in_the_end = run.committed_segments(plan) if committed.num_missing else committed
-        totals = _conclude(run, in_the_end, resumed + report.totals)
+        totals = conclude(run, in_the_end, resumed + report.totals)
     return RunSummary.of(
         state,
         store.uri,
@@ -280,7 +280,7 @@ def _num_rows(spec: JobSpec, source: ManifestSource) -> int:
     return source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
 
 
-def _conclude(run: RunDirectory, committed: CommittedSegments, totals: RunTotals) -> RunTotals:
+def conclude(run: RunDirectory, committed: CommittedSegments, totals: RunTotals) -> RunTotals:
     """Make sure that every segment is committed and every row counted, then write ``_SUCCESS``."""
     counted, num_rows = totals.num_done + totals.num_failed, committed.plan.num_rows
     if committed.num_missing or counted != num_rows:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.scale.process_pool import ProcessPool
 from jobs.progress import ProgressState
-from jobs.run import _conclude
+from jobs.run import conclude
 from manifests.row import RowDefaults
 from pipeline.coordinator import Coordinator
 from pipeline.epoch import claimed_epoch
@@ -67,7 +67,7 @@ def run_null(manifest: Path, output_uri: str, *, num_workers: int, segment_rows:
         cpu_s = time.process_time()
         report = Coordinator(pool, book, listen, epoch.check).run()
         cpu_s = time.process_time() - cpu_s
-        _conclude(run, plan, report.totals)
+        conclude(run, run.committed_segments(plan), report.totals)
     span_s = done_s[0] - max(ready_s)
     return {
         "rows": plan.num_rows,

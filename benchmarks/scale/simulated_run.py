@@ -12,7 +12,7 @@ import pyarrow as pa
 from benchmarks.scale.bit_store import BitStore
 from benchmarks.scale.simulated_pool import Fleet, SimulatedPool
 from jobs.progress import ProgressState
-from jobs.run import _conclude
+from jobs.run import conclude
 from manifests.duplicate import find_duplicate_ids
 from manifests.shard import ManifestFile, Segment, ShardPlan, plan_shards
 from pipeline.coordinator import Coordinator
@@ -63,7 +63,7 @@ def start_run(store: BitStore, plan: ShardPlan, fleet: Fleet) -> dict[str, Any]:
             book = LeaseBook(committed.missing(), clock=pool.clock)
             totals += Coordinator(pool, book, state.take, epoch.check).run().totals
         epoch.fence.check()
-        totals = _conclude(run, plan, totals)
+        totals = conclude(run, run.committed_segments(plan), totals)
     rows = plan.num_rows - num_resumed
     result = {
         "rows": plan.num_rows,

@@ -14,7 +14,7 @@ from jobs import workers as workers_module
 from jobs.cluster import known_address, ray_cluster
 from jobs.report_lines import resume_hint, summary_lines
 from jobs.resume_choice import ResumeChoice
-from jobs.run import _conclude, run_job
+from jobs.run import conclude, run_job
 from jobs.run_identity import segment_rows_of
 from jobs.spec import load_spec
 from jobs.summary import RunSummary
@@ -121,16 +121,16 @@ def test_success_is_written_when_every_segment_is_there_and_every_row_is_counted
     failures = (RowFailure(0, "a", "fetch", "E", "gone"),)
     rows = SCHEMA.empty_table()
     with pytest.raises(RunFailed, match="2 segments are missing at the end and 2 of 2 rows are accounted for"):
-        _conclude(run, run.committed_segments(plan), RunTotals(2, 0))
+        conclude(run, run.committed_segments(plan), RunTotals(2, 0))
     for segment in plan:
         failure = RowFailure(segment.first_row, "a", "fetch", "E", "gone")
         table = rows.from_pylist([{"id": "a"}], schema=SCHEMA)
         part = part_bytes([failure], table, segment.first_row, writer="w", run="r")
         run.commit(PartName(segment.name), part, PartSummary(0, failures))
     with pytest.raises(RunFailed, match="0 segments are missing at the end and 1 of 2 rows are accounted for"):
-        _conclude(run, run.committed_segments(plan), RunTotals(0, 1))
+        conclude(run, run.committed_segments(plan), RunTotals(0, 1))
     assert list(run.store.list("_SUCCESS")) == []
-    _conclude(run, run.committed_segments(plan), RunTotals(0, 2))
+    conclude(run, run.committed_segments(plan), RunTotals(0, 2))
     assert list(run.store.list("_SUCCESS")) == ["_SUCCESS"]
 
 
