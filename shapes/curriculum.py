@@ -5,7 +5,7 @@ in 18,000 steps of all tasks at once. What is known then is kept while the other
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shapes.task import TASKS
 from shapes.world import BOARDS, Board
@@ -55,12 +55,14 @@ class Stage:
         tasks: What is drawn.
         kinds: Which of their kinds; all of them if empty.
         boards: Of the scenes. On one board a place is at one distance, and to look there is learned sooner.
+        weights: How often some kinds are drawn, in place of ``KIND_WEIGHTS``.
     """
 
     from_share: float
     tasks: Sequence[str]
     kinds: Sequence[str] = ()
     boards: Sequence[Board] = BOARDS
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 _PROMPTS = ("text_to_image",)
@@ -92,10 +94,28 @@ COURSES: Mapping[str, Sequence[Stage]] = {
         Stage(from_share=0.3, tasks=("questions", "captioning")),
         Stage(from_share=0.41, tasks=tuple(TASKS)),
     ),
+    "edits": (
+        Stage(from_share=0.0, tasks=("editing",), kinds=("recolour", "reshape", "remove", "add", "move")),
+        Stage(from_share=0.4, tasks=tuple(TASKS), weights={"move": 7.0, "match": 4.0}),
+    ),
+    "all-again": (
+        Stage(
+            from_share=0.0,
+            tasks=tuple(TASKS),
+            weights={"edges": 2.5, "segments": 2.5, "with others": 3.0, "style": 1.5, "content": 5.0, "move": 6.0},
+        ),
+    ),
 }
 """What is drawn when: of a model that begins, and of one that has been through the courses before."""
 
-MUON_RATES = {"all-tasks": 0.005, "questions": 0.008, "comparisons": 0.008, "matches": 0.008}
+MUON_RATES = {
+    "all-tasks": 0.005,
+    "questions": 0.008,
+    "comparisons": 0.008,
+    "matches": 0.008,
+    "edits": 0.006,
+    "all-again": 0.005,
+}
 """How far a step moves the matrices, by course."""
 
 
@@ -108,4 +128,4 @@ def kinds_at(course: str, progress: float) -> tuple[list[tuple[str, str]], list[
     """Tasks with their kinds, and how often each is drawn."""
     stage = stage_at(course, progress)
     names = [(task, kind) for task in stage.tasks for kind in stage.kinds or TASKS[task]]
-    return names, [KIND_WEIGHTS.get(kind, 1.0) for _, kind in names]
+    return names, [stage.weights.get(kind, KIND_WEIGHTS.get(kind, 1.0)) for _, kind in names]

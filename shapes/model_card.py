@@ -59,10 +59,14 @@ with one output for each code can draw it:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a checkpoint comes from; each course with its steps and minutes."""
+    """Where a checkpoint comes from; each course with its steps and minutes.
+
+    ``is_mean``: the weights are the mean of those that the last two courses ended with.
+    """
 
     sizes: str
     courses: tuple[tuple[str, int, float], ...]
+    is_mean: bool
     seed: int
     commit: str
     device: str
@@ -73,8 +77,9 @@ class Provenance:
             f"{num_steps:,} steps of the course `{name}` in {minutes:.0f} minutes"
             for name, num_steps, minutes in self.courses
         )
+        mean = "; the weights are the mean of those that the last two ended with" if self.is_mean else ""
         return (
-            f"`python -m shapes.train model`, {courses}, on {self.device}, seed {self.seed}, commit `{self.commit}`. "
+            f"`python -m shapes.train model`, {courses}, on {self.device}, seed {self.seed}, commit `{self.commit}`{mean}. "
             "Masked diffusion; what is shown when is in `shapes/curriculum.py`. The codec is that of `shapes/trained`."
         )
 

@@ -11,8 +11,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from dimoo_core.checkpoint import BUILTIN, find_checkpoint
 from dimoo_core.preset import DEFAULT_PRESET
+from shapes.course_mean import mean_of
 from shapes.curriculum import COURSES
 from shapes.generation_defaults import GENERATION
 from shapes.model_card import Provenance, model_card
@@ -38,7 +42,8 @@ def package(source: Path, target: Path, scores: Path | None, *, device: str = "t
     """Replace the checkpoint at ``target`` by the one at ``source``.
 
     Raises:
-        ValueError: If the scores are those of other weights or settings, or the files are too large together.
+        ValueError: If the scores are those of other weights or settings, the weights none that the courses led to, or
+            the files too large together.
         WeightsError: If the checkpoint does not load.
     """
     if scores is not None:
@@ -90,7 +95,12 @@ def _provenance(source: Path, device: str) -> Provenance:
     training = source / "training"
     courses = [course for course in COURSES if (training / f"{course}.jsonl").exists()]
     state = torch.load(training / f"{courses[-1]}.pt", map_location="cpu", weights_only=True)
-    config = json.loads(state["config"])
+    config, weights = json.loads(state["config"]), load_file(source / WEIGHTS)
+    is_mean = not _are_equal(weights, state["leaves"])
+    if is_mean and not _are_equal(weights, mean_of(training, *courses[-2:])):
+        raise ValueError(
+            f"{source / WEIGHTS} is neither what the course {courses[-1]} ended with nor a mean of courses"
+        )
     num_parameters = sum(leaf.numel() for leaf in state["leaves"].values())
     last_reports = {course: TrainingLog(training, course).reports()[-1] for course in courses}
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
@@ -100,10 +110,16 @@ def _provenance(source: Path, device: str) -> Provenance:
             f"{num_parameters / 1e6:.1f}M parameters"
         ),
         courses=tuple((name, int(last["step"]), last["minutes"]) for name, last in last_reports.items()),
+        is_mean=is_mean,
         seed=config["seed"],
         commit=commit.stdout.strip(),
         device=device,
     )
+
+
+def _are_equal(weights: dict[str, Tensor], leaves: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint has these leaves, in its own dtype."""
+    return all(weight.equal(leaves[name].to(weight.dtype)) for name, weight in weights.items())
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from shapes.curriculum import COURSES, MUON_RATES, kinds_at, stage_at
+from shapes.curriculum import COURSES, KIND_WEIGHTS, MUON_RATES, kinds_at, stage_at
 from shapes.smoke_training import tasks_not_learned
 from shapes.task import TASKS
 from shapes.world import BOARDS
@@ -18,6 +18,21 @@ def test_training_begins_with_prompts_on_one_board() -> None:
 
 def test_the_course_of_questions_begins_with_one_kind_alone() -> None:
     assert kinds_at("questions", 0.0)[0] == [("questions", "existence")]
+
+
+def test_a_stage_may_draw_some_kinds_more_or_less_often_than_others_do() -> None:
+    names, weights = kinds_at("edits", 1.0)
+    by_kind = {kind: weight for (_, kind), weight in zip(names, weights, strict=True)}
+    assert (by_kind["move"], by_kind["match"]) == (7.0, 4.0)
+    assert by_kind["recolour"] == KIND_WEIGHTS["recolour"]
+    assert kinds_at("matches", 1.0)[1] != weights
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_what_a_stage_weighs_is_a_kind_that_there_is(course: str) -> None:
+    kinds = {kind for kinds in TASKS.values() for kind in kinds}
+    assert KIND_WEIGHTS.keys() <= kinds
+    assert all(stage.weights.keys() <= kinds for stage in COURSES[course])
 
 
 @pytest.mark.parametrize("course", COURSES)
