@@ -15,6 +15,7 @@ from jobs.report.statistics import RunStatistics
 from jobs.report.write import ReportSummary, write_report
 from tests.support.browser import browser, file_url, serious_findings, watched_page
 from tests.support.large_output import own_cells, prompt_of, write_large_output
+from tests.support.manifest_rows import encoded, picture
 
 NUM_ROWS = 10_000
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
@@ -61,6 +62,23 @@ def test_the_first_of_ten_thousand_rows_are_shown_without_waiting_for_the_others
         watched.page.goto(file_url(Path(summary.page)))
         watched.page.wait_for_selector(".card")
         assert refused
+
+
+@pytest.mark.parametrize("size", [(48, 80), (160, 64)])
+def test_a_picture_that_is_no_square_is_shown_whole(launched: Any, tmp_path: Path, size: tuple[int, int]) -> None:
+    folder = write_large_output(tmp_path / "out", 4)
+    for image in folder.glob("images/*"):
+        image.write_bytes(encoded(picture(1, size)))
+    summary = write_report(str(folder), lambda line: None, manifest=None, max_rows=4)
+    with watched_page(launched, **DESKTOP) as watched:
+        for address, frame in (("", ".card .pic"), ("#/row/0", ".pair figure a")):
+            watched.page.goto(f"{file_url(Path(summary.page))}{address}")
+            around, shown = watched.page.locator(frame).first, watched.page.locator(f"{frame} img").first
+            expect(shown).to_be_visible()
+            outer, inner = around.bounding_box(), shown.bounding_box()
+            assert inner["y"] >= outer["y"] - 1
+            assert inner["y"] + inner["height"] <= outer["y"] + outer["height"] + 1
+            assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 1
 
 
 def test_words_are_found_in_prompts_and_texts(page: Any) -> None:
