@@ -60,7 +60,8 @@ class ProgressState:
                 self._first_row_s = self._first_row_s or time.monotonic()
             case WorkerProgress():
                 self._of_worker[name] = event
-                self._rates.take(self.num_settled)
+                if self._rates.is_due():  # to count asks every worker's count, too much for each event of a thousand
+                    self._rates.take(self.num_settled)
                 if event.latest_image is not None and event.latest_image not in self._latest_images:
                     self._latest_images = [event.latest_image, *self._latest_images][:_NUM_LATEST]
             case SegmentCommitted(_, totals, failures):

@@ -22,11 +22,13 @@ class RateRecord:
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque(maxlen=_MAX_POINTS)
 
+    def is_due(self) -> bool:
+        """Whether the time of the next point has come."""
+        return not self._points or time.monotonic() - self._points[-1][0] >= _INTERVAL_S
+
     def take(self, num_settled: int) -> None:
-        """So many rows are settled now."""
-        now_s = time.monotonic()
-        if not self._points or now_s - self._points[-1][0] >= _INTERVAL_S:
-            self._points.append((now_s, num_settled))
+        """So many rows are settled now, when a point is due."""
+        self._points.append((time.monotonic(), num_settled))
 
     @property
     def relative_error(self) -> float | None:

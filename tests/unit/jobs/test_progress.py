@@ -1,5 +1,6 @@
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,23 @@ def test_nothing_has_happened_at_first() -> None:
     state = state_of(num_resumed=10, num_resumed_failed=1)
     assert state.line() == "10/100 rows, 2 workers loading the model"
     assert (state.num_settled, state.rows_per_s, state.num_tokens, state.engine_busy_ratio) == (10, 0, 0, None)
+
+
+def test_the_counts_of_all_workers_are_added_up_every_few_seconds_and_not_at_each_event(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, num_sums = state_of(), 0
+
+    def counted() -> Iterator[tuple[int, int]]:
+        nonlocal num_sums
+        num_sums += 1
+        return iter(())
+
+    monkeypatch.setattr(state, "_ahead", counted)
+    for number in range(1000):
+        clock.now_s += 0.02
+        state.take(f"worker-{number}", worked(1))
+    assert 2 <= num_sums <= 4  # in 20 s
 
 
 def test_rows_count_when_they_are_settled_and_once(clock: Clock) -> None:
