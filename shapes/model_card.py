@@ -79,7 +79,8 @@ class Provenance:
         )
         mean = "; the weights are the mean of those that the last two ended with" if self.is_mean else ""
         return (
-            f"`python -m shapes.train model`, {courses}, on {self.device}, seed {self.seed}, commit `{self.commit}`{mean}. "
+            f"`python -m shapes.train model`, {courses}, "
+            f"on {self.device}, seed {self.seed}, commit `{self.commit}`{mean}. "
             "Masked diffusion; what is shown when is in `shapes/curriculum.py`. The codec is that of `shapes/trained`."
         )
 
