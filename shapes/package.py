@@ -97,7 +97,7 @@ def _provenance(source: Path, device: str) -> Provenance:
     state = torch.load(training / f"{courses[-1]}.pt", map_location="cpu", weights_only=True)
     config, weights = json.loads(state["config"]), load_file(source / WEIGHTS)
     is_mean = not _are_equal(weights, state["leaves"])
-    if is_mean and not _are_equal(weights, mean_of(training, *courses[-2:])):
+    if is_mean and (len(courses) < 2 or not _are_equal(weights, mean_of(training, *courses[-2:]))):
         raise ValueError(
             f"{source / WEIGHTS} is neither what the course {courses[-1]} ended with nor a mean of courses"
         )

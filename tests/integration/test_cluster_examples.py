@@ -57,7 +57,7 @@ def test_a_cluster_by_hand_runs_a_manifest_and_refuses_whoever_lacks_its_token(
     ended = run(cluster, *arguments, folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert_complete(tmp_path / "out", cluster)
-    ended = run(cluster, *arguments, "--new-run", folder=tmp_path, RAY_AUTH_TOKEN="")
+    ended = run(cluster, *arguments, "--output", "another", folder=tmp_path, RAY_AUTH_TOKEN="")
     assert ended.returncode == 2
     assert f"no token for the Ray cluster at '{address}': set RAY_AUTH_MODE=token" in ended.stderr
     assert "Traceback" not in ended.stderr

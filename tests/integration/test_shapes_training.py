@@ -65,7 +65,8 @@ def test_training_of_the_model_goes_on_where_it_ended_and_leaves_a_checkpoint_to
         steps.append(TrainingLog(directory / "training", "all-tasks").reports()[-1]["step"])
     assert steps[0] < steps[1] < steps[2]
     for course in ("edits", "all-again"):
-        train("model", "--out", directory, "--course", course, "--start-from", directory, "--minutes", 0.05)
+        more = ("--course", course, "--start-from", directory, "--threads", 1, "--report-every", 1)
+        train("model", "--out", directory, *more, "--minutes", 0.05)
     train("mean", "--out", directory)
 
     package(directory, packaged, None)
