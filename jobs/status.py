@@ -124,7 +124,8 @@ def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
     counted = count_committed(store, facts.num_rows, reports, max_parts)
     done, num_failed, failures = counted.done, counted.failed, counted.failures
     latest = reports[-1] if reports else None
-    heard_s = (now - latest.heard_at).total_seconds() if latest and latest.heard_at else None
+    heard_at = (latest.heard_at or latest.claimed_at) if latest else None  # a start that has just begun has claimed
+    heard_s = (now - heard_at).total_seconds() if heard_at else None
     state = _state(store, latest, heard_s)
     left = max(0, facts.num_rows - done - num_failed)
     note = latest.note if latest and state == "running" else {}

@@ -13,7 +13,7 @@ from jobs.cli import app
 from jobs.progress import ProgressState
 from jobs.run_note import MAX_POINTS, RunNote
 from jobs.status import RunStatus, read_status
-from pipeline.epoch import claimed_epoch
+from pipeline.epoch import RunEpoch, claimed_epoch
 from pipeline.epoch_report import read_epoch_reports
 from pipeline.event import SegmentCommitted, WorkerProgress, WorkerReady
 from pipeline.outcome import RunTotals
@@ -141,6 +141,15 @@ def test_a_run_that_was_stopped_says_so(begun: Path) -> None:
     with claimed_epoch(open_store(str(begun))):
         pass
     assert (read_status(str(begun)).state, read_status(str(begun)).rows_per_s) == ("stopped", None)
+
+
+def test_a_driver_that_has_just_begun_is_at_work_before_its_first_sign_of_life(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunEpoch, "_live", lambda epoch: None)
+    with claimed_epoch(open_store(str(begun))):
+        assert read_status(str(begun)).state == "running"
+        assert read_status(str(begun), now=datetime.now(UTC) + timedelta(minutes=5)).state == "silent"
 
 
 def test_a_driver_that_is_not_heard_any_more_is_silent(begun: Path) -> None:
