@@ -63,7 +63,7 @@ class CaseReporter:
     def _cost(self, case: Case, num_steps: int) -> Cost:
         """Of one request alone that takes so many steps, and decides no more in each than its share."""
         request = case.build(num_steps, _CPU)[0]
-        generation = _generation(self._shape, request)
+        generation = generation_of(self._shape, request)
         if isinstance(request.settings, ImageSettings):
             return image_cost(self._shape.config, generation, request.settings)
         assert isinstance(request.settings, TextSettings)
@@ -81,7 +81,8 @@ class CaseReporter:
         }
 
 
-def _generation(shape: Shape, request: Request) -> Generation:
+def generation_of(shape: Shape, request: Request) -> Generation:
+    """What the closed forms of ``flop_count`` need to know of a request."""
     is_image = isinstance(request.settings, ImageSettings)
     columns = shape.tokens.image_columns if is_image else shape.tokens.vocabulary_columns
     return Generation(

@@ -16,25 +16,17 @@ from dimoo_core.model import Model
 from manifests.row import RowFailure
 from pipeline.errors import StoreError
 from pipeline.outcome import part_bytes
-from tests.support.in_process import run_here
 from tests.support.manifest_rows import SCHEMA, encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
+from tests.support.six_rows import IDS, write_six_rows
+from tests.support.six_rows import run_in_twos as run
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
-
-IDS = [f"row{number}" for number in range(6)]
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Four rows that succeed and two that do not, one of each in three segments of two."""
-    rows = [text_row(row_id, encoded(picture(0))) for row_id in IDS]
-    rows[1]["image"] = rows[4]["image"] = {"bytes": b"no image", "path": None}
-    return write_manifest(tmp_path / "manifest.parquet", rows)
-
-
-def run(manifest: Path, output: Path, model: Path, **spec: Any) -> Any:
-    return run_here(manifest, output, model, **{"pipeline": {"segment_rows": 2}} | spec)
+    return write_six_rows(tmp_path)
 
 
 def test_a_run_leaves_parts_failures_images_its_description_and_success(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -10,25 +10,17 @@ import pytest
 from dimoo_core.errors import ConfigError
 from dimoo_core.model import Model
 from pipeline.store import open_store
-from tests.support.in_process import run_here
-from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
+from tests.support.manifest_rows import write_manifest
 from tests.support.run_output import RunOutput
+from tests.support.six_rows import IDS, write_six_rows
+from tests.support.six_rows import run_in_twos as run
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
-
-IDS = [f"row{number}" for number in range(6)]
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Four rows that succeed and two that do not, one of each in three segments of two."""
-    rows = [text_row(row_id, encoded(picture(0))) for row_id in IDS]
-    rows[1]["image"] = rows[4]["image"] = {"bytes": b"no image", "path": None}
-    return write_manifest(tmp_path / "manifest.parquet", rows)
-
-
-def run(manifest: Path, output: Path, model: Path, **spec: Any) -> Any:
-    return run_here(manifest, output, model, **{"pipeline": {"segment_rows": 2}} | spec)
+    return write_six_rows(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def fork_and_run(start: Start) -> int:
         status = UNEXPECTED
         try:
             status = _run(start)
-        except Exception as error:
+        except Exception as error:  # any is a finding of the soak, which the note carries to it
             start.notes.note(f"unexpected {error!r}")
         finally:  # else the copy would go on with what its maker does after this, cleaning up included
             os._exit(status)

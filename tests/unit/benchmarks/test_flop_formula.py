@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.case_report import generation_of
 from benchmarks.flop_comparison import Counting
 from benchmarks.shape import PROPORTIONAL, SMALL, Shape
-from benchmarks.workload import caption_requests, image_requests, mixed_requests, stream_lengths
-from dimoo_core.flop_count import Generation, image_cost, text_cost
+from benchmarks.workload import caption_requests, image_requests, mixed_requests
+from dimoo_core.flop_count import image_cost, text_cost
 from dimoo_core.request import Request
 from dimoo_core.settings import (
     ImageSettings,
@@ -23,23 +24,9 @@ IMAGE = ImageSettings(width_px=128, height_px=96, num_steps=8, cfg_scale=4.0)
 TEXT = TextSettings(max_tokens=48, block_length=16, num_steps=6)
 
 
-def shape_of(shape: Shape, request: Request) -> Generation:
-    given = {int(token) for stream in request.streams for token in stream.around(request.target)}
-    is_image = isinstance(request.settings, ImageSettings)
-    columns = shape.tokens.image_columns if is_image else shape.tokens.vocabulary_columns
-    return Generation(
-        stream_lengths=tuple(stream_lengths(request)),
-        num_target=len(request.target),
-        num_masked=int((request.target == shape.tokens.mask).sum()),
-        num_suffix=len(request.streams[0].suffix),
-        num_distinct=len(given),
-        num_columns=columns.stop - columns.start,
-    )
-
-
 def check(shape: Shape, request: Request, share: float) -> None:
     counted = Counting(shape).count([request])
-    generation = shape_of(shape, request)
+    generation = generation_of(shape, request)
     settings = request.settings
     if isinstance(settings, ImageSettings):
         cost = image_cost(shape.config, generation, settings)
