@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -179,10 +179,11 @@ def _device_of_finished_new_run(
 ) -> str | None:
     """The same of the run, at the output or beside it, that an earlier command of a new run has made and ended."""
     for uri in outputs_beside(output_uri):
-        run = RunDirectory(open_store(uri))
-        if run.description() is None and not run.has_parts():
-            return None
-        device = _device_of_finished_run(run, source)
+        with closing(open_store(uri)) as store:
+            run = RunDirectory(store)
+            if run.description() is None and not run.has_parts():
+                return None
+            device = _device_of_finished_run(run, source)
         if device is not None:
             workers = idle_workers(spec, device)
             settings = _settings(spec, workers, checkpoint, output_uri)

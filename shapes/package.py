@@ -48,12 +48,13 @@ def package(source: Path, target: Path, scores: Path | None, *, device: str = "t
     """
     if scores is not None:
         _check_scores(json.loads(scores.read_text(encoding="utf-8")), source)
+    provenance = _provenance(source, device)
     shutil.rmtree(target, ignore_errors=True)
     for name in _COPIED:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
     (target / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n", encoding="utf-8")
-    (target / "README.md").write_text(model_card(_provenance(source, device), scores), encoding="utf-8")
+    (target / "README.md").write_text(model_card(provenance, scores), encoding="utf-8")
     (target / SUMS).write_text(_sums(target), encoding="utf-8")
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if size > MAX_BYTES:
