@@ -7,7 +7,7 @@ from itertools import zip_longest
 import torch
 
 from benchmarks.shape import Shape
-from benchmarks.workload import caption_requests, image_requests
+from benchmarks.workload import caption_requests, image_requests, without_parallel_commits
 from dimoo_core.preset import DEFAULT_PRESET, PRESETS, Preset
 from dimoo_core.request import Request
 from dimoo_core.settings import ImageSettings, TextSettings
@@ -51,11 +51,14 @@ class Case:
 
 
 def image_case(shape: Shape, size: tuple[int, int], num_steps: int, batch: int, preset: Preset = _EXACT) -> Case:
-    """Images with the reference's guidance (4) and temperature (1)."""
+    """Images with the reference's guidance (4) and temperature (1); no step decides more than the schedule says."""
     width_px, height_px = size
 
-    def settings(steps: int) -> ImageSettings:
+    def plain(steps: int) -> ImageSettings:
         return ImageSettings(width_px=width_px, height_px=height_px, num_steps=steps)
+
+    def settings(steps: int) -> ImageSettings:
+        return without_parallel_commits(preset.image(plain(steps)))
 
     return Case(
         name=f"image {width_px}x{height_px}, batch {batch}{_suffix(preset)}",
@@ -64,24 +67,30 @@ def image_case(shape: Shape, size: tuple[int, int], num_steps: int, batch: int, 
         preset=preset.name,
         num_steps=num_steps,
         step_multiple=1,
-        settings=asdict(preset.image(settings(num_steps))),
-        build=lambda steps, device: image_requests(shape, preset.image(settings(steps)), batch, device),
-        build_plain=lambda steps, device: image_requests(shape, settings(steps), 1, device)[0],
+        settings=asdict(settings(num_steps)),
+        build=lambda steps, device: image_requests(shape, settings(steps), batch, device),
+        build_plain=lambda steps, device: image_requests(shape, plain(steps), 1, device)[0],
     )
 
 
 def caption_case(
     shape: Shape, image_px: int, batch: int, preset: Preset = _EXACT, num_steps: int | None = None
 ) -> Case:
-    """Answers of 128 tokens in blocks of 32 about one image each; by default a step for each eight tokens."""
+    """Answers of 128 tokens in blocks of 32 about one image each; by default a step for each eight tokens.
 
-    def settings(steps: int | None) -> TextSettings:
+    No step decides more than its share.
+    """
+
+    def plain(steps: int | None) -> TextSettings:
         return TextSettings(max_tokens=_CAPTION_TOKENS, block_length=_CAPTION_BLOCK, num_steps=steps)
+
+    def settings(steps: int) -> TextSettings:
+        return without_parallel_commits(preset.text(plain(steps)))
 
     def requests(text: TextSettings, count: int, device: torch.device) -> list[Request]:
         return caption_requests(shape, text, count, image_px=image_px, device=device)
 
-    whole = settings(num_steps)
+    whole = plain(num_steps)
     total_steps = whole.steps_per_block * whole.num_blocks
     return Case(
         name=f"caption of a {image_px} px image, batch {batch}{_suffix(preset)}",
@@ -90,9 +99,9 @@ def caption_case(
         preset=preset.name,
         num_steps=total_steps,
         step_multiple=whole.num_blocks,
-        settings={"image_px": image_px, **asdict(preset.text(settings(total_steps)))},
-        build=lambda steps, device: requests(preset.text(settings(steps)), batch, device),
-        build_plain=lambda steps, device: requests(settings(steps), 1, device)[0],
+        settings={"image_px": image_px, **asdict(settings(total_steps))},
+        build=lambda steps, device: requests(settings(steps), batch, device),
+        build_plain=lambda steps, device: requests(plain(steps), 1, device)[0],
     )
 
 

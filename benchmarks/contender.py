@@ -10,7 +10,7 @@ from dimoo_core.settings import ImageSettings, ParallelCommit, TargetCacheConfig
 Kind = Literal["steps", "preset", "setting"]
 Unit = Literal["image", "text"]
 
-_IMAGE_STEP_RATIOS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
+_IMAGE_STEP_RATIOS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
 _TEXT_STEP_RATIOS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
 
@@ -36,10 +36,12 @@ def image_contenders(base: ImageSettings) -> list[Contender]:
         if name != DEFAULT_PRESET
     ]
     settings = {
-        "refresh each 2nd": replace(base, step_cache=TargetCacheConfig(refresh_interval=2)),
-        "refresh each 8th": replace(base, step_cache=TargetCacheConfig(refresh_interval=8)),
-        "lookahead 2": replace(base, step_cache=TargetCacheConfig(lookahead=2.0)),
-        "lookahead 6": replace(base, step_cache=TargetCacheConfig(lookahead=6.0)),
+        "target cache": replace(base, step_cache=TargetCacheConfig()),
+        "refresh each 1/8": replace(base, step_cache=TargetCacheConfig(refresh_share=1 / 8)),
+        "refresh each 1/4": replace(base, step_cache=TargetCacheConfig(refresh_share=1 / 4)),
+        "prompt once": replace(base, step_cache=TargetCacheConfig(prompt_interval=0)),
+        "sure at 0.9": replace(base, commit=ParallelCommit()),
+        "entropy 0.1": replace(base, commit=ParallelCommit(rule="entropy", bound=0.1)),
     }
     if base.cfg_scale:
         settings["guidance each 2nd"] = replace(base, uncond_interval=2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.counting_transformer import CountingTransformer, Flops, PlainCounter
 from benchmarks.shape import Shape
-from benchmarks.workload import stream_lengths
+from benchmarks.workload import stream_lengths, without_parallel_commits
 from dimoo_core.config import ModelConfig
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
@@ -92,8 +92,8 @@ class Counting:
     def count(self, requests: Sequence[Request]) -> EngineCount:
         """What an engine asks of its transformer to finish these requests together.
 
-        Whether an answer may decide more than its share in a step depends on what the model computes. It is counted
-        as if none did, so that a real run with parallel commits costs what is counted, or less.
+        Whether a step may decide more than its share depends on what the model computes. It is counted as if none did,
+        so that a real run with parallel commits costs what is counted, or less.
         """
         transformer = self._transformer
         transformer.flops, transformer.num_tokens, transformer.num_read = Flops(), 0, []
@@ -101,7 +101,7 @@ class Counting:
         config = EngineConfig(max_step_tokens=num_tokens, max_cache_bytes=UNLIMITED_BYTES, batch_invariance="off")
         engine = Engine(transformer, self._shape.tokens, config)
         for request in requests:
-            engine.submit(_without_parallel_commits(request))
+            engine.submit(replace(request, settings=without_parallel_commits(request.settings)))
         while engine.num_unfinished:
             for result in engine.step():
                 assert not isinstance(result, RequestFailed)
@@ -123,12 +123,6 @@ def flops_by_hand(config: ModelConfig, length: int) -> Flops:
     products = 2 * length * (2 * size * size + 2 * size * config.kv_size + 3 * size * config.mlp_size)
     layer = products + 2 * 2 * length * length * size
     return Flops((config.num_layers - 1) * layer, layer, 2 * length * size * num_columns)
-
-
-def _without_parallel_commits(request: Request) -> Request:
-    if isinstance(request.settings, ImageSettings) or request.settings.commit is None:
-        return request
-    return replace(request, settings=replace(request.settings, commit=None))
 
 
 def _columns(shape: Shape, request: Request) -> slice:

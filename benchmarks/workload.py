@@ -1,5 +1,8 @@
 """Requests as users send them, with prompts of a usual length; laid out by the product's own code."""
 
+from dataclasses import replace
+from typing import TypeVar
+
 import torch
 
 from benchmarks.shape import Shape
@@ -7,7 +10,9 @@ from dimoo_core.layout import RequestLayout
 from dimoo_core.noise import SeededNoise
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
 from dimoo_core.request import Request
-from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
+
+_Settings = TypeVar("_Settings", ImageSettings, TextSettings, ChoiceSettings)
 
 _SCENE = (
     "A weathered red fishing boat rests on a pebble beach at low tide, its paint peeling in curls; behind it a "
@@ -58,6 +63,11 @@ def mixed_requests(shape: Shape, *, num_steps: int) -> list[Request]:
         edits.append(layout.image_to_image(name, TEXT_TO_IMAGE_SYSTEM, _EDIT, [codes_HW], edit, noise))
     captions = caption_requests(shape, TextSettings(max_tokens=64, block_length=32), 4, image_px=128)
     return [*image_requests(shape, square, 3), *edits, *captions, *image_requests(shape, wide, 3)]
+
+
+def without_parallel_commits(settings: _Settings) -> _Settings:
+    """The settings with each step deciding what the schedule says: how sure random weights are means nothing."""
+    return settings if isinstance(settings, ChoiceSettings) else replace(settings, commit=None)
 
 
 def stream_lengths(request: Request) -> list[int]:

@@ -92,12 +92,12 @@ def _step_cost(config: ModelConfig, shape: Generation, passes: list[_Pass], num_
 
 def _image_steps(shape: Generation, settings: ImageSettings) -> Iterator[tuple[list[_Pass], int]]:
     """For each step, what every stream that is due computes, and how many positions are decided before it."""
-    keeps = _keep_counts(shape.num_masked, settings.num_steps)
+    lefts = _left_counts(shape.num_masked, settings.num_steps)
     masked = shape.num_masked
     if isinstance(settings.step_cache, TargetCacheConfig):
-        yield from _focused_steps(shape, settings, settings.step_cache, keeps)
+        yield from _focused_steps(shape, settings, settings.step_cache, lefts)
         return
-    for step, keep in enumerate(keeps):
+    for step, left in enumerate(lefts):
         cache, decided = settings.step_cache, shape.num_masked - masked
         passes = []
         for index, length in enumerate(shape.stream_lengths):
@@ -109,20 +109,20 @@ def _image_steps(shape: Generation, settings: ImageSettings) -> Iterator[tuple[l
             is_kept = isinstance(cache, StepCacheConfig) and _is_kept(step, settings.num_steps, cache)
             passes.append(_Pass(computed, read if is_kept else min(computed, masked), length))
         yield passes, decided
-        masked = keep
+        masked = left
 
 
 def _focused_steps(
-    shape: Generation, settings: ImageSettings, cache: TargetCacheConfig, keeps: list[int]
+    shape: Generation, settings: ImageSettings, cache: TargetCacheConfig, lefts: Iterator[int]
 ) -> Iterator[tuple[list[_Pass], int]]:
-    from dimoo_core.image_focus import image_passes, num_looked_at, steps_since_refresh
+    from dimoo_core.image_focus import PassPlan, num_looked_at
 
-    kinds = image_passes(settings.num_steps, cache)
+    plan = PassPlan(settings.num_steps, shape.num_masked, cache)
     masked, undone = shape.num_masked, [0] * len(shape.stream_lengths)
-    for step, keep in enumerate(keeps):
-        kind, decides = kinds[step], masked - keep
+    for step, left in enumerate(lefts):
+        kind, decides = plan.kind, masked - left
         looked = num_looked_at(masked, decides, cache) if kind == "some" else masked
-        is_due = steps_since_refresh(kinds, step) % settings.uncond_interval == 0
+        is_due = plan.since_refresh % settings.uncond_interval == 0
         passes = []
         for index, length in enumerate(shape.stream_lengths):
             if index and not is_due:
@@ -132,7 +132,8 @@ def _focused_steps(
             passes.append(_Pass(undone[index] + looked if kind == "some" else computed, looked, length))
             undone[index] = decides
         yield passes, shape.num_masked - masked
-        masked = keep
+        masked = left
+        plan.advance(step + 1, decides)
 
 
 def _text_steps(shape: Generation, settings: TextSettings) -> Iterator[tuple[list[_Pass], int]]:
@@ -156,10 +157,18 @@ def _text_steps(shape: Generation, settings: TextSettings) -> Iterator[tuple[lis
             num_run += 1
 
 
-def _keep_counts(num_masked: int, num_steps: int) -> list[int]:
-    """Source: ``schedule.cosine_keep_counts``, in float64: at most one position off where float32 rounds."""
-    shares = (math.cos(0.5 * math.pi * (step + 1) / num_steps) for step in range(num_steps - 1))
-    return [*(max(1, math.floor(num_masked * share)) for share in shares), 0]
+def _left_counts(num_masked: int, num_steps: int) -> Iterator[int]:
+    """Positions that are masked after each step until none is.
+
+    Source: ``schedule``, in float64: at most one position off where float32 rounds.
+    """
+    left = num_masked
+    for step in range(num_steps):
+        if left == 0:
+            return
+        keep = math.floor(num_masked * math.cos(0.5 * math.pi * (step + 1) / num_steps))
+        left = 0 if step + 1 == num_steps else min(max(1, keep), left - 1)
+        yield left
 
 
 def _is_refresh(step: int, num_steps: int, cache: StepCacheConfig) -> bool:

@@ -11,17 +11,18 @@ from torch import Tensor
 
 from dimoo_core.decoding import Decoding, Scope, StepTrace
 from dimoo_core.guidance import ImageGuidance
-from dimoo_core.image_focus import foreseen, image_passes, num_looked_at, steps_since_refresh, without_rows
+from dimoo_core.image_focus import PassPlan, foreseen, num_looked_at, without_rows
 from dimoo_core.request import Request
 from dimoo_core.sampling import (
     expected_log_probability,
     gumbel_max_sample,
     most_confident,
+    num_within_entropy,
     parted,
     probability_of,
     stays_masked,
 )
-from dimoo_core.schedule import cosine_keep_counts
+from dimoo_core.schedule import cosine_keep_counts, left_counts
 from dimoo_core.settings import ImageSettings, TargetCacheConfig
 from dimoo_core.tokens import SpecialTokens
 
@@ -34,12 +35,13 @@ class ImageDecoding(Decoding):
         assert isinstance(request.settings, ImageSettings)
         self._settings = settings = request.settings
         self._tokens = tokens
-        self._step = 0
+        self._step = self._num_steps_run = 0
         self._masked = self._find_masked()
         self._keep_counts = cosine_keep_counts(len(self._masked), settings.num_steps)
+        self._left_counts = left_counts(self._keep_counts, len(self._masked))
         self._guidance = ImageGuidance(request, settings, device)
         self._focus = settings.step_cache if isinstance(settings.step_cache, TargetCacheConfig) else None
-        self._passes = image_passes(settings.num_steps, self._focus)
+        self._plan = PassPlan(settings.num_steps, len(self._masked), self._focus)
         self._expected_N = torch.zeros(len(self.target), device=device)
         self._rows: Tensor | None = None  # of the masked positions, those that the next step reads; None: not chosen
         self._confidence_noise: Tensor | None = None
@@ -53,30 +55,29 @@ class ImageDecoding(Decoding):
     @property
     def num_steps_run(self) -> int:
         """Forward passes so far; a run may end early when nothing is masked."""
-        return self._step
+        return self._num_steps_run
 
     def reads(self) -> Tensor:
         """Every masked position, or those that the step is about to decide."""
-        return self._masked if self._passes[self._step] != "some" else self._masked[self._chosen_rows()]
+        return self._masked if self._plan.kind != "some" else self._masked[self._chosen_rows()]
 
     def due(self) -> list[int]:
         """The conditional stream; the others at refreshes and at every ``uncond_interval``-th step since."""
-        since = steps_since_refresh(self._passes, self._step) if self._focus else self._step
+        since = self._plan.since_refresh if self._focus else self._num_steps_run
         is_due = since % self._settings.uncond_interval == 0
         return [index for index, stream in enumerate(self.request.streams) if is_due or stream.role == "cond"]
 
     def scope(self, stream: int) -> Scope | None:
         """What is read, and what was decided since the stream was last computed."""
-        kind = self._passes[self._step]
-        if kind == "all":
+        if self._plan.kind == "all":
             return None
-        if kind == "target":
+        if self._plan.kind == "target":
             return Scope(torch.arange(len(self.target), device=self.target.device), has_suffix=True)
         return Scope(torch.cat((*self._undone[stream], self.reads())).sort().values, has_suffix=False)
 
     def is_reused(self) -> bool:
         """Whether a later step computes less than everything."""
-        return any(kind != "all" for kind in self._passes[self._step + 1 :])
+        return self._plan.is_reused_after(self._step, self._settings.num_steps)
 
     def num_bytes(self) -> int:
         """Memory of the differences that streams made to guidance."""
@@ -85,19 +86,24 @@ class ImageDecoding(Decoding):
     def advance(self, logits: Sequence[Tensor | None]) -> StepTrace:
         """Sample the positions that are read, commit the confident ones."""
         step, reads_M = self._step, self.reads()
+        cond_MV = logits[0]
+        assert cond_MV is not None
         guided_MV = self._guidance.combine(logits, reads_M)
         codes_M = gumbel_max_sample(guided_MV, self._settings.temperature, self._sample_noise(guided_MV))
         confidence_M = probability_of(guided_MV, codes_M)
         sampled_M = codes_M + self._tokens.image_offset
         if self._focus is not None:
             self._expected_N[reads_M] = expected_log_probability(guided_MV, self._settings.temperature)
-        if self._passes[step] == "some":
-            committed = self._commit_some(reads_M, sampled_M, confidence_M)
+        sure_M = self._sure(cond_MV, guided_MV, codes_M)
+        if self._plan.kind == "some":
+            committed = self._commit_some(reads_M, sampled_M, confidence_M, sure_M)
         else:
-            committed = self._commit(reads_M, sampled_M, confidence_M)
+            committed = self._commit(reads_M, sampled_M, confidence_M, sure_M)
         for stream in range(len(self._undone)):
             self._undone[stream] = [*(() if logits[stream] is not None else self._undone[stream]), committed]
-        self._step += 1
+        self._num_steps_run += 1
+        self._step = self._next_step()
+        self._plan.advance(self._step, len(committed))
         self._rows = self._confidence_noise = None
         return StepTrace(
             step=step,
@@ -108,23 +114,51 @@ class ImageDecoding(Decoding):
             committed=committed,
         )
 
-    def _commit(self, masked_M: Tensor, sampled_M: Tensor, confidence_M: Tensor) -> Tensor:
-        """Leave the least confident of all masked positions masked."""
+    def _commit(self, masked_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
+        """Leave the least confident of all masked positions masked, but for those that are sure."""
         keep_count, temperature = self._keep_counts[self._step], self._settings.temperature
         stays_M = stays_masked(confidence_M, keep_count, temperature, self._noise_of_confidence())
+        if sure_M is not None:
+            stays_M &= ~sure_M
         self.target[masked_M] = torch.where(stays_M, self._tokens.mask, sampled_M)
         committed, self._masked = parted(masked_M, stays_M)
         return committed
 
-    def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor) -> Tensor:
+    def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
         """Decide the most confident of the positions that were looked at, as many as all of them would have had to."""
         rows = self._chosen_rows()
         uniform_M = self._noise_of_confidence()[rows]
         chosen = most_confident(confidence_M, self._num_decided(), self._settings.temperature, uniform_M)
+        if sure_M is not None:
+            chosen = sure_M.index_fill(0, chosen, True).nonzero().squeeze(-1)
         committed = reads_M[chosen]
         self.target[committed] = sampled_M[chosen]
         self._masked = without_rows(self._masked, rows[chosen], len(self.target))
         return committed
+
+    def _sure(self, cond_MV: Tensor, guided_MV: Tensor, codes_M: Tensor) -> Tensor | None:
+        """Which positions are decided whatever their share of the schedule; None without a rule for that.
+
+        Sure is what is so with guidance and without it, which makes distributions sharper than the model believes, at
+        the temperature of the request; at temperatures below 1, which do so too, at 1.
+        """
+        commit, scale = self._settings.commit, max(1.0, self._settings.temperature)
+        if commit is None:
+            return None
+        believed_M = probability_of(cond_MV / scale, codes_M)
+        probability_M = torch.minimum(believed_M, probability_of(guided_MV / scale, codes_M))
+        if commit.rule == "confidence":
+            return probability_M >= commit.bound
+        chosen = probability_M.topk(num_within_entropy(cond_MV / scale, probability_M, commit.bound)).indices
+        return torch.zeros_like(probability_M, dtype=torch.bool).index_fill(0, chosen, True)
+
+    def _next_step(self) -> int:
+        """The next one; where more was decided than the schedule asks for, the next one that would leave less."""
+        step = self._step + 1
+        if self._settings.commit is not None and len(self._masked):
+            while self._left_counts[step] >= len(self._masked):
+                step += 1
+        return step
 
     def _num_decided(self) -> int:
         """Positions that the step decides; at least one, as in the reference."""
@@ -151,7 +185,7 @@ class ImageDecoding(Decoding):
         if self._settings.temperature == 0:
             return None
         shape = (len(self._masked), guided_MV.shape[-1])
-        rows = self._chosen_rows() if self._passes[self._step] == "some" else None
+        rows = self._chosen_rows() if self._plan.kind == "some" else None
         return self.request.noise.uniform(self._step, "sample", shape, rows=rows, dtype=torch.float32)
 
     def vq_codes(self) -> Tensor:

@@ -20,24 +20,43 @@ Pass = Literal["all", "target", "some"]
 """What a step computes of a stream: all of it; the target and what follows it; positions of the target."""
 
 
-def image_passes(num_steps: int, config: TargetCacheConfig | None) -> tuple[Pass, ...]:
-    """The pass of each step; without a cache every step computes all."""
-    if config is None:
-        return tuple[Pass, ...](["all"] * num_steps)
-    warmup = int(num_steps * config.warmup_ratio)
-    passes: list[Pass] = []
-    for step in range(num_steps):
-        number, since = divmod(step - warmup, config.refresh_interval)
-        if step <= warmup or (since == 0 and config.prompt_interval and number % config.prompt_interval == 0):
-            passes.append("all")
+class PassPlan:
+    """What the steps of an image compute, one after the other; without a cache each computes all.
+
+    Attributes:
+        kind: The pass of the next step.
+        since_refresh: Steps from the last one that computed every masked position to the next step; 0 if that does.
+    """
+
+    def __init__(self, num_steps: int, num_masked: int, config: TargetCacheConfig | None) -> None:
+        self.kind: Pass = "all"
+        self.since_refresh = 0
+        self._config = config
+        self._num_warm = int(num_steps * config.warmup_ratio) if config is not None else num_steps
+        self._num_between = num_masked * config.refresh_share if config is not None else 0.0
+        self._num_decided = 0  # since the last refresh
+        self._num_refreshes = 0  # since the warm-up
+
+    def advance(self, step: int, num_decided: int) -> None:
+        """Go on to the step of this number, after one that decided so many positions."""
+        self._num_decided += num_decided
+        if self._config is None or step <= self._num_warm:
+            self._refresh("all")
+        elif self._num_decided < self._num_between:
+            self.kind = "some"
+            self.since_refresh += 1
         else:
-            passes.append("some" if since else "target")
-    return tuple(passes)
+            self._num_refreshes += 1
+            interval = self._config.prompt_interval
+            self._refresh("all" if interval and self._num_refreshes % interval == 0 else "target")
 
+    def _refresh(self, kind: Pass) -> None:
+        self.kind = kind
+        self.since_refresh = self._num_decided = 0
 
-def steps_since_refresh(passes: tuple[Pass, ...], step: int) -> int:
-    """How long ago every masked position was last computed; 0 if this step computes them all."""
-    return next(since for since in range(step + 1) if passes[step - since] != "some")
+    def is_reused_after(self, step: int, num_steps: int) -> bool:
+        """Whether a step after this one may compute less than everything."""
+        return num_steps - 1 > max(step, self._num_warm)
 
 
 def num_looked_at(num_masked: int, num_decided: int, config: TargetCacheConfig) -> int:

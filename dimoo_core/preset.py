@@ -48,7 +48,7 @@ class Preset:
 
 @lru_cache  # the rows of a job have few settings, which need not be checked again for each of them
 def _changed_image(preset: Preset, settings: ImageSettings, explicit: tuple[str, ...]) -> ImageSettings:
-    return replace(settings, **_changes(preset, ("step_cache", "uncond_interval"), explicit))
+    return replace(settings, **_changes(preset, ("step_cache", "uncond_interval", "commit"), explicit))
 
 
 @lru_cache
@@ -74,14 +74,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             Preset(
                 name="balanced",
-                meaning="images and texts recompute what is about to be decided and what was just decided",
+                meaning="recomputes what is about to be decided and what was just decided; decides sure tokens at once",
                 step_cache=TargetCacheConfig(),
                 cache=TextCacheConfig(),
+                commit=ParallelCommit(bound=0.99),
             ),
             Preset(
                 name="fast",
-                meaning="as balanced, with fewer refreshes, guidance every other step, and sure words decided at once",
-                step_cache=TargetCacheConfig(refresh_interval=8, lookahead=2.0),
+                meaning="as balanced, with fewer refreshes, guidance every other step, and tokens sooner deemed sure",
+                step_cache=TargetCacheConfig(refresh_share=1 / 8, lookahead=2.0),
                 uncond_interval=2,
                 cache=TextCacheConfig(),
                 commit=ParallelCommit(),

@@ -17,6 +17,15 @@ def cosine_keep_counts(num_masked: int, num_steps: int) -> list[int]:
     return [*(int(count) for count in counts.tolist()), 0]
 
 
+def left_counts(keep_counts: list[int], num_masked: int) -> list[int]:
+    """Positions that are masked after each step of an image if each decides at least one, as they do; 0 at the end."""
+    counts, left = [], num_masked
+    for keep_count in keep_counts:
+        left = max(0, min(keep_count, left - 1))
+        counts.append(left)
+    return counts
+
+
 def even_transfer_counts(num_masked: int, num_steps: int) -> list[int]:
     """Positions that each step of a text block decides: as even as possible, the larger ones first.
 

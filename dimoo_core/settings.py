@@ -67,22 +67,24 @@ class StepCacheConfig:
 class TargetCacheConfig:
     """When an image may reuse what earlier steps computed, if only its target is looked at.
 
-    Changes results. Steps up to ``warmup_ratio`` (in [0, 1]) of all compute everything. After that one in
-    ``refresh_interval`` computes the whole image, and every ``prompt_interval``-th of these the prompt with its input
-    images too; 0 is never again. The other steps compute what the last step decided, and of the masked positions those
-    that they are about to decide: ``lookahead`` (at least 1) for each one, and no less than ``compute_ratio`` (in
-    [0, 1]) of them. Only what was computed is decided.
+    Changes results. Steps up to ``warmup_ratio`` (in [0, 1]) of all compute everything. After that a step computes the
+    whole image if since the last time at least ``refresh_share`` (in (0, 1]) of all that is to be decided was decided,
+    and every ``prompt_interval``-th of these computes the prompt with its input images too; 0 is never again. The other
+    steps compute what the last step decided, and of the masked positions those that they are about to decide:
+    ``lookahead`` (at least 1) for each one, and no less than ``compute_ratio`` (in [0, 1]) of them. Only what was
+    computed is decided.
     """
 
     warmup_ratio: float = 0.0
-    refresh_interval: int = 4
-    prompt_interval: int = 0
+    refresh_share: float = 1 / 16
+    prompt_interval: int = 4
     lookahead: float = 3.0
     compute_ratio: float = 0.05
 
     def __post_init__(self) -> None:
         _require(0 <= self.warmup_ratio <= 1, "step_cache.warmup_ratio", self.warmup_ratio, "from 0 to 1")
-        _require(self.refresh_interval >= 1, "step_cache.refresh_interval", self.refresh_interval, "at least 1")
+        is_share = 0 < self.refresh_share <= 1
+        _require(is_share, "step_cache.refresh_share", self.refresh_share, "above 0 and at most 1")
         _require(self.prompt_interval >= 0, "step_cache.prompt_interval", self.prompt_interval, "0 or more")
         is_valid = math.isfinite(self.lookahead) and self.lookahead >= 1
         _require(is_valid, "step_cache.lookahead", self.lookahead, "at least 1")
@@ -117,7 +119,7 @@ CommitRule = Literal["confidence", "entropy"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelCommit:
-    """When a step may decide more of an answer than its share, so that later steps need not run.
+    """When a step may decide more than its share, so that later steps need not run.
 
     Changes results. ``confidence``: every position whose sampled token is at least ``bound`` (in (0, 1]) probable.
     ``entropy``: the most confident positions as long as the entropies of all of them but the largest add up to at
@@ -143,7 +145,8 @@ class ImageSettings:
     ``temperature`` 0 is greedy. ``cfg_scale`` 0 is no guidance: Diffusers' ``guidance_scale`` is ``cfg_scale + 1``.
     ``cfg_image_scale`` guides towards the input images, where there are any. ``step_cache`` None computes everything.
     Streams without prompt or images are computed every ``uncond_interval``-th step and whenever a ``TargetCacheConfig``
-    refreshes; in between the difference that they made is kept.
+    refreshes; in between the difference that they made is kept. ``commit`` None decides at each step what the schedule
+    says.
     """
 
     width_px: int = 1024
@@ -154,6 +157,7 @@ class ImageSettings:
     temperature: float = 1.0
     step_cache: StepCacheConfig | TargetCacheConfig | None = None
     uncond_interval: int = 1
+    commit: ParallelCommit | None = None
 
     def __post_init__(self) -> None:
         for name, side in (("width", self.width_px), ("height", self.height_px)):
@@ -169,6 +173,7 @@ class ImageSettings:
         _require(self.uncond_interval >= 1, "uncond_interval", self.uncond_interval, "at least 1")
         if isinstance(self.step_cache, StepCacheConfig):
             _require(self.uncond_interval == 1, "uncond_interval", self.uncond_interval, "1 with the reference's cache")
+            _require(self.commit is None, "commit", self.commit, "none with the reference's cache")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

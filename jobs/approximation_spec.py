@@ -14,6 +14,7 @@ class StepCacheSpec(Section):
     reuse_ratio: float | None = None
     refresh_interval: int | None = None
     warmup_ratio: float | None = None
+    refresh_share: float | None = None
     prompt_interval: int | None = None
     lookahead: float | None = None
     compute_ratio: float | None = None
@@ -50,7 +51,7 @@ class TextCacheSpec(Section):
 
 
 class CommitSpec(Section):
-    """When a step of an answer may decide more than its share."""
+    """When a step may decide more than its share."""
 
     rule: Literal["none", "confidence", "entropy"]
     bound: float | None = None

@@ -17,10 +17,11 @@ class ImageSection(Section):
 
     step_cache: StepCacheSpec | None = None
     uncond_interval: int | None = None
+    commit: CommitSpec | None = None
 
     def explicit(self) -> tuple[str, ...]:
         """Fields of the engine's form that a preset must leave alone."""
-        return _given(self, "step_cache", "uncond_interval")
+        return _given(self, "step_cache", "uncond_interval", "commit")
 
     def with_approximations(self, settings: ImageSettings) -> ImageSettings:
         """The engine's form, computed as this section says.
@@ -32,6 +33,7 @@ class ImageSection(Section):
             settings,
             step_cache=self.step_cache.settings() if self.step_cache is not None else None,
             uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
+            commit=self.commit.settings() if self.commit is not None else None,
         )
 
 

@@ -23,7 +23,7 @@ _AS_SET = {
 }
 _FIELDS_AS_SET = {"height_px": "height", "num_steps": "steps", "width_px": "width"}
 _OPTIONAL = ("compile", "hooks")  # in run.json only where they are used
-_INTERNAL = ("defaults.explicit", "defaults.explicit_image_to_image")
+_INTERNAL = tuple(f"defaults.explicit_{section}" for section in ("text_to_image", "image_to_image", "understanding"))
 
 
 def key_as_set(key: str) -> str:

@@ -118,7 +118,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
         elif task.kind == "score" or choices:
             settings = choice_settings(record, defaults.understanding)
         elif task.kind == "text":
-            settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit))
+            settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit_understanding))
         else:
             settings = image_settings(record, defaults.image_settings(task, preset))
     except ConfigError as error:

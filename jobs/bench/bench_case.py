@@ -79,12 +79,14 @@ def bench_cases(
     for name in presets:
         preset = find_preset(name)
         if "text_to_image" in tasks:
-            image = preset.image(defaults.text_to_image, defaults.explicit)
+            image = preset.image(defaults.text_to_image, defaults.explicit_text_to_image)
             shapes = sizes or ((image.width_px, image.height_px),)
             cases += [
                 BenchCase("text_to_image", name, replace(image, width_px=width, height_px=height))
                 for width, height in shapes
             ]
         if "caption" in tasks:
-            cases.append(BenchCase("caption", name, preset.text(defaults.understanding, defaults.explicit)))
+            cases.append(
+                BenchCase("caption", name, preset.text(defaults.understanding, defaults.explicit_understanding))
+            )
     return cases

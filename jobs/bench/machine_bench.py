@@ -3,12 +3,14 @@
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from PIL import Image
 
+from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.image_fit import centered, crop_sizes_for, fit
@@ -70,11 +72,10 @@ class MachineBench:
         self._synchronize()
 
     def _measured(self, case: BenchCase) -> BenchResult:
-        steps_made = 0
+        steps_made: Counter[str] = Counter()  # of each row in progress
 
-        def count(*_: object) -> None:
-            nonlocal steps_made
-            steps_made += 1
+        def count(request_id: str, _: StepTrace) -> None:
+            steps_made[request_id] += 1
 
         requests = self._requests(case)
         engine = Engine(self._model.transformer, self._model.tokens, self._config, count)
@@ -83,15 +84,19 @@ class MachineBench:
         for request in requests:
             engine.submit(request)
         done, error = 0, None
-        while engine.num_unfinished and (not steps_made or time.perf_counter() - started_s < self._max_seconds):
+        while engine.num_unfinished and (
+            not engine.stats.num_steps or time.perf_counter() - started_s < self._max_seconds
+        ):
             results = engine.step()
             error = next((str(each.error) for each in results if isinstance(each, RequestFailed)), error)
             done += len(results)
+            for result in results:
+                steps_made.pop(result.request_id, None)
             if images := [result.vq_codes for result in results if isinstance(result, ImageResult)]:
                 self._model.codec.decode(images)
         self._synchronize()
         seconds, stats, is_complete = time.perf_counter() - started_s, engine.stats, not engine.num_unfinished
-        rows = float(done) if is_complete else steps_made / case.num_steps
+        rows = done + steps_made.total() / case.num_steps
         num_steps = max(1, stats.num_steps)
         return BenchResult(
             task=case.task,

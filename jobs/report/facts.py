@@ -27,8 +27,9 @@ _SPEC_KEYS: Mapping[str, str] = MappingProxyType(
 _FIELD_KEYS: Mapping[str, str] = MappingProxyType({"width_px": "width", "height_px": "height", "num_steps": "steps"})
 _NO_KEYS = frozenset(
     {
-        "explicit",
+        "explicit_text_to_image",
         "explicit_image_to_image",
+        "explicit_understanding",
         "text_to_image.cfg_image_scale",
         "image_to_image.width",
         "image_to_image.height",

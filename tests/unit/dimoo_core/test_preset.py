@@ -39,9 +39,11 @@ def test_a_preset_can_be_put_over_another_and_leaves_no_trace_of_it(name: str) -
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_is_set_explicitly_stays(name: str) -> None:
-    image = ImageSettings(step_cache=TargetCacheConfig(refresh_interval=3), uncond_interval=3)
+    image = ImageSettings(
+        step_cache=TargetCacheConfig(refresh_share=0.3), uncond_interval=3, commit=ParallelCommit(bound=0.7)
+    )
     text = TextSettings(cache=TextCacheConfig(mode="prefix"), commit=ParallelCommit(bound=0.7))
-    assert PRESETS[name].image(image, explicit=("step_cache", "uncond_interval")) == image
+    assert PRESETS[name].image(image, explicit=("step_cache", "uncond_interval", "commit")) == image
     assert PRESETS[name].text(text, explicit=("cache", "commit")) == text
 
 

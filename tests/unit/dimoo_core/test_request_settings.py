@@ -72,7 +72,16 @@ def test_wrong_text_settings_are_refused(options: dict[str, Any], message: str) 
     ("kind", "options", "message"),
     [
         (TargetCacheConfig, {"warmup_ratio": 1.1}, r"step_cache\.warmup_ratio must be from 0 to 1, got 1.1"),
-        (TargetCacheConfig, {"refresh_interval": 0}, r"step_cache\.refresh_interval must be at least 1, got 0"),
+        (
+            TargetCacheConfig,
+            {"refresh_share": 0.0},
+            r"step_cache\.refresh_share must be above 0 and at most 1, got 0.0",
+        ),
+        (
+            TargetCacheConfig,
+            {"refresh_share": NAN},
+            r"step_cache\.refresh_share must be above 0 and at most 1, got nan",
+        ),
         (TargetCacheConfig, {"prompt_interval": -1}, r"step_cache\.prompt_interval must be 0 or more, got -1"),
         (TargetCacheConfig, {"lookahead": 0.5}, r"step_cache\.lookahead must be at least 1, got 0.5"),
         (TargetCacheConfig, {"lookahead": INFINITY}, r"step_cache\.lookahead must be at least 1, got inf"),

@@ -1,5 +1,6 @@
 """Caches of answers and of image targets: what is computed, and what must not change."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
-from dimoo_core.image_focus import image_passes, num_looked_at
+from dimoo_core.image_focus import PassPlan, num_looked_at
 from dimoo_core.model import Model
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
 from dimoo_core.request import Request
@@ -108,22 +109,6 @@ def test_a_text_cache_recomputes_the_prompt_at_the_blocks_and_steps_that_it_is_t
     assert full_steps(TextCacheConfig(refresh_interval=2)) == [0, 2, 5, 8, 11]
 
 
-def test_a_bound_that_nothing_meets_commits_the_share_of_the_schedule(tiny_model: Model) -> None:
-    never = replace(TEXT, commit=ParallelCommit(rule="confidence", bound=1.0))
-    assert ids_alone(tiny_model, answer_of(tiny_model, "a", settings=never)) == ids_alone(
-        tiny_model, answer_of(tiny_model, "a", settings=TEXT)
-    )
-
-
-@pytest.mark.parametrize("rule", ["confidence", "entropy"])
-def test_a_bound_that_everything_meets_decides_a_block_a_step(tiny_model: Model, rule: str) -> None:
-    bound = 1e-9 if rule == "confidence" else 1e9
-    always = replace(TEXT, commit=ParallelCommit(rule=rule, bound=bound))  # type: ignore[arg-type]
-    traces = traces_of(tiny_model, answer_of(tiny_model, "a", settings=always))
-    assert [len(trace.committed) for trace in traces] == [6] * 4
-    assert [trace.step for trace in traces] == [0, 3, 6, 9]
-
-
 @pytest.mark.parametrize("uncond_interval", [1, 3])
 def test_an_image_cache_that_is_never_warm_changes_nothing(tiny_model: Model, uncond_interval: int) -> None:
     cold = replace(IMAGE, step_cache=TargetCacheConfig(warmup_ratio=1.0), uncond_interval=uncond_interval)
@@ -133,11 +118,29 @@ def test_an_image_cache_that_is_never_warm_changes_nothing(tiny_model: Model, un
         )
 
 
-def test_passes_follow_warm_up_refreshes_and_the_refreshes_that_include_the_prompt() -> None:
-    config = TargetCacheConfig(warmup_ratio=0.1, refresh_interval=3, prompt_interval=2)
-    assert image_passes(10, config) == ("all", "all", *("some",) * 2, "target", *("some",) * 2, "all", *("some",) * 2)
-    assert image_passes(3, TargetCacheConfig(refresh_interval=1)) == ("all", "target", "target")
-    assert image_passes(3, None) == ("all",) * 3
+def passes_of(config: TargetCacheConfig | None, decided: Sequence[int]) -> list[tuple[str, int]]:
+    """The pass of each step that decides so many positions of 48, and how long ago the last refresh was."""
+    plan, passes = PassPlan(len(decided), 48, config), []
+    for step, count in enumerate(decided):
+        passes.append((plan.kind, plan.since_refresh))
+        plan.advance(step + 1, count)
+    return passes
+
+
+def test_a_step_refreshes_when_the_share_was_decided_and_some_refreshes_include_the_prompt() -> None:
+    config = TargetCacheConfig(refresh_share=1 / 6, prompt_interval=2)
+    assert passes_of(config, [1, 2, 4, 1, 8, 7, 2, 8, 9, 6]) == [
+        *(("all", 0), ("some", 1), ("some", 2), ("some", 3)),
+        *(("target", 0), ("all", 0), ("some", 1), ("target", 0), ("all", 0), ("target", 0)),
+    ]
+    never_the_prompt = replace(config, prompt_interval=0)
+    assert [kind for kind, _ in passes_of(never_the_prompt, [8] * 6)] == ["all", *("target",) * 5]
+
+
+def test_a_step_of_the_warm_up_and_every_one_without_a_cache_computes_all() -> None:
+    warm = TargetCacheConfig(warmup_ratio=0.3, refresh_share=1.0)
+    assert passes_of(warm, [1] * 10) == [("all", 0)] * 4 + [("some", since) for since in range(1, 7)]
+    assert passes_of(None, [8] * 3) == [("all", 0)] * 3
 
 
 def test_a_step_looks_at_enough_positions_and_never_at_more_than_are_masked() -> None:
@@ -152,7 +155,7 @@ def test_a_step_looks_at_enough_positions_and_never_at_more_than_are_masked() ->
 def test_what_a_step_decides_is_computed_by_the_next_and_is_no_more_than_was_looked_at(
     tiny_model: Model, kind: str, uncond_interval: int
 ) -> None:
-    cache = TargetCacheConfig(refresh_interval=4, lookahead=2.0, compute_ratio=0.0)
+    cache = TargetCacheConfig(refresh_share=0.25, prompt_interval=3, lookahead=2.0, compute_ratio=0.0)
     settings = replace(IMAGE, step_cache=cache, uncond_interval=uncond_interval, cfg_image_scale=1.5)
     request = edit_of(tiny_model, "a", settings) if kind == "edit" else image_of(tiny_model, "a", settings=settings)
     if kind == "inpainting":
@@ -161,24 +164,26 @@ def test_what_a_step_decides_is_computed_by_the_next_and_is_no_more_than_was_loo
         known = torch.where(given & is_code, tiny_model.tokens.image_offset + 9, request.target)
         request = replace(request, target=known)
     traces, lengths = traces_of(tiny_model, request), computed_lengths(tiny_model, request)
-    passes = image_passes(settings.num_steps, cache)
-    suffix = len(request.streams[0].suffix)
+    num_masked = int((request.target == tiny_model.tokens.mask).sum())
+    plan, suffix, kinds = PassPlan(settings.num_steps, num_masked, cache), len(request.streams[0].suffix), set()
     for step, (trace, computed) in enumerate(zip(traces, lengths, strict=True)):
-        since = step % 4
-        num_streams = len(request.streams) if since % uncond_interval == 0 else 1
+        num_streams = len(request.streams) if plan.since_refresh % uncond_interval == 0 else 1
         assert len(computed) == num_streams
-        if passes[step] == "target":
+        if plan.kind == "target":
             assert computed == [len(request.target) + suffix] * num_streams
-        if passes[step] == "some":
+        if plan.kind == "some":
             assert computed[0] == len(traces[step - 1].committed) + len(trace.read)
             assert set(trace.committed.tolist()) <= set(trace.read.tolist())
             skipped = 0 if uncond_interval == 1 else len(traces[step - 2].committed)
             assert computed[1:] == [computed[0] + skipped] * (num_streams - 1)
-    assert sum(len(trace.committed) for trace in traces) == int((request.target == tiny_model.tokens.mask).sum())
+        kinds.add(plan.kind)
+        plan.advance(step + 1, len(trace.committed))
+    assert kinds == {"all", "target", "some"}
+    assert sum(len(trace.committed) for trace in traces) == num_masked
 
 
 def test_every_masked_position_is_decided_once_whatever_is_looked_at(tiny_model: Model) -> None:
-    settings = replace(IMAGE, step_cache=TargetCacheConfig(lookahead=1.0, compute_ratio=0.0, refresh_interval=100))
+    settings = replace(IMAGE, step_cache=TargetCacheConfig(lookahead=1.0, compute_ratio=0.0, refresh_share=1.0))
     traces = traces_of(tiny_model, image_of(tiny_model, "a", settings=settings))
     decided = torch.cat([trace.committed for trace in traces])
     assert len(decided) == len(decided.unique()) == 24
@@ -199,12 +204,13 @@ def test_looking_at_every_masked_position_decides_as_many_as_without_a_cache(
 
 def cached_requests(model: Model) -> list[Request]:
     dual, prefix = TextCacheConfig(), TextCacheConfig(mode="prefix", prompt_interval=2)
-    target = replace(IMAGE, step_cache=TargetCacheConfig())
+    target = replace(IMAGE, step_cache=TargetCacheConfig(refresh_share=0.25))
     return [
         answer_of(model, "dual", settings=replace(TEXT, cache=dual)),
         answer_of(model, "prefix", settings=replace(TEXT, cache=prefix, cfg_scale=1.0, temperature=0.5)),
         answer_of(model, "entropy", settings=replace(TEXT, commit=ParallelCommit(rule="entropy", bound=2.0))),
         image_of(model, "target", settings=target),
+        image_of(model, "sure", settings=replace(target, commit=ParallelCommit(bound=0.01))),
         image_of(model, "residual", settings=replace(IMAGE, uncond_interval=3)),
         image_of(model, "reference", settings=replace(IMAGE, step_cache=StepCacheConfig())),
         edit_of(model, "edit", replace(target, uncond_interval=2, cfg_image_scale=1.5)),

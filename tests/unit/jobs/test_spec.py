@@ -101,12 +101,15 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("text_to_image.cfg_scale=3", lambda job: job.text_to_image.cfg_scale == 3.0),
         ("passthrough=[promt]", lambda job: job.passthrough == ("promt",)),
         ("preset=reference-cache", lambda job: job.row_defaults().preset == "reference-cache"),
-        ("text_to_image.step_cache.mode=none", lambda job: job.row_defaults().explicit == ("step_cache",)),
+        (
+            "text_to_image.step_cache.mode=none",
+            lambda job: job.row_defaults().explicit_text_to_image == ("step_cache",),
+        ),
         (
             "image_to_image={step_cache: {mode: none}, random_crop: true}",
             lambda job: (
                 job.row_defaults().explicit_image_to_image == ("step_cache",)
-                and job.row_defaults().explicit == ()
+                and job.row_defaults().explicit_text_to_image == ()
                 and (job.image_to_image.random_crop, job.understanding.random_crop) == (True, False)
             ),
         ),
@@ -118,7 +121,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
             "text_to_image={step_cache: {mode: target, lookahead: 4}, uncond_interval: 3}",
             lambda job: (
                 job.text_to_image.settings().step_cache == TargetCacheConfig(lookahead=4.0)
-                and job.row_defaults().explicit == ("step_cache", "uncond_interval")
+                and job.row_defaults().explicit_text_to_image == ("step_cache", "uncond_interval")
             ),
         ),
         (
@@ -126,11 +129,25 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
             lambda job: (
                 job.understanding.settings().cache == TextCacheConfig(mode="prefix", refresh_interval=4)
                 and job.understanding.settings().commit == ParallelCommit(rule="entropy", bound=0.5)
-                and job.row_defaults().explicit == ("cache", "commit")
+                and job.row_defaults().explicit_understanding == ("cache", "commit")
             ),
         ),
         ("understanding.cache.mode=none", lambda job: job.row_defaults().understanding.cache is None),
-        ("understanding.commit.rule=none", lambda job: job.row_defaults().explicit == ("commit",)),
+        (
+            "understanding.commit.rule=none",
+            lambda job: (
+                job.row_defaults().explicit_understanding == ("commit",)
+                and job.row_defaults().explicit_text_to_image == ()
+            ),
+        ),
+        (
+            "text_to_image={commit: {rule: confidence, bound: 0.8}, step_cache: {mode: target, refresh_share: 0.25}}",
+            lambda job: (
+                job.text_to_image.settings().commit == ParallelCommit(bound=0.8)
+                and job.text_to_image.settings().step_cache == TargetCacheConfig(refresh_share=0.25)
+                and job.row_defaults().explicit_text_to_image == ("step_cache", "commit")
+            ),
+        ),
         ("limit=", lambda job: job.limit is None),
         ("image={format: webp, quality: 80}", lambda job: (job.image.format, job.image.quality) == ("webp", 80)),
     ],
@@ -154,7 +171,7 @@ def test_assignments_to_one_section_add_up() -> None:
         ("limt=3", "unknown key 'limt', did you mean 'limit'; known here: manifest, output, model"),
         (
             "text_to_image.step=3",
-            "unknown key 'text_to_image.step', did you mean 'steps'; known here: step_cache, uncond_interval, width",
+            "unknown key 'text_to_image.step', did you mean 'steps'; known here: step_cache, uncond_interval, commit",
         ),
         ("nothing.like.it=3", "unknown key 'nothing'; known here: manifest"),
         ("text_to_image.steps=many", "text_to_image.steps: input should be a valid integer, got 'many'"),

@@ -55,7 +55,7 @@ def test_the_preset_of_the_row_wins_over_that_of_the_job_and_over_no_setting_tha
     assert image_settings_of(DRAW, job).step_cache == cached
     assert image_settings_of({**DRAW, "preset": "exact"}, job).step_cache is None
     assert image_settings_of({**DRAW, "preset": "reference-cache", "steps": 8}).num_steps == 8
-    insisting = RowDefaults(explicit=("step_cache",), text_to_image=ImageSettings(step_cache=own))
+    insisting = RowDefaults(explicit_text_to_image=("step_cache",), text_to_image=ImageSettings(step_cache=own))
     assert image_settings_of({**DRAW, "preset": "reference-cache"}, insisting).step_cache == own
     assert parse_row({**CAPTION, "preset": "reference-cache"}, 0, NO_DEFAULTS).preset == "reference-cache"
 
@@ -64,7 +64,7 @@ def test_what_the_job_sets_for_drawing_leaves_the_presets_of_edits_alone() -> No
     own = StepCacheConfig(refresh_interval=2)
     edit = {"task": "edit", "prompt": "a hat", "image": b"x", "preset": "reference-cache"}
     paint = {**edit, "task": "inpaint", "mask_ratio": [0.5, 0.5]}
-    drawing = RowDefaults(explicit=("step_cache",), text_to_image=ImageSettings(step_cache=own))
+    drawing = RowDefaults(explicit_text_to_image=("step_cache",), text_to_image=ImageSettings(step_cache=own))
     assert image_settings_of(edit, drawing).step_cache == StepCacheConfig()
     assert image_settings_of(paint, drawing).step_cache == own
     editing = RowDefaults(explicit_image_to_image=("step_cache",), image_to_image=ImageSettings(step_cache=own))
