@@ -24,6 +24,13 @@ class Contender:
     settings: ImageSettings | TextSettings
 
 
+def title_of(contender: Contender) -> str:
+    """What is made: contenders with one title are set against each other."""
+    if isinstance(contender.settings, ImageSettings):
+        return f"images at a temperature of {contender.settings.temperature:g}"
+    return "texts"
+
+
 def image_contenders(base: ImageSettings) -> list[Contender]:
     """Of images whose usual settings are ``base``, without approximations."""
     contenders = [

@@ -1,11 +1,12 @@
 """Quality against cost on the embedded model: presets and cache settings against simply taking fewer steps.
 
 ``python -m benchmarks.quality [--model builtin] [--image-tasks text_to_image] [--image-examples 36] [--cfg N]
-[--steps N] [--temperature N] [--text-tasks captioning,questions] [--text-examples 14] [--threads 2] [--out FILE]
+[--steps N] [--temperatures 2,1] [--text-tasks captioning,questions] [--text-examples 14] [--threads 2] [--out FILE]
 [--plot FILE]``
 
 Each way gets the same examples of the test split with the same noise. An image is right if the verifier reads exactly
-what was asked for from its pixels; a text if it means the right thing. Cost is arithmetic, counted as it happens.
+what was asked for from its pixels; a text if it means the right thing. Cost is arithmetic, counted as it happens. By
+default images are made at a temperature at which steps matter, and at the usual one.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.contender import Contender, image_contenders, text_contenders
+from benchmarks.contender import Contender, image_contenders, text_contenders, title_of
 from benchmarks.flop_meter import FlopMeter
 from benchmarks.quality_plot import save_plot
 from benchmarks.quality_point import Judgement, Point, judge_points
@@ -80,11 +81,11 @@ def _is_right(example: Example, output: Output) -> bool:
     return judge(example, output.image, output.codes).is_right
 
 
-def table(unit: str, points: Sequence[Point], judgements: Sequence[Judgement], usual: str) -> str:
-    """All points of a unit for people; costs as shares of the usual number of steps."""
+def table(title: str, points: Sequence[Point], judgements: Sequence[Judgement], usual: str) -> str:
+    """All points of one kind of work for people; costs as shares of the usual number of steps."""
     whole = next(point for point in points if point.contender.name == usual).flops
     of_point = {id(judgement.point): judgement for judgement in judgements}
-    lines = [f"{unit}s: {len(points[0].right)} examples", _ROW.format(*_HEADER)]
+    lines = [f"{title}: {len(points[0].right)} examples", _ROW.format(*_HEADER)]
     for point in points:
         judgement = of_point.get(id(point))
         is_compared = judgement is not None and judgement.curve_accuracy is not None
@@ -112,7 +113,7 @@ def verdict_lines(judgements: Sequence[Judgement]) -> list[str]:
         "beyond the curve": "costs less than any number of steps that was tried",
     }
     return [
-        f"preset {each.point.contender.name}, {each.point.contender.unit}s: {words[each.verdict]}"
+        f"preset {each.point.contender.name}, {title_of(each.point.contender)}: {words[each.verdict]}"
         for each in judgements
         if each.point.contender.kind == "preset"
     ]
@@ -127,7 +128,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text-tasks", default="captioning,questions", help="of the world's tasks; none: no texts")
     parser.add_argument("--split", default="test", help="examples that training never showed")
     parser.add_argument("--cfg", type=float, help="guidance of images; default: the checkpoint's")
-    parser.add_argument("--temperature", type=float, help="of images; default: the checkpoint's")
+    parser.add_argument("--temperatures", default="2,1", help="of images, each for itself")
     parser.add_argument("--steps", type=int, help="usual steps of an image; default: the checkpoint's")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--out", type=Path, default=_RESULTS / "quality.json", help="result file")
@@ -163,17 +164,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     checkpoint = find_checkpoint(options.model)
     image, text = base_settings(checkpoint.directory, options.cfg)
     image = image if options.steps is None else replace(image, num_steps=options.steps)
-    image = image if options.temperature is None else replace(image, temperature=options.temperature)
     benchmark = QualityBenchmark(load_model(checkpoint.directory), image, text)
-    work = (
-        (_names(options.image_tasks), options.image_examples, image_contenders(image), f"{image.num_steps} steps"),
-        (
-            _names(options.text_tasks),
-            options.text_examples,
-            text_contenders(text),
-            f"{text.steps_per_block * text.num_blocks} steps",
+    warmths = [float(temperature) for temperature in options.temperatures.split(",")]
+    image_tasks, text_tasks = _names(options.image_tasks), _names(options.text_tasks)
+    usual_image, usual_text = f"{image.num_steps} steps", f"{text.steps_per_block * text.num_blocks} steps"
+    work = [
+        *(
+            (image_tasks, options.image_examples, image_contenders(replace(image, temperature=each)), usual_image)
+            for each in warmths
         ),
-    )
+        (text_tasks, options.text_examples, text_contenders(text), usual_text),
+    ]
     judged: list[tuple[list[Point], list[Judgement]]] = []
     for tasks, num_examples, contenders, usual in work:
         if not tasks:
@@ -182,9 +183,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         points = []
         for contender in contenders:
             points.append(benchmark.measure(contender, plan))
-            print(f"{contender.unit}: {contender.name}: {points[-1].accuracy:.1%}", file=sys.stderr, flush=True)
+            said = f"{title_of(contender)}: {contender.name}: {points[-1].accuracy:.1%}"
+            print(said, file=sys.stderr, flush=True)
         judgements = judge_points(points)
-        print(table(contenders[0].unit, points, judgements, usual), "", sep="\n", flush=True)
+        print(table(title_of(contenders[0]), points, judgements, usual), "", sep="\n", flush=True)
         judged.append((points, judgements))
     print(*(line for _, judgements in judged for line in verdict_lines(judgements)), sep="\n")
     print(f"{time.process_time():.0f} s of CPU time")

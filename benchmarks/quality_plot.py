@@ -1,4 +1,4 @@
-"""The picture of quality against cost: a panel for images and one for texts, drawn with Pillow alone."""
+"""The picture of quality against cost: panels for temperatures of images and one for texts, drawn with Pillow alone."""
 
 import math
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.contender import Kind
+from benchmarks.contender import Kind, title_of
 from benchmarks.quality_point import Point
 
 _PANEL = (900, 640)
+_COLUMNS = 2
 _MARGINS = (90, 56, 30, 76)  # left, top, right, bottom, in pixels
 _INK, _PALE = (32, 36, 44), (222, 226, 232)
 _COLOURS: dict[Kind, tuple[int, int, int]] = {
@@ -25,9 +26,9 @@ Box = tuple[float, float, float, float]
 
 
 class Panel:
-    """Axes of one unit: cost from left to right, in logarithms; accuracy upwards, in per cent."""
+    """Axes of one group of points: cost from left to right, in logarithms; accuracy upwards, in per cent."""
 
-    def __init__(self, draw: ImageDraw.ImageDraw, left: int, points: Sequence[Point]) -> None:
+    def __init__(self, draw: ImageDraw.ImageDraw, left: int, upper: int, points: Sequence[Point]) -> None:
         self._draw = draw
         self._font = ImageFont.load_default(17)
         self._points = points
@@ -37,7 +38,7 @@ class Panel:
         self._top = min(100.0, 10 * math.ceil(10 * max(point.accuracy for point in points) + 0.5))
         self._bottom = max(0.0, 10 * math.floor(10 * min(point.accuracy for point in points)))
         self._left, self._right = left + _MARGINS[0], left + _PANEL[0] - _MARGINS[2]
-        self._upper, self._lower = _MARGINS[1], _PANEL[1] - _MARGINS[3]
+        self._upper, self._lower = upper + _MARGINS[1], upper + _PANEL[1] - _MARGINS[3]
 
     def place(self, flops: float, accuracy: float) -> tuple[float, float]:
         """Pixels of a cost and a share."""
@@ -91,18 +92,21 @@ class Panel:
                     self._draw.text((x, self._lower + 8), f"{flops / 1e9:g}", fill=_INK, font=self._font, anchor="ma")
         middle = (self._left + self._right) / 2
         self._draw.text((middle, self._lower + 34), f"GFLOP a{'n' * (unit == 'image')} {unit}", _INK, self._font, "ma")
-        self._draw.text((self._left, 12), f"{unit}s: right, in per cent", _INK, self._font)
+        title = f"{title_of(self._points[0].contender)}: right, in per cent"
+        self._draw.text((self._left, self._upper - 44), title, _INK, self._font)
         for index, (kind, words) in enumerate(_LEGEND.items()):
             y = self._lower - 66 + 22 * index
             self._draw.ellipse((self._right - 210, y - 6, self._right - 198, y + 6), fill=_COLOURS[kind])
             self._draw.text((self._right - 188, y), words, fill=_COLOURS[kind], font=self._font, anchor="lm")
 
 
-def save_plot(path: Path, units: Sequence[Sequence[Point]]) -> None:
-    """Draw the points of each unit in a panel of its own, side by side, as a PNG."""
-    canvas = Image.new("RGB", (_PANEL[0] * len(units), _PANEL[1]), "white")
+def save_plot(path: Path, groups: Sequence[Sequence[Point]]) -> None:
+    """Draw each group of points in a panel of its own, two side by side, as a PNG."""
+    width, height = _PANEL
+    canvas = Image.new("RGB", (width * min(_COLUMNS, len(groups)), height * math.ceil(len(groups) / _COLUMNS)), "white")
     draw = ImageDraw.Draw(canvas)
-    for index, points in enumerate(units):
-        Panel(draw, index * _PANEL[0], points).draw()
+    for index, points in enumerate(groups):
+        row, column = divmod(index, _COLUMNS)
+        Panel(draw, column * width, row * height, points).draw()
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.quantize(64).save(path, format="PNG", optimize=True)

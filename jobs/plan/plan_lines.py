@@ -60,9 +60,13 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_worke
         yield f"  … {plan.invalid} invalid in all: {counts}"
     peta_flops = plan.cost.flops / _PETA
     shown = f"{peta_flops:,.3f}" if peta_flops >= 1 else f"{peta_flops:.3g}"
-    most = "at most " if any(_has_answers(group) for group in plan.groups.values()) else ""
+    has_answers = any(map(_has_answers, plan.groups.values()))
+    may_skip = any(group.may_skip for group in plan.groups.values())
+    most = "at most " if has_answers or may_skip else ""
     yield f"{most}{plan.cost.num_tokens:,} tokens through the model, {most}{shown} PFLOP"
-    if most:
+    if may_skip:
+        yield "  steps are counted as the schedule has them; where the model is sure, the preset takes fewer"
+    if has_answers:
         yield "  answers are counted at their full length; one that ends early costs less"
     if plan.is_estimated:
         yield "  prompt lengths are estimated and no checkpoint defaults counted: the model is not on this machine"

@@ -70,11 +70,15 @@ def read_model_facts(model: str) -> ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class RowCost:
-    """One row's part in a plan; ``size`` is that of each of its images in pixels, None where there are none."""
+    """One row's part in a plan; ``size`` is that of each of its images in pixels, None where there are none.
+
+    ``may_skip`` says that steps may decide more than is counted here, so that the row may cost less.
+    """
 
     cost: Cost
     size: Size | None
     num_images: int
+    may_skip: bool = False
 
 
 class RowCosts:
@@ -107,7 +111,8 @@ class RowCosts:
             size = None if image is None else self._crop(image, folder, self._spec.tokenize.resolution)
             return RowCost(Cost(), size, int(TASKS[row.task].kind == "decoding"))
         if isinstance(settings, TextSettings):
-            return RowCost(self._text(row.prompt, settings, self._asked_about(row, folder)), None, 0)
+            cost = self._text(row.prompt, settings, self._asked_about(row, folder))
+            return RowCost(cost, None, 0, settings.commit is not None)
         if isinstance(settings, ChoiceSettings):
             return RowCost(self._text(row.prompt, _one_step(settings), self._asked_about(row, folder)), None, 0)
         spans: list[Size] = []
@@ -132,7 +137,7 @@ class RowCosts:
                 understanding = self._spec.understanding
                 weighed = ChoiceSettings(max_tokens=understanding.max_tokens, cfg_scale=understanding.cfg_scale)
                 total += self._text(prompt, _one_step(weighed), [size])
-        return RowCost(total, size, len(prompts) if series.keeps_all else 1)
+        return RowCost(total, size, len(prompts) if series.keeps_all else 1, settings.commit is not None)
 
     def _image(self, cond: str, uncond: str, settings: ImageSettings, size: Size, sources: list[Size]) -> Cost:
         """An image; one under a mask is counted as if all of it were painted."""

@@ -39,6 +39,7 @@ class Group:
     pixels: int = 0
     cost: Cost = field(default_factory=Cost)
     image_bytes: float = 0.0
+    may_skip: bool = False  # steps: whether a row of it may cost less than is counted
 
 
 @dataclass(slots=True)
@@ -154,6 +155,7 @@ def _add(plan: RunPlan, task: str, costs: RowCosts, row: Row, folder: str, spec:
     group = plan.groups.setdefault((task, size), Group(task, size))
     group.rows += 1
     group.cost += cost.cost
+    group.may_skip |= cost.may_skip
     if cost.num_images:
         pixels = 0 if cost.size is None else cost.num_images * cost.size[0] * cost.size[1]
         group.images += cost.num_images

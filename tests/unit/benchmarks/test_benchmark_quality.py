@@ -95,22 +95,27 @@ def test_a_small_run_prints_a_verdict_for_each_preset_and_writes_numbers_and_plo
 ) -> None:
     out, plot = tmp_path / "quality.json", tmp_path / "quality.png"
     monkeypatch.setattr("benchmarks.contender._IMAGE_STEP_RATIOS", (1 / 8, 1))
-    options = ["--image-examples", "1", "--text-tasks", "none", "--steps", "4"]
+    options = ["--image-examples", "1", "--text-tasks", "none", "--steps", "4", "--temperatures", "2,0.5"]
     quality.main([*options, "--threads", "1", "--out", str(out), "--plot", str(plot)])
     lines = capsys.readouterr().out.splitlines()
     verdicts = [line.partition(":")[0] for line in lines if line.startswith("preset ")]
-    assert verdicts == [f"preset {name}, images" for name in ("reference-cache", "balanced", "fast")]
+    assert verdicts == [
+        f"preset {name}, images at a temperature of {temperature}"
+        for temperature in ("2", "0.5")
+        for name in ("reference-cache", "balanced", "fast")
+    ]
     points = json.loads(out.read_text())["points"]
     assert [point["name"] for point in points[:2]] == ["1 steps", "4 steps"]
     assert points[0]["flops"] < points[1]["flops"]
     assert all(point["num_examples"] == 7 for point in points)
+    assert {point["settings"]["temperature"] for point in points} == {2.0, 0.5}
     with Image.open(plot) as image:
-        assert image.size == (900, 640)
-
-
-def test_the_plot_has_a_panel_for_each_unit(tmp_path: Path) -> None:
-    points = [_point("steps", 10, "0001"), _point("steps", 100, "0011"), _point("preset", 30, "0111", "fast")]
-    save_plot(tmp_path / "two.png", [points, points])
-    with Image.open(tmp_path / "two.png") as image:
         assert image.size == (1800, 640)
+
+
+def test_the_plot_has_panels_two_by_two(tmp_path: Path) -> None:
+    points = [_point("steps", 10, "0001"), _point("steps", 100, "0011"), _point("preset", 30, "0111", "fast")]
+    save_plot(tmp_path / "three.png", [points] * 3)
+    with Image.open(tmp_path / "three.png") as image:
+        assert image.size == (1800, 1280)
         assert len(image.convert("RGB").getcolors(1 << 16) or []) > 3
