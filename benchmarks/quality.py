@@ -1,7 +1,7 @@
 """Quality against cost on the embedded model: presets and cache settings against simply taking fewer steps.
 
 ``python -m benchmarks.quality [--model builtin] [--image-tasks text_to_image] [--image-examples 36] [--cfg N]
-[--steps N] [--temperatures 2,1] [--text-tasks captioning,questions] [--text-examples 14] [--threads 2] [--out FILE]
+[--steps N] [--temperatures 3,1] [--text-tasks captioning,questions] [--text-examples 14] [--threads 2] [--out FILE]
 [--plot FILE]``
 
 Each way gets the same examples of the test split with the same noise. An image is right if the verifier reads exactly
@@ -128,7 +128,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text-tasks", default="captioning,questions", help="of the world's tasks; none: no texts")
     parser.add_argument("--split", default="test", help="examples that training never showed")
     parser.add_argument("--cfg", type=float, help="guidance of images; default: the checkpoint's")
-    parser.add_argument("--temperatures", default="2,1", help="of images, each for itself")
+    parser.add_argument("--temperatures", default="3,1", help="of images, each for itself")
     parser.add_argument("--steps", type=int, help="usual steps of an image; default: the checkpoint's")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--out", type=Path, default=_RESULTS / "quality.json", help="result file")
