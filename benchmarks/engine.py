@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             time_costs(subject, of_work, options.repeats, lambda line: print(line, file=sys.stderr, flush=True))
         print(table(of_work), "", sep="\n", flush=True)
         costs += of_work
-    print("shares are of what the reference does for one; deciding sure tokens at once, as presets do, costs that or less")
+    print("shares are of what the reference does for one; deciding sure tokens at once makes it less")
     print(f"exact share of reference FLOPs: {exact_share(costs):.3f}")
     if options.out is not None:
         settings = {name: value for name, value in vars(options).items() if name not in ("out", "flops_only")}

@@ -211,6 +211,16 @@ def test_texts_are_counted_as_the_most_that_they_may_be(tmp_path: Path, tiny_che
         assert ("answers are counted at their full length" in found) == is_most
 
 
+def test_images_are_counted_as_the_most_that_they_may_be_where_steps_may_decide_more(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
+    for preset, is_most in (("exact", False), ("reference-cache", False), ("balanced", True)):
+        arguments = ("--output", tmp_path / "out", "--model", tiny_checkpoint, "--set", f"preset={preset}")
+        found = told(manifest, *arguments)
+        assert ("at most " in found) == ("where the model is sure, the preset takes fewer" in found) == is_most
+
+
 def test_the_estimate_of_a_probe_is_told_to_be_of_one_process() -> None:
     plan = RunPlan("m.parquet", "out", rows=2, groups={("a", "b"): Group("a", "b", 2, cost=Cost(10**12, 5))})
     probe = Probe(2, 1.0, 10**9, 10.0**9)
