@@ -113,7 +113,9 @@ def _settings(args: argparse.Namespace, directory: Path) -> Any:
 
     spec = with_generation_defaults(load_spec(None, {"manifest": "-"}, _assignments(args)), directory)
     defaults = spec.row_defaults()
-    return find_preset(defaults.preset).image(defaults.text_to_image, defaults.explicit), defaults.understanding
+    preset = find_preset(defaults.preset)
+    image = preset.image(defaults.text_to_image, defaults.explicit_text_to_image)
+    return image, preset.text(defaults.understanding, defaults.explicit_understanding)
 
 
 def _description(args: argparse.Namespace, name: str, directory: Path) -> dict[str, Any]:
