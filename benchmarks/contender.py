@@ -46,7 +46,7 @@ def image_contenders(base: ImageSettings) -> list[Contender]:
         "target cache": replace(base, step_cache=TargetCacheConfig()),
         "refresh each 1/8": replace(base, step_cache=TargetCacheConfig(refresh_share=1 / 8)),
         "refresh each 1/4": replace(base, step_cache=TargetCacheConfig(refresh_share=1 / 4)),
-        "prompt once": replace(base, step_cache=TargetCacheConfig(prompt_interval=0)),
+        "prompt once": replace(base, step_cache=TargetCacheConfig(prompt_share=1.0)),
         "sure at 0.9": replace(base, commit=ParallelCommit()),
         "entropy 0.1": replace(base, commit=ParallelCommit(rule="entropy", bound=0.1)),
     }

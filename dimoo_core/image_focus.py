@@ -32,27 +32,27 @@ class PassPlan:
         self.kind: Pass = "all"
         self.since_refresh = 0
         self._config = config
+        self._num_masked = num_masked
         self._num_warm = int(num_steps * config.warmup_ratio) if config is not None else num_steps
-        self._num_between = num_masked * config.refresh_share if config is not None else 0.0
         self._num_decided = 0  # since the last refresh
-        self._num_refreshes = 0  # since the warm-up
+        self._num_unseen = 0  # decided since the prompt was last computed
 
     def advance(self, step: int, num_decided: int) -> None:
         """Go on to the step of this number, after one that decided so many positions."""
         self._num_decided += num_decided
+        self._num_unseen += num_decided
         if self._config is None or step <= self._num_warm:
-            self._refresh("all")
-        elif self._num_decided < self._num_between:
+            self.kind = "all"
+        elif self._num_decided < self._config.refresh_share * self._num_masked:
             self.kind = "some"
-            self.since_refresh += 1
         else:
-            self._num_refreshes += 1
-            interval = self._config.prompt_interval
-            self._refresh("all" if interval and self._num_refreshes % interval == 0 else "target")
-
-    def _refresh(self, kind: Pass) -> None:
-        self.kind = kind
+            self.kind = "target" if self._num_unseen < self._config.prompt_share * self._num_masked else "all"
+        if self.kind == "some":
+            self.since_refresh += 1
+            return
         self.since_refresh = self._num_decided = 0
+        if self.kind == "all":
+            self._num_unseen = 0
 
     def is_reused_after(self, step: int, num_steps: int) -> bool:
         """Whether a step after this one may compute less than everything."""

@@ -69,23 +69,22 @@ class TargetCacheConfig:
 
     Changes results. Steps up to ``warmup_ratio`` (in [0, 1]) of all compute everything. After that a step computes the
     whole image if since the last time at least ``refresh_share`` (in (0, 1]) of all that is to be decided was decided,
-    and every ``prompt_interval``-th of these computes the prompt with its input images too; 0 is never again. The other
-    steps compute what the last step decided, and of the masked positions those that they are about to decide:
+    and with it the prompt and its input images if that is so of ``prompt_share`` (in (0, 1]; 1 is never again). The
+    other steps compute what the last step decided, and of the masked positions those that they are about to decide:
     ``lookahead`` (at least 1) for each one, and no less than ``compute_ratio`` (in [0, 1]) of them. Only what was
     computed is decided.
     """
 
     warmup_ratio: float = 0.0
     refresh_share: float = 1 / 16
-    prompt_interval: int = 4
+    prompt_share: float = 1 / 4
     lookahead: float = 3.0
     compute_ratio: float = 0.05
 
     def __post_init__(self) -> None:
         _require(0 <= self.warmup_ratio <= 1, "step_cache.warmup_ratio", self.warmup_ratio, "from 0 to 1")
-        is_share = 0 < self.refresh_share <= 1
-        _require(is_share, "step_cache.refresh_share", self.refresh_share, "above 0 and at most 1")
-        _require(self.prompt_interval >= 0, "step_cache.prompt_interval", self.prompt_interval, "0 or more")
+        for name, share in (("refresh_share", self.refresh_share), ("prompt_share", self.prompt_share)):
+            _require(0 < share <= 1, f"step_cache.{name}", share, "above 0 and at most 1")
         is_valid = math.isfinite(self.lookahead) and self.lookahead >= 1
         _require(is_valid, "step_cache.lookahead", self.lookahead, "at least 1")
         _require(0 <= self.compute_ratio <= 1, "step_cache.compute_ratio", self.compute_ratio, "from 0 to 1")

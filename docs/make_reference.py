@@ -25,7 +25,7 @@ _OF_IMAGES: Mapping[str, str] = {
     "step_cache.refresh_interval": "`reference`: steps from one computation of everything to the next",
     "step_cache.refresh_share": "`target`: share of the image decided between computations of the whole image",
     "step_cache.warmup_ratio": "share of the steps, from the first on, that compute everything",
-    "step_cache.prompt_interval": "`target`: every n-th of these computes prompt and images too",
+    "step_cache.prompt_share": "`target`: the same of those that compute the prompt and its images too",
     "step_cache.lookahead": "`target`: masked positions computed for each that is decided",
     "step_cache.compute_ratio": "`target`: and no smaller a share of the masked positions",
     "uncond_interval": "steps between computations of the streams without prompt or images",

@@ -15,7 +15,7 @@ class StepCacheSpec(Section):
     refresh_interval: int | None = None
     warmup_ratio: float | None = None
     refresh_share: float | None = None
-    prompt_interval: int | None = None
+    prompt_share: float | None = None
     lookahead: float | None = None
     compute_ratio: float | None = None
 

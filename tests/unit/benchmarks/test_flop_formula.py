@@ -50,8 +50,8 @@ def test_an_image_costs_what_the_engine_counts(shape: Shape, cfg_scale: float) -
     [
         (None, 3),
         (TargetCacheConfig(), 1),
-        (TargetCacheConfig(refresh_share=0.5, prompt_interval=0, lookahead=2.0), 2),
-        (TargetCacheConfig(prompt_interval=2, warmup_ratio=0.3), 1),
+        (TargetCacheConfig(refresh_share=0.5, prompt_share=1.0, lookahead=2.0), 2),
+        (TargetCacheConfig(prompt_share=0.1, warmup_ratio=0.3), 1),
         (StepCacheConfig(), 1),
     ],
 )

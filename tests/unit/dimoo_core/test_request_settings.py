@@ -82,7 +82,7 @@ def test_wrong_text_settings_are_refused(options: dict[str, Any], message: str) 
             {"refresh_share": NAN},
             r"step_cache\.refresh_share must be above 0 and at most 1, got nan",
         ),
-        (TargetCacheConfig, {"prompt_interval": -1}, r"step_cache\.prompt_interval must be 0 or more, got -1"),
+        (TargetCacheConfig, {"prompt_share": 1.5}, r"step_cache\.prompt_share must be above 0 and at most 1, got 1.5"),
         (TargetCacheConfig, {"lookahead": 0.5}, r"step_cache\.lookahead must be at least 1, got 0.5"),
         (TargetCacheConfig, {"lookahead": INFINITY}, r"step_cache\.lookahead must be at least 1, got inf"),
         (TargetCacheConfig, {"compute_ratio": NAN}, r"step_cache\.compute_ratio must be from 0 to 1, got nan"),

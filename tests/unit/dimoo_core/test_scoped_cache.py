@@ -127,13 +127,13 @@ def passes_of(config: TargetCacheConfig | None, decided: Sequence[int]) -> list[
     return passes
 
 
-def test_a_step_refreshes_when_the_share_was_decided_and_some_refreshes_include_the_prompt() -> None:
-    config = TargetCacheConfig(refresh_share=1 / 6, prompt_interval=2)
-    assert passes_of(config, [1, 2, 4, 1, 8, 7, 2, 8, 9, 6]) == [
+def test_a_step_refreshes_when_a_share_was_decided_and_the_prompt_with_it_when_another_was() -> None:
+    config = TargetCacheConfig(refresh_share=1 / 6, prompt_share=1 / 3)
+    assert passes_of(config, [1, 2, 4, 1, 8, 7, 2, 16, 6, 1]) == [
         *(("all", 0), ("some", 1), ("some", 2), ("some", 3)),
-        *(("target", 0), ("all", 0), ("some", 1), ("target", 0), ("all", 0), ("target", 0)),
+        *(("target", 0), ("all", 0), ("some", 1), ("target", 0), ("all", 0), ("some", 1)),
     ]
-    never_the_prompt = replace(config, prompt_interval=0)
+    never_the_prompt = replace(config, prompt_share=1.0)
     assert [kind for kind, _ in passes_of(never_the_prompt, [8] * 6)] == ["all", *("target",) * 5]
 
 
@@ -155,7 +155,7 @@ def test_a_step_looks_at_enough_positions_and_never_at_more_than_are_masked() ->
 def test_what_a_step_decides_is_computed_by_the_next_and_is_no_more_than_was_looked_at(
     tiny_model: Model, kind: str, uncond_interval: int
 ) -> None:
-    cache = TargetCacheConfig(refresh_share=0.25, prompt_interval=3, lookahead=2.0, compute_ratio=0.0)
+    cache = TargetCacheConfig(refresh_share=0.25, prompt_share=0.6, lookahead=2.0, compute_ratio=0.0)
     settings = replace(IMAGE, step_cache=cache, uncond_interval=uncond_interval, cfg_image_scale=1.5)
     request = edit_of(tiny_model, "a", settings) if kind == "edit" else image_of(tiny_model, "a", settings=settings)
     if kind == "inpainting":
