@@ -31,10 +31,15 @@ def title_of(contender: Contender) -> str:
     return "texts"
 
 
+def steps_name(num_steps: int) -> str:
+    """What the exact computation in so many steps is called."""
+    return "1 step" if num_steps == 1 else f"{num_steps} steps"
+
+
 def image_contenders(base: ImageSettings) -> list[Contender]:
     """Of images whose usual settings are ``base``, without approximations."""
     contenders = [
-        Contender(unit="image", kind="steps", name=f"{steps} steps", settings=replace(base, num_steps=steps))
+        Contender(unit="image", kind="steps", name=steps_name(steps), settings=replace(base, num_steps=steps))
         for steps in _steps(base.num_steps, _IMAGE_STEP_RATIOS)
     ]
     contenders += [
@@ -64,7 +69,7 @@ def text_contenders(base: TextSettings) -> list[Contender]:
         Contender(
             unit="text",
             kind="steps",
-            name=f"{steps * base.num_blocks} steps",
+            name=steps_name(steps * base.num_blocks),
             settings=replace(base, num_steps=steps * base.num_blocks),
         )
         for steps in _steps(usual, _TEXT_STEP_RATIOS)

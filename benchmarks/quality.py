@@ -6,7 +6,7 @@
 
 Each way gets the same examples of the test split with the same noise. An image is right if the verifier reads exactly
 what was asked for from its pixels; a text if it means the right thing. Cost is arithmetic, counted as it happens. By
-default images are made at a temperature at which steps matter, and at the usual one.
+default images are made at a temperature at which steps matter, and at the checkpoint's own.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.contender import Contender, image_contenders, text_contenders, title_of
+from benchmarks.contender import Contender, image_contenders, steps_name, text_contenders, title_of
 from benchmarks.flop_meter import FlopMeter
 from benchmarks.quality_plot import save_plot
 from benchmarks.quality_point import Judgement, Point, judge_points
@@ -128,7 +128,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text-tasks", default="captioning,questions", help="of the world's tasks; none: no texts")
     parser.add_argument("--split", default="test", help="examples that training never showed")
     parser.add_argument("--cfg", type=float, help="guidance of images; default: the checkpoint's")
-    parser.add_argument("--temperatures", default="3,1", help="of images, each for itself")
+    parser.add_argument("--temperatures", help="of images, each for itself; default: 3 and the checkpoint's")
     parser.add_argument("--steps", type=int, help="usual steps of an image; default: the checkpoint's")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--out", type=Path, default=_RESULTS / "quality.json", help="result file")
@@ -165,9 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     image, text = base_settings(checkpoint.directory, options.cfg)
     image = image if options.steps is None else replace(image, num_steps=options.steps)
     benchmark = QualityBenchmark(load_model(checkpoint.directory), image, text)
-    warmths = [float(temperature) for temperature in options.temperatures.split(",")]
+    warmths = [3.0, image.temperature]
+    if options.temperatures is not None:
+        warmths = [float(temperature) for temperature in options.temperatures.split(",")]
     image_tasks, text_tasks = _names(options.image_tasks), _names(options.text_tasks)
-    usual_image, usual_text = f"{image.num_steps} steps", f"{text.steps_per_block * text.num_blocks} steps"
+    usual_image, usual_text = steps_name(image.num_steps), steps_name(text.steps_per_block * text.num_blocks)
     work = [
         *(
             (image_tasks, options.image_examples, image_contenders(replace(image, temperature=each)), usual_image)

@@ -35,8 +35,10 @@ class Panel:
         self._taken: list[Box] = []  # by points and their names
         costs = [math.log10(point.flops) for point in points]
         self._low, self._high = min(costs) - 0.05, max(costs) + 0.15
-        self._top = min(100.0, 10 * math.ceil(10 * max(point.accuracy for point in points) + 0.5))
-        self._bottom = max(0.0, 10 * math.floor(10 * min(point.accuracy for point in points)))
+        shares = [100 * point.accuracy for point in points]
+        self._rise = next((rise for rise in (1, 2, 5) if max(shares) - min(shares) < 8 * rise), 10)  # of a line
+        self._top = min(100, self._rise * (math.floor(max(shares) / self._rise) + 1))
+        self._bottom = max(0, self._rise * (math.ceil(min(shares) / self._rise) - 1))
         self._left, self._right = left + _MARGINS[0], left + _PANEL[0] - _MARGINS[2]
         self._upper, self._lower = upper + _MARGINS[1], upper + _PANEL[1] - _MARGINS[3]
 
@@ -59,16 +61,19 @@ class Panel:
             self._name(point, x, y)
 
     def _name(self, point: Point, x: float, y: float) -> None:
-        """Write a point's name where nothing is written yet: to its right or its left, nearer or farther."""
-        name = point.contender.name
+        """Write a point's name where nothing is written yet: to its right or its left, or farther with a line to it."""
+        name, colour = point.contender.name, _COLOURS[point.contender.kind]
         boxes = []
-        for rise in (-22, 4, -44, 26, -66, 48):
+        for rise in (-22, 4, -44, 26, -66, 48, -88, 70, 92):
             for across, anchor in ((9, "la"), (-9, "ra")):
                 place = (x + across, y + rise)
                 boxes.append((place, anchor, self._draw.textbbox(place, name, self._font, anchor)))
         place, anchor, box = next((each for each in boxes if self._is_free(each[2])), boxes[0])
         self._taken.append(box)
-        self._draw.text(place, name, _COLOURS[point.contender.kind], self._font, anchor)
+        left, upper, right, lower = box
+        if lower < y - 22 or upper > y + 22:
+            self._draw.line((x, y, left if anchor == "la" else right, lower if lower < y else upper), fill=colour)
+        self._draw.text(place, name, colour, self._font, anchor)
 
     def _is_free(self, box: Box) -> bool:
         left, upper, right, lower = box
@@ -79,7 +84,7 @@ class Panel:
 
     def _axes(self) -> None:
         unit = self._points[0].contender.unit
-        for percent in range(int(self._bottom), int(self._top) + 1, 10):
+        for percent in range(self._bottom, self._top + 1, self._rise):
             _, y = self.place(10**self._low, percent / 100)
             self._draw.line((self._left, y, self._right, y), fill=_PALE)
             self._draw.text((self._left - 10, y), f"{percent}", fill=_INK, font=self._font, anchor="rm")

@@ -14,6 +14,7 @@ from dimoo_core.guidance import ImageGuidance
 from dimoo_core.image_focus import PassPlan, foreseen, num_looked_at, without_rows
 from dimoo_core.request import Request
 from dimoo_core.sampling import (
+    entropy_of,
     expected_log_probability,
     gumbel_max_sample,
     most_confident,
@@ -77,7 +78,7 @@ class ImageDecoding(Decoding):
 
     def is_reused(self) -> bool:
         """Whether a later step computes less than everything."""
-        return self._plan.is_reused_after(self._step, self._settings.num_steps)
+        return self._plan.is_reused_after(self._step)
 
     def num_bytes(self) -> int:
         """Memory of the differences that streams made to guidance."""
@@ -94,7 +95,7 @@ class ImageDecoding(Decoding):
         sampled_M = codes_M + self._tokens.image_offset
         if self._focus is not None:
             self._expected_N[reads_M] = expected_log_probability(guided_MV, self._settings.temperature)
-        sure_M = self._sure(cond_MV, guided_MV, codes_M)
+        sure_M = self._sure(cond_MV, guided_MV, codes_M, confidence_M)
         if self._plan.kind == "some":
             committed = self._commit_some(reads_M, sampled_M, confidence_M, sure_M)
         else:
@@ -125,7 +126,7 @@ class ImageDecoding(Decoding):
         return committed
 
     def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
-        """Decide the most confident of the positions that were looked at, as many as all of them would have had to."""
+        """Decide the most confident of the positions looked at, as many as all would have had to, and the sure ones."""
         rows = self._chosen_rows()
         uniform_M = self._noise_of_confidence()[rows]
         chosen = most_confident(confidence_M, self._num_decided(), self._settings.temperature, uniform_M)
@@ -136,21 +137,31 @@ class ImageDecoding(Decoding):
         self._masked = without_rows(self._masked, rows[chosen], len(self.target))
         return committed
 
-    def _sure(self, cond_MV: Tensor, guided_MV: Tensor, codes_M: Tensor) -> Tensor | None:
-        """Which positions are decided whatever their share of the schedule; None without a rule for that.
+    def _sure(self, cond_MV: Tensor, guided_MV: Tensor, codes_M: Tensor, confidence_M: Tensor) -> Tensor | None:
+        """Which positions are decided beside the step's share of the schedule; None without a rule for that.
 
         Sure is what is so with guidance and without it, which makes distributions sharper than the model believes, at
         the temperature of the request; at temperatures below 1, which do so too, at 1.
         """
-        commit, scale = self._settings.commit, max(1.0, self._settings.temperature)
+        commit, temperature = self._settings.commit, self._settings.temperature
         if commit is None:
             return None
-        believed_M = probability_of(cond_MV / scale, codes_M)
-        probability_M = torch.minimum(believed_M, probability_of(guided_MV / scale, codes_M))
+        distributions = [guided_MV] if cond_MV is guided_MV else [guided_MV, cond_MV]
+        if temperature > 1:
+            distributions = [logits_MV / temperature for logits_MV in distributions]
+        probabilities = [probability_of(logits_MV, codes_M) for logits_MV in distributions[temperature <= 1 :]]
+        if temperature <= 1:
+            probabilities.append(confidence_M)
+        probability_M = torch.stack(probabilities).amin(0)
         if commit.rule == "confidence":
             return probability_M >= commit.bound
-        chosen = probability_M.topk(num_within_entropy(cond_MV / scale, probability_M, commit.bound)).indices
-        return torch.zeros_like(probability_M, dtype=torch.bool).index_fill(0, chosen, True)
+        entropies = [entropy_of(logits_MV) for logits_MV in distributions]
+        entropy_M = torch.stack((*entropies, -probability_M.clamp_min(1e-30).log())).amax(0)
+        count = num_within_entropy(entropy_M, probability_M, commit.bound)
+        sure_M = torch.zeros_like(probability_M, dtype=torch.bool)
+        if count > self._num_decided():  # else the schedule decides as many; one is within any bound
+            sure_M[probability_M.topk(count).indices] = True
+        return sure_M
 
     def _next_step(self) -> int:
         """The next one; where more was decided than the schedule asks for, the next one that would leave less."""

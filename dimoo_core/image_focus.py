@@ -33,6 +33,7 @@ class PassPlan:
         self.since_refresh = 0
         self._config = config
         self._num_masked = num_masked
+        self._num_steps = num_steps
         self._num_warm = int(num_steps * config.warmup_ratio) if config is not None else num_steps
         self._num_decided = 0  # since the last refresh
         self._num_unseen = 0  # decided since the prompt was last computed
@@ -54,9 +55,11 @@ class PassPlan:
         if self.kind == "all":
             self._num_unseen = 0
 
-    def is_reused_after(self, step: int, num_steps: int) -> bool:
+    def is_reused_after(self, step: int) -> bool:
         """Whether a step after this one may compute less than everything."""
-        return num_steps - 1 > max(step, self._num_warm)
+        if self._config is None or max(self._config.refresh_share, self._config.prompt_share) * self._num_masked <= 1:
+            return False  # each step decides at least one position
+        return self._num_steps - 1 > max(step, self._num_warm)
 
 
 def num_looked_at(num_masked: int, num_decided: int, config: TargetCacheConfig) -> int:

@@ -36,6 +36,8 @@ class Preset:
     def image(self, settings: ImageSettings, explicit: Collection[str] = ()) -> ImageSettings:
         """The settings with this preset's approximations, except fields named in ``explicit``, which stay.
 
+        Approximations that do not go with what stays are left out.
+
         Raises:
             ConfigError: If what stays does not go with the rest.
         """
@@ -48,12 +50,18 @@ class Preset:
 
 @lru_cache  # the rows of a job have few settings, which need not be checked again for each of them
 def _changed_image(preset: Preset, settings: ImageSettings, explicit: tuple[str, ...]) -> ImageSettings:
-    return replace(settings, **_changes(preset, ("step_cache", "uncond_interval", "commit"), explicit))
+    changes = _changes(preset, ("step_cache", "uncond_interval", "commit"), explicit)
+    if isinstance(changes.get("step_cache", settings.step_cache), StepCacheConfig):  # goes with nothing else
+        changes |= {name: value for name, value in (("uncond_interval", 1), ("commit", None)) if name in changes}
+    return replace(settings, **changes)
 
 
 @lru_cache
 def _changed_text(preset: Preset, settings: TextSettings, explicit: tuple[str, ...]) -> TextSettings:
-    return replace(settings, **_changes(preset, ("cache", "commit"), explicit))
+    changes = _changes(preset, ("cache", "commit"), explicit)
+    if settings.remasking == "random" and "commit" in changes:  # no confidence to be sure by
+        changes["commit"] = None
+    return replace(settings, **changes)
 
 
 def _changes(preset: Preset, names: tuple[str, ...], explicit: tuple[str, ...]) -> dict[str, Any]:

@@ -107,16 +107,21 @@ def _noisy_confidence(probability_M: Tensor, temperature: float, uniform_M: Tens
     return torch.log(probability_M.clamp_min(1e-20)) + temperature * gumbel(uniform_M)
 
 
-def num_within_entropy(logits_AV: Tensor, confidence_A: Tensor, bound: float) -> int:
-    """How many of the most confident positions may be decided together.
+def entropy_of(logits_MV: Tensor) -> Tensor:
+    """Entropy of each row's softmax in nats, (M,), in the type of the logits."""
+    log_p_MV = torch.log_softmax(logits_MV, dim=-1)
+    return -(log_p_MV.exp() * log_p_MV).sum(dim=-1)
+
+
+def num_within_entropy(entropy_A: Tensor, confidence_A: Tensor, bound: float) -> int:
+    """How many of the most confident positions may be decided together, at least one.
 
     As many as keep the sum of their entropies less the largest one, in nats, at most ``bound``: that is the most that
     deciding them one after the other could still say about them.
 
     Source: entropy-bounded unmasking (Ben-Hamu et al. 2025, arXiv:2505.24857).
     """
-    log_p_AV = torch.log_softmax(logits_AV.double(), dim=-1)
-    entropy_A = -(log_p_AV.exp() * log_p_AV).sum(dim=-1)[confidence_A.argsort(descending=True, stable=True)]
+    entropy_A = entropy_A.double()[confidence_A.argsort(descending=True, stable=True)]
     excess_A = entropy_A.cumsum(0) - entropy_A.cummax(0).values
     return int((excess_A <= bound).sum())
 

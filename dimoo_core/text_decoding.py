@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dimoo_core.decoding import Decoding, Scope, StepTrace
 from dimoo_core.request import FinishReason, Request, StreamRole
-from dimoo_core.sampling import guide_text, noisy_text_scores, num_within_entropy, probability_of
+from dimoo_core.sampling import entropy_of, guide_text, noisy_text_scores, num_within_entropy, probability_of
 from dimoo_core.schedule import even_transfer_counts
 from dimoo_core.settings import TextSettings
 from dimoo_core.tokens import SpecialTokens
@@ -136,7 +136,7 @@ class TextDecoding(Decoding):
             return share
         if commit.rule == "confidence":
             return max(share, int((confidence_A >= commit.bound).sum()))
-        return max(share, num_within_entropy(guided_AV, confidence_A, commit.bound))
+        return max(share, num_within_entropy(entropy_of(guided_AV.double()), confidence_A, commit.bound))
 
     def _find_active(self) -> Tensor:
         end = (self._block + 1) * self._settings.block_length

@@ -1,12 +1,15 @@
 """What a run was started with, taken from its ``run.json`` instead of from a person."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
+from dimoo_core.preset import find_preset
 from jobs.spec import JobSpec
 from manifests.row import RowDefaults
 from pipeline.hook import hook_digest
@@ -42,23 +45,53 @@ def recorded_settings(description: Mapping[str, Any], output_uri: str) -> RunSet
     """The settings that decide results, as recorded; how many rows are in hand at once is left to its defaults.
 
     Raises:
-        ConfigError: The run had an adapter and does not say where it is, or a hook is not what it was.
+        ConfigError: The run had an adapter and does not say where it is, a hook is not what it was, or the run was made
+            by a version that had other settings.
     """
     results: Mapping[str, Any] = description["results"]
     adapter = description.get("job", {}).get("adapter")
     if results.get("adapter_digest") is not None and adapter is None:
         raise ConfigError(f"the run at {output_uri} had an adapter and did not record where it is: it cannot be found")
+    defaults = TypeAdapter(RowDefaults).validate_python(results["defaults"])
+    if unknown := sorted(_unknown_keys(results["defaults"], asdict(defaults))):
+        raise ConfigError(
+            f"the run at {output_uri} was made by another version of dimoo-batch: this one has no setting {unknown[0]}"
+        )
     return RunSettings(
         model=str(description["model"]),
         adapter=adapter,
         device=results["device"],
         dtype=results["dtype"],
-        defaults=TypeAdapter(RowDefaults).validate_python(results["defaults"]),
+        defaults=defaults,
         hooks=_recorded_hooks(results),
         output_uri=output_uri,
         engine=EngineConfig(batch_invariance=results["batch_invariance"], compile=results.get("compile", False)),
         **{name: results[name] for name in _OF_RESULTS if name in results},
     )
+
+
+def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> None:
+    """Make sure that a preset means what it meant to the run.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    then = description["results"].get("presets", {}).get(name)
+    now = json.loads(json.dumps(asdict(find_preset(name))))
+    if then is not None and then | {"meaning": ""} != now | {"meaning": ""}:
+        raise ConfigError(
+            f"preset {name!r} means something else than when the run at {output_uri} was made: use the version of "
+            "dimoo-batch that made it"
+        )
+
+
+def _unknown_keys(recorded: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of what was recorded and is not known, but for what was empty."""
+    for key, value in recorded.items():
+        if key not in known:
+            yield from (f"{prefix}{key}",) if value else ()
+        elif isinstance(value, Mapping) and isinstance(known[key], Mapping):
+            yield from _unknown_keys(value, known[key], f"{prefix}{key}.")
 
 
 def _recorded_hooks(results: Mapping[str, Any]) -> HookSettings:

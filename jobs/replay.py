@@ -18,6 +18,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.model import Model, load_model
 from dimoo_core.request import Request, TextResult
+from jobs.recorded_run import check_preset
 from jobs.replayed_run import OneRow, find_row, read_row, settings_of
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
@@ -64,7 +65,7 @@ def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest
         manifest: Where the manifest is now; None: where the run found it.
 
     Raises:
-        ConfigError: There is no such row, or the model or the manifest is not that of the run.
+        ConfigError: There is no such row, or the model, the manifest or the row's preset is not that of the run.
         NotARun, StoreError, WeightsError, ManifestError: As in a run.
     """
     store = open_store(output)
@@ -79,6 +80,7 @@ def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest
         settings = settings_of(store, description)
         hooks = RowHooks(settings.hooks, settings.defaults)
         at, row = read_row(source, hooks, index)
+        check_preset(description, row.preset, store.uri)
         say(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
         return _Replay(store, settings, recorded).run(at, row, hooks)
     finally:

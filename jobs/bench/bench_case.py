@@ -37,9 +37,9 @@ class BenchCase:
 class BenchResult:
     """One case, measured.
 
-    ``rows`` is how many were worth being done in ``seconds``: a case that is stopped at its limit counts the steps that
-    its rows have made. ``engine_busy_ratio`` is the share of the time that was not the image codec's or the loop's.
-    ``batch_fill_ratio`` is of the most tokens that a step may have. ``error`` stands where a request failed.
+    ``rows`` is how many were worth being done in ``seconds``: a case that is stopped at its limit counts how far in
+    their steps its rows have come. ``engine_busy_ratio`` is the share of the time that was not the image codec's or the
+    loop's. ``batch_fill_ratio`` is of the most tokens that a step may have. ``error`` stands where a request failed.
     """
 
     task: str

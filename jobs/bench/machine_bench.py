@@ -3,7 +3,6 @@
 import resource
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -34,7 +33,7 @@ class MachineBench:
         config: Batching, as in a run.
         input_resolution: Of images that are described, as in a run.
         own_size_px: Width and height of the model's own images: those of the described one where it is not cropped.
-        max_seconds: A case is stopped after so long, and counted by the steps that its rows have made.
+        max_seconds: A case is stopped after so long, and counted by how far its rows have come.
         max_rows: Most rows of a case; None: as many as fill a step.
     """
 
@@ -72,10 +71,10 @@ class MachineBench:
         self._synchronize()
 
     def _measured(self, case: BenchCase) -> BenchResult:
-        steps_made: Counter[str] = Counter()  # of each row in progress
+        steps_behind: dict[str, int] = {}  # of the schedule, by row in progress
 
-        def count(request_id: str, _: StepTrace) -> None:
-            steps_made[request_id] += 1
+        def count(request_id: str, trace: StepTrace) -> None:
+            steps_behind[request_id] = trace.step + 1
 
         requests = self._requests(case)
         engine = Engine(self._model.transformer, self._model.tokens, self._config, count)
@@ -91,12 +90,12 @@ class MachineBench:
             error = next((str(each.error) for each in results if isinstance(each, RequestFailed)), error)
             done += len(results)
             for result in results:
-                steps_made.pop(result.request_id, None)
+                steps_behind.pop(result.request_id, None)
             if images := [result.vq_codes for result in results if isinstance(result, ImageResult)]:
                 self._model.codec.decode(images)
         self._synchronize()
         seconds, stats, is_complete = time.perf_counter() - started_s, engine.stats, not engine.num_unfinished
-        rows = done + steps_made.total() / case.num_steps
+        rows = done + sum(steps_behind.values()) / case.num_steps
         num_steps = max(1, stats.num_steps)
         return BenchResult(
             task=case.task,

@@ -32,6 +32,7 @@ def plan_json(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> dict[str, 
         ],
         "tokens": cost.num_tokens,
         "flops": cost.flops,
+        "is_at_most": _is_at_most(plan),
         "images": plan.images,
         "segments": plan.segments,
         "segment_rows": plan.segment_rows,
@@ -60,13 +61,11 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_worke
         yield f"  … {plan.invalid} invalid in all: {counts}"
     peta_flops = plan.cost.flops / _PETA
     shown = f"{peta_flops:,.3f}" if peta_flops >= 1 else f"{peta_flops:.3g}"
-    has_answers = any(map(_has_answers, plan.groups.values()))
-    may_skip = any(group.may_skip for group in plan.groups.values())
-    most = "at most " if has_answers or may_skip else ""
+    most = "at most " if _is_at_most(plan) else ""
     yield f"{most}{plan.cost.num_tokens:,} tokens through the model, {most}{shown} PFLOP"
-    if may_skip:
-        yield "  steps are counted as the schedule has them; where the model is sure, the preset takes fewer"
-    if has_answers:
+    if any(group.may_skip for group in plan.groups.values()):
+        yield "  steps are counted as the schedule has them; where the model is sure, fewer are taken"
+    if any(map(_has_answers, plan.groups.values())):
         yield "  answers are counted at their full length; one that ends early costs less"
     if plan.is_estimated:
         yield "  prompt lengths are estimated and no checkpoint defaults counted: the model is not on this machine"
@@ -83,6 +82,11 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_worke
             f"{_rate_words(probe.flops_per_s)}; measured in one process{others}"
         )
     yield from _gpu_lines(plan, gpus)
+
+
+def _is_at_most(plan: RunPlan) -> bool:
+    """Whether a run may take less than is counted."""
+    return any(group.may_skip or _has_answers(group) for group in plan.groups.values())
 
 
 def _has_answers(group: Group) -> bool:

@@ -85,8 +85,11 @@ def test_every_preset_that_changes_something_is_measured() -> None:
     texts = text_contenders(TextSettings(max_tokens=32, block_length=32, num_steps=16))
     assert [each.name for each in images if each.kind == "preset"] == ["reference-cache", "balanced", "fast"]
     assert [each.name for each in texts if each.kind == "preset"] == ["balanced", "fast"]
-    assert [each.name for each in images if each.kind == "steps"] == [f"{n} steps" for n in (1, 2, 4, 6, 8, 12, 16)]
-    assert [each.name for each in texts if each.kind == "steps"] == [f"{n} steps" for n in (1, 2, 4, 8, 16)]
+    assert [each.name for each in images if each.kind == "steps"] == [
+        "1 step",
+        *(f"{n} steps" for n in (2, 4, 6, 8, 12, 16)),
+    ]
+    assert [each.name for each in texts if each.kind == "steps"] == ["1 step", *(f"{n} steps" for n in (2, 4, 8, 16))]
     assert "guidance each 2nd" in [each.name for each in image_contenders(replace(_IMAGE, cfg_scale=2.0))]
 
 
@@ -105,7 +108,7 @@ def test_a_small_run_prints_a_verdict_for_each_preset_and_writes_numbers_and_plo
         for name in ("reference-cache", "balanced", "fast")
     ]
     points = json.loads(out.read_text())["points"]
-    assert [point["name"] for point in points[:2]] == ["1 steps", "4 steps"]
+    assert [point["name"] for point in points[:2]] == ["1 step", "4 steps"]
     assert points[0]["flops"] < points[1]["flops"]
     assert all(point["num_examples"] == 7 for point in points)
     assert {point["settings"]["temperature"] for point in points} == {2.0, 0.5}

@@ -78,11 +78,12 @@ def test_a_bound_that_every_word_meets_decides_a_block_a_step(tiny_model: Model,
 
 @pytest.mark.parametrize("num_steps", [12, 40], ids=["fewer steps than tokens", "more steps than tokens"])
 @pytest.mark.parametrize("cache", CACHES, ids=["no cache", "target cache"])
+@pytest.mark.parametrize("never", [NEVER, ParallelCommit(rule="entropy", bound=0.0)], ids=lambda commit: commit.rule)
 def test_a_bound_that_no_code_meets_changes_nothing_of_an_image(
-    tiny_model: Model, cache: TargetCacheConfig | None, num_steps: int
+    tiny_model: Model, never: ParallelCommit, cache: TargetCacheConfig | None, num_steps: int
 ) -> None:
     plain = replace(IMAGE, step_cache=cache, num_steps=num_steps)
-    assert commits_of(tiny_model, replace(plain, commit=NEVER)) == commits_of(tiny_model, plain)
+    assert commits_of(tiny_model, replace(plain, commit=never)) == commits_of(tiny_model, plain)
 
 
 @pytest.mark.parametrize("rule", ["confidence", "entropy"])
@@ -115,6 +116,21 @@ def test_what_is_sure_is_decided_and_the_schedule_goes_on_from_what_is_left(
     assert len(traces) < 12
     decided = torch.cat([trace.committed for trace in traces])
     assert len(decided.unique()) == len(decided) == 24
+
+
+@pytest.mark.parametrize("commit", [ParallelCommit(), ParallelCommit(rule="entropy", bound=1.0)], ids=lambda c: c.rule)
+def test_what_guidance_alone_makes_sure_is_not_sure(tiny_model: Model, commit: ParallelCommit) -> None:
+    """The model is sure of code 0, and guidance turns that into code 1, of which it would be as sure."""
+    settings = replace(IMAGE, cfg_scale=4.0, temperature=0.0, commit=commit)
+    decoding = ImageDecoding(image_of(tiny_model, "a", settings=settings), tiny_model.tokens, torch.device("cpu"))
+    given_MV, other_MV = (torch.full((24, 8192), -30.0) for _ in range(2))
+    given_MV[:, 0], given_MV[:, 1] = torch.linspace(6.0, 6.1, 24), 0.0  # no two alike: equal ones are decided together
+    other_MV[:, 0], other_MV[:, 1] = 10.0, 0.0
+    trace = decoding.advance([given_MV, other_MV])
+    assert set(trace.sampled_ids.tolist()) == {tiny_model.tokens.image_offset + 1}
+    assert len(trace.committed) == 1
+    agreeing = ImageDecoding(image_of(tiny_model, "a", settings=settings), tiny_model.tokens, torch.device("cpu"))
+    assert len(agreeing.advance([given_MV, given_MV]).committed) == 24
 
 
 def test_the_reference_cache_goes_with_no_rule_for_what_is_sure() -> None:

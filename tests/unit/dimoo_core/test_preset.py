@@ -47,6 +47,14 @@ def test_what_is_set_explicitly_stays(name: str) -> None:
     assert PRESETS[name].text(text, explicit=("cache", "commit")) == text
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_does_not_go_with_what_is_set_explicitly_is_left_out(name: str) -> None:
+    image = ImageSettings(step_cache=StepCacheConfig(reuse_ratio=0.8))
+    assert PRESETS[name].image(image, explicit=("step_cache",)) == image
+    text = PRESETS[name].text(TextSettings(remasking="random"))
+    assert text == TextSettings(remasking="random", cache=PRESETS[name].cache)
+
+
 @pytest.mark.parametrize(
     ("name", "end"),
     [

@@ -143,6 +143,14 @@ def test_a_step_of_the_warm_up_and_every_one_without_a_cache_computes_all() -> N
     assert passes_of(None, [8] * 3) == [("all", 0)] * 3
 
 
+def test_nothing_is_kept_for_later_where_each_step_computes_all() -> None:
+    tiny = TargetCacheConfig(refresh_share=1 / 48, prompt_share=1 / 48)
+    for config, is_reused in ((None, False), (tiny, False), (TargetCacheConfig(), True)):
+        assert PassPlan(12, 48, config).is_reused_after(0) == is_reused
+    assert not PassPlan(12, 48, TargetCacheConfig(warmup_ratio=1.0)).is_reused_after(0)
+    assert not PassPlan(12, 48, TargetCacheConfig()).is_reused_after(11)
+
+
 def test_a_step_looks_at_enough_positions_and_never_at_more_than_are_masked() -> None:
     config = TargetCacheConfig(lookahead=2.5, compute_ratio=0.1)
     assert num_looked_at(100, 8, config) == 20
