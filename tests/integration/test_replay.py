@@ -1,6 +1,7 @@
 """One row once more: the same result as in the run, and pictures of its steps."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,27 @@ def test_a_row_that_is_not_there_is_refused(output: Path) -> None:
     assert ended.exit_code == 2
     assert "no row with the id 'nobody'" in ended.stderr
     assert "has rows 0 to 3" in replay(output, "99").stderr
+
+
+def changed_description(output: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    description = json.loads((output / "run.json").read_text())
+    change(description["results"])
+    (output / "run.json").write_text(json.dumps(description))
+
+
+def test_a_row_whose_preset_meant_something_else_is_not_replayed(output: Path) -> None:
+    changed_description(output, lambda results: results["presets"]["fast"].update(uncond_interval=5))
+    assert replay(output, "0").exit_code == 0
+    changed_description(output, lambda results: results["presets"]["exact"].update(uncond_interval=5))
+    ended = replay(output, "0")
+    assert ended.exit_code == 2
+    assert f"preset 'exact' means something else than when the run at {output} was made" in ended.output
+
+
+def test_a_run_with_a_setting_that_is_no_more_is_not_replayed_unless_it_was_empty(output: Path) -> None:
+    changed_description(output, lambda results: results["defaults"].update(explicit=[]))
+    assert replay(output, "0").exit_code == 0
+    changed_description(output, lambda results: results["defaults"]["text_to_image"].update(warmth=2))
+    ended = replay(output, "0")
+    assert ended.exit_code == 2
+    assert "made by another version of dimoo-batch: this one has no setting text_to_image.warmth" in ended.output
