@@ -95,7 +95,7 @@ class ImageDecoding(Decoding):
         sampled_M = codes_M + self._tokens.image_offset
         if self._focus is not None:
             self._expected_N[reads_M] = expected_log_probability(guided_MV, self._settings.temperature)
-        sure_M = self._sure(cond_MV, guided_MV, codes_M, confidence_M)
+        sure_M = self._sure(cond_MV, guided_MV, codes_M)
         if self._plan.kind == "some":
             committed = self._commit_some(reads_M, sampled_M, confidence_M, sure_M)
         else:
@@ -137,7 +137,7 @@ class ImageDecoding(Decoding):
         self._masked = without_rows(self._masked, rows[chosen], len(self.target))
         return committed
 
-    def _sure(self, cond_MV: Tensor, guided_MV: Tensor, codes_M: Tensor, confidence_M: Tensor) -> Tensor | None:
+    def _sure(self, cond_MV: Tensor, guided_MV: Tensor, codes_M: Tensor) -> Tensor | None:
         """Which positions are decided beside the step's share of the schedule; None without a rule for that.
 
         Sure is what is so with guidance and without it, which makes distributions sharper than the model believes, at
@@ -149,10 +149,7 @@ class ImageDecoding(Decoding):
         distributions = [guided_MV] if cond_MV is guided_MV else [guided_MV, cond_MV]
         if temperature > 1:
             distributions = [logits_MV / temperature for logits_MV in distributions]
-        probabilities = [probability_of(logits_MV, codes_M) for logits_MV in distributions[temperature <= 1 :]]
-        if temperature <= 1:
-            probabilities.append(confidence_M)
-        probability_M = torch.stack(probabilities).amin(0)
+        probability_M = torch.stack([probability_of(logits_MV, codes_M) for logits_MV in distributions]).amin(0)
         if commit.rule == "confidence":
             return probability_M >= commit.bound
         entropies = [entropy_of(logits_MV) for logits_MV in distributions]
