@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.reference_clone import ReferenceClone
+from benchmarks.workload import without_parallel_commits
 from dimoo_core.engine import Engine
 from dimoo_core.model import Model
 from dimoo_core.noise import GeneratorNoise, SeededNoise
@@ -80,8 +81,10 @@ class WorkResult:
 
 
 def settings_under(preset: Preset, settings: ImageSettings | TextSettings) -> ImageSettings | TextSettings:
-    """The settings with a preset's approximations."""
-    return preset.image(settings) if isinstance(settings, ImageSettings) else preset.text(settings)
+    """The settings with a preset's approximations, each step deciding what the schedule says."""
+    if isinstance(settings, ImageSettings):
+        return without_parallel_commits(preset.image(settings))
+    return without_parallel_commits(preset.text(settings))
 
 
 class ReferenceComparison:
