@@ -109,8 +109,7 @@ def _noisy_confidence(probability_M: Tensor, temperature: float, uniform_M: Tens
 
 def entropy_of(logits_MV: Tensor) -> Tensor:
     """Entropy of each row's softmax in nats, (M,), in the type of the logits."""
-    log_p_MV = torch.log_softmax(logits_MV, dim=-1)
-    return -(log_p_MV.exp() * log_p_MV).sum(dim=-1)
+    return -expected_log_probability(logits_MV, temperature=1.0)
 
 
 def num_within_entropy(entropy_A: Tensor, confidence_A: Tensor, bound: float) -> int:

@@ -1,6 +1,5 @@
 """What a run was started with, taken from its ``run.json`` instead of from a person."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -77,8 +76,7 @@ def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> 
         ConfigError: It does not.
     """
     then = description["results"].get("presets", {}).get(name)
-    now = json.loads(json.dumps(asdict(find_preset(name))))
-    if then is not None and then | {"meaning": ""} != now | {"meaning": ""}:
+    if then is not None and then | {"meaning": ""} != asdict(find_preset(name)) | {"meaning": ""}:
         raise ConfigError(
             f"preset {name!r} means something else than when the run at {output_uri} was made: use the version of "
             "dimoo-batch that made it"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
@@ -85,3 +86,11 @@ def memory_for(model: Model, num_tokens: int) -> Iterator[list[int]]:
         yield asked
     finally:
         del model.transformer.forward
+
+
+def traces_of(model: Model, request: Request) -> list[StepTrace]:
+    """The steps of a request alone."""
+    traces: list[StepTrace] = []
+    engine = Engine(model.transformer, model.tokens, observe=lambda _, trace: traces.append(trace))
+    run_all(engine, [request])
+    return traces

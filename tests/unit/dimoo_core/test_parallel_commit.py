@@ -7,32 +7,26 @@ import pytest
 import torch
 
 from dimoo_core.decoding import StepTrace
-from dimoo_core.engine import Engine
 from dimoo_core.errors import ConfigError
 from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.model import Model
-from dimoo_core.request import Request
 from dimoo_core.schedule import cosine_keep_counts, left_counts
 from dimoo_core.settings import ImageSettings, ParallelCommit, StepCacheConfig, TargetCacheConfig, TextSettings
-from tests.support.engine_run import answer_of, image_of, run_all
+from tests.support.engine_run import answer_of, image_of, traces_of
 
 TEXT = TextSettings(max_tokens=24, block_length=6, num_steps=12)
 IMAGE = ImageSettings(width_px=96, height_px=64, num_steps=12, cfg_scale=3.0)
 NEVER = ParallelCommit(bound=1.0)
+ALWAYS = [ParallelCommit(bound=1e-30), ParallelCommit(rule="entropy", bound=1e9)]
 CACHES = [None, TargetCacheConfig(refresh_share=0.25, lookahead=2.0)]
-
-
-def traces_of(model: Model, request: Request) -> list[StepTrace]:
-    traces: list[StepTrace] = []
-    engine = Engine(model.transformer, model.tokens, observe=lambda _, trace: traces.append(trace))
-    run_all(engine, [request])
-    return traces
 
 
 def commits_of(model: Model, settings: ImageSettings | TextSettings) -> list[tuple[int, list[int], list[int]]]:
     """Step, positions and ids of everything that is decided."""
-    is_image = isinstance(settings, ImageSettings)
-    request = (image_of if is_image else answer_of)(model, "a", settings=settings)  # type: ignore[operator]
+    if isinstance(settings, ImageSettings):
+        request = image_of(model, "a", settings=settings)
+    else:
+        request = answer_of(model, "a", settings=settings)
     return [
         (trace.step, trace.committed.tolist(), trace.sampled_ids[torch.isin(trace.read, trace.committed)].tolist())
         for trace in traces_of(model, request)
@@ -68,10 +62,9 @@ def test_a_bound_that_no_word_meets_commits_the_share_of_the_schedule(tiny_model
     assert commits_of(tiny_model, replace(TEXT, commit=NEVER)) == commits_of(tiny_model, TEXT)
 
 
-@pytest.mark.parametrize("rule", ["confidence", "entropy"])
-def test_a_bound_that_every_word_meets_decides_a_block_a_step(tiny_model: Model, rule: str) -> None:
-    bound = 1e-9 if rule == "confidence" else 1e9
-    commits = commits_of(tiny_model, replace(TEXT, commit=ParallelCommit(rule=rule, bound=bound)))  # type: ignore[arg-type]
+@pytest.mark.parametrize("always", ALWAYS, ids=lambda commit: commit.rule)
+def test_a_bound_that_every_word_meets_decides_a_block_a_step(tiny_model: Model, always: ParallelCommit) -> None:
+    commits = commits_of(tiny_model, replace(TEXT, commit=always))
     assert [len(positions) for _, positions, _ in commits] == [6] * 4
     assert [step for step, _, _ in commits] == [0, 3, 6, 9]
 
@@ -86,11 +79,9 @@ def test_a_bound_that_no_code_meets_changes_nothing_of_an_image(
     assert commits_of(tiny_model, replace(plain, commit=never)) == commits_of(tiny_model, plain)
 
 
-@pytest.mark.parametrize("rule", ["confidence", "entropy"])
-def test_an_image_whose_every_code_is_sure_takes_one_step(tiny_model: Model, rule: str) -> None:
-    bound = 1e-30 if rule == "confidence" else 1e9
-    settings = replace(IMAGE, commit=ParallelCommit(rule=rule, bound=bound))  # type: ignore[arg-type]
-    ((step, positions, _),) = commits_of(tiny_model, settings)
+@pytest.mark.parametrize("always", ALWAYS, ids=lambda commit: commit.rule)
+def test_an_image_whose_every_code_is_sure_takes_one_step(tiny_model: Model, always: ParallelCommit) -> None:
+    ((step, positions, _),) = commits_of(tiny_model, replace(IMAGE, commit=always))
     assert (step, len(positions)) == (0, 24)
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.image_focus import PassPlan, num_looked_at
@@ -24,7 +23,7 @@ from dimoo_core.settings import (
     TextSettings,
 )
 from dimoo_core.transformer import PackedBatch
-from tests.support.engine_run import answer_of, ids_of, image_codes, image_of, noise_of, run_all
+from tests.support.engine_run import answer_of, ids_of, image_codes, image_of, noise_of, run_all, traces_of
 
 TEXT = TextSettings(max_tokens=24, block_length=6, num_steps=12)
 IMAGE = ImageSettings(width_px=96, height_px=64, num_steps=12, cfg_scale=3.0)
@@ -60,13 +59,6 @@ def computed_lengths(model: Model, request: Request) -> list[list[int]]:
     finally:
         del model.transformer.forward
     return seen
-
-
-def traces_of(model: Model, request: Request) -> list[StepTrace]:
-    traces: list[StepTrace] = []
-    engine = Engine(model.transformer, model.tokens, observe=lambda _, trace: traces.append(trace))
-    run_all(engine, [request])
-    return traces
 
 
 @pytest.mark.parametrize("mode", ["prefix", "dual"])

@@ -1,0 +1,12 @@
+"""What tests of progress share."""
+
+import pytest
+
+from tests.support.progress import Clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("jobs.progress.time.monotonic", clock)
+    return clock
