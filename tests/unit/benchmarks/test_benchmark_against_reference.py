@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,19 @@ import torch
 
 from benchmarks import against_reference
 from benchmarks.reference_clone import ReferenceClone, clone_state
-from benchmarks.reference_comparison import CACHED, PLAIN, Comparison, Generation, compare_preset, summary
+from benchmarks.reference_comparison import (
+    CACHED,
+    PLAIN,
+    Comparison,
+    Generation,
+    compare_preset,
+    settings_under,
+    summary,
+)
 from dimoo_core.errors import ConfigError
 from dimoo_core.model import load_model
+from dimoo_core.preset import PRESETS, Preset
+from dimoo_core.settings import ImageSettings, TextSettings
 
 _CLONE = os.environ.get("LUMINA_DIMOO_CLONE")
 
@@ -36,6 +47,13 @@ def test_ratios_are_those_of_pairs_and_unequal_tokens_are_found() -> None:
     assert (cached.must_agree_with, cached.agrees, cached.to_plain) == (CACHED, True, [6.0, 4.0])
     balanced = compare_preset("balanced", made)
     assert (balanced.must_agree_with, balanced.agrees) == (None, True)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
+def test_presets_keep_to_the_schedule_since_how_sure_a_random_model_is_means_nothing(preset: Preset) -> None:
+    image, text = settings_under(preset, ImageSettings()), settings_under(preset, TextSettings())
+    assert image == replace(preset.image(ImageSettings()), commit=None)
+    assert text == replace(preset.text(TextSettings()), commit=None)
 
 
 def test_an_answer_of_another_length_agrees_in_nothing() -> None:
