@@ -1,11 +1,11 @@
 """The architecture of a checkpoint, read from its ``config.json``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dimoo_core.errors import WeightsError
+from dimoo_core.stored_file import read_json_object
 
 _FIXED: dict[str, tuple[object, ...]] = {
     "activation_type": ("silu",),
@@ -83,7 +83,7 @@ def read_model_config(path: Path) -> ModelConfig:
         WeightsError: If the file is missing, is not JSON, lacks a key, or asks for an option of the LLaDA family that
             Lumina-DiMOO does not use.
     """
-    raw = _read_json(path)
+    raw = read_json_object(path, if_missing="not a Lumina-DiMOO checkpoint directory")
     for key, allowed in _FIXED.items():
         if key in raw and raw[key] not in allowed:
             raise WeightsError(f"{path}: {key} must be {' or '.join(map(repr, allowed))}, got {raw[key]!r}")
@@ -101,18 +101,6 @@ def read_model_config(path: Path) -> ModelConfig:
         rms_norm_eps=float(raw.get("rms_norm_eps", 1e-5)),
         image_token_offset=raw.get("image_token_offset"),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path} is missing: not a Lumina-DiMOO checkpoint directory") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise WeightsError(f"{path} must hold a JSON object, got {type(raw).__name__}")
-    return raw
 
 
 def _integer(raw: dict[str, Any], key: str, path: Path) -> int:

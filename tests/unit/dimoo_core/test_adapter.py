@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dimoo_core.adapter import CONFIG_NAME, WEIGHTS_NAME
+from dimoo_core.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import WeightsError
 from dimoo_core.packing import pack, read_everything
@@ -167,7 +167,7 @@ def saved(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def with_config(**changes: Any) -> Callable[[Path], None]:
     def change(directory: Path) -> None:
-        path = directory / CONFIG_NAME
+        path = directory / ADAPTER_CONFIG
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return change
@@ -175,9 +175,9 @@ def with_config(**changes: Any) -> Callable[[Path], None]:
 
 def with_weights(edit: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
     def change(directory: Path) -> None:
-        weights = load_file(directory / WEIGHTS_NAME)
+        weights = load_file(directory / ADAPTER_WEIGHTS)
         edit(weights)
-        save_file(weights, directory / WEIGHTS_NAME)
+        save_file(weights, directory / ADAPTER_WEIGHTS)
 
     return change
 
@@ -188,9 +188,9 @@ Q = "base_model.model.model.transformer.blocks.0.q_proj"
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda directory: (directory / CONFIG_NAME).unlink(), "adapter_config.json is missing"),
-        (lambda directory: (directory / WEIGHTS_NAME).unlink(), "is not a readable safetensors file"),
-        (lambda directory: (directory / CONFIG_NAME).write_text("{"), "is not valid JSON"),
+        (lambda directory: (directory / ADAPTER_CONFIG).unlink(), "adapter_config.json is missing"),
+        (lambda directory: (directory / ADAPTER_WEIGHTS).unlink(), "adapter_model.safetensors is missing"),
+        (lambda directory: (directory / ADAPTER_CONFIG).write_text("{"), "is not valid JSON"),
         (with_config(peft_type="IA3"), "peft_type must be 'LORA', got 'IA3'"),
         (with_config(use_dora=True), "use_dora is set, which is not supported"),
         (with_config(modules_to_save=["wte"]), "modules_to_save is set, which is not supported"),
@@ -198,7 +198,7 @@ Q = "base_model.model.model.transformer.blocks.0.q_proj"
         (with_config(init_lora_weights="pissa_niter_4"), "init_lora_weights 'pissa_niter_4' changes the base weights"),
         (with_config(r=0), "r must be a whole number above 0, got 0"),
         (with_config(lora_alpha="16"), "lora_alpha must be a number above 0, got '16'"),
-        (with_config(rank_pattern={"q_proj": 2.5}), "rank_pattern must be a whole number above 0, got 2.5"),
+        (with_config(rank_pattern={"q_proj": 2.5}), "rank_pattern: 'q_proj' must be a whole number above 0, got 2.5"),
         (with_config(r=8), "lora_A must have shape (8, 64), got (4, 64)"),
         (with_weights(lambda weights: weights.pop(f"{Q}.lora_B.weight")), "q_proj has no lora_B"),
         (
@@ -217,7 +217,7 @@ Q = "base_model.model.model.transformer.blocks.0.q_proj"
         ),
         (
             with_weights(lambda weights: weights.update({f"{Q}.lora_A.weight": torch.ones(4, 64, dtype=torch.int8)})),
-            "must be floating point, got torch.int8",
+            "must be floating point (F64, F32, F16, BF16), got I8",
         ),
         (with_weights(dict.clear), "holds no tensors: the adapter changes nothing"),
     ],

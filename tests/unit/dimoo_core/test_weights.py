@@ -1,6 +1,7 @@
 """A checkpoint is read tensor by tensor, and whatever is wrong with it is named."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,10 @@ def test_weights_may_be_stored_in_any_floating_type(whole: Path) -> None:
             lambda weights: weights.update(extra=torch.ones(1)),
             "holds 1 tensors that its config does not explain: extra",
         ),
-        (lambda weights: weights.update({NORM: torch.ones(3)}), rf"{NORM} must have shape \(64,\), got \(3,\)"),
+        (
+            lambda weights: weights.update({NORM: torch.ones(3)}),
+            rf"{NORM} must have shape \(64,\) by the config, got \(3,\)",
+        ),
         (lambda weights: weights.update({NORM: torch.ones(64, dtype=torch.int8)}), f"{NORM} must be F32, F16 or BF16"),
     ],
     ids=["missing", "extra", "misshapen", "wrong type"],
@@ -97,15 +101,17 @@ def test_a_file_that_is_no_safetensors_is_named(whole: Path) -> None:
         load(whole)
 
 
-def test_a_checkpoint_without_weights_says_which_files_were_looked_for(whole: Path) -> None:
+def test_a_checkpoint_without_weights_says_which_file_was_looked_for(whole: Path) -> None:
     (whole / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"):
+    with pytest.raises(WeightsError, match=r"lacks model\.safetensors: it holds no weights"):
         load(whole)
 
 
 def test_a_missing_shard_is_named(sharded: Path) -> None:
     (sharded / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"lacks weight files that its index lists: model-00002-of"):
+    with pytest.raises(
+        WeightsError, match=r"lacks model-00002-of-00003\.safetensors: model\.safetensors\.index\.json lists them"
+    ):
         load(sharded)
 
 
@@ -130,10 +136,23 @@ def test_a_tensor_held_by_two_shards_is_named(sharded: Path) -> None:
         load(sharded)
 
 
-@pytest.mark.parametrize("content", ["{", '{"metadata": {}}', "[]", '{"weight_map": []}'])
-def test_a_damaged_index_is_named(sharded: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "must hold a JSON object, got list"),
+        ('{"metadata": {}}', "is damaged: no readable weight_map"),
+        ('{"weight_map": []}', "is damaged: no readable weight_map"),
+        ('{"weight_map": {"a": 1}}', "the file of a must be a safetensors file, got 1"),
+        (
+            '{"weight_map": {"a": "pytorch_model.bin"}}',
+            "the file of a must be a safetensors file, got 'pytorch_model.bin'",
+        ),
+    ],
+)
+def test_a_damaged_index_is_named(sharded: Path, content: str, message: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(WeightsError, match=r"index\.json is damaged"):
+    with pytest.raises(WeightsError, match=rf"model\.safetensors\.index\.json:? {re.escape(message)}"):
         load(sharded)
 
 
