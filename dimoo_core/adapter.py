@@ -168,7 +168,8 @@ def _check_positive(path: Path, key: str, value: object, *, is_whole: bool | Non
     kind = int if (key == "r" if is_whole is None else is_whole) else int | float
     if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < _LARGEST:
         what = "whole number" if kind is int else "number"
-        raise WeightsError(f"{path}: {key} must be a {what} above 0, got {value!r}")
+        limits = "above 0" if not isinstance(value, kind) or not value >= _LARGEST else f"from above 0 to {_LARGEST:g}"
+        raise WeightsError(f"{path}: {key} must be a {what} {limits}, got {repr(value)[:50]}")
 
 
 def _stored_sides(path: Path) -> dict[str, dict[str, StoredTensor]]:

@@ -30,7 +30,13 @@ def download(repo: str, revision: str | None) -> Path:
         return Path(
             snapshot_download(repo, revision=revision, allow_patterns=list(_FILES), ignore_patterns=_elsewhere())
         )
-    except (connection_error, EntryNotFoundError, HFValidationError, OSError) as error:
+    except (
+        connection_error,
+        EntryNotFoundError,
+        HFValidationError,
+        OSError,
+        RuntimeError,
+    ) as error:  # the last is xet's
         shown = repo if revision is None else f"{repo}@{revision}"
         raise WeightsError(f"cannot get {shown!r} from the hub: {_cause(error, repo, revision)}") from error
 
@@ -62,26 +68,32 @@ def _cause(error: Exception, repo: str, revision: str | None) -> str:
         case GatedRepoError():
             return f"it is gated, accept its conditions on its page, then {_LOGIN}"
         case RepositoryNotFoundError():
-            return f"there is no such repository, or it is private: check the name, or {_LOGIN}; no directory has that name"
+            return f"neither directory nor repository of that name, or it is private: check the name, or {_LOGIN}"
         case RevisionNotFoundError():
             return f"it has no revision {revision or constants.DEFAULT_REVISION!r}, give a branch, tag or commit of it"
         case DisabledRepoError():
             return "its owner or the hub has disabled it"
         case HFValidationError():
             return "no repository can have this name"
-        case HfHubHTTPError() if error.response.status_code in (401, 403):
-            return f"the hub refuses this user's token ({error.response.status_code}), {_LOGIN}"
         case HfHubHTTPError():
-            return f"the hub answers with {error.response.status_code}, try again later"
+            return _answer(error.response.status_code)
         case EntryNotFoundError():
             return _not_cached(error, repo)
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return f"no space is left in its cache, {constants.HF_HUB_CACHE}: free some, or set HF_HOME to another disk"
-        case OSError() if error.errno is not None and error.filename is not None:
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return (
-                f"its cache cannot be written ({error.filename}: {error.strerror}): set HF_HOME to a directory that can"
+                f"no space is left for its cache, {constants.HF_HUB_CACHE}: free some, or set HF_HOME to another disk"
             )
-    return f"the connection failed ({type(error).__name__}), check the network and the proxy, and start again to go on"
+        case OSError() if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
+            place = error.filename or constants.HF_HUB_CACHE
+            return f"its cache cannot be written ({place}: {error.strerror}): set HF_HOME to a directory that can"
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"the download failed ({reason}), check the network and the proxy, and run the same command again"
+
+
+def _answer(status: int) -> str:
+    if status in (401, 403):
+        return f"the hub refuses this user's token ({status}), {_LOGIN}"
+    return f"the hub answers with {status}, try again later"
 
 
 def _not_cached(error: Exception, repo: str) -> str:
@@ -95,7 +107,7 @@ def _not_cached(error: Exception, repo: str) -> str:
         return f"HF_HUB_OFFLINE is set, and {cache}: unset it, or run 'hf download {repo}' where there is a connection"
     cause = error.__cause__
     if isinstance(cause, HfHubHTTPError):
-        return f"the hub answers with {cause.response.status_code}, and {cache}: try again later"
+        return f"{_answer(cause.response.status_code)}; {cache}"
     kind = type(cause).__name__ if cause is not None else "no answer"
     return (
         f"the hub cannot be reached ({kind}), and {cache}: check the network, HF_ENDPOINT and the proxy, or run "

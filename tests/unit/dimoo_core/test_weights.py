@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dimoo_core.config import read_model_config
 from dimoo_core.errors import WeightsError
+from dimoo_core.float8_weight import FLOAT8, Float8Weight
 from dimoo_core.random_checkpoint import write_random_checkpoint
 from dimoo_core.transformer import Transformer
 from dimoo_core.weights import expected_shapes, load_transformer
@@ -24,9 +25,9 @@ NORM = "model.transformer.blocks.0.attn_norm.weight"
 Edit = Callable[[dict[str, Tensor]], object]
 
 
-def load(directory: Path) -> Transformer:
+def load(directory: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     config = read_model_config(directory / "config.json")
-    return load_transformer(directory, config, device="cpu", dtype=torch.float32)
+    return load_transformer(directory, config, device="cpu", dtype=dtype)
 
 
 @pytest.fixture
@@ -86,6 +87,40 @@ def test_a_wrong_tensor_is_named(whole: Path, edit: Edit, message: str) -> None:
     edit_weights(whole / "model.safetensors", edit)
     with pytest.raises(WeightsError, match=message):
         load(whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, FLOAT8], ids=str)
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_value_that_is_not_finite_is_refused_by_the_name_of_its_tensor(
+    whole: Path, dtype: torch.dtype, stored: torch.dtype
+) -> None:
+    def with_nan(weights: dict[str, Tensor]) -> None:
+        weights.update({name: tensor.to(stored) for name, tensor in weights.items()})
+        weights[NORM][5] = float("nan")
+
+    load(whole, dtype)
+    edit_weights(whole / "model.safetensors", with_nan)
+    with pytest.raises(WeightsError, match=rf"model\.safetensors: {NORM} holds values that are not finite"):
+        load(whole, dtype)
+
+
+def test_a_value_that_the_type_cannot_hold_is_refused_with_a_type_that_can(whole: Path) -> None:
+    edit_weights(whole / "model.safetensors", lambda weights: weights[WTE][-1, -1:].fill_(7e4))
+    with pytest.raises(WeightsError, match=rf"{WTE} holds values up to .*, too large for float16: set dtype=bfloat16"):
+        load(whole, torch.float16)
+    assert load(whole, torch.bfloat16).embedding.isfinite().all()
+    assert load(whole, FLOAT8).embedding.isfinite().all()
+
+
+def test_what_is_scaled_to_fit_may_be_as_large_as_it_is(whole: Path) -> None:
+    """Eight bits reach to 448, with a scale of each row's own."""
+    query = "model.transformer.blocks.0.q_proj.weight"
+    edit_weights(whole / "model.safetensors", lambda weights: weights[query].fill_(7e4))
+    weight = load(whole, FLOAT8).blocks[0].qkv
+    assert isinstance(weight, Float8Weight)
+    assert torch.equal(
+        weight.values_OI[:64].float() * weight.scales_O1[:64], torch.full((64, 64), 7e4).bfloat16().float()
+    )
 
 
 def test_a_truncated_file_is_named(whole: Path) -> None:
