@@ -159,8 +159,8 @@ def _check_pattern(path: Path, key: str, pattern: object) -> None:
         try:
             re.compile(_ending(module))
         except (re.error, OverflowError, RecursionError) as error:
-            fix = "correct it, or write the module's name"
-            raise WeightsError(f"{path}: {key}: {module!r} is not a regular expression ({error}): {fix}") from error
+            reason, fix = getattr(error, "msg", error), "correct it, or write the module's name"
+            raise WeightsError(f"{path}: {key}: {module!r} is not a regular expression ({reason}): {fix}") from error
         _check_positive(path, f"{key}: {module!r}", value, is_whole=key == "rank_pattern")
 
 

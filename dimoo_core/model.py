@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from dimoo_core.checkpoint_files import check_files
 from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.float8_weight import FLOAT8
@@ -45,6 +46,7 @@ def load_model(
         WeightsError: If the checkpoint is incomplete or contradicts itself.
     """
     target = _device(device)
+    check_files(directory)
     config = read_model_config(directory / "config.json")
     tokenizer = Tokenizer(directory)
     codec = ImageCodec.load(directory, device=target, max_batch=1 if target.type == "cpu" else 16)
