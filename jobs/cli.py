@@ -155,6 +155,9 @@ def tasks(
 ) -> None:
     """List what a row can ask for: each task, its columns, an example row as JSON.
 
+    The names that the reference's scripts have for tasks (edit_type) follow; any other view may stand for left in
+    multi_view_left.
+
     \b
     Examples:
       dimoo-batch tasks

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.task import TASKS, Task
+from manifests.task_name import REFERENCE_TASKS
 from manifests.task_kind import SETTING_COLUMNS
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
@@ -21,7 +22,10 @@ _EXAMPLES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEntry:
-    """One task; ``one_of`` are columns of which a row fills exactly one, ``example`` is a complete row."""
+    """One task; ``one_of`` are columns of which a row fills exactly one, ``example`` is a complete row.
+
+    ``is_reference_name`` is of names that only the reference's scripts have.
+    """
 
     name: str
     meaning: str
@@ -29,6 +33,7 @@ class TaskEntry:
     one_of: tuple[str, ...]
     optional: tuple[str, ...]
     example: dict[str, Any]
+    is_reference_name: bool
 
     def to_json(self) -> dict[str, Any]:
         """The entry for programs."""
@@ -46,8 +51,8 @@ class TaskEntry:
 
 
 def task_entries() -> list[TaskEntry]:
-    """Every task, in the order of the table."""
-    return [_entry(task) for task in TASKS.values()]
+    """Every task of the product, then those by the reference's names, in the order of the tables."""
+    return [_entry(task) for task in (*TASKS.values(), *REFERENCE_TASKS.values())]
 
 
 def _entry(task: Task) -> TaskEntry:
@@ -73,4 +78,5 @@ def _entry(task: Task) -> TaskEntry:
             *ROW_COLUMNS,
         ),
         example=example,
+        is_reference_name=task.name in REFERENCE_TASKS,
     )
