@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.task import TASKS, Task
-from manifests.task_name import REFERENCE_TASKS
 from manifests.task_kind import SETTING_COLUMNS
+from manifests.task_name import REFERENCE_TASKS
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""
@@ -41,7 +41,7 @@ class TaskEntry:
 
     def lines(self) -> Iterator[str]:
         """The entry for people."""
-        yield f"{self.name}: {self.meaning}"
+        yield f"{self.name}: {self.meaning}{' (a name of the reference)' if self.is_reference_name else ''}"
         needed = ", ".join(self.required) or f"nothing but one of {', '.join(self.one_of)}"
         yield f"  required  {needed}"
         if self.required and self.one_of:
@@ -51,8 +51,13 @@ class TaskEntry:
 
 
 def task_entries() -> list[TaskEntry]:
-    """Every task of the product, then those by the reference's names, in the order of the tables."""
-    return [_entry(task) for task in (*TASKS.values(), *REFERENCE_TASKS.values())]
+    """Every task of the product, in the order of the table."""
+    return [_entry(task) for task in TASKS.values()]
+
+
+def reference_entries() -> list[TaskEntry]:
+    """Every task by a name that only the reference's scripts have, in the order of the table."""
+    return [_entry(task) for task in REFERENCE_TASKS.values()]
 
 
 def _entry(task: Task) -> TaskEntry:

@@ -16,8 +16,8 @@ from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings,
 from manifests.image_source import ImageSource
 from manifests.row import Row, RowFailure
 from manifests.shard import Segment
-from manifests.task_name import task_named
 from manifests.task_kind import SETTING_COLUMNS
+from manifests.task_name import task_named
 from pipeline.made_row import ImageFile
 from pipeline.outcome import AnswerDone, Outcome, RowDone, StoredImage
 from pipeline.result_judge import Judged, ResultJudge, SegmentRows
