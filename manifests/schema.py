@@ -69,7 +69,8 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType(
 ORDINARY_NAMES = frozenset({"image_id", "prompt_id", "weight", "mask", "edit_type", "ref_image_path"})
 """Names that look like a misspelt column but are common in datasets; they pass through without a complaint.
 
-Where that column is missed, those in ``OTHER_NAMES`` are named."""
+Where our column is missed, those in ``OTHER_NAMES`` are suggested.
+"""
 
 NEAR_MISS_RATIO = 0.75
 """Similarity in [0, 1] from which an unknown name counts as misspelt: ``widht`` has 0.8, ``taks`` 0.75."""
