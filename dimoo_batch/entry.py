@@ -16,8 +16,9 @@ def foreign_package() -> str | None:
     home = Path(__file__).resolve().parents[1]
     for name in _PACKAGES:
         spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin != str(home / name / "__init__.py"):
-            where = "nowhere" if spec is None else spec.origin or ", ".join(spec.submodule_search_locations or ())
+        origin = spec.origin if spec is not None else None
+        if origin is None or Path(origin).resolve() != home / name / "__init__.py":
+            where = "nowhere" if spec is None else origin or ", ".join(spec.submodule_search_locations or ())
             return (
                 f"the package {name!r} comes from {where}, not from {home}: take it off PYTHONPATH, or install "
                 "dimoo-batch in an environment of its own"
