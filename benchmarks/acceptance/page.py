@@ -1,7 +1,6 @@
 """The page of an acceptance run, in Markdown, from its result file: nothing is on it that the file does not hold."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import Any
 
 _HOW = """\
@@ -191,9 +190,10 @@ def _by(members: Sequence[dict[str, Any]], *keys: str) -> Iterable[tuple[Any, li
     def key(one: dict[str, Any]) -> Any:
         return one[keys[0]] if len(keys) == 1 else tuple(one[name] for name in keys)
 
-    order = {group: place for place, group in reversed([(key(one), place) for place, one in enumerate(members)])}
-    ordered = sorted(members, key=lambda one: order[key(one)])
-    return [(group, list(of_group)) for group, of_group in groupby(ordered, key)]
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for one in members:
+        groups.setdefault(key(one), []).append(one)
+    return list(groups.items())
 
 
 def _share(members: Sequence[dict[str, Any]]) -> str:
