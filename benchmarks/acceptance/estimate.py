@@ -15,7 +15,6 @@ from dimoo_core.preset import Preset
 from dimoo_core.request import Request
 from dimoo_core.settings import ImageSettings, TextSettings
 from dimoo_core.tokens import SpecialTokens
-from dimoo_core.weights import expected_shapes
 
 _USED_SHARE = 0.4  # of the speed of one large product, by whole forward passes
 _PRODUCT_ROWS = 1024
@@ -56,16 +55,6 @@ def expected_rate(config: ModelConfig, device: torch.device, dtype: torch.dtype)
         _ = rows @ matrix
         count += 1
     return _USED_SHARE * flops * count / elapsed_s
-
-
-def weight_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """Bytes of the transformer's weights."""
-    return num_weights(config) * dtype.itemsize
-
-
-def num_weights(config: ModelConfig) -> int:
-    """Numbers in the transformer."""
-    return sum(int(torch.Size(shape).numel()) for shape in expected_shapes(config).values())
 
 
 def step_bytes(config: ModelConfig, requests: list[Request], dtype: torch.dtype) -> int:

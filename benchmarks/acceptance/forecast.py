@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.acceptance.estimate import Arithmetic, arithmetic, expected_rate, step_bytes, weight_bytes
+from benchmarks.acceptance.estimate import Arithmetic, arithmetic, expected_rate, step_bytes
 from benchmarks.acceptance.inputs import Inputs
 from benchmarks.acceptance.memory import free_bytes
 from benchmarks.acceptance.row import Row
@@ -63,7 +63,7 @@ def forecast(
         for row, request in zip(rows, requests, strict=True)
     }
     free = free_bytes(inputs.device)
-    weights = {dtype: weight_bytes(inputs.config, getattr(torch, dtype)) for dtype in dtypes}
+    weights = {dtype: inputs.num_parameters * getattr(torch, dtype).itemsize for dtype in dtypes}
     steps = {dtype: step_bytes(inputs.config, requests, getattr(torch, dtype)) for dtype in dtypes}
     refused = {
         dtype: f"needs {_gb(weights[dtype] + steps[dtype])}, {_gb(free)} are free on {inputs.device}"

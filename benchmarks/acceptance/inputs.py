@@ -10,17 +10,17 @@ from torch import Tensor
 
 from benchmarks.acceptance.row import PAINTED_SHARES, Row, input_images
 from benchmarks.reference_inputs import ReferenceInputs
-from dimoo_core.config import ModelConfig, read_model_config
+from dimoo_core.checkpoint_check import check_checkpoint
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.layout import RequestLayout
 from dimoo_core.noise import SeededNoise
 from dimoo_core.request import Request, StreamRole
 from dimoo_core.settings import ImageSettings
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import SpecialTokens, read_special_tokens
+from dimoo_core.tokens import SpecialTokens
 
 _CPU = torch.device("cpu")
-_RANGE = ("image_offset", "num_codes")
+_NOT_SPECIAL = ("image_offset", "num_codes", "num_ids")
+_OF_PROMPTS = ("<system>", "</system>", "<user>", "</user>", "<uncondition>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +41,14 @@ class Inputs:
 
     def __init__(self, checkpoint: Path, device: torch.device, input_size: tuple[int, int]) -> None:
         self.device = device
-        self.config: ModelConfig = read_model_config(checkpoint / "config.json")
-        self.tokenizer = Tokenizer(checkpoint)
+        found = check_checkpoint(checkpoint)
+        self.config = found.config
+        self.tokenizer = found.tokenizer
+        self.tokens = found.tokens
+        self.num_parameters = found.num_parameters
         self.codec = ImageCodec.load(checkpoint, device=device, max_batch=1)
-        self.tokens: SpecialTokens = read_special_tokens(self.tokenizer, self.config, num_codes=self.codec.num_codes)
-        self.layout = RequestLayout(self.tokenizer, self.tokens)
+        self.layout = RequestLayout(found.tokenizer, found.tokens)
+        self._offsets = found.offsets
         self._input_size = input_size
         self._codes: dict[str, list[Tensor]] = {}
 
@@ -64,17 +67,18 @@ class Inputs:
         return row.request(self.layout, self.codes(row), SeededNoise(row.seed, _CPU))
 
     def ids(self) -> dict[str, object]:
-        """The ids that were found, and what the tokenizer says of them."""
+        """The ids that were found, what every source says of the first code's, and what the tokenizer calls them."""
         first, last = self.tokens.image_offset, self.tokens.image_offset + self.tokens.num_codes - 1
-        special = {role: value for role, value in asdict(self.tokens).items() if role not in _RANGE}
+        special = {role: value for role, value in asdict(self.tokens).items() if role not in _NOT_SPECIAL}
         return {
             "special": {role: {"id": value, "token": self.tokenizer.token(value)} for role, value in special.items()},
+            "prompts": {name: self.tokenizer.token_id(name) for name in _OF_PROMPTS},
             "image_offset": first,
             "num_codes": self.tokens.num_codes,
             "embedding_rows": self.config.num_embeddings,
-            "rows_less_codes": self.config.num_embeddings - self.tokens.num_codes,
-            "config_image_token_offset": self.config.image_token_offset,
-            "tokenizer_ids": self.tokenizer.num_ids,
+            "reference_offset": self.config.num_embeddings - self.tokens.num_codes,
+            "offsets": asdict(self._offsets),
+            "offsets_in_words": self._offsets.words(),
             "first_code_token": self.tokenizer.token(first),
             "last_code_token": self.tokenizer.token(last),
         }

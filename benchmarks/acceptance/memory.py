@@ -1,5 +1,7 @@
 """The most memory that a turn took, above what the process held before it."""
 
+import ctypes
+import gc
 import re
 from pathlib import Path
 
@@ -10,23 +12,22 @@ _RESET_PEAK = "5"
 
 
 class MemoryMeter:
-    """Peak since it was made: of torch's allocator on CUDA, of resident memory on a CPU.
-
-    On a CPU memory that an earlier turn gave back to the allocator, not to the system, is not seen to be taken again.
-    """
+    """Peak above what was held when it was made: of torch's allocator on CUDA, of resident memory on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._is_known = True
-        self._before = 0
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
-            self._before = torch.cuda.memory_allocated(device)
+        release(device)
+        self._before = int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else _status("VmRSS")
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the peak so far, not what was held before."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
             return
         try:
             _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
-            self._before = _status("VmRSS")
         except OSError:  # not Linux, or not allowed
             self._is_known = False
 
@@ -35,6 +36,15 @@ class MemoryMeter:
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device)) - self._before
         return _status("VmHWM") - self._before if self._is_known else None
+
+
+def release(device: torch.device) -> None:
+    """Give back what nobody holds any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # glibc keeps small pieces, which would not be seen to be taken again
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -67,17 +67,16 @@ def _ids(result: dict[str, Any]) -> str:
     ids, constants = result["ids"], result["reference_ids"]
     rows = [(role, one["id"], constants.get(role, ""), one["token"]) for role, one in ids["special"].items()]
     rows.append(("image_offset", ids["image_offset"], constants["image_offset"], ids["first_code_token"]))
-    listed = "names the image codes" if ids["first_code_token"] is not None else "names no image code"
+    rows.append(("last image code", ids["image_offset"] + ids["num_codes"] - 1, "", ids["last_code_token"]))
+    rows += [("of prompts", token_id, "", name) for name, token_id in ids["prompts"].items()]
     return "\n".join(
         [
             "\n## Ids",
             "",
             *_table(("role", "engine", "reference's constant", "token"), rows),
             "",
-            f"{ids['num_codes']:,} image codes; {ids['embedding_rows']:,} rows of the embedding; less the codes "
-            f"{ids['rows_less_codes']:,}, which is where the reference reads image logits. The tokenizer has "
-            f"{ids['tokenizer_ids']:,} ids and {listed}; `image_token_offset` of the config: "
-            f"{ids['config_image_token_offset'] or 'not given'}.",
+            f"The id of image code 0 by every source: {_cell(ids['offsets_in_words'])}. The reference reads the logits "
+            f"of images from column {ids['reference_offset']} on.",
         ]
     )
 

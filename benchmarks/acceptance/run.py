@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.acceptance.budget import TimeBudget
 from benchmarks.acceptance.inputs import Inputs
 from benchmarks.acceptance.likeness import Likeness, likeness
-from benchmarks.acceptance.memory import MemoryMeter
+from benchmarks.acceptance.memory import MemoryMeter, release
 from benchmarks.acceptance.outcome import (
     Comparison,
     LeftOut,
@@ -24,7 +24,7 @@ from benchmarks.acceptance.outcome import (
 )
 from benchmarks.acceptance.row import Row
 from benchmarks.acceptance.sheet import file_name, side_by_side
-from benchmarks.acceptance.turn import EngineTurn, Made, ReferenceTurn, now, release
+from benchmarks.acceptance.turn import EngineTurn, Made, ReferenceTurn, now
 from benchmarks.reference_inputs import ReferenceInputs
 from dimoo_core.preset import DEFAULT_PRESET, PRESETS
 from dimoo_core.settings import DtypeName, ImageSettings
@@ -115,7 +115,7 @@ class AcceptanceRun:
         def load() -> Callable[[Row], Made]:
             return ReferenceTurn(plan.clone, plan.checkpoint, self._inputs, plan.device, dtype).run
 
-        return self._turn(turn_name(dtype, REFERENCE), plan.rows, load)
+        return self._turn(turn_name(dtype, REFERENCE), plan.rows, load, MemoryMeter(plan.device))
 
     def _engine_turns(self, dtype: DtypeName, theirs: dict[str, Made]) -> None:
         """Exactly, then under each preset, with the weights loaded once."""
@@ -126,7 +126,7 @@ class AcceptanceRun:
                 loaded.append(EngineTurn(plan.checkpoint, self._inputs, plan.device, dtype))
             return loaded[0]
 
-        rows = [row for row in plan.rows if row.name in theirs]
+        rows, meter = _made_in(theirs, plan.rows), MemoryMeter(plan.device)
         exact: dict[str, Made] = {}
         for contender in self._contenders(dtype)[1:]:
             is_exact = contender == DEFAULT_PRESET
@@ -135,7 +135,8 @@ class AcceptanceRun:
                 turn = engine()
                 return lambda row: turn.run(row, PRESETS[contender], theirs[row.name] if is_exact else None)
 
-            made = self._turn(turn_name(dtype, contender), rows if is_exact else _made_in(exact, rows), load)
+            of_turn = rows if is_exact else _made_in(exact, rows)
+            made = self._turn(turn_name(dtype, contender), of_turn, load, meter)
             if is_exact:
                 exact = made
                 self._compare(dtype, rows, theirs, exact)
@@ -143,16 +144,21 @@ class AcceptanceRun:
                 self._compare_preset(dtype, contender, rows, exact, made)
         loaded.clear()
 
-    def _turn(self, turn: str, rows: Sequence[Row], load: Callable[[], Callable[[Row], Made]]) -> dict[str, Made]:
+    def _turn(
+        self, turn: str, rows: Sequence[Row], load: Callable[[], Callable[[Row], Made]], meter: MemoryMeter
+    ) -> dict[str, Made]:
         """Run the rows that fit the time and the memory; the others are named as left out."""
         made: dict[str, Made] = {}
         names = {row.name for row in rows}
         self._leave_out(turn, [row for row in self._plan.rows if row.name not in names], "an earlier turn left it out")
         self._budget.begin(turn, names)
-        if not rows or (reason := self._budget.refusal(rows[0].name)) is not None:
-            self._leave_out(turn, rows, reason if rows else "")
+        refusals = {row.name: self._budget.refusal(row.name) for row in rows}
+        if all(refusals.values()):
+            for row in rows:
+                self._leave_out(turn, [row], refusals[row.name] or "")
             return made
-        meter, started_s = MemoryMeter(self._plan.device), now(self._plan.device)
+        meter.restart()
+        started_s = now(self._plan.device)
         try:
             run = load()
         except torch.OutOfMemoryError as error:
@@ -160,22 +166,27 @@ class AcceptanceRun:
             return made
         load_s = now(self._plan.device) - started_s
         for row in rows:
-            reason = self._budget.refusal(row.name)
-            if reason is None:
-                try:
-                    made[row.name] = run(row)
-                except torch.OutOfMemoryError as error:
-                    reason = _first_line(error)
-            if reason is not None:
-                release(self._plan.device)
-                self._leave_out(turn, [row], reason)
-                continue
-            seconds = made[row.name].seconds
-            self._budget.ran(row.name, seconds)
-            self.outcomes.runs.append(RowRun(turn=turn, row=row.name, seconds=seconds))
-            self._report(f"{turn}: {row.name}: {seconds:.2f} s")
+            if (one := self._run_row(turn, row, run)) is not None:
+                made[row.name] = one
         self.outcomes.costs.append(TurnCost(turn=turn, load_s=load_s, peak_bytes=meter.peak_bytes()))
         return made
+
+    def _run_row(self, turn: str, row: Row, run: Callable[[Row], Made]) -> Made | None:
+        """One row, or None and a note if it does not fit."""
+        reason = self._budget.refusal(row.name)
+        if reason is None:
+            try:
+                made = run(row)
+            except torch.OutOfMemoryError as error:
+                reason = _first_line(error)
+            else:
+                self._budget.ran(row.name, made.seconds)
+                self.outcomes.runs.append(RowRun(turn=turn, row=row.name, seconds=made.seconds))
+                self._report(f"{turn}: {row.name}: {made.seconds:.2f} s")
+                return made
+        release(self._plan.device)
+        self._leave_out(turn, [row], reason)
+        return None
 
     def _leave_out(self, turn: str, rows: Sequence[Row], reason: str) -> None:
         for row in rows:

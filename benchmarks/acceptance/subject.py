@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.config import DIMOO_8B
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.random_checkpoint import write_random_checkpoint
-from dimoo_core.tokens import NUM_VQ_CODES
 
 RANDOM_SHAPES: dict[str, dict[str, Any]] = {
     "random-8b": {
@@ -18,11 +18,14 @@ RANDOM_SHAPES: dict[str, dict[str, Any]] = {
         "num_kv_heads": 32,
         "mlp_size": 12_288,
         "num_shards": 8,
-        "unused_ids": 125_959,
+        "vocabulary": "published-listed",
     },
-    "random-small": {},
+    "random-small": {"vocabulary": "published-listed"},
 }
-"""Shapes of random checkpoints by the name that stands for them; both implementations read the same files."""
+"""Shapes of random checkpoints by the name that stands for them; both implementations read the same files.
+
+Both have the published vocabulary: the reference's constants are its ids.
+"""
 
 _FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")
 
@@ -61,7 +64,7 @@ def download_bytes(model: str) -> int:
 def random_bytes(model: str) -> int:
     """About what a random checkpoint takes on disk, in bfloat16."""
     shape = {**(write_random_checkpoint.__kwdefaults__ or {}), **RANDOM_SHAPES[model]}
-    size, rows = shape["hidden_size"], shape["unused_ids"] + NUM_VQ_CODES
+    size, rows = shape["hidden_size"], DIMOO_8B.num_embeddings
     keys_and_values = 2 * size * size * shape["num_kv_heads"] // shape["num_heads"]
     per_layer = 2 * size * size + keys_and_values + 3 * size * shape["mlp_size"]
     return 2 * (2 * rows * size + shape["num_layers"] * per_layer)

@@ -1,6 +1,5 @@
 """One implementation with its weights loaded, running rows one after the other."""
 
-import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,13 +137,6 @@ def warm_up(inputs: Inputs) -> Request:
     """A small request, so that libraries and kernels are loaded before anything is timed."""
     noise = ReplayedNoise(0, inputs.device, torch.float32)
     return inputs.layout.text_to_image("warm-up", "warm up", _WARM_UP, noise)
-
-
-def release(device: torch.device) -> None:
-    """Give back what a turn that is gone held."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def now(device: torch.device) -> float:
