@@ -27,6 +27,7 @@ class Arithmetic:
 
     reference: int
     by_preset: dict[str, int]
+    num_steps: int
 
 
 def arithmetic(config: ModelConfig, tokens: SpecialTokens, request: Request, presets: list[Preset]) -> Arithmetic:
@@ -41,7 +42,7 @@ def arithmetic(config: ModelConfig, tokens: SpecialTokens, request: Request, pre
         num_steps = settings.steps_per_block * settings.num_blocks
         costs = {preset.name: text_cost(config, generation, preset.text(settings)).flops for preset in presets}
     of_a_step = sum(flops_by_hand(config, length).total for length in stream_lengths(request))
-    return Arithmetic(reference=of_a_step * num_steps, by_preset=costs)
+    return Arithmetic(reference=of_a_step * num_steps, by_preset=costs, num_steps=num_steps)
 
 
 def expected_rate(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> float:

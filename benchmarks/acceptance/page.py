@@ -57,7 +57,8 @@ def _head(result: dict[str, Any]) -> str:
     }
     lines = ["# Acceptance", "", verdict, *(f"- {_cell(failure)}" for failure in failures), ""]
     if not failures and result["left_out"]:
-        lines += [f"{len(result['left_out'])} rows of turns were left out, see below: nothing is said of them.", ""]
+        num_left = len({one["row"] for one in result["left_out"]})
+        lines += [f"{num_left} rows were left out of one turn or more, see [below](#left-out).", ""]
     if result["is_random"]:
         lines += ["The weights are random: images and answers mean nothing, and neither does what presets lose.", ""]
     return "\n".join([*lines, *_table(("", ""), about.items())])
@@ -179,8 +180,11 @@ def _left_out(result: dict[str, Any]) -> str:
     lines = ["\n## Left out", ""]
     if not result["left_out"]:
         return "\n".join([*lines, "Nothing: every row was run in every turn.", ""])
-    rows = [(one["turn"], one["row"], one["reason"]) for one in result["left_out"]]
-    return "\n".join([*lines, *_table(("turn", "row", "reason"), rows), ""])
+    rows = [
+        (turn, ", ".join(one["row"] for one in members), reason)
+        for (turn, reason), members in _by(result["left_out"], "turn", "reason")
+    ]
+    return "\n".join([*lines, *_table(("turn", "rows", "reason"), rows), ""])
 
 
 def _by(members: Sequence[dict[str, Any]], *keys: str) -> Iterable[tuple[Any, list[dict[str, Any]]]]:

@@ -165,6 +165,7 @@ class AcceptanceRun:
             self._leave_out(turn, rows, _first_line(error))
             return made
         load_s = now(self._plan.device) - started_s
+        self._budget.begin(turn, names)  # the time of loading is nobody's share
         for row in rows:
             if (one := self._run_row(turn, row, run)) is not None:
                 made[row.name] = one
@@ -191,7 +192,8 @@ class AcceptanceRun:
     def _leave_out(self, turn: str, rows: Sequence[Row], reason: str) -> None:
         for row in rows:
             self.outcomes.left_out.append(LeftOut(turn=turn, row=row.name, reason=reason))
-            self._report(f"{turn}: {row.name}: left out, {reason}")
+        if rows:
+            self._report(f"{turn}: left out, {reason}: {', '.join(row.name for row in rows)}")
 
     def _compare(self, dtype: str, rows: Sequence[Row], theirs: dict[str, Made], ours: dict[str, Made]) -> None:
         """The engine, exactly, against the reference."""
