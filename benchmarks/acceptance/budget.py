@@ -1,11 +1,11 @@
 """The time limit of an acceptance run, shared among its turns: what no longer fits is refused with a reason."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 
 class TimeBudget:
-    """Shares the time that is left among the turns that are, by their estimated seconds.
+    """Shares the time that is left among the turns that are: those that need little get it, the others get equal parts.
 
     Args:
         seconds: For everything, from now on.
@@ -32,11 +32,10 @@ class TimeBudget:
         """Begin a turn, before anything is loaded for it; ``rows`` are those that it and the turns after it may run."""
         names = list(self._turns)
         later = names[names.index(turn) :]
-        weights = {name: sum(s for row, s in self._turns[name].items() if row in rows) for name in later}
-        total = sum(weights.values())
+        needs = [sum(seconds for row, seconds in self._turns[name].items() if row in rows) for name in later]
         left_s = max(0.0, self._end_s - self._clock())
         self._turn = turn
-        self._turn_end_s = self._clock() + (left_s * weights[turn] / total if total else 0.0)
+        self._turn_end_s = self._clock() + fair_share(needs[0], needs[1:], left_s)
         self._spent_s = self._estimated_s = 0.0
         self._rows_run = 0
 
@@ -57,3 +56,20 @@ class TimeBudget:
 
     def _correction(self) -> float:
         return self._spent_s / self._estimated_s if self._estimated_s else 1.0
+
+
+def fair_share(need: float, others: Sequence[float], total: float) -> float:
+    """What one of several gets of a total: what it needs, or an equal part of what those that need less leave.
+
+    If there is more than all need, everybody gets more, in proportion.
+    """
+    everybody = need + sum(others)
+    if everybody <= total:
+        return total * need / everybody if everybody else 0.0
+    left, smallest_first = total, sorted((need, *others))
+    for index, smallest in enumerate(smallest_first):
+        part = left / (len(smallest_first) - index)
+        if smallest > part:
+            return min(need, part)
+        left -= smallest
+    return need

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.acceptance.__main__ import main
-from benchmarks.acceptance.budget import TimeBudget
+from benchmarks.acceptance.budget import TimeBudget, fair_share
 from benchmarks.acceptance.difference import Difference, StepWatch
 from benchmarks.acceptance.inputs import Inputs, compare_sequences
 from benchmarks.acceptance.likeness import likeness
@@ -105,6 +105,14 @@ def test_rows_that_an_earlier_turn_left_out_leave_their_time_to_the_others() -> 
     assert budget.refusal("x") is None
     clock.now_s += 2
     assert budget.refusal("x") is not None
+
+
+def test_turns_that_need_little_get_it_and_the_others_share_what_is_left_evenly() -> None:
+    assert fair_share(10, [200, 5, 400], 115) == 10
+    assert fair_share(200, [10, 5, 400], 115) == 50
+    assert fair_share(400, [10, 5, 200], 115) == 50
+    assert fair_share(10, [20, 30], 120) == 20
+    assert fair_share(0, [0], 60) == 0
 
 
 def test_the_first_row_of_a_turn_may_take_the_whole_time_that_is_left() -> None:
