@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 
 class TimeBudget:
-    """Shares the time that is left among the turns that are: those that need little get it, the others get equal parts.
+    """Shares the time that is left among the turns that are: those that need little leave the rest to the others.
 
     Args:
         seconds: For everything, from now on.
@@ -59,17 +59,15 @@ class TimeBudget:
 
 
 def fair_share(need: float, others: Sequence[float], total: float) -> float:
-    """What one of several gets of a total: what it needs, or an equal part of what those that need less leave.
+    """What one of several may take of a total: an equal part of what those that need less leave.
 
-    If there is more than all need, everybody gets more, in proportion.
+    What needs less than its part may take the part, too: needs are estimates. If there is more than all need, it is the
+    larger of an equal part and one in proportion.
     """
-    everybody = need + sum(others)
-    if everybody <= total:
-        return total * need / everybody if everybody else 0.0
-    left, smallest_first = total, sorted((need, *others))
+    smallest_first, left = sorted((need, *others)), total
     for index, smallest in enumerate(smallest_first):
         part = left / (len(smallest_first) - index)
         if smallest > part:
-            return min(need, part)
+            return part
         left -= smallest
-    return need
+    return max(total / len(smallest_first), total * need / sum(smallest_first) if need else 0.0)

@@ -107,12 +107,13 @@ def test_rows_that_an_earlier_turn_left_out_leave_their_time_to_the_others() -> 
     assert budget.refusal("x") is not None
 
 
-def test_turns_that_need_little_get_it_and_the_others_share_what_is_left_evenly() -> None:
-    assert fair_share(10, [200, 5, 400], 115) == 10
+def test_turns_that_need_little_leave_the_rest_to_the_others_evenly() -> None:
     assert fair_share(200, [10, 5, 400], 115) == 50
     assert fair_share(400, [10, 5, 200], 115) == 50
-    assert fair_share(10, [20, 30], 120) == 20
-    assert fair_share(0, [0], 60) == 0
+    assert fair_share(10, [5, 200, 400], 115) == 50
+    assert fair_share(10, [20, 90], 180) == 60
+    assert fair_share(90, [20, 10], 180) == 135
+    assert fair_share(0, [0], 60) == 30
 
 
 def test_the_first_row_of_a_turn_may_take_the_whole_time_that_is_left() -> None:
