@@ -70,7 +70,8 @@ class ReferenceInputs:
 
     def drawn_prompt(self, prompt: str) -> tuple[list[int], list[int]]:
         """Ids of a text-to-image prompt, and of what stands in its place for guidance."""
-        return self._ids(*self._prompts.generate_text_to_image_prompt(prompt))
+        given, without_text = self._ids(*self._prompts.generate_text_to_image_prompt(prompt))
+        return given, without_text
 
     def edit_prompt(
         self, prompt: str, edit_type: str, images: Sequence[Image.Image]

@@ -119,23 +119,8 @@ class _Acceptance:
         expected = forecast(inputs, self._rows, self._dtypes, self._presets, read_bytes(subject.directory))
         for line in expected.lines(options.minutes):
             _say(line)
-        knows = reference.knows(inputs.tokens)
-        checks = [inputs.check(row, reference) for row in self._rows] if knows else None
-        self._result = {
-            "benchmark": "acceptance",
-            **environment(self._device),
-            "model": subject.name,
-            "is_random": subject.is_random,
-            "reference": str(clone_state(options.reference)),
-            "settings": {
-                **{name: getattr(options, name) for name in ("rows", "minutes", "sizes", "input", "steps", "answer")},
-                "dtypes": self._dtypes,
-                "presets": self._presets,
-            },
-            "expected": {**asdict(expected), "total_s": expected.total_s},
-            "ids": inputs.ids(),
-            "reference_ids": reference.ids(),
-            "sequences": None if checks is None else sequences_as_json(self._rows, checks),
+        self._result = self._about(subject, inputs, reference) | {
+            "expected": {**asdict(expected), "total_s": expected.total_s}
         }
         plan = Plan(
             clone=options.reference,
@@ -151,6 +136,28 @@ class _Acceptance:
         budget = TimeBudget(left_s, expected.seconds)
         AcceptanceRun(plan, inputs, reference, budget, _say, self._save).run()
         return self._conclude()
+
+    def _about(self, subject: Subject, inputs: Inputs, reference: ReferenceInputs) -> dict[str, Any]:
+        """What is known before anything is generated: sequences are compared here."""
+        options = self._options
+        checks = None
+        if reference.knows(inputs.tokens):
+            checks = sequences_as_json(self._rows, [inputs.check(row, reference) for row in self._rows])
+        return {
+            "benchmark": "acceptance",
+            **environment(self._device),
+            "model": subject.name,
+            "is_random": subject.is_random,
+            "reference": str(clone_state(options.reference)),
+            "settings": {
+                **{name: getattr(options, name) for name in ("rows", "minutes", "sizes", "input", "steps", "answer")},
+                "dtypes": self._dtypes,
+                "presets": self._presets,
+            },
+            "ids": inputs.ids(),
+            "reference_ids": reference.ids(),
+            "sequences": checks,
+        }
 
     def _subject(self, scratch: Path) -> Subject:
         """Say what is downloaded or written, and do it; downloads do not count as time."""

@@ -94,7 +94,7 @@ class StepWatch:
     def _scores(self, trace: StepTrace, row: int) -> Tensor:
         """What the argmax was taken of."""
         settings, logits_V = self._settings, trace.logits[row].double()
-        if settings.temperature == 0 or not isinstance(settings, ImageSettings):
+        if not isinstance(settings, ImageSettings) or settings.temperature == 0:
             return logits_V
         return logits_V / settings.temperature + gumbel(self._noise.latest["sample"][row]).double()
 

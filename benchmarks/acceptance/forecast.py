@@ -59,42 +59,37 @@ def forecast(
 ) -> Forecast:
     """Count every row's arithmetic and divide it by the device's speed, measured on products of the model's size."""
     requests = [inputs.request(row) for row in rows]
+    free = free_bytes(inputs.device)
+    weights: dict[str, int] = {dtype: inputs.num_parameters * getattr(torch, dtype).itemsize for dtype in dtypes}
+    steps: dict[str, int] = {dtype: step_bytes(inputs.config, requests, getattr(torch, dtype)) for dtype in dtypes}
+    refused = {
+        dtype: f"needs {_gb(weights[dtype] + steps[dtype])}, {_gb(free)} are free on {inputs.device}"
+        for dtype in weights
+        if free is not None and weights[dtype] + steps[dtype] > free
+    }
+    running = [dtype for dtype in weights if dtype not in refused]
+    rates = {dtype: expected_rate(inputs.config, inputs.device, getattr(torch, dtype)) for dtype in running}
     named = [PRESETS[name] for name in dict.fromkeys((DEFAULT_PRESET, *presets))]
     counts = {
         row.name: arithmetic(inputs.config, inputs.tokens, request, named)
         for row, request in zip(rows, requests, strict=True)
     }
-    free = free_bytes(inputs.device)
-    weights = {dtype: inputs.num_parameters * getattr(torch, dtype).itemsize for dtype in dtypes}
-    steps = {dtype: step_bytes(inputs.config, requests, getattr(torch, dtype)) for dtype in dtypes}
-    refused = {
-        dtype: f"needs {_gb(weights[dtype] + steps[dtype])}, {_gb(free)} are free on {inputs.device}"
-        for dtype in dtypes
-        if free is not None and weights[dtype] + steps[dtype] > free
-    }
-    running = [dtype for dtype in dtypes if dtype not in refused]
-    rates = {dtype: expected_rate(inputs.config, inputs.device, getattr(torch, dtype)) for dtype in running}
-    flops: dict[str, int] = {}
-    seconds: dict[str, dict[str, float]] = {}
-    for dtype in running:
-        for contender in contenders(dtype, running, presets):
-            turn = turn_name(dtype, contender)
-            by_row = _flops_of(contender, counts)
-            flops[turn] = sum(by_row.values())
-            seconds[turn] = {
-                row: count / rates[dtype] + _STEP_S * counts[row].num_steps for row, count in by_row.items()
-            }
+    turns = [(dtype, contender) for dtype in running for contender in contenders(dtype, running, presets)]
     return Forecast(
         read_bytes=num_bytes,
         weight_bytes=weights,
         step_bytes=steps,
         free_bytes=free,
         rates=rates,
-        flops=flops,
-        seconds=seconds,
+        flops={turn_name(*turn): sum(_flops_of(turn[1], counts).values()) for turn in turns},
+        seconds={turn_name(*turn): _seconds_of(turn[1], counts, rates[turn[0]]) for turn in turns},
         load_s=2 * len(running) * num_bytes / _READ_BYTES_PER_S,
         refused=refused,
     )
+
+
+def _seconds_of(contender: str, counts: Mapping[str, Arithmetic], rate: float) -> dict[str, float]:
+    return {row: flops / rate + _STEP_S * counts[row].num_steps for row, flops in _flops_of(contender, counts).items()}
 
 
 def _flops_of(contender: str, counts: Mapping[str, Arithmetic]) -> dict[str, int]:

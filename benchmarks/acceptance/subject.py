@@ -67,7 +67,7 @@ def random_bytes(model: str) -> int:
     size, rows = shape["hidden_size"], DIMOO_8B.num_embeddings
     keys_and_values = 2 * size * size * shape["num_kv_heads"] // shape["num_heads"]
     per_layer = 2 * size * size + keys_and_values + 3 * size * shape["mlp_size"]
-    return 2 * (2 * rows * size + shape["num_layers"] * per_layer)
+    return int(2 * (2 * rows * size + shape["num_layers"] * per_layer))
 
 
 def find_subject(model: str, scratch: Path) -> Subject:

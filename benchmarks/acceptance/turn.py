@@ -97,11 +97,12 @@ class EngineTurn:
         result = self._generate(request)
         seconds = now(self._device) - started_s
         self._watch = None
+        difference = None if watch is None else watch.difference
         if isinstance(result, ImageResult):
-            return Made(ids=result.vq_codes, seconds=seconds, difference=watch and watch.difference)
+            return Made(ids=result.vq_codes, seconds=seconds, difference=difference)
         assert isinstance(result, TextResult)
         ids = torch.tensor(result.token_ids, dtype=torch.int64) if watch is None else watch.target
-        return Made(ids=ids, seconds=seconds, difference=watch and watch.difference)
+        return Made(ids=ids, seconds=seconds, difference=difference)
 
     def _observe(self, _request_id: str, trace: StepTrace) -> None:
         if self._watch is not None:
