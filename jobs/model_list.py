@@ -26,7 +26,8 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """One checkpoint; ``name`` is what ``--model`` takes, ``num_bytes`` what its weights take on the disk."""
+    """One checkpoint; ``name`` is what ``--model`` takes, ``num_bytes`` what its weights take on the disk,
+    ``image_offset`` the id of VQ code 0."""
 
     name: str
     state: ModelState
@@ -36,6 +37,7 @@ class ModelEntry:
     num_parameters: int | None = None
     num_layers: int | None = None
     num_bytes: int | None = None
+    image_offset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -47,6 +49,8 @@ class ModelEntry:
         if self.num_parameters is not None and self.num_bytes is not None:
             facts.append(f"{_short(self.num_parameters)} parameters in {self.num_layers} layers")
             facts.append(f"{self.num_bytes / 2**20:,.1f} MiB")
+        if self.image_offset is not None:
+            facts.append(f"VQ codes from id {self.image_offset}")
         facts += [each for each in (self.problem, self.note) if each]
         return f"{self.name}: {', '.join(facts)}"
 
@@ -81,6 +85,7 @@ def _checked(model: str, directory: Path, note: str) -> ModelEntry:
         directory=str(directory),
         num_parameters=found.num_parameters,
         num_layers=found.config.num_layers,
+        image_offset=found.tokens.image_offset,
         num_bytes=sum(path.stat().st_size for path in directory.rglob("*.safetensors")),
     )
 
