@@ -21,7 +21,8 @@ from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import WeightsError
 from dimoo_core.packing import pack, read_everything
 from dimoo_core.transformer import Transformer
-from dimoo_core.weights import expected_shapes, load_transformer
+from dimoo_core.weight_check import expected_shapes
+from dimoo_core.weights import load_transformer
 from tests.support.broken_checkpoint import POINTER
 from tests.unit.dimoo_core.test_transformer import weights_of
 
