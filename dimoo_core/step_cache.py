@@ -141,6 +141,10 @@ class StepCache(RequestCache):
         """Best image logit of each position as of its last computation, None if none were kept yet."""
         return self._streams[stream].scores_T
 
+    def all_scores(self) -> list[Tensor]:
+        """The scores of every stream that has some: they decide what is computed, the prompt's among them."""
+        return [state.scores_T for state in self._streams if state.scores_T is not None]
+
     def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
         """See ``RequestCache``."""
         state, is_kept = self._streams[stream], self._is_kept(step)
