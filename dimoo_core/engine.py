@@ -22,7 +22,6 @@ from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.key_value_slab import slabs_within
 from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.row_invariance import FREE, RowPolicy, probe_row_policy
-from dimoo_core.sampling import extent_of
 from dimoo_core.scheduler import Scheduler, Slot
 from dimoo_core.scoped_cache import ScopedCache
 from dimoo_core.settings import ChoiceSettings, ImageSettings, StepCacheConfig, TextSettings
@@ -168,8 +167,8 @@ class Engine:
             self.stats.num_tokens_shared += num_shared
             self.stats.num_tokens_reused += slot.decoding.request.num_tokens - num_computed - num_shared
         for slot, of_streams in zip(slots, logits, strict=True):
-            if isinstance(slot.cache, StepCache) and (scores := slot.cache.all_scores()):
-                slot.decoding.look_at(*map(extent_of, scores))
+            if isinstance(slot.cache, StepCache) and (extents := slot.cache.extents()):
+                slot.decoding.look_at(*extents)
             trace = slot.decoding.advance(of_streams)
             slot.num_tokens = (slot.cache or slot.decoding).num_tokens()
             if isinstance(slot.cache, StepCache):

@@ -12,8 +12,8 @@ class FailurePolicy:
 
     ``crash_tries`` counts the workers that may die with a row. Waits double from ``first_wait_s`` to ``max_wait_s``.
     ``row_timeout_s`` is for the time of each of a row's requests in the engine, ``input_timeout_s`` for one try of
-    reading an input image. If the engine of a worker fails on ``max_engine_streak`` rows in succession, the worker is to
-    blame, or what it was told; None: it never is.
+    reading an input image. If the engine of a worker fails on ``max_engine_streak`` rows in succession, the worker is
+    to blame, or what it was told; None: it never is.
     """
 
     store_tries: int = 7

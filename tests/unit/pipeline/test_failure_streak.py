@@ -75,7 +75,7 @@ def test_a_run_whose_first_rows_all_fail_alike_stops_and_commits_none_of_them(
     with pytest.raises(
         TooManyFailures, match=rf"the first \d+ rows .* failed alike: {WORDS}; none of .* \(failures.max"
     ):
-        run_rows(tmp_path, 60, max_streak=5, segment_rows=segment_rows)
+        run_rows(tmp_path, 25, max_streak=5, segment_rows=segment_rows)
     assert list((tmp_path / "out").glob("parts/*")) == []
 
 
@@ -87,30 +87,30 @@ def test_fewer_rows_than_that_are_failures_and_the_run_ends(fail_on: Any, tmp_pa
 
 def test_rows_that_fail_between_others_are_failures_however_many(fail_on: Any, tmp_path: Path) -> None:
     fail_on(lambda row: row % 5 != 0)
-    assert run_rows(tmp_path, 60, max_streak=5).totals == RunTotals(12, 48)
-    assert outcome_of(tmp_path) == (12, 48)
+    assert run_rows(tmp_path, 25, max_streak=5).totals == RunTotals(5, 20)
+    assert outcome_of(tmp_path) == (5, 20)
 
 
 def test_without_a_limit_every_row_may_fail(fail_on: Any, tmp_path: Path) -> None:
     fail_on(lambda row: True)
-    assert run_rows(tmp_path, 60, max_streak=None).totals == RunTotals(0, 60)
+    assert run_rows(tmp_path, 20, max_streak=None).totals == RunTotals(0, 20)
 
 
 def test_a_worker_that_turns_bad_and_is_the_only_one_ends_the_run_without_those_rows(
     fail_on: Any, tmp_path: Path
 ) -> None:
-    fail_on(lambda row: row == 3 or row >= 20)
+    fail_on(lambda row: row == 3 or row >= 10)
     told = r"5 rows in succession.*no other worker.*rows before them 1 are committed.*retry --class engine"
     with pytest.raises(TooManyFailures, match=told):
-        run_rows(tmp_path, 60, max_streak=5)
-    assert outcome_of(tmp_path) == (19, 1)
+        run_rows(tmp_path, 25, max_streak=5)
+    assert outcome_of(tmp_path) == (9, 1)
     fail_on(lambda row: False)
-    book = book_of(tmp_path, 60, 1)
+    book = book_of(tmp_path, 25, 1)
     committed = {path.stem for path in (tmp_path / "out" / "parts").iterdir()}
     rest = LeaseBook((lease.segment for lease in iter(lambda: book.next_for("any"), None)), committed)
     Coordinator(LocalPool(settings_of(tmp_path)), rest, lambda name, event: None).run()
-    assert outcome_of(tmp_path) == (59, 1)
-    assert sorted(RunOutput(tmp_path / "out").by_id()) == sorted(f"row{row}" for row in range(60) if row != 3)
+    assert outcome_of(tmp_path) == (24, 1)
+    assert sorted(RunOutput(tmp_path / "out").by_id()) == sorted(f"row{row}" for row in range(25) if row != 3)
 
 
 def test_the_command_stops_with_its_own_status_and_resumes(fail_on: Any, tmp_path: Path) -> None:
@@ -228,13 +228,13 @@ def test_a_segment_that_two_workers_were_retired_for_is_committed_with_its_failu
     fail_on: Any, tmp_path: Path
 ) -> None:
     fail_on(lambda row: True)
-    book = book_of(tmp_path, 30, 1)
+    book = book_of(tmp_path, 12, 1)
     for name in ("first", "second"):
         leases = list(iter(lambda name=name: book.next_for(name), None))
         book.return_all(name, is_lost=False, failing=[lease.segment.name for lease in leases])
     settings = settings_of(tmp_path, failures=FailurePolicy(max_engine_streak=5))
     report = Coordinator(LocalPool(settings), book, lambda *told: None, streaks=StreakWatch(5)).run()
-    assert report.totals == RunTotals(0, 30)
+    assert report.totals == RunTotals(0, 12)
 
 
 def test_the_last_worker_that_is_left_ends_the_run() -> None:
