@@ -41,7 +41,7 @@ _REMEDY = {
     "float16": "set dtype=bfloat16 or dtype=float32",
     "float8": "set dtype=bfloat16 or dtype=float32",
     "bfloat16": "set dtype=float32",
-    "float32": "the weights, or those of the adapter, are damaged or no model of this kind: set model to others",
+    "float32": "the weights or the adapter are damaged: set model and adapter to whole ones",
 }
 """What to do by the type that overflowed."""
 

@@ -112,7 +112,7 @@ class Coordinator:
                     self._drain_all()
                     break
                 self._check()
-                self._streaks.check()
+                self._streaks.check(len(self._open_workers))
                 for name, event in self._pool.poll(_POLL_TIMEOUT_S):
                     self._take(name, event)
                 self._look_at_workers()
@@ -229,8 +229,7 @@ class Coordinator:
                 if isinstance(error, ConfigError | ManifestError | WeightsError | RunSuperseded):
                     raise error  # what was asked for is wrong, or others do it: no resume can help
                 if isinstance(error, WorkerUnfit):
-                    self._retire(name, error)
-                    return
+                    return self._retire(name, error)
                 if row_ids and self._pool.can_replace:  # the engine failed: as if the process had died of these rows
                     self._pool.discard(name)
                     self._replace(name, str(error), "engine")
@@ -268,10 +267,11 @@ class Coordinator:
 
     def _retire(self, name: str, error: WorkerUnfit) -> None:
         """Go on without a worker that fails on row after row; its rows are run by others, if they can do better."""
-        self._streaks.check()
+        self._streaks.check(len(self._open_workers))
         if self._open_workers == {name} or not self._pool.can_replace:
             raise self._streaks.too_many(f"{error}, and there is no other worker") from error
         self._num_lost += 1
+        self._streaks.retire(name)
         self._pool.discard(name)
         self._listen(name, WorkerDied(str(error)))
         self._take_back(name, error.segment_names)

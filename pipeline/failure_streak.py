@@ -116,6 +116,7 @@ class StreakWatch:
     max_rows: int | None = None
     _held_back: dict[str, set[str]] = field(default_factory=dict)
     _streaks: dict[str, Streak] = field(default_factory=dict)
+    _retired: set[str] = field(default_factory=set)
     _num_deaths: dict[str, int] = field(default_factory=dict)  # by the engine, since a row was done in the same place
     _has_done: bool = False
     _num_committed: int = 0  # rows that are committed as failures of the engine
@@ -144,7 +145,8 @@ class StreakWatch:
     def forget(self, name: str, successor: str | None = None) -> None:
         """A worker is gone; another may have its place."""
         self._held_back.pop(name, None)
-        self._streaks.pop(name, None)
+        if name not in self._retired:  # whose rows have failed, whoever runs them now
+            self._streaks.pop(name, None)
         num_deaths = self._num_deaths.pop(name, 0)
         if successor is not None and num_deaths:
             self._num_deaths[successor] = num_deaths
@@ -166,19 +168,28 @@ class StreakWatch:
         self._num_deaths[name] = self._num_deaths.get(name, 0) + 1
         return self.max_rows is not None and self._num_deaths[name] >= self.max_rows
 
-    def check(self) -> None:
+    def retire(self, name: str) -> None:
+        """A worker is given up, for its streak."""
+        self._retired.add(name)
+
+    def check(self, num_workers: int) -> None:
         """End a run whose first rows all fail alike.
+
+        Of several workers no one counts for more than half: a bad one fails at its first steps, before any other has
+        done a row.
 
         Raises:
             TooManyFailures: So many have, and none is done.
         """
         if self.max_rows is None or self._has_done or not self._streaks:
             return
-        num_rows, causes = 0, set[str]()
+        most = self.max_rows if num_workers + len(self._retired) == 1 else (self.max_rows + 1) // 2
+        num_rows, num_counted, causes = 0, 0, set[str]()
         for streak in self._streaks.values():
             num_rows += streak.num_rows
+            num_counted += min(streak.num_rows, most)
             causes.add(streak.cause)
-        if num_rows >= self.max_rows and len(causes) == 1:
+        if num_counted >= self.max_rows and len(causes) == 1:
             raise self.too_many(f"the first {num_rows} rows of this start have all failed alike: {streak.message}")
 
     def too_many(self, words: str) -> TooManyFailures:

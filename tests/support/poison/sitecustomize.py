@@ -91,5 +91,5 @@ def poison_stepping(module: Any) -> None:
 
 _POISONS = {"pipeline.prepare": poison_preparing, "pipeline.worker": poison_stepping}
 
-if {"POISON_ROWS", "HANGING_ROWS", "HANGING_STEPS", "LEAK_LOG"} & set(os.environ):
+if {"POISON_ROWS", "HANGING_ROWS", "HANGING_STEPS", "LEAK_LOG", "BAD_WORKER"} & set(os.environ):
     sys.meta_path.insert(0, PoisonFinder())

@@ -259,18 +259,36 @@ def test_a_worker_without_more_rows_is_told_to_commit_what_it_holds_back() -> No
     assert pool.most_held == 2
 
 
+def failing(num_rows: int, cause: str = "LogitsNotFinite") -> WorkerProgress:
+    return progress(0, Streak(num_rows, cause, WORDS))
+
+
 def test_rows_of_several_workers_that_all_fail_alike_are_counted_together() -> None:
     watch = StreakWatch(6)
-    watch.take("a", progress(0, Streak(3, "LogitsNotFinite", WORDS)))
-    watch.take("b", progress(0, Streak(2, "LogitsNotFinite", WORDS)))
-    watch.check()
-    watch.take("b", progress(0, Streak(3, "LogitsNotFinite", WORDS)))
+    watch.take("a", failing(3))
+    watch.take("b", failing(2))
+    watch.check(2)
+    watch.take("b", failing(3))
     with pytest.raises(TooManyFailures, match="first 6 rows"):
-        watch.check()
-    watch.take("b", progress(0, Streak(3, "CodecNotFinite", WORDS)))
-    watch.check()
+        watch.check(2)
+    watch.take("b", failing(3, "CodecNotFinite"))
+    watch.check(2)
     watch.take("b", progress(1, Streak(3, "LogitsNotFinite", WORDS)))
-    watch.check()
+    watch.check(2)
+
+
+def test_one_bad_worker_that_is_faster_than_all_others_does_not_end_the_run() -> None:
+    watch = StreakWatch(6)
+    watch.take("a", failing(6))
+    watch.check(2)
+    watch.retire("a")
+    watch.forget("a")
+    watch.check(1)
+    watch.take("b", failing(2))
+    watch.check(1)
+    watch.take("b", failing(3))
+    with pytest.raises(TooManyFailures, match="first 9 rows"):
+        watch.check(1)
 
 
 def test_a_place_where_engine_after_engine_fails_stays_empty() -> None:
