@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 if TYPE_CHECKING:
     from jobs.bench.bench_case import BenchTask
@@ -49,7 +49,6 @@ def bench(
 
     Exit status: 0 measured, 1 a case failed, 2 wrong input.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.spec import load_spec
 
@@ -88,7 +87,7 @@ def _measured(
     from jobs.generation_defaults import with_generation_defaults
 
     checkpoint = find_checkpoint(job.model)
-    job = with_found_adapter(with_generation_defaults(job, checkpoint.directory), checkpoint)
+    job = with_found_adapter(with_generation_defaults(job, checkpoint.directory))
     cases = bench_cases(job.row_defaults(), tuple(presets or PRESETS), sizes, tasks)
     device = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = job.dtype if job.dtype != "auto" else ("bfloat16" if device.startswith("cuda") else "float32")

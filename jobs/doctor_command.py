@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED
 
 
 def doctor(
@@ -29,7 +29,6 @@ def doctor(
 
     Exit status: 0 nothing is wrong, 1 something is.
     """
-    refuse_shadowed_packages()
     from jobs.machine_diagnosis import (
         diagnose_disk,
         diagnose_gpu,
@@ -64,7 +63,6 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
       dimoo-batch models
       dimoo-batch models --json
     """
-    refuse_shadowed_packages()
     from jobs.model_list import model_entries
 
     entries = model_entries()

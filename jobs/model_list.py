@@ -26,7 +26,8 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """One checkpoint; ``name`` is what ``--model`` takes, ``num_bytes`` what its weights take on the disk."""
+    """One checkpoint; ``name`` is what ``--model`` takes, ``num_bytes`` what its weights take on the disk,
+    ``image_offset`` the id of VQ code 0."""
 
     name: str
     state: ModelState
@@ -36,6 +37,7 @@ class ModelEntry:
     num_parameters: int | None = None
     num_layers: int | None = None
     num_bytes: int | None = None
+    image_offset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -47,6 +49,8 @@ class ModelEntry:
         if self.num_parameters is not None and self.num_bytes is not None:
             facts.append(f"{_short(self.num_parameters)} parameters in {self.num_layers} layers")
             facts.append(f"{self.num_bytes / 2**20:,.1f} MiB")
+        if self.image_offset is not None:
+            facts.append(f"VQ codes from id {self.image_offset}")
         facts += [each for each in (self.problem, self.note) if each]
         return f"{self.name}: {', '.join(facts)}"
 
@@ -71,22 +75,17 @@ def model_entry(model: str) -> ModelEntry:
 
 
 def _checked(model: str, directory: Path, note: str) -> ModelEntry:
-    from dimoo_core.config import read_model_config
-    from dimoo_core.tokenizer import Tokenizer
-    from dimoo_core.weights import check_weights
+    from dimoo_core.checkpoint_check import check_checkpoint
 
-    config = read_model_config(directory / "config.json")
-    num_parameters = check_weights(directory, config)
-    Tokenizer(directory)
-    if not list((directory / "vqvae").glob("*.safetensors")):
-        raise WeightsError(f"{directory / 'vqvae'} holds no weights: images can be neither read nor made")
+    found = check_checkpoint(directory)
     return ModelEntry(
         name=model,
         state=ModelState.USABLE,
         note=note,
         directory=str(directory),
-        num_parameters=num_parameters,
-        num_layers=config.num_layers,
+        num_parameters=found.num_parameters,
+        num_layers=found.config.num_layers,
+        image_offset=found.tokens.image_offset,
         num_bytes=sum(path.stat().st_size for path in directory.rglob("*.safetensors")),
     )
 
