@@ -124,7 +124,8 @@ class ImageCodec:
         return without_gradients() if self._thread is None else self._thread.submit(without_gradients).result()
 
     def _encode_batch(self, pixels: list[Tensor]) -> list[Tensor | CodecNotFinite]:
-        return self._run(lambda: self._codes_of(self._model.encode(torch.cat(pixels).to(self._model.device))))
+        latents_BCHW = self.latents(torch.cat(pixels))
+        return self._run(lambda: self._codes_of(latents_BCHW))
 
     def _codes_of(self, latents_BCHW: Tensor) -> list[Tensor | CodecNotFinite]:
         """Nearest codes; squares are what their distances are made of. One copy to the host for both."""
