@@ -50,6 +50,7 @@ def overflowing_checkpoint(directory: Path) -> Path:
     return directory
 
 
+@pytest.mark.soak
 def test_a_run_in_a_type_that_overflows_stops_and_resumes_in_another(tmp_path: Path) -> None:
     model = overflowing_checkpoint(tmp_path / "model")
     image = encoded(picture(0, (32, 32)))
