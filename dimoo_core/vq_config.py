@@ -30,6 +30,24 @@ class VQConfig:
         """Numbers of a codebook entry."""
         return self.latent_channels if self.vq_embed_dim is None else self.vq_embed_dim
 
+    @property
+    def num_parameters(self) -> int:
+        """Numbers of the network, as ``VQModel`` has them; known without torch."""
+        channels, code = self.block_out_channels, self.code_size
+        first, last = channels[0], channels[-1]
+        attention = 2 * last + 4 * (last * last + last) if self.mid_block_add_attention else 0
+        middle = 2 * _residual(last, last) + attention
+        steps = sum(_conv(each) for each in channels[:-1])  # down to half the resolution
+        down = zip((first, *channels), channels, strict=False)
+        encoder = sum(_level(before, after, self.layers_per_block) for before, after in down) + steps
+        up = zip((last, *channels[::-1]), channels[::-1], strict=False)
+        decoder = sum(_level(before, after, self.layers_per_block + 1) for before, after in up)
+        decoder += sum(_conv(each) for each in channels[1:])
+        ends = _conv(self.in_channels, first) + _conv(last, self.latent_channels) + 2 * last
+        ends += _conv(self.latent_channels, last) + _conv(first, self.out_channels) + 2 * first
+        projections = _conv(self.latent_channels, code, 1) + _conv(code, self.latent_channels, 1)
+        return encoder + decoder + 2 * middle + ends + projections + self.num_vq_embeddings * code
+
     @classmethod
     def read(cls, path: Path) -> "VQConfig":
         """Read a file.
@@ -63,3 +81,18 @@ class VQConfig:
         blocks = {name: [block] * levels for name, block in _BLOCKS.items()}
         values = {"_class_name": "VQModel"} | asdict(self) | blocks | _FIXED
         path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _conv(before: int, after: int | None = None, width: int = 3) -> int:
+    """Numbers of a convolution, which keeps its channels if nothing else is said."""
+    after = before if after is None else after
+    return before * after * width * width + after
+
+
+def _residual(before: int, after: int) -> int:
+    shortcut = _conv(before, after, 1) if before != after else 0
+    return 2 * before + _conv(before, after) + 2 * after + _conv(after) + shortcut
+
+
+def _level(before: int, after: int, count: int) -> int:
+    return _residual(before, after) + (count - 1) * _residual(after, after)
