@@ -25,6 +25,11 @@ _FIXED: dict[str, tuple[object, ...]] = {
 }
 """Options of the LLaDA family with the only values that Lumina-DiMOO uses; anything else is refused, not guessed at."""
 
+_MAX_WIDTH, _MAX_LAYERS, _MAX_IDS = 2**20, 2**10, 2**24
+"""Far beyond any model of this family: a larger number is a mistake, and would take a machine's memory to find out."""
+_LEAST_FLOAT, _MOST_FLOAT = 1e-30, 1e30
+_SHOWN = 80  # characters of a value in a message
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -38,7 +43,7 @@ class ModelConfig:
     num_embeddings: int  # rows of the embedding and of the head; may be padded beyond the last image code
     rope_theta: float = 500_000.0
     rms_norm_eps: float = 1e-5
-    image_token_offset: int | None = None  # id of VQ code 0; None: the first id after the tokenizer's last
+    image_token_offset: int | None = None  # id of VQ code 0; None: what tokenizer and tensors say
 
     @property
     def head_dim(self) -> int:
@@ -87,19 +92,20 @@ def read_model_config(path: Path) -> ModelConfig:
     for key, allowed in _FIXED.items():
         if key in raw and raw[key] not in allowed:
             raise WeightsError(f"{path}: {key} must be {' or '.join(map(repr, allowed))}, got {raw[key]!r}")
-    hidden_size = _integer(raw, "d_model", path)
-    num_heads = _integer(raw, "n_heads", path)
-    mlp_size = raw.get("mlp_hidden_size")
+    hidden_size = _integer(raw, "d_model", path, 1, _MAX_WIDTH)
+    num_heads = _integer(raw, "n_heads", path, 1, _MAX_WIDTH)
+    mlp_size = _optional_integer(raw, "mlp_hidden_size", path, 1, _MAX_WIDTH)
+    num_ids = _integer(raw, "vocab_size", path, 1, _MAX_IDS) if not raw.get("embedding_size") else None
     return ModelConfig(
         hidden_size=hidden_size,
         num_heads=num_heads,
-        num_kv_heads=_num_kv_heads(raw, num_heads),
-        num_layers=_integer(raw, "n_layers", path),
-        mlp_size=mlp_size if mlp_size is not None else _integer(raw, "mlp_ratio", path) * hidden_size,
-        num_embeddings=raw.get("embedding_size") or _integer(raw, "vocab_size", path),
-        rope_theta=float(raw.get("rope_theta", 500_000.0)),
-        rms_norm_eps=float(raw.get("rms_norm_eps", 1e-5)),
-        image_token_offset=raw.get("image_token_offset"),
+        num_kv_heads=_num_kv_heads(raw, num_heads, path),
+        num_layers=_integer(raw, "n_layers", path, 1, _MAX_LAYERS),
+        mlp_size=mlp_size if mlp_size is not None else _integer(raw, "mlp_ratio", path, 1, 64) * hidden_size,
+        num_embeddings=num_ids or _integer(raw, "embedding_size", path, 1, _MAX_IDS),
+        rope_theta=_positive(raw, "rope_theta", path, 500_000.0),
+        rms_norm_eps=_positive(raw, "rms_norm_eps", path, 1e-5),
+        image_token_offset=_optional_integer(raw, "image_token_offset", path, 0, _MAX_IDS),
     )
 
 
@@ -108,22 +114,47 @@ def _read_json(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WeightsError(f"{path} is missing: not a Lumina-DiMOO checkpoint directory") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise WeightsError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(raw, dict):
         raise WeightsError(f"{path} must hold a JSON object, got {type(raw).__name__}")
     return raw
 
 
-def _integer(raw: dict[str, Any], key: str, path: Path) -> int:
+def _integer(raw: dict[str, Any], key: str, path: Path, least: int, most: int) -> int:
     value = raw.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise WeightsError(f"{path}: {key} must be an integer, got {value!r}")
+        raise WeightsError(f"{path}: {key} must be an integer, got {_shown(value)}")
+    if not least <= value <= most:
+        raise WeightsError(f"{path}: {key} must be {least} to {most}, got {_shown(value)}")
     return value
 
 
-def _num_kv_heads(raw: dict[str, Any], num_heads: int) -> int:
+def _optional_integer(raw: dict[str, Any], key: str, path: Path, least: int, most: int) -> int | None:
+    return None if raw.get(key) is None else _integer(raw, key, path, least, most)
+
+
+def _positive(raw: dict[str, Any], key: str, path: Path, default: float) -> float:
+    """A number above 0 that float32 holds; ``default`` where the key is not there."""
+    value = raw.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _LEAST_FLOAT <= value <= _MOST_FLOAT:
+        raise WeightsError(f"{path}: {key} must be a number from {_LEAST_FLOAT} to {_MOST_FLOAT}, got {_shown(value)}")
+    return float(value)
+
+
+def _num_kv_heads(raw: dict[str, Any], num_heads: int, path: Path) -> int:
     """Source: ``ModelConfig.effective_n_kv_heads`` of the reference's ``configuration_llada.py``."""
-    if raw.get("n_kv_heads") is not None:
-        return int(raw["n_kv_heads"])
-    return 1 if raw.get("multi_query_attention") else num_heads
+    given = _optional_integer(raw, "n_kv_heads", path, 1, num_heads)
+    if given is not None:
+        return given
+    is_shared = raw.get("multi_query_attention")
+    if is_shared is not None and not isinstance(is_shared, bool):
+        raise WeightsError(f"{path}: multi_query_attention must be true, false or null, got {_shown(is_shared)}")
+    return 1 if is_shared else num_heads
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from dimoo_core.config import ModelConfig, read_model_config
-from dimoo_core.errors import ConfigError, WeightsError
+from dimoo_core.checkpoint_check import check_checkpoint
+from dimoo_core.config import ModelConfig
+from dimoo_core.errors import ConfigError
 from dimoo_core.float8_weight import FLOAT8
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.layout import RequestLayout
-from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import SpecialTokens, read_special_tokens
+from dimoo_core.settings import DtypeName
+from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
 from dimoo_core.weights import load_transformer
 
@@ -44,17 +44,11 @@ def load_model(
         ConfigError: If the device or the type is not to be had.
         WeightsError: If the checkpoint is incomplete or contradicts itself.
     """
-    target = _device(device)
-    config = read_model_config(directory / "config.json")
-    tokenizer = Tokenizer(directory)
+    target, weight_dtype = _device(device), _dtype(dtype)
+    found = check_checkpoint(directory, adapter=adapter)
     codec = ImageCodec.load(directory, device=target, max_batch=1 if target.type == "cpu" else 16)
-    if codec.pixels_per_code != PIXELS_PER_TOKEN:
-        raise WeightsError(
-            f"{directory / 'vqvae'}: one code must stand for {PIXELS_PER_TOKEN} pixels, got {codec.pixels_per_code}"
-        )
-    tokens = read_special_tokens(tokenizer, config, num_codes=codec.num_codes)
-    transformer = load_transformer(directory, config, device=target, dtype=_dtype(dtype), adapter=adapter)
-    return Model(config, tokens, transformer, codec, RequestLayout(tokenizer, tokens), target)
+    transformer = load_transformer(directory, found.config, device=target, dtype=weight_dtype, adapter=adapter)
+    return Model(found.config, found.tokens, transformer, codec, RequestLayout(found.tokenizer, found.tokens), target)
 
 
 def _device(name: str) -> torch.device:

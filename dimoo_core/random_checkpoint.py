@@ -7,7 +7,6 @@ anything, but images have contrast and answers have several words.
 
 import argparse
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,36 +17,47 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dimoo_core.config import ModelConfig
+from dimoo_core.random_tokenizer import Vocabulary, write_json, write_tokenizer
 from dimoo_core.settings import DtypeName
 from dimoo_core.tokens import NUM_VQ_CODES
 from dimoo_core.vq_config import VQConfig
 from dimoo_core.vq_model import VQModel
 from dimoo_core.weights import expected_shapes
 
-SPECIAL_TOKENS = (
-    "<|startoftext|>",
-    "<|endoftext|>",
-    "<end-of-line>",
-    "<|mdm_mask|>",
-    "<system>",
-    "</system>",
-    "<user>",
-    "</user>",
-    "<IMAGE>",
-    "</IMAGE>",
-    "<uncondition>",
-    "<answer>",
-    "</answer>",
-)
-"""In the order of their ids, which follow those of the text vocabulary."""
+_FURTHER_KEYS: dict[str, Any] = {
+    "alibi": False,
+    "alibi_bias_max": 8.0,
+    "attention_dropout": 0.0,
+    "attention_layer_norm": False,
+    "attention_layer_norm_with_affine": True,
+    "auto_map": {"AutoConfig": "configuration_llada.LLaDAConfig"},
+    "bias_for_layer_norm": False,
+    "block_group_size": 1,
+    "embedding_dropout": 0.0,
+    "eos_token_id": 126081,
+    "flash_attention": False,
+    "include_qkv_bias": False,
+    "init_cutoff_factor": None,
+    "init_device": "meta",
+    "init_fn": "mitchell",
+    "init_std": 0.02,
+    "input_emb_norm": False,
+    "layer_norm_with_affine": True,
+    "mask_token_id": 126336,
+    "mlp_ratio": 4,
+    "multi_query_attention": None,
+    "pad_token_id": 126081,
+    "precision": "amp_bf16",
+    "residual_dropout": 0.0,
+    "rope_full_precision": True,
+    "scale_logits": False,
+    "transformers_version": "4.46.2",
+    "use_cache": False,
+}
+"""What else the configs of the LLaDA family hold; the engine reads a part of them.
 
-_TRAINING_TEXT = (
-    "You can process both text and images. Generate an image according to the text prompt. Answer the following "
-    "question based on the provided images. What is in the picture? The picture shows a red bicycle on a quiet street, "
-    "a small boat on the lake, two people with a dog, and the old house under green trees. How many cats are there? "
-    "There are three cats and one yellow ball on the table near the window. Describe the image in one sentence."
-)
-_NUM_TEXT_IDS = 384
+Source: the fields of ``LLaDAConfig`` in the reference's ``configuration_llada.py``.
+"""
 
 _ATTENTION_GAIN = 1.6  # of queries and keys: sharp enough that neighbouring masks see different things
 _TEXT_LOGIT_STD, _IMAGE_LOGIT_STD, _SPECIAL_LOGIT_STD = 4.0, 2.0, 0.1
@@ -68,6 +78,7 @@ def write_random_checkpoint(
     padded_rows: int = 0,
     num_codes: int = NUM_VQ_CODES,
     unused_ids: int = 0,
+    vocabulary: Vocabulary = "small",
 ) -> Path:
     """Write a checkpoint into ``directory``, which is made if need be, and return it; about 4 MB by default.
 
@@ -85,23 +96,26 @@ def write_random_checkpoint(
         num_codes: Entries of the image codebook; the published one has 8192.
         unused_ids: Ids between the tokenizer's last and the first VQ code. With these two a small model's head has the
             share of the arithmetic, and VQ codes the share of the head, that they have in the published one.
+        vocabulary: Of the tokenizer. With the small one config.json says where codes begin, if rows or ids are unused;
+            with the others it does not, as the published one does not by all that is known.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    num_ids = _write_tokenizer(directory)
-    offset = num_ids + unused_ids
+    ids = write_tokenizer(directory, vocabulary, num_codes)
+    offset = ids.first_free + unused_ids
     config = ModelConfig(
         hidden_size=hidden_size,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         num_layers=num_layers,
         mlp_size=mlp_size,
-        num_embeddings=offset + num_codes + padded_rows,
-        image_token_offset=offset if unused_ids else None,
+        num_embeddings=max(offset + num_codes, ids.num_ids) + padded_rows,
+        image_token_offset=offset if unused_ids or (padded_rows and vocabulary == "small") else None,
     )
-    _write_json(directory / "config.json", _config_json(config, dtype))
+    further = {} if vocabulary == "small" else _FURTHER_KEYS
+    write_json(directory / "config.json", _config_json(config, dtype) | further)
     seeded = _SeededTensors(seed)
     code_rows = slice(offset, offset + num_codes)
-    weights = _transformer_weights(config, seeded, num_ids, code_rows)
+    weights = _transformer_weights(config, seeded, ids.num_text_ids, code_rows)
     _write_weights(directory, weights, getattr(torch, dtype), num_shards)
     _write_image_codec(directory / "vqvae", seeded, num_codes)
     return directory
@@ -116,26 +130,6 @@ class _SeededTensors:
         digest = hashlib.blake2b(f"{self.seed}:{name}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
         return (torch.rand(shape, generator=generator) - 0.5) * (math.sqrt(12) * std)
-
-
-def _write_tokenizer(directory: Path) -> int:
-    """Train and write a byte-level BPE tokenizer; return one more than its last id."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer: Any = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=_NUM_TEXT_IDS, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator([_TRAINING_TEXT], trainer)
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    tokenizer.save(str(directory / "tokenizer.json"))
-    roles = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
-    options = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    _write_json(directory / "special_tokens_map.json", roles)
-    _write_json(directory / "tokenizer_config.json", {**roles, **options})
-    num_ids: int = tokenizer.get_vocab_size(with_added_tokens=True)
-    return num_ids
 
 
 def _config_json(config: ModelConfig, dtype: DtypeName) -> dict[str, Any]:
@@ -164,23 +158,23 @@ def _config_json(config: ModelConfig, dtype: DtypeName) -> dict[str, Any]:
 
 
 def _transformer_weights(
-    config: ModelConfig, seeded: _SeededTensors, num_ids: int, code_rows: slice
+    config: ModelConfig, seeded: _SeededTensors, num_text_ids: int, code_rows: slice
 ) -> dict[str, Tensor]:
     return {
         name: torch.ones(shape) if "norm" in name or "ln_f" in name else seeded.uniform(name, shape, std)
         for name, shape in expected_shapes(config).items()
-        for std in [_standard_deviation(name, shape, num_ids, code_rows)]
+        for std in [_standard_deviation(name, shape, num_text_ids, code_rows)]
     }
 
 
-def _standard_deviation(name: str, shape: tuple[int, ...], num_ids: int, code_rows: slice) -> float | Tensor:
+def _standard_deviation(name: str, shape: tuple[int, ...], num_text_ids: int, code_rows: slice) -> float | Tensor:
     """Keeps activations near 1 everywhere; of the head, one number a row."""
     if name.endswith("transformer.wte.weight"):
         return 1.0
     scale = 1 / math.sqrt(shape[-1])
     if name.endswith("transformer.ff_out.weight"):
         row_std = torch.full((shape[0], 1), _SPECIAL_LOGIT_STD)
-        row_std[: num_ids - len(SPECIAL_TOKENS)] = _TEXT_LOGIT_STD
+        row_std[:num_text_ids] = _TEXT_LOGIT_STD
         row_std[code_rows] = _IMAGE_LOGIT_STD
         return row_std * scale
     return _ATTENTION_GAIN * scale if "q_proj" in name or "k_proj" in name else scale
@@ -201,7 +195,7 @@ def _write_weights(directory: Path, weights: dict[str, Tensor], dtype: torch.dty
         weight_map |= dict.fromkeys(members, file_name)
     total_size = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
     index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
-    _write_json(directory / "model.safetensors.index.json", index)
+    write_json(directory / "model.safetensors.index.json", index)
 
 
 def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) -> None:
@@ -226,10 +220,6 @@ def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) 
             shape = tuple(parameter.shape)
             parameter.data.copy_(seeded.uniform(f"vqvae.{name}", shape, gain / math.sqrt(fan_in)))
     model.save(directory)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Text to token ids and back, with the checkpoint's own fast tokenizer; no code of a checkpoint is ever run."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ class Tokenizer:
             self._tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
         except Exception as error:  # the Rust library raises that very class, transformers a KeyError
             raise WeightsError(f"{directory} holds no readable tokenizer: {error}") from error
+        self._check_declared_ids(directory)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; special tokens written out in it are recognised, none is added."""
@@ -32,16 +35,67 @@ class Tokenizer:
 
     def token_id(self, token: str) -> int | None:
         """Id of one token by its exact string, None if there is no such token."""
-        found: int | None = self._tokenizer.get_vocab().get(token)
-        return found
+        return self._ids.get(token)
 
     def token(self, token_id: int) -> str | None:
         """String of one token id, None if the id has no token."""
-        found: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
-        return found
+        return self._tokens.get(token_id)
+
+    def is_added(self, token_id: int) -> bool:
+        """Whether the id has a token that was added to the vocabulary of texts."""
+        return token_id in self._added_ids
 
     @property
     def num_ids(self) -> int:
         """One more than the highest id that has a token."""
-        last: int = max(self._tokenizer.get_vocab().values())
-        return last + 1
+        return max(self._tokens) + 1
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        ids: dict[str, int] = self._tokenizer.get_vocab()
+        return ids
+
+    @cached_property
+    def _tokens(self) -> dict[int, str]:
+        return {token_id: token for token, token_id in self._ids.items()}
+
+    @cached_property
+    def _added_ids(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.get_added_vocab().values())
+
+    def _check_declared_ids(self, directory: Path) -> None:
+        """Refuse files that give a token another id than it is read with: added tokens are numbered anew, in order.
+
+        Raises:
+            WeightsError: Naming the file, the token and both ids.
+        """
+        for path, token, declared in _declared_ids(directory):
+            if (found := self._ids.get(token)) is not None and found != declared:
+                raise WeightsError(
+                    f"{path} gives {token!r} the id {declared}, but it is read as {found}: added tokens are numbered "
+                    "in their order after the vocabulary, so none may be missing before it"
+                )
+
+
+def _declared_ids(directory: Path) -> Iterator[tuple[Path, str, int]]:
+    """Every added token that the files of a tokenizer give an id.
+
+    Raises:
+        WeightsError: A file is damaged, or holds another kind of value.
+    """
+    for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
+        path = directory / name
+        if not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if name == "tokenizer.json":
+                pairs = [(token["content"], token["id"]) for token in content.get("added_tokens") or ()]
+            elif name == "tokenizer_config.json":
+                tokens = content.get("added_tokens_decoder") or {}
+                pairs = [(token["content"], int(token_id)) for token_id, token in tokens.items()]
+            else:
+                pairs = list(content.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsError(f"{path} has added tokens that are not readable: {error!r}") from error
+        yield from ((path, token, token_id) for token, token_id in pairs)

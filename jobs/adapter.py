@@ -1,29 +1,40 @@
-"""Finding the LoRA adapter of a job, and refusing one that does not fit before a worker is started."""
+"""Finding the LoRA adapter of a job, and refusing files that a worker could not load before one is started."""
 
-from dimoo_core.checkpoint import Checkpoint, find_checkpoint
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.errors import WeightsError
 from jobs.spec import JobSpec
 
+if TYPE_CHECKING:
+    from dimoo_core.checkpoint_check import CheckedCheckpoint
 
-def with_found_adapter(spec: JobSpec, checkpoint: Checkpoint) -> JobSpec:
+
+def with_found_adapter(spec: JobSpec) -> JobSpec:
     """The spec with its adapter by the name that every worker and every resume finds it by.
 
     Args:
         spec: As a person wrote it.
-        checkpoint: What the adapter is for.
 
     Raises:
-        WeightsError: There is no such adapter, or it does not fit the checkpoint.
+        WeightsError: There is no such adapter.
     """
     if spec.adapter is None:
         return spec
-    from dimoo_core.adapter import read_adapter
-    from dimoo_core.config import read_model_config
-    from dimoo_core.weights import expected_shapes
-
     try:
         adapter = find_checkpoint(spec.adapter)
-        read_adapter(adapter.directory, expected_shapes(read_model_config(checkpoint.directory / "config.json")))
     except WeightsError as error:
         raise WeightsError(f"adapter: {error}") from error
     return spec.model_copy(update={"adapter": adapter.name})
+
+
+def check_model(directory: Path, adapter: str | None) -> "CheckedCheckpoint":
+    """Check a checkpoint and the adapter of that name, which has been found before.
+
+    Raises:
+        WeightsError: A worker could not load them.
+    """
+    from dimoo_core.checkpoint_check import check_checkpoint
+
+    return check_checkpoint(directory, adapter=None if adapter is None else find_checkpoint(adapter).directory)

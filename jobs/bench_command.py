@@ -88,7 +88,7 @@ def _measured(
     from jobs.generation_defaults import with_generation_defaults
 
     checkpoint = find_checkpoint(job.model)
-    job = with_found_adapter(with_generation_defaults(job, checkpoint.directory), checkpoint)
+    job = with_found_adapter(with_generation_defaults(job, checkpoint.directory))
     cases = bench_cases(job.row_defaults(), tuple(presets or PRESETS), sizes, tasks)
     device = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = job.dtype if job.dtype != "auto" else ("bfloat16" if device.startswith("cuda") else "float32")

@@ -71,22 +71,16 @@ def model_entry(model: str) -> ModelEntry:
 
 
 def _checked(model: str, directory: Path, note: str) -> ModelEntry:
-    from dimoo_core.config import read_model_config
-    from dimoo_core.tokenizer import Tokenizer
-    from dimoo_core.weights import check_weights
+    from dimoo_core.checkpoint_check import check_checkpoint
 
-    config = read_model_config(directory / "config.json")
-    num_parameters = check_weights(directory, config)
-    Tokenizer(directory)
-    if not list((directory / "vqvae").glob("*.safetensors")):
-        raise WeightsError(f"{directory / 'vqvae'} holds no weights: images can be neither read nor made")
+    found = check_checkpoint(directory)
     return ModelEntry(
         name=model,
         state=ModelState.USABLE,
         note=note,
         directory=str(directory),
-        num_parameters=num_parameters,
-        num_layers=config.num_layers,
+        num_parameters=found.num_parameters,
+        num_layers=found.config.num_layers,
         num_bytes=sum(path.stat().st_size for path in directory.rglob("*.safetensors")),
     )
 

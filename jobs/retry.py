@@ -9,6 +9,7 @@ from typing import Any
 
 from dimoo_core.checkpoint import Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
+from jobs.adapter import check_model
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
 from jobs.recorded_run import recorded_settings
@@ -120,6 +121,8 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
     before = run.totals(committed, backlog.look)
     retry.say(backlog.words() if not is_resumed else f"going on: {backlog.words()}")
     num_rows = backlog.chosen.total()
+    if backlog.retries:
+        check_model(find_checkpoint(retry.settings.model).directory, retry.settings.adapter)
     workers = _workers(retry) if backlog.retries else idle_workers(retry.spec, retry.settings.device)
     state = ProgressState(
         num_rows=num_rows,

@@ -10,7 +10,7 @@ from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.settings import DtypeName
-from jobs.adapter import with_found_adapter
+from jobs.adapter import check_model, with_found_adapter
 from jobs.generation_defaults import with_generation_defaults
 from jobs.lost_description import LostDescription
 from jobs.metrics import MetricsExport
@@ -77,13 +77,15 @@ def run_job(
     run = RunDirectory(store)
     with ExitStack() as stack:
         checkpoint = find_checkpoint(spec.model)
-        spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory), checkpoint)
+        spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory))
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
         if choice.is_new_run:
             device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
         else:
             device = _device_of_finished_run(run, source)
+        if device is None:
+            check_model(checkpoint.directory, spec.adapter)
         workers = idle_workers(spec, device) if device is not None else find_workers(spec, stack, say)
         settings = _settings(spec, workers, checkpoint, store.uri)
         if choice.is_new_run:

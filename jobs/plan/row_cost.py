@@ -1,7 +1,6 @@
 """What one row costs: the shape of its request, from its prompt's tokens and its image's size, counted."""
 
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,14 +9,13 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.config import DIMOO_8B, ModelConfig, read_model_config
+from dimoo_core.checkpoint_check import check_checkpoint
+from dimoo_core.config import DIMOO_8B, ModelConfig
 from dimoo_core.errors import DimooError
 from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
 from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import read_special_tokens
 from jobs.spec import JobSpec
 from manifests.image_source import ImageSource
 from manifests.row import Row
@@ -55,11 +53,10 @@ def read_model_facts(model: str) -> ModelFacts:
 
         return ModelFacts(DIMOO_8B, _PUBLISHED_CODES, DIMOO_8B.num_embeddings, length, length, is_estimated=True)
     directory = find_checkpoint(model).directory
-    config, tokenizer = read_model_config(directory / "config.json"), Tokenizer(directory)
-    codec = json.loads((directory / "vqvae" / "config.json").read_text(encoding="utf-8"))
-    tokens = read_special_tokens(tokenizer, config, num_codes=int(codec["num_vq_embeddings"]))
+    found = check_checkpoint(directory)
+    tokens, tokenizer = found.tokens, found.tokenizer
     return ModelFacts(
-        config,
+        found.config,
         tokens.image_columns.stop - tokens.image_columns.start,
         tokens.vocabulary_columns.stop - tokens.vocabulary_columns.start,
         lambda text: frozenset(tokenizer.encode(text)),

@@ -62,7 +62,26 @@ def test_the_published_shape_has_eight_billion_parameters() -> None:
         ({"d_model": ...}, "d_model must be an integer, got None"),
         ({"n_layers": "3"}, "n_layers must be an integer, got '3'"),
         ({"n_heads": True}, "n_heads must be an integer, got True"),
-        ({"n_layers": 0}, "sizes must be positive"),
+        ({"n_layers": 0}, "n_layers must be 1 to 1024, got 0"),
+        ({"n_layers": 10**9}, "n_layers must be 1 to 1024, got 1000000000"),
+        ({"d_model": 2**40}, "d_model must be 1 to 1048576, got 1099511627776"),
+        ({"vocab_size": "many", "embedding_size": None}, "vocab_size must be an integer, got 'many'"),
+        ({"embedding_size": "1024"}, "embedding_size must be an integer, got '1024'"),
+        ({"embedding_size": 1e3}, "embedding_size must be an integer, got 1000.0"),
+        ({"mlp_hidden_size": [96]}, r"mlp_hidden_size must be an integer, got \[96\]"),
+        ({"mlp_hidden_size": None, "mlp_ratio": None}, "mlp_ratio must be an integer, got None"),
+        ({"n_kv_heads": "2"}, "n_kv_heads must be an integer, got '2'"),
+        ({"n_kv_heads": None, "multi_query_attention": "no"}, "multi_query_attention must be true, false or null"),
+        ({"image_token_offset": "500"}, "image_token_offset must be an integer, got '500'"),
+        ({"image_token_offset": True}, "image_token_offset must be an integer, got True"),
+        ({"image_token_offset": -1}, "image_token_offset must be 0 to 16777216, got -1"),
+        ({"rope_theta": None}, "rope_theta must be a number from 1e-30 to 1e[+]30, got None"),
+        ({"rope_theta": "1e4"}, "rope_theta must be a number .* got '1e4'"),
+        ({"rope_theta": float("inf")}, "rope_theta must be a number .* got inf"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a number .* got nan"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps must be a number .* got 0"),
+        ({"rms_norm_eps": True}, "rms_norm_eps must be a number .* got True"),
+        ({"rope_theta": 10**400}, "rope_theta must be a number .* got 1000"),
         ({"n_heads": 5, "n_kv_heads": 5}, "d_model 32 must be an even multiple of n_heads 5"),
         ({"n_heads": 32, "n_kv_heads": 32}, "d_model 32 must be an even multiple of n_heads 32"),
         ({"n_kv_heads": 3}, "n_heads 4 must be a multiple of n_kv_heads 3"),
@@ -82,7 +101,12 @@ def test_a_missing_file_says_that_this_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "is not valid JSON"), ("[1]", "must hold a JSON object, got list")]
+    ("content", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[1]", "must hold a JSON object, got list"),
+        ('{"a":' * 100_000, "is not valid JSON"),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "config.json").write_text(content)
