@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from dimoo_core.config import ModelConfig
-from dimoo_core.settings import DtypeName
+from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, TextSettings
 from dimoo_core.vq_config import VQConfig
 
 MIB, GIB = 2**20, 2**30
@@ -44,6 +44,41 @@ class RequestShape:
     num_columns: int
     image_px: int
     keeps: bool = False
+
+    @classmethod
+    def of_image(cls, settings: ImageSettings, image_px: int, source_px: int, num_columns: int) -> "RequestShape":
+        """Of an image of so many pixels from others of so many together; prompts are not counted.
+
+        Args:
+            settings: Its guidance decides how many streams there are.
+            image_px: Of the image that is made.
+            source_px: Of those that it is made from.
+            num_columns: Image codes.
+        """
+        codes, sources = image_px // PIXELS_PER_TOKEN**2, source_px // PIXELS_PER_TOKEN**2
+        num_streams = 1 + (settings.cfg_scale > 0)
+        without_sources = int(source_px > 0 and settings.cfg_image_scale > 0)
+        return cls(
+            num_streams=num_streams + without_sources,
+            num_tokens=num_streams * (codes + sources) + without_sources * codes,
+            num_read=codes,
+            num_columns=num_columns,
+            image_px=max(image_px, source_px),
+            keeps=settings.step_cache is not None,
+        )
+
+    @classmethod
+    def of_text(cls, settings: TextSettings, source_px: int, num_columns: int) -> "RequestShape":
+        """Of an answer about images of so many pixels together; the question is not counted."""
+        num_streams = 1 + (settings.cfg_scale > 0)
+        return cls(
+            num_streams=num_streams,
+            num_tokens=num_streams * (source_px // PIXELS_PER_TOKEN**2 + settings.max_tokens),
+            num_read=settings.block_length,
+            num_columns=num_columns,
+            image_px=source_px,
+            keeps=settings.cache is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +202,7 @@ def weight_bytes(config: ModelConfig, dtype: DtypeName) -> int:
     return 2 * beside + matrices + _FLOAT32_BYTES * scales
 
 
-def fits_float8(config: ModelConfig) -> bool:
+def can_be_float8(config: ModelConfig) -> bool:
     """Whether the sides of every matrix are what its product needs: ``float8_weight``."""
     return not math.gcd(config.hidden_size, config.kv_size, config.mlp_size) % 16
 

@@ -1,0 +1,128 @@
+"""What a run, a row or a benchmark needs of memory: the model's own, and that of its largest request."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
+
+from dimoo_core.adapter import read_adapter
+from dimoo_core.checkpoint_check import CheckedCheckpoint
+from dimoo_core.engine_config import EngineConfig
+from dimoo_core.memory_check import check_memory, dtype_that_fits
+from dimoo_core.memory_need import MemoryNeed, RequestShape, size_words
+from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, Resolution, TextSettings
+from dimoo_core.weights import expected_shapes, weight_files
+from jobs.workers import Workers
+from manifests.reader import SegmentReader
+from manifests.row import Row, RowFailure, parse_rows
+from pipeline.manifest_source import ManifestSource
+from pipeline.object_reader import ObjectReader
+from pipeline.run_settings import RunSettings
+
+_FIRST_ROWS = 64  # are looked at; a manifest is long
+_LEAST_PX = PIXELS_PER_TOKEN**2  # of an image whose size only its file says
+
+
+def memory_of_rows(
+    settings: RunSettings, found: CheckedCheckpoint, rows: Iterable[Row | RowFailure], num_rows: int
+) -> MemoryNeed:
+    """What each worker needs for these rows; what only files would say is counted as the least that it can be.
+
+    Args:
+        settings: Of the run.
+        found: Its model.
+        rows: Some of them.
+        num_rows: How many there are in all.
+    """
+    shapes = [row_shape(row, settings, found) for row in rows if isinstance(row, Row)]
+    return memory_of_shapes(found, settings.device, settings.dtype, settings.engine, shapes, num_rows)
+
+
+def memory_of_shapes(
+    found: CheckedCheckpoint,
+    device: str,
+    dtype: DtypeName,
+    engine: EngineConfig,
+    shapes: Iterable[RequestShape] = (),
+    num_requests: int = 1,
+) -> MemoryNeed:
+    """What one process needs for requests of which these are some, the largest of them counted."""
+    nothing = RequestShape(num_streams=1, num_tokens=1, num_read=1, num_columns=1, image_px=_LEAST_PX)
+    known = [nothing, *shapes]
+    largest = max(known, key=lambda shape: (shape.num_tokens, shape.num_read * shape.num_columns))
+    adapted = 0
+    if found.adapter is not None:
+        pairs = read_adapter(found.adapter, expected_shapes(found.config)).pairs.values()
+        adapted = max(b.shape[0] * a.shape[1] for a, b, _ in pairs)
+    return MemoryNeed(
+        config=found.config,
+        codec=found.codec,
+        dtype=dtype,
+        device=device,
+        shape=replace(largest, image_px=max(shape.image_px for shape in known)),
+        num_requests=num_requests,
+        max_step_tokens=engine.max_step_tokens,
+        adapter_bytes=sum(path.stat().st_size for path in found.adapter.glob("*.safetensors")) if found.adapter else 0,
+        adapted_numbers=adapted,
+        largest_file_bytes=max(path.stat().st_size for path in weight_files(found.directory)),
+    )
+
+
+def first_rows(source: ManifestSource, settings: RunSettings, limit: int | None) -> list[Row | RowFailure]:
+    """The first rows of a manifest, as they are before hooks look at them."""
+    objects = ObjectReader()
+    try:
+        with SegmentReader(objects.open) as reader:
+            for segment in islice(source.plan(segment_rows=_FIRST_ROWS, limit=limit), 1):
+                return list(parse_rows(reader.read(segment), segment.first_row, settings.defaults))
+    finally:
+        objects.close()
+    return []
+
+
+def row_shape(row: Row, settings: RunSettings, found: CheckedCheckpoint) -> RequestShape:
+    """The request of a row; the size of an image that has to be opened for it is taken to be what crops make of it."""
+    num_codes = found.codec.num_vq_embeddings
+    if isinstance(row.settings, ImageSettings):
+        if row.image is None and not row.inputs:
+            return RequestShape.of_image(row.settings, row.settings.width_px * row.settings.height_px, 0, num_codes)
+        image_px = _LEAST_PX if row.mask is not None else _cropped_px(settings.image_to_image_resolution)
+        source_px = 0 if row.mask is not None else image_px * len(row.inputs)
+        return RequestShape.of_image(row.settings, image_px, source_px, num_codes)
+    source_px = _cropped_px(settings.input_resolution) * len(row.inputs)
+    num_columns = found.tokens.vocabulary_columns.stop
+    if isinstance(row.settings, TextSettings):
+        return RequestShape.of_text(row.settings, source_px, num_columns)
+    image_px = _cropped_px(settings.tokenize_resolution) if row.settings is None and row.inputs else source_px
+    num_tokens = source_px // PIXELS_PER_TOKEN**2 + 1
+    return RequestShape(num_streams=1, num_tokens=num_tokens, num_read=1, num_columns=num_columns, image_px=image_px)
+
+
+def check_run_memory(
+    need: MemoryNeed, workers: Workers, *, is_auto: bool, is_recorded: bool, say: Callable[[str], None]
+) -> MemoryNeed:
+    """Choose the type that fits, where that is left to us, and refuse what does not.
+
+    Args:
+        need: Of each worker.
+        workers: All on this machine.
+        is_auto: Whether the type is ours to choose.
+        is_recorded: Whether the run has begun with its type, so that another is another run.
+        say: Told of a choice.
+
+    Raises:
+        ConfigError: It does not fit.
+    """
+    if is_auto and not is_recorded and need.is_on_host:
+        chosen = replace(need, dtype=dtype_that_fits(need, num_workers=workers.count))
+        if chosen.dtype != need.dtype:
+            full, less = size_words(need.host_bytes), size_words(chosen.host_bytes)
+            each = " for each worker" if workers.count > 1 else ""
+            say(f"dtype {chosen.dtype}: {need.dtype} would need {full} of memory{each}, this takes {less}")
+        need = chosen
+    is_loading = workers.count == 0
+    check_memory(need, num_workers=workers.count, is_loading=is_loading, may_change_dtype=not is_recorded)
+    return need
+
+
+def _cropped_px(resolution: Resolution) -> int:
+    return resolution**2 if isinstance(resolution, int) else _LEAST_PX
