@@ -45,7 +45,7 @@ def doctor(
         diagnose_shared_memory(),
         diagnose_disk(),
         diagnose_ray(ray_address),
-        diagnose_model(model),
+        *diagnose_model(model),
         *(diagnose_store(output) if output is not None else ()),
     ]
     if as_json:

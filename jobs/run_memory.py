@@ -11,6 +11,8 @@ from dimoo_core.memory_check import check_memory, dtype_that_fits
 from dimoo_core.memory_need import MemoryNeed, RequestShape, size_words
 from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, Resolution, TextSettings
 from dimoo_core.weights import expected_shapes, weight_files
+from jobs.generation_defaults import with_generation_defaults
+from jobs.spec import JobSpec
 from jobs.workers import Workers
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure, parse_rows
@@ -81,20 +83,35 @@ def first_rows(source: ManifestSource, settings: RunSettings, limit: int | None)
 
 def row_shape(row: Row, settings: RunSettings, found: CheckedCheckpoint) -> RequestShape:
     """The request of a row; the size of an image that has to be opened for it is taken to be what crops make of it."""
-    num_codes = found.codec.num_vq_embeddings
     if isinstance(row.settings, ImageSettings):
-        if row.image is None and not row.inputs:
-            return RequestShape.of_image(row.settings, row.settings.width_px * row.settings.height_px, 0, num_codes)
-        image_px = _LEAST_PX if row.mask is not None else _cropped_px(settings.image_to_image_resolution)
-        source_px = 0 if row.mask is not None else image_px * len(row.inputs)
-        return RequestShape.of_image(row.settings, image_px, source_px, num_codes)
+        if not row.inputs:
+            return settings_shape(row.settings, found)
+        source_px = 0 if row.mask is not None else _cropped_px(settings.image_to_image_resolution)
+        image_px = source_px or _LEAST_PX
+        return RequestShape.of_image(row.settings, image_px, source_px * len(row.inputs), found.codec.num_vq_embeddings)
     source_px = _cropped_px(settings.input_resolution) * len(row.inputs)
-    num_columns = found.tokens.vocabulary_columns.stop
     if isinstance(row.settings, TextSettings):
-        return RequestShape.of_text(row.settings, source_px, num_columns)
+        return settings_shape(row.settings, found, source_px)
     image_px = _cropped_px(settings.tokenize_resolution) if row.settings is None and row.inputs else source_px
     num_tokens = source_px // PIXELS_PER_TOKEN**2 + 1
+    num_columns = found.tokens.vocabulary_columns.stop
     return RequestShape(num_streams=1, num_tokens=num_tokens, num_read=1, num_columns=num_columns, image_px=image_px)
+
+
+def settings_shape(
+    settings: ImageSettings | TextSettings, found: CheckedCheckpoint, source_px: int = 0
+) -> RequestShape:
+    """The request of an image made from nothing, or of an answer about an image of so many pixels."""
+    if isinstance(settings, TextSettings):
+        return RequestShape.of_text(settings, source_px, found.tokens.vocabulary_columns.stop)
+    return RequestShape.of_image(settings, settings.width_px * settings.height_px, 0, found.codec.num_vq_embeddings)
+
+
+def memory_of_model(found: CheckedCheckpoint, device: str, dtype: DtypeName) -> MemoryNeed:
+    """What one process needs for an image as large as the checkpoint makes them by default."""
+    spec = with_generation_defaults(JobSpec(manifest="-"), found.directory)
+    shape = settings_shape(spec.row_defaults().text_to_image, found)
+    return memory_of_shapes(found, device, dtype, EngineConfig(), [shape])
 
 
 def check_run_memory(
