@@ -26,9 +26,13 @@ class CheckedCheckpoint:
     codec: VQConfig
     tokenizer: Tokenizer
     tokens: SpecialTokens
-    offsets: ImageOffsets
     num_parameters: int  # of the transformer
     adapter: Path | None
+
+    @property
+    def offsets(self) -> ImageOffsets:
+        """What was found of the id of VQ code 0."""
+        return image_offsets(self.tokenizer, self.config, num_codes=self.codec.num_vq_embeddings)
 
 
 def check_checkpoint(directory: Path, *, adapter: Path | None = None) -> CheckedCheckpoint:
@@ -59,7 +63,6 @@ def check_checkpoint(directory: Path, *, adapter: Path | None = None) -> Checked
         codec=codec,
         tokenizer=tokenizer,
         tokens=tokens,
-        offsets=image_offsets(tokenizer, config, num_codes=codec.num_vq_embeddings),
         num_parameters=num_parameters,
         adapter=adapter,
     )

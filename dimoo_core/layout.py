@@ -175,8 +175,9 @@ class RequestLayout:
 
     def _prompt_ids(self, text: str) -> Tensor:
         ids = self._tokenizer.encode(text)
+        columns = self._tokens.image_columns
         forbidden = self._tokens.layout_ids | {self._tokens.end_of_text}
-        if found := forbidden.intersection(ids):
+        if found := [each for each in ids if each in forbidden or columns.start <= each < columns.stop]:
             name = self._tokenizer.decode([min(found)], skip_special_tokens=False)
             raise RequestError(f"the prompt must not contain {name!r}: the model reads it as part of its own layout")
         return torch.tensor(ids, dtype=torch.int64)

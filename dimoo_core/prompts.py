@@ -34,7 +34,7 @@ MAP_NAMES: Mapping[str, str] = MappingProxyType(
         "depth": "depth map",
         "openpose": "pose estimation map",
         "normal": "normal map",
-        "seg": "sam2 mask",
+        "sam2mask": "sam2 mask",
     }
 )
 """What each family of dense prediction is called in the prompt."""
@@ -65,6 +65,24 @@ def multi_view(view: str) -> PromptTemplate:
 
 STYLE_TRANSFER = PromptTemplate(STYLE_TRANSFER_SYSTEM, STYLE_TRANSFER_SYSTEM)
 """The user's turn of style transfer repeats the system prompt."""
+
+_SYSTEM_BY_PART = {"control": CONTROL_SYSTEM, "subject": SUBJECT_SYSTEM, "edit": IMAGE_EDITING_SYSTEM}
+
+
+def edit_type_template(edit_type: str) -> PromptTemplate:
+    """The template of an image from an image by the reference's name for it: the first part that it contains decides.
+
+    Source: ``generate_image_to_image_prompt`` in the reference's ``prompt_utils.py``.
+    """
+    words = edit_type.split("_")
+    if "dense" in edit_type:
+        return dense_prediction(words[0])
+    for part, system in _SYSTEM_BY_PART.items():
+        if part in edit_type:
+            return PromptTemplate(system)
+    if "ref_transfer" in edit_type:
+        return STYLE_TRANSFER
+    return multi_view(words[-1]) if "multi_view" in edit_type else PromptTemplate(IMAGE_TO_IMAGE_SYSTEM)
 
 
 def chat(system: str, user: str) -> str:

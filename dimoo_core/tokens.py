@@ -204,8 +204,8 @@ def _listed(table: TokenTable, reserved: Mapping[int, str], num_codes: int) -> t
 def _numbered_runs(table: TokenTable, reserved: Mapping[int, str]) -> Iterator[tuple[int, int]]:
     """First id and length of each run of ids whose strings differ only in a counter that rises by one."""
     start, around = 0, None
-    for before, after in pairwise(range(table.num_ids + 1)):
-        first, second = (None if each in reserved else table.token(each) for each in (before, after))
+    strings = (None if each in reserved else table.token(each) for each in range(table.num_ids + 1))
+    for before, (first, second) in enumerate(pairwise(strings)):
         found = None if first is None or second is None else _around_counter(first, second)
         if found is None or found != around:
             if around is not None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from jobs.spec import JobSpec  # noqa: E402
-from jobs.task_list import ROW_COLUMNS, TaskEntry, task_entries  # noqa: E402
+from jobs.task_list import ROW_COLUMNS, TaskEntry, reference_entries, task_entries  # noqa: E402
 from manifests.column import COLUMNS  # noqa: E402
 from pipeline.outcome import DONE_SCHEMA, FAILURE_SCHEMA  # noqa: E402
 
@@ -170,6 +170,7 @@ FAILURE_MEANINGS: Mapping[str, str] = {
 
 def page() -> str:
     """The whole page."""
+    entries = [*task_entries(), *reference_entries()]
     parts = [
         "# Reference",
         "Written by `python docs/make_reference.py` from the schemas themselves; a test compares.",
@@ -182,8 +183,9 @@ def page() -> str:
         "More about them: [manifest](manifest.md#columns).",
         table(("column", "types", "default"), ((f"`{c.name}`", c.kind.accepted, c.default) for c in COLUMNS.values())),
         "## Columns of each task",
-        "Every task also takes `id`, `seed` and `preset`. What each makes: [tasks](tasks.md).",
-        table(("task", "has to have", "exactly one of", "may have"), map(task_row, task_entries())),
+        "Every task also takes `id`, `seed` and `preset`. What each makes: [tasks](tasks.md). From `canny_dense` on "
+        "they are [names of the reference](manifest.md#names-of-the-reference).",
+        table(("task", "has to have", "exactly one of", "may have"), map(task_row, entries)),
         "## Columns of a part",
         "`parts/*.parquet`; columns that pass through follow. More: [output](output.md#columns-of-a-part).",
         table(("column", "type", "null", "meaning"), arrow_rows(DONE_SCHEMA, OUTPUT_MEANINGS)),

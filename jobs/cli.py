@@ -155,6 +155,9 @@ def tasks(
 ) -> None:
     """List what a row can ask for: each task, its columns, an example row as JSON.
 
+    The names that the reference's scripts have for tasks (edit_type) follow; any other view may stand for left in
+    multi_view_left.
+
     \b
     Examples:
       dimoo-batch tasks
@@ -162,9 +165,9 @@ def tasks(
       dimoo-batch tasks --json | jq -c '.[].example' > rows.jsonl
     """
     refuse_shadowed_packages()
-    from jobs.task_list import task_entries
+    from jobs.task_list import reference_entries, task_entries
 
-    entries = task_entries()
+    entries = [*task_entries(), *reference_entries()]
     if as_json:
         typer.echo(json.dumps([entry.to_json() for entry in entries]))
         return

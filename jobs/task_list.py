@@ -7,6 +7,7 @@ from typing import Any
 
 from manifests.task import TASKS, Task
 from manifests.task_kind import SETTING_COLUMNS
+from manifests.task_name import REFERENCE_TASKS
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""
@@ -21,7 +22,10 @@ _EXAMPLES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEntry:
-    """One task; ``one_of`` are columns of which a row fills exactly one, ``example`` is a complete row."""
+    """One task; ``one_of`` are columns of which a row fills exactly one, ``example`` is a complete row.
+
+    ``is_reference_name`` is of names that only the reference's scripts have.
+    """
 
     name: str
     meaning: str
@@ -29,6 +33,7 @@ class TaskEntry:
     one_of: tuple[str, ...]
     optional: tuple[str, ...]
     example: dict[str, Any]
+    is_reference_name: bool
 
     def to_json(self) -> dict[str, Any]:
         """The entry for programs."""
@@ -36,7 +41,7 @@ class TaskEntry:
 
     def lines(self) -> Iterator[str]:
         """The entry for people."""
-        yield f"{self.name}: {self.meaning}"
+        yield f"{self.name}: {self.meaning}{' (a name of the reference)' if self.is_reference_name else ''}"
         needed = ", ".join(self.required) or f"nothing but one of {', '.join(self.one_of)}"
         yield f"  required  {needed}"
         if self.required and self.one_of:
@@ -46,8 +51,13 @@ class TaskEntry:
 
 
 def task_entries() -> list[TaskEntry]:
-    """Every task, in the order of the table."""
+    """Every task of the product, in the order of the table."""
     return [_entry(task) for task in TASKS.values()]
+
+
+def reference_entries() -> list[TaskEntry]:
+    """Every task by a name that only the reference's scripts have, in the order of the table."""
+    return [_entry(task) for task in REFERENCE_TASKS.values()]
 
 
 def _entry(task: Task) -> TaskEntry:
@@ -73,4 +83,5 @@ def _entry(task: Task) -> TaskEntry:
             *ROW_COLUMNS,
         ),
         example=example,
+        is_reference_name=task.name in REFERENCE_TASKS,
     )

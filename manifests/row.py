@@ -26,7 +26,8 @@ from manifests.mask import Mask, mask_cells
 from manifests.row_defaults import RowDefaults
 from manifests.row_settings import choice_settings, image_settings, text_settings
 from manifests.series import Series, series_cells
-from manifests.task import TASKS, Task, unknown_task
+from manifests.task import TASKS, Task
+from manifests.task_name import find_task, unknown_task
 
 __all__ = ["ImageSource", "Row", "RowDefaults", "RowFailure", "content_id", "parse_row", "parse_rows"]
 
@@ -190,9 +191,10 @@ def _task(record: Mapping[str, Any], defaults: RowDefaults) -> Task:
     name = text_cell("task", record.get("task")) or defaults.task
     if name is None:
         raise ManifestRowError(f"task is null and the job sets no default task: give one of {', '.join(TASKS)}")
-    if name not in TASKS:
+    task = find_task(name)
+    if task is None:
         raise ManifestRowError(unknown_task(name))
-    return TASKS[name]
+    return task
 
 
 def _preset(record: Mapping[str, Any], defaults: RowDefaults) -> Preset:
@@ -204,7 +206,7 @@ def _preset(record: Mapping[str, Any], defaults: RowDefaults) -> Preset:
 
 def _prompt(record: Mapping[str, Any], task: Task, defaults: RowDefaults, caption: CaptionRequest | None) -> str:
     prompt = text_cell("prompt", record.get("prompt")) if caption is None else caption.prompt
-    prompt = prompt or defaults.prompt or task.default_prompt
+    prompt = task.default_prompt if task.keeps_words else prompt or defaults.prompt or task.default_prompt
     if prompt is None and task.needs_prompt:
         raise ManifestRowError(f"prompt is null and the job sets no default prompt, task {task.name!r} needs one")
     return prompt or ""

@@ -6,7 +6,8 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
 from manifests.caption_detail import Captions
-from manifests.task import TASKS, Task, unknown_task
+from manifests.task import Task
+from manifests.task_name import find_task, unknown_task
 
 IMAGE_TO_IMAGE = ImageSettings(cfg_scale=2.5, cfg_image_scale=4.0)
 """Settings of an image from an image, as the reference's script has them; its size is that of the input image."""
@@ -32,7 +33,7 @@ class RowDefaults:
     captions: Captions = field(default_factory=Captions)
 
     def __post_init__(self) -> None:
-        if self.task is not None and self.task not in TASKS:
+        if self.task is not None and find_task(self.task) is None:
             raise ConfigError(unknown_task(self.task))
         if self.prompt is not None and not self.prompt.strip():
             raise ConfigError(f"prompt must not be empty, got {self.prompt!r}: leave the default prompt out")

@@ -14,6 +14,7 @@ from manifests.column import COLUMNS, IMAGE, IMAGES, is_text, is_texts
 from manifests.errors import ManifestError
 from manifests.row import RowDefaults
 from manifests.task import TASKS, Task
+from manifests.task_name import task_named
 
 OUTPUT_COLUMNS = (
     "row",
@@ -53,6 +54,8 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType(
         "image_url": "image",
         "image_uri": "image",
         "image_path": "image",
+        "edit_type": "task",
+        "ref_image_path": "style_image",
         "num_steps": "steps",
         "num_inference_steps": "steps",
         "timesteps": "steps",
@@ -63,8 +66,11 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """What other tools call our columns; passing these through silently would hide that they have no effect."""
 
-ORDINARY_NAMES = frozenset({"image_id", "prompt_id", "weight", "mask"})
-"""Names that look like a misspelt column but are common in datasets; they pass through without a complaint."""
+ORDINARY_NAMES = frozenset({"image_id", "prompt_id", "weight", "mask", "edit_type", "ref_image_path"})
+"""Names that look like a misspelt column but are common in datasets; they pass through without a complaint.
+
+Where our column is missed, those in ``OTHER_NAMES`` are suggested.
+"""
 
 NEAR_MISS_RATIO = 0.75
 """Similarity in [0, 1] from which an unknown name counts as misspelt: ``widht`` has 0.8, ``taks`` 0.75."""
@@ -155,7 +161,7 @@ def _filled(schema: pa.Schema) -> set[str]:
 
 def _only_task(schema: pa.Schema, defaults: RowDefaults) -> Task | None:
     """The task of every row, where the columns leave no choice."""
-    return None if "task" in _filled(schema) or defaults.task is None else TASKS[defaults.task]
+    return None if "task" in _filled(schema) or defaults.task is None else task_named(defaults.task)
 
 
 def _missing_columns(schema: pa.Schema, defaults: RowDefaults) -> Iterator[str]:

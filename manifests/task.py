@@ -1,9 +1,8 @@
 """The tasks a row can ask for, as one table: what each needs and which settings it takes."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from types import MappingProxyType
 
 from dimoo_core.prompts import (
@@ -16,7 +15,6 @@ from dimoo_core.prompts import (
     SUBJECT_SYSTEM,
     dense_prediction,
 )
-from manifests.cell import shown
 from manifests.mask import MASK_COLUMNS
 from manifests.padding import PAD_COLUMNS
 from manifests.task_kind import NEEDED_COLUMNS, SETTING_COLUMNS, TaskKind
@@ -29,7 +27,8 @@ class Task:
     """One thing the model can be asked to do.
 
     ``default_prompt`` stands in where neither the row nor the job gives a prompt. ``system`` is the system prompt of a
-    task that makes an image from an image; ``free_system`` takes its place where the prompt is not the task's own.
+    task that makes an image from an image; ``free_system`` takes its place where the prompt is not the task's own. A
+    task that ``keeps_words`` has its default prompt whatever row and job say.
     """
 
     name: str
@@ -40,6 +39,7 @@ class Task:
     default_prompt: str | None = None
     system: str = IMAGE_TO_IMAGE_SYSTEM
     free_system: str | None = None
+    keeps_words: bool = False
 
     def system_for(self, prompt: str) -> str:
         """The system prompt that goes with a prompt.
@@ -104,7 +104,7 @@ class Task:
         return _unused_columns(self)
 
 
-@cache  # asked for once a row
+@lru_cache(256)  # asked for once a row
 def _unused_columns(task: Task) -> tuple[str, ...]:
     settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
     of_no_use = (*(() if task.can_grow else PAD_COLUMNS), *(() if task.has_details else ("caption_detail",)))
@@ -135,7 +135,7 @@ def _with_image(name: str, meaning: str, system: str) -> Task:
 def _prediction(family: str) -> Task:
     template = dense_prediction(family)
     return Task(
-        name=f"{family}_pred",
+        name="seg_pred" if family == "sam2mask" else f"{family}_pred",
         kind="image_to_image",
         meaning=f"the {MAP_NAMES[family]} of the image",
         needs_image=True,
@@ -232,18 +232,4 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         )
     }
 )
-"""Every task by name."""
-
-
-def nearest_task(name: str) -> str | None:
-    """The known task a mistyped name most likely means; None when nothing is near."""
-    folded = name.strip().lower().replace("-", "_").replace(" ", "_")
-    near = difflib.get_close_matches(folded, TASKS, n=1, cutoff=0.6)
-    return near[0] if near else None
-
-
-def unknown_task(name: str) -> str:
-    """What to say of a name that no task has."""
-    near = nearest_task(name)
-    hint = f" (did you mean {near!r}?)" if near else ""
-    return f"task must be one of {', '.join(TASKS)}, got {shown(name)}{hint}"
+"""Every task of the product by its name; ``task_name`` also knows the reference's names."""

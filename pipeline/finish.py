@@ -16,8 +16,8 @@ from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings,
 from manifests.image_source import ImageSource
 from manifests.row import Row, RowFailure
 from manifests.shard import Segment
-from manifests.task import TASKS
 from manifests.task_kind import SETTING_COLUMNS
+from manifests.task_name import task_named
 from pipeline.made_row import ImageFile
 from pipeline.outcome import AnswerDone, Outcome, RowDone, StoredImage
 from pipeline.result_judge import Judged, ResultJudge, SegmentRows
@@ -195,7 +195,7 @@ class RowFinisher:
 
 def _image_guidance(row: Row) -> float | None:
     """How far the row was guided towards its input images; None of a task that is not."""
-    takes_it = "cfg_image_scale" in SETTING_COLUMNS[TASKS[row.task].kind]
+    takes_it = "cfg_image_scale" in SETTING_COLUMNS[task_named(row.task).kind]
     return row.settings.cfg_image_scale if takes_it and isinstance(row.settings, ImageSettings) else None
 
 

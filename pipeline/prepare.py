@@ -23,7 +23,8 @@ from manifests.code_grid import CodeGrid
 from manifests.mask import Mask
 from manifests.public_text import public_text
 from manifests.row import Row, RowFailure
-from manifests.task import OUTPAINT, TASKS
+from manifests.task import OUTPAINT
+from manifests.task_name import task_named
 from pipeline.errors import StoreError
 from pipeline.failure_class import failure_class_of
 from pipeline.image_decoder import ImageUnreadable
@@ -119,7 +120,7 @@ class RowPreparer:
         inputs = [self._inputs.encoded(source, folder_uri, seed, *crop) for source in row.inputs]
         height_px, width_px = (side * PIXELS_PER_TOKEN for side in inputs[-1].shape)
         settings = replace(row.settings, width_px=width_px, height_px=height_px)
-        task = TASKS[row.task]
+        task = task_named(row.task)
 
         def draw(name: str, seed: int, prompt: str, *codes: Tensor) -> Request:
             return self._model.layout.image_to_image(

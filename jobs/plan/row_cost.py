@@ -20,7 +20,7 @@ from dimoo_core.vq_config import VQConfig
 from jobs.spec import JobSpec
 from manifests.image_source import ImageSource
 from manifests.row import Row
-from manifests.task import TASKS
+from manifests.task_name import task_named
 from pipeline.object_reader import ObjectReader
 from pipeline.uri import is_relative, parse_uri
 
@@ -118,7 +118,7 @@ class RowCosts:
         settings, image = row.settings, row.image
         if settings is None:  # the codec alone
             size = None if image is None else self._crop(image, folder, self._spec.tokenize.resolution)
-            return RowCost(Cost(), size, int(TASKS[row.task].kind == "decoding"))
+            return RowCost(Cost(), size, int(task_named(row.task).kind == "decoding"))
         if isinstance(settings, TextSettings):
             cost = self._text(row.prompt, settings, self._asked_about(row, folder))
             return RowCost(cost, None, 0, settings.commit is not None)
@@ -136,7 +136,7 @@ class RowCosts:
 
     def _series(self, row: Row, settings: ImageSettings, size: Size, sources: list[Size]) -> RowCost:
         """All images of a row: its samples, views or turns."""
-        task, series = TASKS[row.task], row.series
+        task, series = task_named(row.task), row.series
         prompts = series.prompts or (row.prompt,) * series.num_samples
         total = Cost()
         for prompt in prompts:

@@ -9,8 +9,8 @@ from jobs.report.facts import RunFactSheet
 from jobs.report.markdown import plain_words, table_lines
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
-from manifests.task import TASKS
 from manifests.task_kind import TaskKind
+from manifests.task_name import find_task
 
 CARD_KEY = "README.md"
 _NUM_SAMPLES = 6
@@ -51,13 +51,15 @@ def _front_matter(facts: RunFactSheet, statistics: RunStatistics) -> dict[str, o
 
 
 def _category(task: str) -> str:
-    kind: TaskKind = TASKS[task].kind if task in TASKS else "image"
+    known = find_task(task)
+    kind: TaskKind = known.kind if known else "image"
     return "image-to-text" if task == "caption" else _CATEGORIES[kind]
 
 
 def _has_inputs(statistics: RunStatistics) -> bool:
     """Whether a row had an image, or codes of one, to begin with; a task that nobody knows may have had."""
-    return any(task not in TASKS or TASKS[task].needs_image or TASKS[task].needs_codes for task in statistics.tasks)
+    tasks = map(find_task, statistics.tasks)
+    return any(task is None or task.needs_image or task.needs_codes for task in tasks)
 
 
 def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], has_sheet: bool) -> Iterator[str]:

@@ -18,7 +18,7 @@ from manifests.content_id import content_id
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.row import RowDefaults, parse_row
 from manifests.schema import OUTPUT_COLUMNS, check_schema
-from manifests.task import TASKS
+from manifests.task_name import find_task
 
 MAX_TABLE_ROWS = 50_000
 MAX_TABLE_BYTES = 32 * 2**20
@@ -140,7 +140,7 @@ class RowTables:
     def _missing_column(self, record: Record) -> tuple[str | None, bool]:
         """A column that no row has and this one needs, with the place; and whether every row needs it."""
         name = record.cells.get("task") or self._defaults.task
-        missing = missing_column(self._names, TASKS.get(name) if isinstance(name, str) else None)
+        missing = missing_column(self._names, find_task(name) if isinstance(name, str) else None)
         is_of_all = missing is not None and (self._defaults.task is not None or "task" not in self._names)
         place = record.source_uri if is_of_all else record.where
         return (f"{place}: {missing}" if missing is not None and place else missing), is_of_all

@@ -28,10 +28,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
     counts: Counter[str] = Counter()
+    num_skipped = 0
     for outcome in run_goldens(root, arguments.kind):
         counts[outcome.status] += 1
+        num_skipped += outcome.num_skipped
         print(outcome, flush=True)
-    print(f"{counts['ok']} passed, {counts['FAILED']} failed, {counts['unsupported']} skipped")
+    print(f"{counts['ok']} passed, {counts['FAILED']} failed, {num_skipped} skipped")
     return 1 if counts["FAILED"] else 0
 
 

@@ -8,20 +8,11 @@ from torch import Tensor
 
 from dimoo_core.image_fit import centered, crop_sizes, crop_sizes_for, fit, random_offset
 from dimoo_core.model import Model
-from dimoo_core.prompts import (
-    CONTROL_SYSTEM,
-    IMAGE_EDITING_SYSTEM,
-    IMAGE_TO_IMAGE_SYSTEM,
-    STYLE_TRANSFER,
-    SUBJECT_SYSTEM,
-    UNCONDITIONAL_PROMPT,
-    PromptTemplate,
-    chat,
-    dense_prediction,
-    multi_view,
-)
+from dimoo_core.prompts import UNCONDITIONAL_PROMPT, PromptTemplate, chat, edit_type_template
 from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
+from manifests.row import RowDefaults, parse_row
+from manifests.task_name import find_task
 from pipeline.upright_image import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
@@ -30,21 +21,7 @@ from tests.parity.layout import check_crop, clear_cells, no_noise
 _SCRIPT_RESOLUTION = 512
 """What the reference's script for images from images crops to."""
 
-_BY_PART = {"control": CONTROL_SYSTEM, "subject": SUBJECT_SYSTEM, "edit": IMAGE_EDITING_SYSTEM}
 _GUIDED = {"cfg_scale": 1.0, "cfg_image_scale": 1.0}
-
-
-def template_of(edit_type: str) -> PromptTemplate:
-    """The product's template for an edit type, found as the reference finds it: by the first part that it contains."""
-    first, *_, last = edit_type.split("_")
-    if "dense" in edit_type:
-        return dense_prediction(first)
-    for part, system in _BY_PART.items():
-        if part in edit_type:
-            return PromptTemplate(system)
-    if "ref_transfer" in edit_type:
-        return STYLE_TRANSFER
-    return multi_view(last) if "multi_view" in edit_type else PromptTemplate(IMAGE_TO_IMAGE_SYSTEM)
 
 
 def user_words(prompt: str) -> str:
@@ -78,16 +55,32 @@ def check(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> N
 
 
 def _check_case(comparison: Comparison, model: Model, prompt: str, codes: list[Tensor], case: dict[str, Any]) -> None:
-    where, template = case["edit_type"], template_of(case["edit_type"])
+    where, template = case["edit_type"], edit_type_template(case["edit_type"])
     comparison.equal(f"{where} system_prompt", template.system, case["system_prompt"])
     comparison.equal(f"{where} input_prompt", template.filled(prompt), case["input_prompt"])
     comparison.equal(f"{where} uncon_prompt", chat(template.system, UNCONDITIONAL_PROMPT), case["uncon_prompt"])
+    _check_row(comparison, case, prompt)
     request = _request(model, template, prompt, codes)
     _check_streams(comparison, where, request, {name: torch.tensor(case[name]) for name in _TENSORS})
     comparison.equal(f"{where} code_start", len(request.streams[0].prefix), case["code_start"])
     comparison.equal(f"{where} grid", list(codes[-1].shape), case["grid"])
     comparison.equal(f"{where} seq_len", codes[-1].numel(), case["seq_len"])
     comparison.equal(f"{where} newline_every", codes[-1].shape[1], case["newline_every"])
+
+
+def _check_row(comparison: Comparison, case: dict[str, Any], prompt: str) -> None:
+    """A manifest row of that name asks for the same words and as many images, in the same order.
+
+    ``multi_view`` alone is also a task of the product's own, whose views are named in a column.
+    """
+    where, task = case["edit_type"], find_task(case["edit_type"])
+    if task is None or task.kind == "views":
+        return
+    images = [b"content", b"reference"][: case["n_input_images"]]
+    record = {"task": where, "prompt": prompt, **dict(zip(("image", "style_image"), images, strict=False))}
+    row = parse_row(record, 0, RowDefaults())
+    comparison.equal(f"{where} prompt of a row", chat(task.system_for(row.prompt), row.prompt), case["input_prompt"])
+    comparison.equal(f"{where} images of a row", [source.data for source in row.inputs], images)
 
 
 _TENSORS = ("prompt_ids", "uncon_text", "uncon_image")
@@ -128,7 +121,7 @@ def check_full(golden: Golden, comparison: Comparison, checkpoints: Checkpoints)
     comparison.equal("image_tokens", image_ids[is_clear], recorded_ids[is_clear])
 
     (recorded_HW,) = image_spans(recorded_ids, model)  # cells that are not clear must not hide what is around them
-    request = _request(model, template_of(options.edit_type), options.prompt, [recorded_HW])
+    request = _request(model, edit_type_template(options.edit_type), options.prompt, [recorded_HW])
     _check_streams(comparison, options.edit_type, request, {name: golden.ids(name) for name in _TENSORS})
     comparison.equal("code_start", len(request.streams[0].prefix), golden.meta["code_start"])
     comparison.equal("length", len(request.streams[0].around(request.target)), golden.meta["length"])

@@ -14,13 +14,13 @@ from dimoo_core.decoding import StepTrace
 from dimoo_core.layout import image_request, image_to_image_request, with_newlines
 from dimoo_core.model import Model
 from dimoo_core.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, chat
+from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, chat, edit_type_template
 from dimoo_core.request import ImageResult, Request
 from dimoo_core.schedule import cosine_keep_counts
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, StepCacheConfig
 from dimoo_core.step_cache import StepCache
 from tests.parity.checkpoints import Checkpoints, run_alone
-from tests.parity.edit_type import image_spans, template_of, user_words
+from tests.parity.edit_type import image_spans, user_words
 from tests.parity.golden import GUIDED_ATOL, Comparison, Golden, Mismatch
 from tests.parity.witnessed_noise import WitnessedNoise, sha256_of
 
@@ -134,7 +134,7 @@ def _check_image_to_image_prompt(
 ) -> None:
     """Template and words of the edit type, and the input images of the recorded ids, give the recorded streams."""
     model = checkpoints.model(golden)
-    template, words = template_of(golden.meta["edit_type"]), user_words(golden.meta["input_prompt"])
+    template, words = edit_type_template(golden.meta["edit_type"]), user_words(golden.meta["input_prompt"])
     comparison.equal("input_prompt", template.filled(words), golden.meta["input_prompt"])
     comparison.equal("uncon_prompt", chat(template.system, UNCONDITIONAL_PROMPT), golden.meta["uncon_prompt"])
     assert isinstance(request.settings, ImageSettings)

@@ -16,14 +16,24 @@ Status = Literal["ok", "FAILED", "unsupported"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one golden; ``detail`` is the first difference, or the reason why it was not run."""
+    """What became of one golden; ``detail`` is the first difference, or the reason why it was not run.
+
+    ``skipped`` says of each case in it that was not run, why.
+    """
 
     name: str
     status: Status
     detail: str
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def num_skipped(self) -> int:
+        """Cases of it that were not run; 1 where all of it was not and it has no cases."""
+        return len(self.skipped) or int(self.status == "unsupported")
 
     def __str__(self) -> str:
-        return f"{self.status:<11} {self.name}: {self.detail}"
+        lines = [(self.status, self.detail), *(("unsupported", why) for why in self.skipped)]
+        return "\n".join(f"{status:<11} {self.name}: {detail}" for status, detail in lines)
 
 
 def golden_paths(root: Path) -> list[Path]:
@@ -47,19 +57,24 @@ def run_goldens(root: Path, kinds: Collection[str] | None = None) -> Iterator[Ou
 def run_golden(golden: Golden, checkpoints: Checkpoints) -> Outcome:
     """Check one golden. Whatever a check raises is a failure of this golden alone."""
     comparison = Comparison()
+    status, detail = _checked(golden, comparison, checkpoints)
+    return Outcome(golden.name, status, detail, tuple(comparison.skipped))
+
+
+def _checked(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> tuple[Status, str]:
     try:
         check_golden(golden, comparison, checkpoints)
     except Unsupported as error:
-        return Outcome(golden.name, "unsupported", str(error))
+        return "unsupported", str(error)
     except Mismatch as error:
-        return Outcome(golden.name, "FAILED", str(error))
+        return "FAILED", str(error)
     except Exception as error:  # one broken golden must not hide the others
         traceback.print_exc(file=sys.stderr)
-        return Outcome(golden.name, "FAILED", f"{type(error).__name__}: {error}")
+        return "FAILED", f"{type(error).__name__}: {error}"
     detail = f"{comparison.num_values} values"
     if comparison.not_checked:
         detail += f" (not checked: {', '.join(comparison.not_checked)})"
-    return Outcome(golden.name, "ok", detail)
+    return "ok", detail
 
 
 def check_golden(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> None:
@@ -67,10 +82,10 @@ def check_golden(golden: Golden, comparison: Comparison, checkpoints: Checkpoint
 
     Raises:
         Mismatch: At the first difference, or if nothing was compared.
-        Unsupported: If there is no check for it.
+        Unsupported: If there is no check for it, or for any of its cases.
     """
     if golden.kind not in CHECKS:
         raise Unsupported(f"kind {golden.kind!r} is not known")
     CHECKS[golden.kind](golden, comparison, checkpoints)
     if comparison.num_values == 0:
-        raise Mismatch("nothing was compared")
+        raise Unsupported("none of its cases is known") if comparison.skipped else Mismatch("nothing was compared")

@@ -21,6 +21,8 @@ def checkpoints() -> Checkpoints:
 def test_result_is_the_recorded_one(name: str, golden_dir: Path, checkpoints: Checkpoints) -> None:
     golden = read_golden(golden_dir / GOLDEN_DIRECTORY / f"{name}.json")
     try:
-        check_golden(golden, Comparison(), checkpoints)
+        comparison = Comparison()
+        check_golden(golden, comparison, checkpoints)
+        assert not comparison.skipped
     except Unsupported as reason:
         pytest.skip(str(reason))

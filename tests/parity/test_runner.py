@@ -75,7 +75,6 @@ def assert_failed(outcome: Outcome, detail: str) -> None:
         ("layout_paint", lambda meta: meta["cases"][2].update(lucky=True), "case 2 has unknown options: lucky"),
         ("i2i_edit_tau1", lambda meta: meta.update(edit_type="depth_control"), "input_prompt: expected"),
         ("errors", lambda meta: meta["cases"][0].update(exception=None), "the reference raises"),
-        ("errors", lambda meta: meta["cases"][0].update(case="novel"), "unknown case: novel"),
         ("tokenizer", lambda meta: meta["cases"][2].update(decoded="x"), "case 2 decoded: expected 'x'"),
         (
             "sampling",
@@ -129,6 +128,39 @@ def test_a_golden_without_a_check_says_why(load: Callable[[str], Golden], checkp
     assert (outcome.status, outcome.detail) == ("unsupported", "kind 'novel' is not known")
 
 
+NOVEL = "no check of the case 'novel'"
+
+
+def test_a_case_of_errors_that_is_not_known_is_skipped_by_name(
+    load: Callable[[str], Golden], checkpoints: Checkpoints
+) -> None:
+    outcome = run_golden(with_meta(load("errors"), lambda meta: meta["cases"][0].update(case="novel")), checkpoints)
+    assert (outcome.status, outcome.skipped, outcome.num_skipped) == ("ok", (NOVEL,), 1)
+    assert str(outcome).splitlines()[1] == f"unsupported errors: {NOVEL}"
+
+
+def test_a_known_case_of_errors_beside_one_that_is_not_is_still_compared(
+    load: Callable[[str], Golden], checkpoints: Checkpoints
+) -> None:
+    def change(meta: dict[str, Any]) -> None:
+        meta["cases"][0].update(case="novel")
+        meta["cases"][1].update(exception="ValueError")
+
+    outcome = run_golden(with_meta(load("errors"), change), checkpoints)
+    assert_failed(outcome, "every step a refresh step: the reference raises: expected False")
+    assert outcome.skipped == (NOVEL,)
+
+
+def test_errors_without_any_known_case_count_as_their_cases(
+    load: Callable[[str], Golden], checkpoints: Checkpoints
+) -> None:
+    cases = [{"case": "novel", "exception": None}] * 2
+    outcome = run_golden(with_meta(load("errors"), lambda meta: meta.update(cases=cases)), checkpoints)
+    assert (outcome.status, outcome.skipped, outcome.num_skipped) == ("unsupported", (NOVEL, NOVEL), 2)
+    none = run_golden(with_meta(load("errors"), lambda meta: meta.update(cases=[])), checkpoints)
+    assert_failed(none, "nothing was compared")
+
+
 def test_shapes_lengths_and_infinities_are_compared() -> None:
     comparison = Comparison()
     comparison.close("same", torch.tensor([1.0, -torch.inf]), torch.tensor([1.00005, -torch.inf]))
@@ -152,6 +184,21 @@ def test_the_command_prints_a_line_a_golden_and_the_totals(golden_dir: Path) -> 
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0].split() for line in lines[:-1]] == [["ok", "errors"], ["ok", "sampling"]]
     assert lines[-1] == "2 passed, 0 failed, 0 skipped"
+
+
+def test_the_command_counts_a_case_that_is_not_known_as_skipped(
+    golden_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = json.loads((golden_dir / GOLDEN_DIRECTORY / "errors.json").read_text())
+    meta["cases"].append({"case": "novel", "exception": "ValueError"})
+    (tmp_path / GOLDEN_DIRECTORY).mkdir()
+    (tmp_path / GOLDEN_DIRECTORY / "errors.json").write_text(json.dumps(meta))
+    (tmp_path / meta["checkpoint"]).symlink_to(golden_dir / meta["checkpoint"])
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"unsupported errors: {NOVEL}",
+        "1 passed, 0 failed, 1 skipped",
+    ]
 
 
 def test_a_difference_makes_the_command_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

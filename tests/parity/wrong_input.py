@@ -19,14 +19,15 @@ _UNGUIDED = ImageSettings(**_SIZE, num_steps=4, cfg_scale=0.0)
 
 
 def check(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> None:
-    """Each recorded case has a check of its own."""
+    """Each recorded case has a check of its own; one that is not known here is skipped."""
     model = checkpoints.model(golden)
     for case in golden.meta["cases"]:
         if case["case"] not in _CASES:
-            raise Mismatch(f"unknown case: {case['case']}")
-        name, is_error = _CASES[case["case"]]
+            comparison.skip(f"no check of the case {case['case']!r}")
+            continue
+        check_case, is_error = _CASES[case["case"]]
         comparison.equal(f"{case['case']}: the reference raises", case["exception"] is not None, is_error)
-        name(comparison, model)
+        check_case(comparison, model)
 
 
 def _image(model: Model, settings: ImageSettings, prompt: str = "a red boat") -> Request:

@@ -118,3 +118,20 @@ def test_a_line_that_is_not_utf_8_is_told_with_its_number(before: int) -> None:
 def test_utf_16_is_told_at_the_first_line() -> None:
     Path("p.csv").write_text("prompt\na boat\n", encoding="utf-16")
     assert "p.csv, line 1: not text in UTF-8" in message("p.csv", *DRAWING)
+
+
+def test_a_table_made_for_the_references_scripts_says_which_columns_to_rename() -> None:
+    source = write("p.csv", "edit_type,image,prompt,ref_image_path\nimage_ref_transfer,a.png,as it says,b.png\n")
+    assert "found 'edit_type': did you mean that? Then give --rename 'edit_type=task'" in message(source)
+    told = message(source, "--rename", "edit_type=task")
+    assert "no column 'style_image', which task 'image_ref_transfer' needs; found 'ref_image_path'" in told
+    report = build(source, "--rename", "edit_type=task", "--rename", "ref_image_path=style_image")
+    assert report["tasks"] == {"image_ref_transfer": 1}
+    assert column("task") == ["image_ref_transfer"]
+
+
+def test_the_task_of_every_row_may_have_a_name_of_the_reference() -> None:
+    report = build(write("p.csv", "image\na.png\nb.png\n"), "--task", "sam2mask_dense")
+    assert report["tasks"] == {"sam2mask_dense": 2}
+    told = message(write("q.csv", "image\na.png\n"), "--task", "sam2mask-dense")
+    assert "did you mean 'sam2mask_dense'?" in told

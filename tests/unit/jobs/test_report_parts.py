@@ -13,6 +13,7 @@ from jobs.report.plots import course_plots
 from jobs.report.row import ReportRow
 from jobs.report.statistics import Histogram, RunStatistics, most_common
 from manifests.task import TASKS
+from manifests.task_name import REFERENCE_TASKS
 from pipeline.epoch_report import EpochReport
 
 HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"
@@ -77,11 +78,12 @@ def test_the_front_matter_of_the_card_is_what_the_hub_reads() -> None:
     assert front["configs"][0]["data_files"] == [{"split": "train", "path": "parts/*.parquet"}]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, *REFERENCE_TASKS, "multi_view_top"])
 def test_a_run_of_any_task_has_a_category_of_the_hub(task: str) -> None:
     row = ReportRow(row=0, id="a", task=task, prompt="", image=None, width=None, height=None)
     front = next(yaml.safe_load_all(dataset_card(FACTS, statistics_of([row]), [row], has_sheet=False)))
     assert len(front["task_categories"]) == 1
+    assert task not in (*REFERENCE_TASKS, "multi_view_top") or front["task_categories"] == ["image-to-image"]
 
 
 def test_the_licence_of_a_model_that_is_not_ours_is_left_to_people() -> None:

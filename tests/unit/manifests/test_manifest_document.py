@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from manifests.row import Row, RowDefaults, parse_row, parse_rows
 from manifests.schema import OUTPUT_COLUMNS, check_schema
 from manifests.task import TASKS, Task
 from manifests.task_kind import SETTING_COLUMNS
+from manifests.task_name import REFERENCE_TASKS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "manifest.md").read_text()
 
@@ -37,7 +39,8 @@ def test_the_column_table_is_the_one_in_the_code() -> None:
 def _prompt_of(task: Task) -> str:
     if task.needs_prompt:
         return "required"
-    return f"`{task.default_prompt}`" if task.default_prompt else "not used"
+    words = f"`{task.default_prompt}`" if task.default_prompt else "not used"
+    return f"always {words}" if task.keeps_words else words
 
 
 def _image_of(task: Task) -> str:
@@ -46,15 +49,16 @@ def _image_of(task: Task) -> str:
     return "required, one or several" if task.takes_images else "required"
 
 
-def test_the_task_table_is_the_one_in_the_code() -> None:
-    assert table("Tasks") == [
+@pytest.mark.parametrize(("title", "tasks"), [("Tasks", TASKS), ("Names of the reference", REFERENCE_TASKS)])
+def test_the_task_table_is_the_one_in_the_code(title: str, tasks: Mapping[str, Task]) -> None:
+    assert table(title) == [
         [
             f"`{task.name}`",
             task.meaning,
             _image_of(task),
             _prompt_of(task),
         ]
-        for task in TASKS.values()
+        for task in tasks.values()
     ]
 
 
