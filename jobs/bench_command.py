@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 if TYPE_CHECKING:
     from dimoo_core.settings import DtypeName
@@ -50,7 +50,6 @@ def bench(
 
     Exit status: 0 measured, 1 a case failed, 2 wrong input.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.spec import load_spec
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from jobs import bench_command, export_command, manifest_command, plan_command
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 from jobs.doctor_command import doctor, models
 from jobs.replay_command import replay
 from jobs.report_command import report
@@ -89,7 +89,6 @@ def run(
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, raise_stopped)
-    refuse_shadowed_packages()
     from jobs.report_lines import resume_hint, summary_lines
     from jobs.resume_choice import ResumeChoice
     from jobs.run import run_job
@@ -136,7 +135,6 @@ def verify(
     Exit status: 0 complete, 1 something is wrong or missing, 2 not a run, it cannot be read, or a driver is at
     work and nothing can be set aside.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import DimooError
     from jobs.verify import VerifyChoice, verify_output
 
@@ -164,7 +162,6 @@ def tasks(
       dimoo-batch tasks --json | jq '.[] | select(.name == "inpaint")'
       dimoo-batch tasks --json | jq -c '.[].example' > rows.jsonl
     """
-    refuse_shadowed_packages()
     from jobs.task_list import reference_entries, task_entries
 
     entries = [*task_entries(), *reference_entries()]

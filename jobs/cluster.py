@@ -9,7 +9,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
 from dimoo_core.errors import ConfigError
@@ -18,6 +18,8 @@ from pipeline.errors import RunFailed
 _HOST_AND_PORT = re.compile(r"(?P<host>[^/:]+):(?P<port>\d{1,5})")
 _CONNECT_TIMEOUT_S = 10.0
 _TOKEN_FIX = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token it was started with"
+_MAX_PARENT_BYTES = 30  # a socket's path may have 107: 13 for a folder of ours, 43 for Ray's session, 21 for its name
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least: nothing large passes through it
 
 
@@ -47,11 +49,33 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
     if ray.is_initialized():
         raise ConfigError("this process is connected to Ray already: a run makes its own connection")
     try:
-        with _handler_kept(signal.SIGTERM):
-            _init(address, num_workers)
-        yield int(ray.cluster_resources().get("GPU", 0))
+        parent = short_temporary_folder() if address is None else Path(tempfile.gettempdir())
+        # A folder that only this user may enter, for what a Ray of this machine's own writes.
+        with tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True) as folder:
+            # Ray puts the folder in which it is started before all else on its workers' path: any file pipeline.py.
+            with _handler_kept(signal.SIGTERM), chdir(folder):
+                _init(address, num_workers, Path(folder))
+            yield int(ray.cluster_resources().get("GPU", 0))
+            ray.shutdown()
     finally:
         ray.shutdown()
+
+
+def short_temporary_folder() -> Path:
+    """Where temporary files go, if the path of a socket of Ray's below it is not too long; else one where it is not.
+
+    Raises:
+        ConfigError: ``RAY_TMPDIR`` is too long, or there is none that may be written.
+    """
+    fix = f"set RAY_TMPDIR to a folder whose path has at most {_MAX_PARENT_BYTES} bytes and that this user may write"
+    if given := os.environ.get("RAY_TMPDIR"):
+        if len(os.fsencode(given)) > _MAX_PARENT_BYTES or not os.access(given, os.W_OK):
+            raise ConfigError(f"Ray cannot work in RAY_TMPDIR, {given}: {fix}")
+        return Path(given)
+    for folder in (tempfile.gettempdir(), *_SHORT_FOLDERS):
+        if len(os.fsencode(folder)) <= _MAX_PARENT_BYTES and os.access(folder, os.W_OK):
+            return Path(folder)
+    raise ConfigError(f"no folder for Ray among {tempfile.gettempdir()}, {', '.join(_SHORT_FOLDERS)}: {fix}")
 
 
 def cores_each(num_workers: int, gpus_each: float) -> float:
@@ -90,11 +114,11 @@ def _handler_kept(number: signal.Signals) -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def _init(address: str | None, num_workers: int) -> None:
+def _init(address: str | None, num_workers: int, folder: Path) -> None:
     import ray
 
     if address is None:
-        _start_own(num_workers)
+        _start_own(num_workers, folder)
         return
     if match := _HOST_AND_PORT.fullmatch(address):
         _check_listens(match["host"], int(match["port"]))
@@ -108,8 +132,8 @@ def _init(address: str | None, num_workers: int) -> None:
         raise ConfigError(f"ray.address: no Ray cluster at {address!r}: {reason}{token}") from error
 
 
-def _start_own(num_workers: int) -> None:
-    """A Ray of this machine's own.
+def _start_own(num_workers: int, folder: Path) -> None:
+    """A Ray of this machine's own, which writes to ``folder``.
 
     Raises:
         RunFailed: Its processes did not come up.
@@ -124,6 +148,7 @@ def _start_own(num_workers: int) -> None:
             object_store_memory=_OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level="error",
+            _temp_dir=str(folder),
         )
     except Exception as error:  # Ray raises nothing narrower
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -146,12 +171,23 @@ def require_token() -> None:
     """
     if os.environ.setdefault("RAY_AUTH_MODE", "token") != "token":
         return
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists() or any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+    if any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return
+    token = secrets.token_hex(32)
+    try:
+        _keep_token(Path.home() / ".ray" / "auth_token", token)
+    except (OSError, RuntimeError):  # no home, or none to write to: the token is this run's alone
+        os.environ["RAY_AUTH_TOKEN"] = token
+
+
+def _keep_token(path: Path, token: str) -> None:
+    """Write the token for later connections, unless there is one that this user can read."""
+    with suppress(FileNotFoundError):
+        path.read_bytes()
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".auth_token-") as file:  # with mode 600
-        file.write(secrets.token_hex(32).encode())
+        file.write(token.encode())
         file.flush()
         with suppress(FileExistsError):  # another run was quicker
             path.hardlink_to(file.name)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED
 
 
 def doctor(
@@ -29,7 +29,6 @@ def doctor(
 
     Exit status: 0 nothing is wrong, 1 something is.
     """
-    refuse_shadowed_packages()
     from jobs.machine_diagnosis import (
         diagnose_disk,
         diagnose_gpu,
@@ -37,7 +36,7 @@ def doctor(
         diagnose_shared_memory,
         diagnose_versions,
     )
-    from jobs.run_diagnosis import diagnose_model, diagnose_store
+    from jobs.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
 
     diagnoses = [
         *diagnose_versions(),
@@ -45,7 +44,8 @@ def doctor(
         diagnose_shared_memory(),
         diagnose_disk(),
         diagnose_ray(ray_address),
-        *diagnose_model(model),
+        diagnose_model(model),
+        *diagnose_model_memory(model),
         *(diagnose_store(output) if output is not None else ()),
     ]
     if as_json:
@@ -64,7 +64,6 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
       dimoo-batch models
       dimoo-batch models --json
     """
-    refuse_shadowed_packages()
     from jobs.model_list import model_entries
 
     entries = model_entries()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 from jobs.counted import counted
 
 
@@ -46,7 +46,6 @@ def export(
 
     Exit status: 0 exported, 1 storage failed, 2 wrong input.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError
     from jobs.export.run_export import ExportRequest, export_run
     from manifests.errors import ManifestError

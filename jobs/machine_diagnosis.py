@@ -90,11 +90,16 @@ def diagnose_disk() -> Diagnosis:
 
 def diagnose_ray(address: str | None) -> Diagnosis:
     """Whether the cluster that a run would join answers; without an address a run starts a Ray of its own."""
-    from jobs.cluster import known_address, ray_cluster
+    from jobs.cluster import known_address, ray_cluster, short_temporary_folder
 
     known = known_address(address)
     if known is None:
-        return Diagnosis("ray", "ok", "no cluster named: a run starts one on this machine for its own time")
+        try:
+            folder = short_temporary_folder()
+        except ConfigError as error:
+            return Diagnosis("ray", "wrong", str(error), "set RAY_TMPDIR, or use --workers 0")
+        found = f"no cluster named: a run starts one on this machine for its own time, with its files in {folder}"
+        return Diagnosis("ray", "ok", found)
     try:
         with ray_cluster(known, num_workers=1) as num_gpus:
             return Diagnosis("ray", "ok", f"cluster at {known}, {num_gpus} GPUs")

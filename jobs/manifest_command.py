@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 from jobs.counted import counted
 
 if TYPE_CHECKING:
@@ -79,7 +79,6 @@ def build(
 
     Exit status: 0 built, 1 storage failed, 2 wrong input.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError
     from jobs.manifest_build import build_manifest
     from jobs.manifest_option import constant_cell, dedupe_choice, listed_values, name_value_pairs, share_value
@@ -147,7 +146,6 @@ def validate(
 
     Exit status: 0 every row is valid, 1 it cannot be read, 2 wrong columns or options, 3 some rows are invalid.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError
     from jobs.manifest_check import validate_manifest
     from jobs.spec import load_spec
@@ -189,7 +187,6 @@ def show(
       dimoo-batch manifest show prompts.parquet
       dimoo-batch manifest show s3://bucket/manifest/ --start 1000 --rows 20 --json | jq .prompt
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError
     from jobs.manifest_show import shown_lines
     from manifests.errors import ManifestError

@@ -32,7 +32,8 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """One checkpoint; ``name`` is what ``--model`` takes, ``num_bytes`` what its weights take on the disk."""
+    """One checkpoint; ``name`` is what ``--model`` takes, ``num_bytes`` what its weights take on the disk,
+    ``image_offset`` the id of VQ code 0."""
 
     name: str
     state: ModelState
@@ -43,6 +44,7 @@ class ModelEntry:
     num_layers: int | None = None
     num_bytes: int | None = None
     memory_bytes: dict[str, int] | None = None  # that a worker takes, by the type of the weights
+    image_offset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -57,6 +59,8 @@ class ModelEntry:
         if self.memory_bytes is not None:
             sizes = ", ".join(f"{size_words(size)} in {dtype}" for dtype, size in self.memory_bytes.items())
             facts.append(f"takes {sizes} of memory")
+        if self.image_offset is not None:
+            facts.append(f"VQ codes from id {self.image_offset}")
         facts += [each for each in (self.problem, self.note) if each]
         return f"{self.name}: {', '.join(facts)}"
 
@@ -92,6 +96,7 @@ def _checked(model: str, directory: Path, note: str) -> ModelEntry:
         directory=str(directory),
         num_parameters=found.num_parameters,
         num_layers=found.config.num_layers,
+        image_offset=found.tokens.image_offset,
         num_bytes=sum(path.stat().st_size for path in directory.rglob("*.safetensors")),
         memory_bytes={dtype: memory_of_model(found, "cpu", dtype).host_bytes for dtype in MEMORY_DTYPES},
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 
 def plan(
@@ -47,7 +47,6 @@ def plan(
     Exit status: 0 planned, 1 storage or the probe failed, 2 wrong input.
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
-    refuse_shadowed_packages()
     from dimoo_core.errors import ConfigError, DimooError, WeightsError
     from jobs.plan.gpu_table import find_gpus
     from jobs.plan.plan_lines import plan_json, plan_lines

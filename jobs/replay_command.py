@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 
 def replay(
@@ -27,7 +27,6 @@ def replay(
 
     Exit status: 0 the same result as the run's, or there was none; 1 another one; 2 wrong input.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import DimooError
     from jobs.replay import replay_row
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 DEFAULT_ROWS = 20_000
 
@@ -30,7 +30,6 @@ def report(
 
     Exit status: 0 written, 1 the store broke off, 2 not a run, or it cannot be read.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import DimooError
     from jobs.report.write import write_report
     from pipeline.errors import StoreError

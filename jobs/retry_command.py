@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import refuse_shadowed_packages
 from jobs.stop_signal import drain_at_signal, raise_stopped
 
 
@@ -60,7 +59,6 @@ def retry(
     never run, 4 stopped since too many rows failed again, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
-    refuse_shadowed_packages()
     from jobs.report_lines import resume_hint
     from jobs.retry import retry_job
     from jobs.retry_choice import RetryChoice

@@ -41,8 +41,8 @@ def diagnose_store(output: str) -> Iterator[Diagnosis]:
         store.close()
 
 
-def diagnose_model(model: str) -> Iterator[Diagnosis]:
-    """Whether the checkpoint is there and whole, everything but its weights checked, and whether memory holds it.
+def diagnose_model(model: str) -> Diagnosis:
+    """Whether the checkpoint is there and whole: all that can be known without reading its weights.
 
     A hub id is looked up in the cache of this machine only; nothing is downloaded.
     """
@@ -50,17 +50,22 @@ def diagnose_model(model: str) -> Iterator[Diagnosis]:
 
     entry = model_entry(model)
     if entry.state is ModelState.USABLE:
-        yield Diagnosis("model", "ok", entry.words())
-        assert entry.directory is not None  # it was looked into
+        return Diagnosis("model", "ok", entry.words())
+    if entry.state is ModelState.NOT_HERE:
+        return Diagnosis("model", "warning", entry.words(), "the first run downloads it; it needs a connection then")
+    return Diagnosis("model", "wrong", entry.words(), "download it again, or give another --model")
+
+
+def diagnose_model_memory(model: str) -> Iterator[Diagnosis]:
+    """Whether one worker finds room here for a checkpoint that can be loaded, in the type that ``auto`` takes."""
+    from jobs.model_list import ModelState, model_entry
+
+    entry = model_entry(model)
+    if entry.state is ModelState.USABLE and entry.directory is not None:
         yield _memory(Path(entry.directory))
-    elif entry.state is ModelState.NOT_HERE:
-        yield Diagnosis("model", "warning", entry.words(), "the first run downloads it; it needs a connection then")
-    else:
-        yield Diagnosis("model", "wrong", entry.words(), "download it again, or give another --model")
 
 
 def _memory(directory: Path) -> Diagnosis:
-    """Whether one worker finds room for the model here, in the type that ``auto`` takes."""
     import torch
 
     from jobs.adapter import check_model

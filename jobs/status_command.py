@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail, refuse_shadowed_packages
+from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 
 def status(
@@ -25,7 +25,6 @@ def status(
 
     Exit status: 0 it could be read, whatever it says; 1 the store broke off; 2 not a run, or it cannot be read.
     """
-    refuse_shadowed_packages()
     from dimoo_core.errors import DimooError
     from jobs.committed_rows import MAX_PARTS_READ
     from jobs.status import read_status

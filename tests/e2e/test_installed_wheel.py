@@ -29,6 +29,8 @@ def folder(tmp_path: Path) -> Path:
     """A manifest of two rows with an image beside it, and a spec."""
     (tmp_path / "a.png").write_bytes(encoded(picture(0)))
     (tmp_path / "job.yaml").write_text(SPEC)
+    for name in ("pipeline.py", "jobs.py", "manifests.py"):  # the user's own, where the command is run
+        (tmp_path / name).write_text("raise RuntimeError('somebody has imported this')\n")
     write_manifest(tmp_path / "m.parquet", [image_row("picture"), text_row("answer", "a.png")])
     return tmp_path
 
@@ -59,10 +61,11 @@ def expected(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     return RunOutput(folder / "expected").results()
 
 
-def test_the_wheel_has_exactly_the_four_packages(wheel: Path) -> None:
+def test_the_wheel_has_exactly_the_five_packages(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"dimoo_core", "manifests", "pipeline", "jobs"}
+    packages = {"dimoo_batch", "dimoo_core", "manifests", "pipeline", "jobs"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == packages
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

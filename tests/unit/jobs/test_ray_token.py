@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -26,6 +27,21 @@ def test_a_ray_of_our_own_asks_for_a_token_that_only_its_owner_can_read(
     require_token()
     assert path.read_text() == token
     assert [each.name for each in path.parent.iterdir()] == ["auth_token"]
+
+
+@pytest.mark.parametrize("place", ["/proc/1/none", "/dev/null", "a file", "a folder in place of the token"])
+def test_without_a_home_to_write_to_the_token_is_this_runs_alone(
+    place: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "a file":
+        (home / ".ray").write_text("")
+    elif place.startswith("a folder"):
+        (home / ".ray" / "auth_token").mkdir(parents=True)
+    else:
+        monkeypatch.setenv("HOME", place)
+    require_token()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
 @pytest.mark.parametrize(("name", "value"), [("RAY_AUTH_MODE", "disabled"), ("RAY_AUTH_TOKEN", "theirs")])

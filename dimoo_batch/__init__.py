@@ -1,0 +1,1 @@
+"""The name that is this distribution's own: where its command starts."""
