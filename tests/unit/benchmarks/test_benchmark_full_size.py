@@ -7,7 +7,20 @@ import pytest
 
 from benchmarks.full_size import main
 
-_SMALL = "--hidden-size 16 --num-layers 1 --num-heads 2 --num-kv-heads 2 --mlp-size 32 --num-shards 2".split()
+_SMALL = [
+    "--hidden-size",
+    "16",
+    "--num-layers",
+    "1",
+    "--num-heads",
+    "2",
+    "--num-kv-heads",
+    "2",
+    "--mlp-size",
+    "32",
+    "--num-shards",
+    "2",
+]
 
 
 def test_a_small_shape_is_written_loaded_measured_and_removed(tmp_path: Path) -> None:
