@@ -120,10 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     torch.set_num_threads(options.threads)
     state = clone_state(options.reference)
-    changed = "not a git clone" if state.changed is None else ", ".join(state.changed) or "unmodified"
-    print(
-        f"reference {state.commit or 'of unknown commit'} ({changed}), {options.threads} threads, {options.shape} model"
-    )
+    print(f"reference {state}, {options.threads} threads, {options.shape} model")
     with tempfile.TemporaryDirectory() as scratch:
         numbers, all_agree = compare(options, write_checkpoint(Path(scratch), options.shape))
     if options.out is not None:

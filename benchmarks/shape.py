@@ -52,6 +52,9 @@ class _PublishedIds:
     def token(self, token_id: int) -> str | None:
         return f"<{token_id}>"
 
+    def is_added(self, token_id: int) -> bool:
+        return True
+
 
 EIGHT_B = Shape(
     name="8b",

@@ -8,7 +8,6 @@ Source: LoRA, Hu et al. 2021, eq. 3; rank-stabilised scaling, Kalajdzievski 2023
 ``get_delta_weight``.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from dimoo_core.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, file_names, weight_pickles
 from dimoo_core.errors import WeightsError
-
-CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+from dimoo_core.safetensors_file import StoredTensor, check_finite, read_header, read_tensors
+from dimoo_core.stored_file import read_json_object
 
 _PREFIX = "base_model.model."
-_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+_OTHER_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.\w+)?(\.weight)?")  # a state_dict as it is in memory
+_DTYPES = ("F64", "F32", "F16", "BF16")
+_LARGEST = 1e30  # a rank or a scale beyond it is a mistake, and no float32
 _OTHER_MATHS = (
     "use_dora",
     "use_qalora",
@@ -69,14 +70,33 @@ def read_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adap
         shapes: Name and shape of every tensor of the checkpoint that it is for.
 
     Raises:
-        WeightsError: If a file is missing or damaged, the adapter is of another kind or for another architecture, or
-            its ranks are not those of its config.
+        WeightsError: If a file is missing or damaged, the adapter is of another kind or for another architecture, its
+            ranks are not those of its config, or it is not finite.
     """
-    config = _read_config(directory / CONFIG_NAME)
-    sides = _read_sides(directory / WEIGHTS_NAME)
-    pairs: dict[str, tuple[Tensor, Tensor, float]] = {}
-    for module, pair in sides.items():
-        where = f"{directory / WEIGHTS_NAME}: {module}"
+    path, scales = directory / ADAPTER_WEIGHTS, check_adapter(directory, shapes)
+    sides: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in read_tensors(path):
+        check_finite(tensor, f"{path}: {key}")
+        module, side = _module_and_side(key, path)
+        sides.setdefault(f"{module}.weight", {})[side] = tensor
+    return Adapter(directory, {name: (sides[name]["A"], sides[name]["B"], scale) for name, scale in scales.items()})
+
+
+def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+    """Look at an adapter's config and the header of its file; returns the scale of each pair, by the weight it is for.
+
+    Args:
+        directory: As for ``read_adapter``.
+        shapes: As for ``read_adapter``.
+
+    Raises:
+        WeightsError: As ``read_adapter``, but for values that are not finite.
+    """
+    _check_kind(directory)
+    config = _read_config(directory / ADAPTER_CONFIG)
+    scales: dict[str, float] = {}
+    for module, pair in _stored_sides(directory / ADAPTER_WEIGHTS).items():
+        where = f"{directory / ADAPTER_WEIGHTS}: {module}"
         if lacking := {"A", "B"} - pair.keys():
             raise WeightsError(f"{where} has no lora_{min(lacking)}: an adapter needs both of its matrices")
         name = f"{module}.weight"
@@ -85,24 +105,33 @@ def read_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adap
         rank = _of_module(config, "rank_pattern", module, config["r"])
         num_outputs, num_inputs = shapes[name]
         for side, shape in (("A", (rank, num_inputs)), ("B", (num_outputs, rank))):
-            if tuple(pair[side].shape) != shape:
-                raise WeightsError(f"{where}: lora_{side} must have shape {shape}, got {tuple(pair[side].shape)}")
+            if pair[side].shape != shape:
+                raise WeightsError(f"{where}: lora_{side} must have shape {shape}, got {pair[side].shape}")
         alpha = _of_module(config, "alpha_pattern", module, config["lora_alpha"])
-        scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-        pairs[name] = (pair["A"], pair["B"], scale)
-    return Adapter(directory, pairs)
+        scales[name] = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+    return scales
+
+
+def _check_kind(directory: Path) -> None:
+    """Refuse a directory that is a checkpoint, or an adapter saved as a pickle."""
+    names = file_names(directory)
+    if ADAPTER_CONFIG not in names and "config.json" in names:
+        raise WeightsError(
+            f"{directory} is a checkpoint, not an adapter: give it as model, and as adapter a directory with "
+            f"{ADAPTER_CONFIG}"
+        )
+    if ADAPTER_WEIGHTS not in names and (pickles := weight_pickles(names)):
+        raise WeightsError(
+            f"{directory} holds {pickles[0]}, a pickle, where only {ADAPTER_WEIGHTS} is read: save the adapter again "
+            f"with PEFT's save_pretrained, or load it with torch.load(weights_only=True) and save it with "
+            f"safetensors.torch.save_file"
+        )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path} is missing: an adapter is a directory as PEFT saves one") from error
-    except ValueError as error:
-        raise WeightsError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise WeightsError(f"{path}: peft_type must be 'LORA', got {kind!r}")
+    config = read_json_object(path, if_missing="an adapter is a directory as PEFT saves one")
+    if config.get("peft_type") != "LORA":
+        raise WeightsError(f"{path}: peft_type must be 'LORA', got {config.get('peft_type')!r}")
     for key in _OTHER_MATHS:
         if config.get(key):
             raise WeightsError(f"{path}: {key} is set, which is not supported: merge the adapter with PEFT instead")
@@ -112,43 +141,68 @@ def _read_config(path: Path) -> dict[str, Any]:
     if isinstance(initial, str) and initial.lower().startswith(_CHANGED_BASES):
         fix = "save the adapter with PEFT's path_initial_model_for_weight_conversion"
         raise WeightsError(f"{path}: init_lora_weights {initial!r} changes the base weights, which are not here: {fix}")
+    if not isinstance(config.get("use_rslora", False), bool | None):
+        raise WeightsError(f"{path}: use_rslora must be true or false, got {config['use_rslora']!r}")
     for key in ("r", "lora_alpha"):
         _check_positive(path, key, config.get(key))
     for key in ("rank_pattern", "alpha_pattern"):
-        for value in (config.get(key) or {}).values():
-            _check_positive(path, key, value)
+        _check_pattern(path, key, config.get(key))
     return config
 
 
-def _check_positive(path: Path, key: str, value: object) -> None:
-    kind = int if key in ("r", "rank_pattern") else int | float
-    if not isinstance(value, kind) or isinstance(value, bool) or value <= 0:
+def _check_pattern(path: Path, key: str, pattern: object) -> None:
+    if pattern is None:
+        return
+    if not isinstance(pattern, dict):
+        raise WeightsError(f"{path}: {key} must be an object of module names and numbers, got {pattern!r}")
+    for module, value in pattern.items():
+        try:
+            re.compile(_ending(module))
+        except (re.error, OverflowError, RecursionError) as error:
+            reason, fix = getattr(error, "msg", error), "correct it, or write the module's name"
+            raise WeightsError(f"{path}: {key}: {module!r} is not a regular expression ({reason}): {fix}") from error
+        _check_positive(path, f"{key}: {module!r}", value, is_whole=key == "rank_pattern")
+
+
+def _check_positive(path: Path, key: str, value: object, *, is_whole: bool | None = None) -> None:
+    kind = int if (key == "r" if is_whole is None else is_whole) else int | float
+    if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < _LARGEST:
         what = "whole number" if kind is int else "number"
-        raise WeightsError(f"{path}: {key} must be a {what} above 0, got {value!r}")
+        limits = "above 0" if not isinstance(value, kind) or not value >= _LARGEST else f"from above 0 to {_LARGEST:g}"
+        raise WeightsError(f"{path}: {key} must be a {what} {limits}, got {repr(value)[:50]}")
 
 
-def _read_sides(path: Path) -> dict[str, dict[str, Tensor]]:
-    """The matrices A and B of each module, named as in the checkpoint."""
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
-    sides: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        match = _KEY.fullmatch(key.removeprefix(_PREFIX)) if key.startswith(_PREFIX) else None
-        if match is None:
-            raise WeightsError(f"{path} holds {key}, which is not lora_A or lora_B of a linear layer")
-        if not tensor.is_floating_point():
-            raise WeightsError(f"{path}: {key} must be floating point, got {tensor.dtype}")
-        sides.setdefault(match["module"], {})[match["side"]] = tensor
+def _stored_sides(path: Path) -> dict[str, dict[str, StoredTensor]]:
+    """What the file's header says of the matrices A and B of each module, named as in the checkpoint."""
+    sides: dict[str, dict[str, StoredTensor]] = {}
+    for key, stored in read_header(path, if_missing=f"an adapter's weights lie beside its {ADAPTER_CONFIG}").items():
+        module, side = _module_and_side(key, path)
+        if stored.dtype not in _DTYPES:
+            raise WeightsError(f"{path}: {key} must be floating point ({', '.join(_DTYPES)}), got {stored.dtype}")
+        sides.setdefault(module, {})[side] = stored
     if not sides:
         raise WeightsError(f"{path} holds no tensors: the adapter changes nothing")
     return sides
 
 
+def _module_and_side(key: str, path: Path) -> tuple[str, str]:
+    match = _KEY.fullmatch(key)
+    if match is not None:
+        return match["module"], match["side"]
+    words = f"{path} holds {key}, which is not lora_A or lora_B of a linear layer"
+    if _OTHER_KEY.fullmatch(key):
+        words += f" as PEFT names it, {_PREFIX}MODULE.lora_A.weight: save the adapter with PEFT's save_pretrained"
+    raise WeightsError(words)
+
+
 def _of_module(config: Mapping[str, Any], pattern: str, module: str, default: Any) -> Any:
     """What a pattern says of a module, by the first of its keys that is the module's name or the end of it."""
     for key, value in (config.get(pattern) or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
+        if re.match(_ending(key), module):
             return value
     return default
+
+
+def _ending(key: str) -> str:
+    """The expression that PEFT makes of a pattern's key."""
+    return rf"(.*\.)?({key})$"

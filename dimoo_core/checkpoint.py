@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimoo_core.errors import WeightsError
+from dimoo_core.hub import download
 
 BUILTIN = "builtin"
 """Name of the small trained checkpoint that is installed with the package."""
 
 _BUILTIN_DIRECTORY = Path(__file__).with_name("builtin")
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")  # never code, never pickles
+_FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")
 _WHOLE_BYTES = 64 * 2**20  # files up to this size are digested whole
 _SAMPLES, _SAMPLE_BYTES = 64, 2**20
 
@@ -49,37 +50,35 @@ def find_checkpoint(model: str) -> Checkpoint:
         raise WeightsError(
             f"no checkpoint at {model!r}: give {BUILTIN}, a directory, OWNER/NAME or OWNER/NAME@REVISION"
         )
-    return _from_hub(match["repo"], match["revision"])
-
-
-def _from_hub(repo: str, revision: str | None) -> Checkpoint:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(repo, revision=revision, allow_patterns=list(_FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise WeightsError(
-            f"cannot get {repo!r} from the hub ({type(error).__name__}), and no directory of that name exists"
-        ) from error
-    return Checkpoint(f"{repo}@{path.name}", path)  # the hub's cache has one directory a commit
+    path = download(match["repo"], match["revision"])
+    return Checkpoint(f"{match['repo']}@{path.name}", path)  # the hub's cache has one directory per commit
 
 
 def digest(directory: Path) -> str:
     """A digest that tells checkpoints apart: names, sizes and contents.
 
     Files beyond 64 MiB are read at 64 evenly spaced places of 1 MiB, so that 16 GB of weights take a second.
+
+    Raises:
+        WeightsError: If a file cannot be read.
     """
     hasher = hashlib.blake2b(digest_size=16)
-    paths = {path for pattern in _FILES for path in directory.glob(pattern)}
+    paths = {path for pattern in _FILES for path in directory.glob(pattern) if not path.is_dir()}
     for path in sorted(paths, key=lambda path: path.relative_to(directory).as_posix()):
-        size = path.stat().st_size
-        hasher.update(f"{path.relative_to(directory).as_posix()}:{size}:".encode())
-        with path.open("rb") as file:
-            if size <= _WHOLE_BYTES:
-                hasher.update(file.read())
-                continue
-            for sample in range(_SAMPLES):
-                file.seek(sample * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
-                hasher.update(file.read(_SAMPLE_BYTES))
+        try:
+            _add_file(hasher, path, path.relative_to(directory).as_posix())
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read ({error.strerror}): copy it again, or remove it") from error
     return hasher.hexdigest()
+
+
+def _add_file(hasher: "hashlib.blake2b", path: Path, name: str) -> None:
+    size = path.stat().st_size
+    hasher.update(f"{name}:{size}:".encode())
+    with path.open("rb") as file:
+        if size <= _WHOLE_BYTES:
+            hasher.update(file.read())
+            return
+        for sample in range(_SAMPLES):
+            file.seek(sample * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+            hasher.update(file.read(_SAMPLE_BYTES))

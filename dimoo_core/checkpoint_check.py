@@ -1,19 +1,21 @@
 """Everything that can be known of a checkpoint without reading its weights: one check, for whoever asks.
 
-A checkpoint that passes loads, but for weights that are damaged or not finite, which is known on reading; one that
+A checkpoint that passes loads, but for weights that are not finite, which is known on reading; one that
 does not is refused by the loader in the same words, since the loader asks here first.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from dimoo_core.adapter import read_adapter
+from dimoo_core.adapter import check_adapter
+from dimoo_core.checkpoint_files import check_files
 from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import WeightsError
 from dimoo_core.settings import PIXELS_PER_TOKEN
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import ImageOffsets, SpecialTokens, image_offsets, read_special_tokens
 from dimoo_core.vq_config import VQConfig
+from dimoo_core.vq_model import check_codec
 from dimoo_core.weights import check_weights, expected_shapes
 
 
@@ -45,18 +47,18 @@ def check_checkpoint(directory: Path, *, adapter: Path | None = None) -> Checked
     Raises:
         WeightsError: Something is missing, damaged, of another kind, or contradicts the rest.
     """
+    check_files(directory)
     config = read_model_config(directory / "config.json")
     tokenizer = Tokenizer(directory)
-    codec = VQConfig.read(directory / "vqvae" / "config.json")
-    pixels_per_code: int = 2 ** (len(codec.block_out_channels) - 1)
-    if pixels_per_code != PIXELS_PER_TOKEN:
+    codec = check_codec(directory / "vqvae")
+    if codec.pixels_per_code != PIXELS_PER_TOKEN:
         raise WeightsError(
-            f"{directory / 'vqvae'}: one code must stand for {PIXELS_PER_TOKEN} pixels, got {pixels_per_code}"
+            f"{directory / 'vqvae'}: one code must stand for {PIXELS_PER_TOKEN} pixels, got {codec.pixels_per_code}"
         )
     num_parameters = check_weights(directory, config)
     tokens = read_special_tokens(tokenizer, config, num_codes=codec.num_vq_embeddings)
     if adapter is not None:
-        read_adapter(adapter, expected_shapes(config))
+        check_adapter(adapter, expected_shapes(config))
     return CheckedCheckpoint(
         directory=directory,
         config=config,

@@ -1,11 +1,11 @@
 """The architecture of a checkpoint, read from its ``config.json``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dimoo_core.errors import WeightsError
+from dimoo_core.stored_file import read_json_object
 
 _FIXED: dict[str, tuple[object, ...]] = {
     "activation_type": ("silu",),
@@ -88,7 +88,7 @@ def read_model_config(path: Path) -> ModelConfig:
         WeightsError: If the file is missing, is not JSON, lacks a key, or asks for an option of the LLaDA family that
             Lumina-DiMOO does not use.
     """
-    raw = _read_json(path)
+    raw = read_json_object(path, if_missing="not a Lumina-DiMOO checkpoint directory")
     for key, allowed in _FIXED.items():
         if key in raw and raw[key] not in allowed:
             raise WeightsError(f"{path}: {key} must be {' or '.join(map(repr, allowed))}, got {raw[key]!r}")
@@ -107,20 +107,6 @@ def read_model_config(path: Path) -> ModelConfig:
         rms_norm_eps=_positive(raw, "rms_norm_eps", path, 1e-5),
         image_token_offset=_optional_integer(raw, "image_token_offset", path, 0, _MAX_IDS),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path} is missing: not a Lumina-DiMOO checkpoint directory") from error
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise WeightsError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise WeightsError(f"{path} must hold a JSON object, got {type(raw).__name__}")
-    return raw
 
 
 def _integer(raw: dict[str, Any], key: str, path: Path, least: int, most: int) -> int:

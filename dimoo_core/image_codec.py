@@ -41,7 +41,7 @@ class ImageCodec:
         self._model = model
         self._max_batch = max_batch
         self.num_codes: int = model.config.num_vq_embeddings
-        self.pixels_per_code: int = 2 ** (len(model.config.block_out_channels) - 1)
+        self.pixels_per_code: int = model.config.pixels_per_code
         self._thread = _single_thread() if model.device.type == "cpu" else None
         if model.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False

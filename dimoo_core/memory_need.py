@@ -21,7 +21,7 @@ _FLOAT32_BYTES = 4
 _PROCESS_BYTES = 200 * MIB  # Python, torch and the tokenizer, without files that other processes map as well
 _TILE_ROWS, _TILE_BYTES = 512, 12 * MIB  # of the MLP on a CPU: row_invariance.even_tiles
 _SAMPLED_COPIES = 5  # of one stream's logits: guided, noise, scores, and what sampling makes of them
-_MERGED_COPIES = 3  # of a matrix in float32: itself, the adapter's product, and their sum
+_MERGED_COPIES = 4  # of a matrix in float32: itself, the adapter's product, their sum, and the one merged before
 _DECODED_TENSORS = 3  # of an image at full resolution before its last level: two of a residual block, one of its norm
 
 

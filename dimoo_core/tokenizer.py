@@ -6,21 +6,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dimoo_core.checkpoint_files import TOKENIZER_OPTIONS
 from dimoo_core.errors import WeightsError
+from dimoo_core.stored_file import check_file, read_json_object
 
 
 class Tokenizer:
     """The checkpoint's ``tokenizer.json``, with the options of its ``tokenizer_config.json``."""
 
     def __init__(self, directory: Path) -> None:
-        if not (directory / "tokenizer.json").is_file():
-            raise WeightsError(f"{directory / 'tokenizer.json'} is missing: only fast tokenizers are supported")
+        check_file(directory / "tokenizer.json", if_missing="only fast tokenizers are supported")
+        for name in TOKENIZER_OPTIONS:
+            if (directory / name).exists():
+                read_json_object(directory / name, if_missing="it was there a moment ago")
         from transformers import PreTrainedTokenizerFast
 
         try:
             self._tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
         except Exception as error:  # the Rust library raises that very class, transformers a KeyError
-            raise WeightsError(f"{directory} holds no readable tokenizer: {error}") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            fix = "download or copy the tokenizer's files again"
+            raise WeightsError(f"{directory} holds no readable tokenizer: {reason}: {fix}") from error
         self._check_declared_ids(directory)
 
     def encode(self, text: str) -> list[int]:

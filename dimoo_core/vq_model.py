@@ -9,19 +9,19 @@ the published ``vqvae/config.json``.
 Dimensions: B images, h and w pixels, H rows and W columns of codes, C channels of a latent.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dimoo_core.checkpoint_files import CODEC_CONFIG, CODEC_WEIGHTS
 from dimoo_core.errors import WeightsError
+from dimoo_core.safetensors_file import check_finite, read_header, read_tensors
 from dimoo_core.vq_config import VQConfig
 
-_CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+_DTYPES = ("F64", "F32", "F16", "BF16")
 _NORM_EPS = 1e-6
 
 
@@ -42,29 +42,23 @@ class VQModel(nn.Module):
         """Load ``config.json`` and the weights beside it, as float32.
 
         Raises:
-            WeightsError: If a file is missing or damaged, or a tensor is missing, misshapen or one too many.
+            WeightsError: As ``check_codec``, or a tensor is not finite.
         """
-        config = VQConfig.read(directory / _CONFIG)
-        path = directory / _WEIGHTS
-        if not path.is_file():
-            raise WeightsError(f"{path} is missing: the image codec has no weights")
-        try:
-            with torch.device("meta"):
-                model = cls(config)
-            weights = load_file(path)
-        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-            raise WeightsError(f"{directory} holds no readable VQ model: {error}") from error
-        _check(path, weights, {name: tensor.shape for name, tensor in model.state_dict().items()})
-        on_device = {name: weight.to(device, torch.float32, copy=True) for name, weight in weights.items()}
+        config, path = check_codec(directory), directory / CODEC_WEIGHTS
+        on_device: dict[str, Tensor] = {}
+        for name, weight in read_tensors(path):
+            check_finite(weight, f"{path}: {name}", torch.float32)
+            on_device[name] = weight.to(device, torch.float32, copy=True)
+        model = _without_weights(config)
         model.load_state_dict(on_device, assign=True)
         return model.eval().requires_grad_(False)
 
     def save(self, directory: Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Write what ``load`` and diffusers read."""
         directory.mkdir(parents=True, exist_ok=True)
-        self.config.write(directory / _CONFIG)
+        self.config.write(directory / CODEC_CONFIG)
         weights = {name: tensor.to(dtype).contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, directory / _WEIGHTS, {"format": "pt"})
+        save_file(weights, directory / CODEC_WEIGHTS, {"format": "pt"})
 
     @property
     def device(self) -> torch.device:
@@ -251,11 +245,33 @@ def _norm(config: VQConfig, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(config.norm_num_groups, channels, eps=_NORM_EPS)
 
 
-def _check(path: Path, weights: dict[str, Tensor], expected: dict[str, Sequence[int]]) -> None:
+def check_codec(directory: Path) -> VQConfig:
+    """Look at the config of a codec and at names, shapes and types of its weights; no weight is read.
+
+    Args:
+        directory: The ``vqvae/`` of a checkpoint.
+
+    Raises:
+        WeightsError: If a file is missing or damaged, or a tensor is missing, misshapen or one too many.
+    """
+    config, path = VQConfig.read(directory / CODEC_CONFIG), directory / CODEC_WEIGHTS
+    stored = read_header(path, if_missing="the image codec has no weights")
+    try:
+        expected = {name: tuple(tensor.shape) for name, tensor in _without_weights(config).state_dict().items()}
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(f"{directory / CODEC_CONFIG} describes no network that can be made: {error}") from error
     for name, shape in expected.items():
-        if name not in weights:
-            raise WeightsError(f"{path}: tensor {name} is missing")
-        if weights[name].shape != shape:
-            raise WeightsError(f"{path}: tensor {name} must be {tuple(shape)}, got {tuple(weights[name].shape)}")
-    if extra := sorted(weights.keys() - expected.keys()):
+        if name not in stored:
+            raise WeightsError(f"{path}: tensor {name} is missing, by the config beside it")
+        if stored[name].shape != shape:
+            raise WeightsError(f"{path}: tensor {name} must be {shape} by the config, got {stored[name].shape}")
+        if stored[name].dtype not in _DTYPES:
+            raise WeightsError(f"{path}: tensor {name} must be F64, F32, F16 or BF16, got {stored[name].dtype}")
+    if extra := sorted(stored.keys() - expected.keys()):
         raise WeightsError(f"{path}: tensor {extra[0]} is not one of this network's, nor {len(extra) - 1} more")
+    return config
+
+
+def _without_weights(config: VQConfig) -> VQModel:
+    with torch.device("meta"):
+        return VQModel(config)

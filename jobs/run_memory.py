@@ -1,16 +1,18 @@
 """What a run, a row or a benchmark needs of memory: the model's own, and that of its largest request."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 
-from dimoo_core.adapter import read_adapter
+from dimoo_core.adapter import check_adapter
 from dimoo_core.checkpoint_check import CheckedCheckpoint
+from dimoo_core.checkpoint_files import weight_paths
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.memory_check import check_memory, dtype_that_fits
 from dimoo_core.memory_need import MemoryNeed, RequestShape, size_words
 from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, Resolution, TextSettings
-from dimoo_core.weights import expected_shapes, weight_files
+from dimoo_core.weights import expected_shapes
 from jobs.generation_defaults import with_generation_defaults
 from jobs.spec import JobSpec
 from jobs.workers import Workers
@@ -53,8 +55,8 @@ def memory_of_shapes(
     largest = max(known, key=lambda shape: (shape.num_tokens, shape.num_read * shape.num_columns))
     adapted = 0
     if found.adapter is not None:
-        pairs = read_adapter(found.adapter, expected_shapes(found.config)).pairs.values()
-        adapted = max(b.shape[0] * a.shape[1] for a, b, _ in pairs)
+        shapes_of = expected_shapes(found.config)
+        adapted = max(math.prod(shapes_of[name]) for name in check_adapter(found.adapter, shapes_of))
     return MemoryNeed(
         config=found.config,
         codec=found.codec,
@@ -65,7 +67,7 @@ def memory_of_shapes(
         max_step_tokens=engine.max_step_tokens,
         adapter_bytes=sum(path.stat().st_size for path in found.adapter.glob("*.safetensors")) if found.adapter else 0,
         adapted_numbers=adapted,
-        largest_file_bytes=max(path.stat().st_size for path in weight_files(found.directory)),
+        largest_file_bytes=max(path.stat().st_size for path in weight_paths(found.directory)),
     )
 
 

@@ -5,6 +5,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dimoo_core.adapter import CONFIG_NAME, WEIGHTS_NAME
+from dimoo_core.adapter import check_adapter, read_adapter
+from dimoo_core.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import WeightsError
 from dimoo_core.packing import pack, read_everything
 from dimoo_core.transformer import Transformer
-from dimoo_core.weights import load_transformer
+from dimoo_core.weights import expected_shapes, load_transformer
+from tests.support.broken_checkpoint import POINTER
 from tests.unit.dimoo_core.test_transformer import weights_of
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out")
@@ -167,7 +170,7 @@ def saved(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def with_config(**changes: Any) -> Callable[[Path], None]:
     def change(directory: Path) -> None:
-        path = directory / CONFIG_NAME
+        path = directory / ADAPTER_CONFIG
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return change
@@ -175,11 +178,16 @@ def with_config(**changes: Any) -> Callable[[Path], None]:
 
 def with_weights(edit: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
     def change(directory: Path) -> None:
-        weights = load_file(directory / WEIGHTS_NAME)
+        weights = load_file(directory / ADAPTER_WEIGHTS)
         edit(weights)
-        save_file(weights, directory / WEIGHTS_NAME)
+        save_file(weights, directory / ADAPTER_WEIGHTS)
 
     return change
+
+
+def as_pickle(directory: Path) -> None:
+    torch.save(load_file(directory / ADAPTER_WEIGHTS), directory / "adapter_model.bin")
+    (directory / ADAPTER_WEIGHTS).unlink()
 
 
 Q = "base_model.model.model.transformer.blocks.0.q_proj"
@@ -188,9 +196,9 @@ Q = "base_model.model.model.transformer.blocks.0.q_proj"
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda directory: (directory / CONFIG_NAME).unlink(), "adapter_config.json is missing"),
-        (lambda directory: (directory / WEIGHTS_NAME).unlink(), "is not a readable safetensors file"),
-        (lambda directory: (directory / CONFIG_NAME).write_text("{"), "is not valid JSON"),
+        (lambda directory: (directory / ADAPTER_CONFIG).unlink(), "adapter_config.json is missing"),
+        (lambda directory: (directory / ADAPTER_WEIGHTS).unlink(), "adapter_model.safetensors is missing"),
+        (lambda directory: (directory / ADAPTER_CONFIG).write_text("{"), "is not valid JSON"),
         (with_config(peft_type="IA3"), "peft_type must be 'LORA', got 'IA3'"),
         (with_config(use_dora=True), "use_dora is set, which is not supported"),
         (with_config(modules_to_save=["wte"]), "modules_to_save is set, which is not supported"),
@@ -198,7 +206,7 @@ Q = "base_model.model.model.transformer.blocks.0.q_proj"
         (with_config(init_lora_weights="pissa_niter_4"), "init_lora_weights 'pissa_niter_4' changes the base weights"),
         (with_config(r=0), "r must be a whole number above 0, got 0"),
         (with_config(lora_alpha="16"), "lora_alpha must be a number above 0, got '16'"),
-        (with_config(rank_pattern={"q_proj": 2.5}), "rank_pattern must be a whole number above 0, got 2.5"),
+        (with_config(rank_pattern={"q_proj": 2.5}), "rank_pattern: 'q_proj' must be a whole number above 0, got 2.5"),
         (with_config(r=8), "lora_A must have shape (8, 64), got (4, 64)"),
         (with_weights(lambda weights: weights.pop(f"{Q}.lora_B.weight")), "q_proj has no lora_B"),
         (
@@ -217,9 +225,35 @@ Q = "base_model.model.model.transformer.blocks.0.q_proj"
         ),
         (
             with_weights(lambda weights: weights.update({f"{Q}.lora_A.weight": torch.ones(4, 64, dtype=torch.int8)})),
-            "must be floating point, got torch.int8",
+            "must be floating point (F64, F32, F16, BF16), got I8",
         ),
         (with_weights(dict.clear), "holds no tensors: the adapter changes nothing"),
+        (with_config(alpha_pattern={"q_proj[": 100}), "alpha_pattern: 'q_proj[' is not a regular expression"),
+        (with_config(rank_pattern={"(q_proj": 4}), "rank_pattern: '(q_proj' is not a regular expression"),
+        (with_config(rank_pattern={"q{99999999999}": 4}), "rank_pattern: 'q{99999999999}' is not a regular expression"),
+        (with_config(alpha_pattern=["q_proj"]), "alpha_pattern must be an object of module names and numbers"),
+        (with_config(alpha_pattern={"q_proj": None}), "alpha_pattern: 'q_proj' must be a number above 0, got None"),
+        (with_config(lora_alpha=float("nan")), "lora_alpha must be a number above 0, got nan"),
+        (with_config(lora_alpha=float("inf")), "lora_alpha must be a number from above 0 to 1e+30, got inf"),
+        (with_config(lora_alpha=10**400), "lora_alpha must be a number from above 0 to 1e+30, got 1000"),
+        (with_config(use_rslora="false"), "use_rslora must be true or false, got 'false'"),
+        (
+            as_pickle,
+            "holds adapter_model.bin, a pickle, where only adapter_model.safetensors is read: save the adapter",
+        ),
+        (
+            lambda directory: (directory / ADAPTER_CONFIG).rename(directory / "config.json"),
+            "is a checkpoint, not an adapter: give it as model",
+        ),
+        (lambda directory: (directory / ADAPTER_WEIGHTS).write_text(POINTER), "is a git-lfs pointer"),
+        (lambda directory: (directory / ADAPTER_CONFIG).write_text(POINTER), "is a git-lfs pointer"),
+        (lambda directory: (directory / ADAPTER_WEIGHTS).write_text(""), "adapter_model.safetensors is empty"),
+        (
+            with_weights(
+                lambda weights: weights.update({f"{Q}.lora_A.default.weight": weights.pop(f"{Q}.lora_A.weight")})
+            ),
+            "lora_A.default.weight, which is not lora_A or lora_B of a linear layer as PEFT names it",
+        ),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused_by_name(
@@ -227,6 +261,48 @@ def test_an_adapter_that_does_not_fit_is_refused_by_name(
 ) -> None:
     directory = Path(shutil.copytree(saved, tmp_path / "adapter"))
     change(directory)
-    with pytest.raises(WeightsError) as caught:
+    shapes = expected_shapes(read_model_config(tiny_checkpoint / "config.json"))
+    for look in (check_adapter, read_adapter):
+        with pytest.raises(WeightsError) as caught:
+            look(directory, shapes)
+        assert words in str(caught.value)
+        assert str(caught.value).isprintable(), "one line"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("side", ["A", "B"])
+def test_an_adapter_that_is_not_finite_is_known_on_reading(
+    value: float, side: str, saved: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(saved, tmp_path / "adapter"))
+    with_weights(lambda weights: weights[f"{Q}.lora_{side}.weight"].view(-1)[-1:].fill_(value))(directory)
+    check_adapter(directory, expected_shapes(read_model_config(tiny_checkpoint / "config.json")))
+    with pytest.raises(
+        WeightsError, match=rf"{ADAPTER_WEIGHTS}: {Q}\.lora_{side}\.weight holds values that are not finite"
+    ):
         load(tiny_checkpoint, directory)
-    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "words"),
+    [
+        (1e30, torch.float32, "with this adapter merged holds values that are not finite"),
+        (
+            1e4,
+            torch.float16,
+            "with this adapter merged holds values up to .* too large for float16: set dtype=bfloat16",
+        ),
+        (1e4, torch.bfloat16, None),
+    ],
+)
+def test_what_an_adapter_makes_of_the_weights_is_finite_in_their_type(
+    value: float, dtype: torch.dtype, words: str | None, saved: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    directory, config = (
+        Path(shutil.copytree(saved, tmp_path / "adapter")),
+        read_model_config(tiny_checkpoint / "config.json"),
+    )
+    with_weights(lambda weights: [weights[f"{Q}.lora_{side}.weight"].fill_(value) for side in "AB"])(directory)
+    refused = pytest.raises(WeightsError, match=words) if words is not None else nullcontext()
+    with refused:
+        load_transformer(tiny_checkpoint, config, device="cpu", dtype=dtype, adapter=directory)

@@ -1,6 +1,9 @@
 """A model is a directory, or a hub repository at a commit; its digest says whether two are the same."""
 
+import errno
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +13,24 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dimoo_core.checkpoint import digest, find_checkpoint
+from dimoo_core.checkpoint import BUILTIN, digest, find_checkpoint
+from dimoo_core.checkpoint_files import check_files
 from dimoo_core.errors import WeightsError
+from dimoo_core.hub import _FILES, _elsewhere
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b'{"d_model": 32}',
     "model.safetensors": b"weights",
     "vqvae/config.json": b"{}",
+    "onnx/config.json": b"{}",
+    "consolidated/model.safetensors": b"the same weights again",
+    "vqvae/onnx/config.json": b"{}",
+    "vqvae-fp16/model.safetensors": b"another codec",
     "modeling_llada.py": b"raise SystemExit('code of a repository must never be fetched')",
     "pytorch_model.bin": b"a pickle",
 }
@@ -30,6 +42,7 @@ class Hub:
 
     url: str = ""
     fetched: list[str] = field(default_factory=list)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # status and error code by what paths begin with
 
 
 @contextmanager
@@ -46,6 +59,9 @@ def running_hub() -> Iterator[Hub]:
 
         def _answer(self, *, with_body: bool) -> None:
             path = self.path.partition("?")[0]
+            for start, (status, code) in hub.refusals.items():
+                if path.startswith(start):
+                    return self._send(status, b"{}", with_body, {"X-Error-Code": code} if code else {})
             prefix = f"/someone/tiny/resolve/{COMMIT}/"
             if path.startswith(prefix) and path.removeprefix(prefix) in FILES:
                 name = path.removeprefix(prefix)
@@ -63,6 +79,8 @@ def running_hub() -> Iterator[Hub]:
                     {"type": "file", "path": name, "size": len(content), "oid": name} for name, content in FILES.items()
                 ]
                 self._send(200, json.dumps(tree).encode(), with_body, {"Content-Type": "application/json"})
+            elif path.startswith("/api/models/someone/tiny/revision/"):
+                self._send(404, b'{"error": "Revision not found"}', with_body, {"X-Error-Code": "RevisionNotFound"})
             else:
                 self._send(404, b'{"error": "Repository not found"}', with_body, {"X-Error-Code": "RepoNotFound"})
 
@@ -122,9 +140,85 @@ def test_a_hub_id_becomes_a_commit_and_only_data_is_fetched(hub: Hub, model: str
     assert (found.directory / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_a_repository_that_does_not_exist_is_named(hub: Hub) -> None:
-    with pytest.raises(WeightsError, match="cannot get 'someone/else' from the hub"):
-        find_checkpoint("someone/else")
+@pytest.mark.parametrize("name", ["config.json", "model-00001-of-00002.safetensors", "vqvae/config.json", ".x.json"])
+def test_files_of_the_root_and_of_the_codec_are_wanted(name: str) -> None:
+    assert is_wanted(name)
+
+
+@given(st.lists(st.sampled_from(["", "v", "vq", "vqva", "vqvae", "vqvaes", "vqvax", "x", "vqvae.json"]), min_size=1))
+def test_no_file_elsewhere_is_wanted(folders: list[str]) -> None:
+    folders = [folder for folder in folders if folder]
+    assert is_wanted("/".join([*folders, "config.json"])) == (folders in ([], ["vqvae"]))
+
+
+def is_wanted(name: str) -> bool:
+    return bool(list(filter_repo_objects([name], allow_patterns=list(_FILES), ignore_patterns=_elsewhere())))
+
+
+@pytest.mark.parametrize(
+    ("model", "refusals", "words"),
+    [
+        ("someone/else", {}, "neither directory nor repository of that name, or it is private: check the name"),
+        ("someone/tiny", {"/api/models/someone/tiny": (403, "GatedRepo")}, "it is gated, accept its conditions"),
+        ("someone/tiny", {"/someone/tiny/resolve/": (403, "GatedRepo")}, "it is gated, accept its conditions"),
+        ("someone/tiny", {"/api/models/someone/tiny": (401, "")}, "refuses this user's token (401), log in with"),
+        ("someone/tiny", {"/someone/tiny/resolve/": (403, "")}, "refuses this user's token (403), log in with"),
+        ("someone/tiny@v9", {}, "it has no revision 'v9', give a branch, tag or commit of it"),
+        ("someone/tiny", {"/api/models/someone/tiny": (403, "")}, "refuses this user's token (403), log in with"),
+        ("someone/tiny", {"/api/models/someone/tiny": (429, "")}, "the hub answers with 429"),
+        ("a--b/tiny", {}, "no repository can have this name"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_by_its_cause(
+    hub: Hub, model: str, refusals: dict[str, tuple[int, str]], words: str
+) -> None:
+    hub.refusals = refusals
+    with pytest.raises(WeightsError, match=re.escape(f"cannot get '{model}' from the hub: ")) as caught:
+        find_checkpoint(model)
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable(), "one line"
+
+
+def test_offline_mode_is_named_with_the_command_that_helps(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    words = r"HF_HUB_OFFLINE is set, and this machine's cache, .*cache, does not hold it: unset it, or run 'hf download"
+    with pytest.raises(WeightsError, match=words):
+        find_checkpoint("someone/tiny")
+
+
+def test_a_download_that_broke_off_is_named_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants, errors
+
+    hub.refusals = {f"/someone/tiny/resolve/{COMMIT}/model.safetensors": (403, "")}
+    with pytest.raises(WeightsError, match="refuses this user's token"):
+        find_checkpoint("someone/tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if hasattr(errors, "IncompleteSnapshotError"):  # older versions give the directory as it is
+        with pytest.raises(WeightsError, match=r"HF_HUB_OFFLINE is set, .* holds only a part of it: unset it"):
+            find_checkpoint("someone/tiny")
+    directory = Path(constants.HF_HUB_CACHE, "models--someone--tiny", "snapshots", COMMIT)
+    with pytest.raises(WeightsError, match=r"lacks .*: its download is incomplete, run 'hf download someone/tiny'"):
+        check_files(directory)
+
+
+def test_a_full_disk_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    with pytest.raises(WeightsError, match=r"no space is left for its cache, .*: free some, or set HF_HOME"):
+        find_checkpoint("someone/tiny")
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(WeightsError, match=r"its cache cannot be written \(.*file.*: Not a directory\): set HF_HOME"):
+        find_checkpoint("someone/tiny")
 
 
 def test_without_a_connection_the_last_download_serves(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
@@ -139,8 +233,26 @@ def test_a_hub_that_cannot_be_reached_is_an_error_of_the_checkpoint(monkeypatch:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(WeightsError, match="cannot get 'someone/tiny' from the hub"):
+    words = (
+        r"the hub cannot be reached \(ConnectError\), and this machine's cache, .* does not hold it: check the network"
+    )
+    with pytest.raises(WeightsError, match=words):
         find_checkpoint("someone/tiny")
+
+
+def test_digests_of_checkpoints_stay_as_they_are(tiny_checkpoint: Path) -> None:
+    """Runs are resumed by them."""
+    assert digest(find_checkpoint(BUILTIN).directory) == "ef3e4de6a719e33aa12b7e70855edbf4"
+    assert digest(tiny_checkpoint) == "94e3e2128d8566bfe7338a202598b757"
+
+
+def test_a_digest_passes_directories_and_names_what_cannot_be_read(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
+    (copy / "runs.json").mkdir()
+    assert digest(copy) == digest(tiny_checkpoint)
+    (copy / "extra.json").symlink_to("nowhere")
+    with pytest.raises(WeightsError, match=r"extra\.json cannot be read \(No such file or directory\)"):
+        digest(copy)
 
 
 def test_a_digest_depends_on_contents_and_names_and_on_nothing_else(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -122,5 +122,7 @@ def test_a_damaged_codec_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None
     shutil.copytree(tiny_checkpoint / "vqvae", tmp_path / "vqvae")
     path = tmp_path / "vqvae" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match="vqvae holds no readable VQ model"):
+    with pytest.raises(
+        WeightsError, match=r"safetensors is not a readable safetensors file: it is cut off within its header"
+    ):
         ImageCodec.load(tmp_path, device="cpu")

@@ -88,7 +88,7 @@ def test_on_a_gpu_the_host_needs_what_an_adapter_takes_to_be_merged_and_nothing_
     on_gpu = replace(_NEED, device="cuda:1")
     with_adapter = replace(on_gpu, adapter_bytes=7, adapted_numbers=100)
     assert on_gpu.host_bytes < GIB < on_gpu.model_bytes
-    assert with_adapter.host_bytes - on_gpu.host_bytes == 7 + 3 * 4 * 100
+    assert with_adapter.host_bytes - on_gpu.host_bytes == 7 + 4 * 4 * 100
     assert with_adapter.model_bytes == on_gpu.model_bytes
 
 

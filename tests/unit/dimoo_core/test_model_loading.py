@@ -59,5 +59,5 @@ def test_a_vocabulary_of_another_size_than_the_tensors_is_refused(tiny_checkpoin
     copy = Path(shutil.copytree(tiny_checkpoint, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"embedding_size": 8000}))
-    with pytest.raises(WeightsError, match=r"ff_out\.weight must have shape \(8000, 64\), got \(8589, 64\)"):
+    with pytest.raises(WeightsError, match=r"ff_out\.weight must have shape \(8000, 64\) by the config, got"):
         load_model(copy)

@@ -105,13 +105,27 @@ def test_an_image_becomes_the_input_that_diffusers_makes_of_it(tmp_path: Path, s
         ({"lookup_from_codebook": False}, "lookup_from_codebook must be True, got False"),
         (
             {"up_block_types": ["AttnUpDecoderBlock2D"]},
-            "up_block_types must be UpDecoderBlock2D .* AttnUpDecoderBlock2D",
+            "up_block_types must be UpDecoderBlock2D for each of the 5 levels, got .'AttnUpDecoderBlock2D'.",
         ),
-        ({"latent_channels": 9}, r"tensor encoder.conv_out.weight must be \(9, 48, 3, 3\), got \(8, 48, 3, 3\)"),
+        (
+            {"latent_channels": 9},
+            r"tensor encoder.conv_out.weight must be \(9, 48, 3, 3\) by the config, got \(8, 48, 3, 3\)",
+        ),
         ({"layers_per_block": 3}, "tensor .*resnets.2.* is missing"),
         ({"layers_per_block": 1}, "is not one of this network's, nor"),
-        ({"norm_num_groups": 7}, "holds no readable VQ model: num_channels"),
-        ({"block_out_channels": 16}, "'int' object is not iterable"),
+        ({"norm_num_groups": 7}, "block_out_channels must be multiples of norm_num_groups 7, got 16"),
+        ({"block_out_channels": 16}, "block_out_channels must be a list of 1 to 12 sizes, got 16"),
+        ({"block_out_channels": []}, "block_out_channels must be a list of 1 to 12 sizes, got "),
+        ({"block_out_channels": [16, 16, 32, 32, "48"]}, "block_out_channels must be a whole number .* got '48'"),
+        ({"block_out_channels": None}, "block_out_channels must be a list"),
+        ({"layers_per_block": 10**9}, "layers_per_block must be a whole number from 1 to 64, got 1000000000"),
+        ({"num_vq_embeddings": -1}, "num_vq_embeddings must be a whole number from 1 to 16777216, got -1"),
+        ({"latent_channels": 8.0}, "latent_channels must be a whole number from 1 to 65536, got 8.0"),
+        ({"norm_num_groups": None}, "norm_num_groups must be a whole number from 1 to 65536, got None"),
+        ({"in_channels": 4}, "in_channels must be 3, got 4"),
+        ({"mid_block_add_attention": "no"}, "mid_block_add_attention must be true or false, got 'no'"),
+        ({"down_block_types": 5}, "down_block_types must be DownEncoderBlock2D for each of the 5 levels, got 5"),
+        ({"down_block_types": [{}]}, "down_block_types must be DownEncoderBlock2D for each"),
     ],
 )
 def test_another_network_is_refused_by_what_differs(tmp_path: Path, changed: dict[str, object], message: str) -> None:
@@ -126,11 +140,11 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     ours_in(tmp_path, PUBLISHED)
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(WeightsError, match="holds no readable VQ model"):
+    with pytest.raises(WeightsError, match="is not a readable safetensors file: it is cut off within its header"):
         VQModel.load(tmp_path, device="cpu")
     weights.unlink()
     with pytest.raises(WeightsError, match=r"diffusion_pytorch_model\.safetensors is missing"):
         VQModel.load(tmp_path, device="cpu")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"config\.json is not JSON"):
+    with pytest.raises(WeightsError, match=r"config\.json is not valid JSON"):
         VQModel.load(tmp_path, device="cpu")

@@ -1,6 +1,7 @@
 """A checkpoint is read tensor by tensor, and whatever is wrong with it is named."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from dimoo_core.config import read_model_config
 from dimoo_core.errors import WeightsError
+from dimoo_core.float8_weight import FLOAT8, Float8Weight
 from dimoo_core.random_checkpoint import write_random_checkpoint
 from dimoo_core.transformer import Transformer
 from dimoo_core.weights import expected_shapes, load_transformer
@@ -23,9 +25,9 @@ NORM = "model.transformer.blocks.0.attn_norm.weight"
 Edit = Callable[[dict[str, Tensor]], object]
 
 
-def load(directory: Path) -> Transformer:
+def load(directory: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     config = read_model_config(directory / "config.json")
-    return load_transformer(directory, config, device="cpu", dtype=torch.float32)
+    return load_transformer(directory, config, device="cpu", dtype=dtype)
 
 
 @pytest.fixture
@@ -73,7 +75,10 @@ def test_weights_may_be_stored_in_any_floating_type(whole: Path) -> None:
             lambda weights: weights.update(extra=torch.ones(1)),
             "holds 1 tensors that its config does not explain: extra",
         ),
-        (lambda weights: weights.update({NORM: torch.ones(3)}), rf"{NORM} must have shape \(64,\), got \(3,\)"),
+        (
+            lambda weights: weights.update({NORM: torch.ones(3)}),
+            rf"{NORM} must have shape \(64,\) by the config, got \(3,\)",
+        ),
         (lambda weights: weights.update({NORM: torch.ones(64, dtype=torch.int8)}), f"{NORM} must be F32, F16 or BF16"),
     ],
     ids=["missing", "extra", "misshapen", "wrong type"],
@@ -82,6 +87,40 @@ def test_a_wrong_tensor_is_named(whole: Path, edit: Edit, message: str) -> None:
     edit_weights(whole / "model.safetensors", edit)
     with pytest.raises(WeightsError, match=message):
         load(whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, FLOAT8], ids=str)
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_value_that_is_not_finite_is_refused_by_the_name_of_its_tensor(
+    whole: Path, dtype: torch.dtype, stored: torch.dtype
+) -> None:
+    def with_nan(weights: dict[str, Tensor]) -> None:
+        weights.update({name: tensor.to(stored) for name, tensor in weights.items()})
+        weights[NORM][5] = float("nan")
+
+    load(whole, dtype)
+    edit_weights(whole / "model.safetensors", with_nan)
+    with pytest.raises(WeightsError, match=rf"model\.safetensors: {NORM} holds values that are not finite"):
+        load(whole, dtype)
+
+
+def test_a_value_that_the_type_cannot_hold_is_refused_with_a_type_that_can(whole: Path) -> None:
+    edit_weights(whole / "model.safetensors", lambda weights: weights[WTE][-1, -1:].fill_(7e4))
+    with pytest.raises(WeightsError, match=rf"{WTE} holds values up to .*, too large for float16: set dtype=bfloat16"):
+        load(whole, torch.float16)
+    assert load(whole, torch.bfloat16).embedding.isfinite().all()
+    assert load(whole, FLOAT8).embedding.isfinite().all()
+
+
+def test_what_is_scaled_to_fit_may_be_as_large_as_it_is(whole: Path) -> None:
+    """Eight bits reach to 448, with a scale of each row's own."""
+    query = "model.transformer.blocks.0.q_proj.weight"
+    edit_weights(whole / "model.safetensors", lambda weights: weights[query].fill_(7e4))
+    weight = load(whole, FLOAT8).blocks[0].qkv
+    assert isinstance(weight, Float8Weight)
+    assert torch.equal(
+        weight.values_OI[:64].float() * weight.scales_O1[:64], torch.full((64, 64), 7e4).bfloat16().float()
+    )
 
 
 def test_a_truncated_file_is_named(whole: Path) -> None:
@@ -97,15 +136,17 @@ def test_a_file_that_is_no_safetensors_is_named(whole: Path) -> None:
         load(whole)
 
 
-def test_a_checkpoint_without_weights_says_which_files_were_looked_for(whole: Path) -> None:
+def test_a_checkpoint_without_weights_says_which_file_was_looked_for(whole: Path) -> None:
     (whole / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"):
+    with pytest.raises(WeightsError, match=r"lacks model\.safetensors: it holds no weights"):
         load(whole)
 
 
 def test_a_missing_shard_is_named(sharded: Path) -> None:
     (sharded / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"lacks weight files that its index lists: model-00002-of"):
+    with pytest.raises(
+        WeightsError, match=r"lacks model-00002-of-00003\.safetensors: model\.safetensors\.index\.json lists them"
+    ):
         load(sharded)
 
 
@@ -130,10 +171,23 @@ def test_a_tensor_held_by_two_shards_is_named(sharded: Path) -> None:
         load(sharded)
 
 
-@pytest.mark.parametrize("content", ["{", '{"metadata": {}}', "[]", '{"weight_map": []}'])
-def test_a_damaged_index_is_named(sharded: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "must hold a JSON object, got list"),
+        ('{"metadata": {}}', "is damaged: no readable weight_map"),
+        ('{"weight_map": []}', "is damaged: no readable weight_map"),
+        ('{"weight_map": {"a": 1}}', "the file of a must be a safetensors file, got 1"),
+        (
+            '{"weight_map": {"a": "pytorch_model.bin"}}',
+            "the file of a must be a safetensors file, got 'pytorch_model.bin'",
+        ),
+    ],
+)
+def test_a_damaged_index_is_named(sharded: Path, content: str, message: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(WeightsError, match=r"index\.json is damaged"):
+    with pytest.raises(WeightsError, match=rf"model\.safetensors\.index\.json:? {re.escape(message)}"):
         load(sharded)
 
 

@@ -1,0 +1,392 @@
+"""Ways in which checkpoints are broken, as savers, downloads and people break them, and what is said of each.
+
+Each ``apply`` changes a copy of ``tiny_checkpoint``: plain weights in one file.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+CODEC = "vqvae/diffusion_pytorch_model.safetensors"
+QUERY = "model.transformer.blocks.0.q_proj.weight"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 16160000000\n"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+Break = Callable[[Path], object]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenCheckpoint:
+    """A checkpoint that must be refused, with parts of the message, in order."""
+
+    name: str
+    apply: Break
+    words: tuple[str, ...]
+    known_on_reading: bool = False  # a check that reads no weights cannot see it
+
+
+def edited_weights(edit: Callable[[dict[str, Tensor]], object], name: str = SINGLE) -> Break:
+    """Save a weight file again with other tensors."""
+
+    def apply(directory: Path) -> None:
+        weights = load_file(directory / name)
+        edit(weights)
+        save_file(weights, directory / name, {"format": "pt"})
+
+    return apply
+
+
+def renamed_tensors(rename: Callable[[str], str]) -> Break:
+    """Save the transformer's weights under other names."""
+
+    def edit(weights: dict[str, Tensor]) -> None:
+        for name in list(weights):
+            weights[rename(name)] = weights.pop(name)
+
+    return edited_weights(edit)
+
+
+def edited_json(name: str, **changes: Any) -> Break:
+    """Change keys of a JSON file."""
+
+    def apply(directory: Path) -> None:
+        path = directory / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return apply
+
+
+def written(name: str, content: str | bytes) -> Break:
+    """Another content of a file."""
+
+    def apply(directory: Path) -> None:
+        (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return apply
+
+
+def cut(name: str, num_bytes: int) -> Break:
+    """A file without its end."""
+
+    def apply(directory: Path) -> None:
+        data = (directory / name).read_bytes()
+        (directory / name).write_bytes(data[: len(data) - num_bytes])
+
+    return apply
+
+
+def removed(*names: str) -> Break:
+    """Without these files and directories."""
+
+    def apply(directory: Path) -> None:
+        for name in names:
+            path = directory / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return apply
+
+
+def moved(old: str, new: str) -> Break:
+    """A file under another name."""
+    return lambda directory: (directory / old).rename(directory / new)
+
+
+def all_of(*steps: Break) -> Break:
+    """Several of them."""
+
+    def apply(directory: Path) -> None:
+        for step in steps:
+            step(directory)
+
+    return apply
+
+
+def sharded(directory: Path) -> None:
+    """The weights in two files with an index."""
+    weights = load_file(directory / SINGLE)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate((sorted(weights)[::2], sorted(weights)[1::2]), 1):
+        file_name = f"model-{number:05d}-of-00002.safetensors"
+        save_file({name: weights[name] for name in names}, directory / file_name)
+        weight_map |= dict.fromkeys(names, file_name)
+    (directory / SINGLE).unlink()
+    (directory / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def pickled(name: str, into: str) -> Break:
+    """A weight file as a pickle."""
+
+    def apply(directory: Path) -> None:
+        torch.save(load_file(directory / name), directory / into)
+        (directory / name).unlink()
+
+    return apply
+
+
+def as_directory(name: str) -> Break:
+    """A directory in the place of a file."""
+    return all_of(removed(name), lambda directory: (directory / name).mkdir())
+
+
+def dangling(name: str) -> Break:
+    """A link to nothing in the place of a file, as a cache that was half deleted has them."""
+    return all_of(removed(name), lambda directory: (directory / name).symlink_to("../../blobs/abc"))
+
+
+def only_adapter(directory: Path) -> None:
+    """An adapter's files and nothing else."""
+    _clear(directory)
+    (directory / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    save_file({"base_model.model.x.lora_A.weight": torch.ones(4, 4)}, directory / "adapter_model.safetensors")
+
+
+def only_codec(directory: Path) -> None:
+    """What ``vqvae/`` holds, one level up."""
+    for path in list((directory / "vqvae").iterdir()):
+        path.rename(directory / path.name)
+    removed("vqvae", SINGLE, *TOKENIZER_FILES)(directory)
+
+
+def one_level_down(directory: Path) -> None:
+    """Everything in a subdirectory, as a trainer's output has it."""
+    paths = list(directory.iterdir())
+    (directory / "epoch1").mkdir()
+    for path in paths:
+        path.rename(directory / "epoch1" / path.name)
+
+
+def by_training_code(directory: Path) -> None:
+    """What the official training code saves: weights, config, its arguments, states of the optimizer."""
+    removed("vqvae", *TOKENIZER_FILES)(directory)
+    (directory / "args.json").write_text("{}")
+    torch.save({}, directory / "optimizer.00000-of-00002.pth")
+    torch.save({}, directory / "additional_rank_common.pth")
+
+
+def sharded_state(directory: Path) -> None:
+    """What a training with sharded state saves."""
+    removed(SINGLE)(directory)
+    (directory / "__0_0.distcp").write_bytes(b"state")
+    (directory / ".metadata").write_bytes(b"state")
+
+
+def held_twice(directory: Path) -> None:
+    """One tensor in both files."""
+    sharded(directory)
+    first, second = (directory / f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    name = min(load_file(first))
+    save_file(load_file(second) | {name: load_file(first)[name]}, second)
+
+
+def _clear(directory: Path) -> None:
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _set(name: str, value: float) -> Callable[[dict[str, Tensor]], object]:
+    return lambda weights: weights[name].view(-1)[-1:].fill_(value)
+
+
+BROKEN_CHECKPOINTS = (
+    BrokenCheckpoint(
+        "all gone",
+        _clear,
+        ("lacks config.json, tokenizer.json, model.safetensors, vqvae/config.json, vqvae/diffusion",),
+    ),
+    BrokenCheckpoint("no config", removed("config.json"), ("lacks config.json:", "copy config.json from the base")),
+    BrokenCheckpoint(
+        "no tokenizer",
+        removed("tokenizer.json"),
+        ("lacks tokenizer.json:", "copy the tokenizer's files", "from the base"),
+    ),
+    BrokenCheckpoint(
+        "saved by the training code",
+        by_training_code,
+        (
+            "lacks tokenizer.json, vqvae/config.json, vqvae/diffusion_pytorch_model.safetensors:",
+            "training code saves weights and config alone",
+            "copy the tokenizer's files (tokenizer.json, tokenizer_config.json, …) and vqvae/ from the base checkpoint",
+        ),
+    ),
+    BrokenCheckpoint("sharded state", sharded_state, ("lacks model.safetensors", "__0_0.distcp is sharded state")),
+    BrokenCheckpoint(
+        "weights as a pickle",
+        pickled(SINGLE, "pytorch_model.bin"),
+        ("pytorch_model.bin is a pickle, only safetensors are read", "torch.load(weights_only=True)"),
+    ),
+    BrokenCheckpoint(
+        "weights as a consolidated pickle",
+        pickled(SINGLE, "consolidated.00-of-01.pth"),
+        ("consolidated.00-of-01.pth is a pickle",),
+    ),
+    BrokenCheckpoint(
+        "a pickle called safetensors",
+        all_of(pickled(SINGLE, "x.pt"), moved("x.pt", SINGLE)),
+        ("model.safetensors is not a readable safetensors file: it is a pickle file",),
+    ),
+    BrokenCheckpoint(
+        "codec as a pickle",
+        pickled(CODEC, "vqvae/diffusion_pytorch_model.bin"),
+        (f"lacks {CODEC}:", "vqvae/diffusion_pytorch_model.bin is a pickle", "copy vqvae/"),
+    ),
+    BrokenCheckpoint(
+        "codec under another name",
+        moved(CODEC, "vqvae/diffusion_pytorch_model.fp16.safetensors"),
+        (f"lacks {CODEC}:", "vqvae/diffusion_pytorch_model.fp16.safetensors is not looked at"),
+    ),
+    BrokenCheckpoint(
+        "weights under another name",
+        moved(SINGLE, "consolidated.safetensors"),
+        ("it holds consolidated.safetensors, rename it to model.safetensors",),
+    ),
+    BrokenCheckpoint(
+        "shards without their index",
+        all_of(sharded, removed(INDEX)),
+        (
+            "lacks model.safetensors",
+            "it holds model-00001-of-00002.safetensors",
+            "copy its model.safetensors.index.json",
+        ),
+    ),
+    BrokenCheckpoint(
+        "a shard is missing",
+        all_of(sharded, removed("model-00002-of-00002.safetensors")),
+        ("lacks model-00002-of-00002.safetensors:", "model.safetensors.index.json lists them"),
+    ),
+    BrokenCheckpoint(
+        "an index that is none",
+        all_of(sharded, written(INDEX, "{}")),
+        ("index.json is damaged: no readable weight_map",),
+    ),
+    BrokenCheckpoint("a tensor twice", held_twice, ("holds a tensor twice: model.transformer.",)),
+    BrokenCheckpoint("an adapter", only_adapter, ("is a LoRA adapter, not a checkpoint: set adapter to it",)),
+    BrokenCheckpoint("the codec alone", only_codec, ("is the image codec of a checkpoint: give the directory above",)),
+    BrokenCheckpoint(
+        "one level too high", one_level_down, ("is no checkpoint, but there is one in it: give", "epoch1")
+    ),
+    *(
+        BrokenCheckpoint(
+            f"{name} as a git-lfs pointer", written(name, POINTER), (name, "is a git-lfs pointer", "git lfs")
+        )
+        for name in (SINGLE, CODEC, "config.json", "vqvae/config.json", *TOKENIZER_FILES)
+    ),
+    *(
+        BrokenCheckpoint(f"{name} empty", written(name, ""), (f"{name} is empty: download or copy it again",))
+        for name in (SINGLE, CODEC, "config.json", "tokenizer.json")
+    ),
+    *(
+        BrokenCheckpoint(f"{name} a directory", as_directory(name), (f"{name} is a directory where a file must be",))
+        for name in (SINGLE, "tokenizer.json", "vqvae/config.json")
+    ),
+    *(
+        BrokenCheckpoint(
+            f"{name} a broken link", dangling(name), (f"{name} is a link to ../../blobs/abc, which does not",)
+        )
+        for name in (SINGLE, CODEC, "tokenizer.json")
+    ),
+    *(
+        BrokenCheckpoint(
+            f"{name} cut off", cut(name, 1000), (f"{name} is not a readable safetensors file: it is cut off,",)
+        )
+        for name in (SINGLE, CODEC)
+    ),
+    BrokenCheckpoint(
+        "a web page", written(SINGLE, "<!DOCTYPE html><html>sign in</html>"), ("safetensors file: it is a web page",)
+    ),
+    BrokenCheckpoint("tokenizer not JSON", written("tokenizer.json", "{"), ("holds no readable tokenizer", "copy the")),
+    BrokenCheckpoint(
+        "codec config not JSON", written("vqvae/config.json", "[]"), ("must hold a JSON object, got list",)
+    ),
+    BrokenCheckpoint(
+        "codec of another config",
+        edited_json("vqvae/config.json", layers_per_block=2),
+        ("tensor encoder.", "is missing, by the config beside it"),
+    ),
+    BrokenCheckpoint(
+        "codec with wrong types",
+        edited_json("vqvae/config.json", num_vq_embeddings="8192"),
+        ("num_vq_embeddings must be a whole number from 1 to 16777216, got '8192'",),
+    ),
+    BrokenCheckpoint(
+        "names without a prefix",
+        renamed_tensors(lambda name: name.removeprefix("model.")),
+        (
+            "holds 21 of 21 tensors by other names: transformer.",
+            "where model.transformer.",
+            "is expected; save the whole",
+        ),
+    ),
+    BrokenCheckpoint(
+        "names of a model in parallel",
+        renamed_tensors(lambda name: f"module.{name}"),
+        ("by other names: module.model.transformer.", "save the model inside of its wrapper (module)"),
+    ),
+    BrokenCheckpoint(
+        "names of a compiled model",
+        renamed_tensors(lambda name: f"_orig_mod.{name}"),
+        ("by other names: _orig_mod.model.transformer.", "save the model inside of its wrapper (_orig_mod)"),
+    ),
+    BrokenCheckpoint(
+        "names with wrapped layers",
+        renamed_tensors(lambda name: name.replace("blocks.0.", "blocks.0._checkpoint_wrapped_module.")),
+        ("holds 9 of 21 tensors by other names:", "save the model inside of its wrapper (_checkpoint_wrapped_module)"),
+    ),
+    BrokenCheckpoint(
+        "names of PEFT",
+        renamed_tensors(lambda name: f"base_model.model.{name}"),
+        ("by other names: base_model.model.model.transformer.", "save what PEFT's merge_and_unload gives"),
+    ),
+    BrokenCheckpoint(
+        "an adapter beside its base",
+        renamed_tensors(lambda name: f"base_model.model.{name}".replace("q_proj.", "q_proj.base_layer.")),
+        ("holds an adapter beside its base weights, not merged into them",),
+    ),
+    BrokenCheckpoint(
+        "another architecture",
+        renamed_tensors(lambda name: name.replace("transformer.blocks", "layers").replace("_proj", "")),
+        ("lacks 18 tensors: model.transformer.blocks.0", "it holds 18 others: model.layers.0"),
+    ),
+    BrokenCheckpoint(
+        "quantised",
+        edited_weights(lambda weights: weights.update({QUERY.replace("weight", "qweight"): weights.pop(QUERY)})),
+        ("holds quantised weights: model.transformer.blocks.0.q_proj.qweight",),
+    ),
+    BrokenCheckpoint(
+        "weights of 8 bits",
+        edited_weights(lambda weights: weights.update({QUERY: weights[QUERY].to(torch.float8_e4m3fn)})),
+        (f"{QUERY} must be F32, F16 or BF16, got F8_E4M3",),
+    ),
+    BrokenCheckpoint(
+        "a tensor too many",
+        edited_weights(lambda weights: weights.update({"lm_head.weight": torch.ones(1)})),
+        ("holds 1 tensors that its config does not explain: lm_head.weight",),
+    ),
+    BrokenCheckpoint(
+        "a tensor of another shape",
+        edited_weights(lambda weights: weights.update({QUERY: torch.ones(3, 64)})),
+        (f"{QUERY} must have shape (64, 64) by the config, got (3, 64)",),
+    ),
+    *(
+        BrokenCheckpoint(
+            f"{value} in the weights",
+            edited_weights(_set(QUERY, value)),
+            (f"{SINGLE}: {QUERY} holds values that are not finite", "download or copy it again"),
+            known_on_reading=True,
+        )
+        for value in (float("nan"), float("inf"), float("-inf"))
+    ),
+    BrokenCheckpoint(
+        "NaN in the codec",
+        edited_weights(_set("quantize.embedding.weight", float("nan")), CODEC),
+        (f"{CODEC}: quantize.embedding.weight holds values that are not finite",),
+        known_on_reading=True,
+    ),
+)
