@@ -2,6 +2,7 @@
 
 import torch
 
+from dimoo_core.free_memory import free_bytes
 from dimoo_core.packing import pack, read_everything
 from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
@@ -16,13 +17,11 @@ def cache_budget(transformer: Transformer, tokens: SpecialTokens, max_step_token
     """Bytes for keys, values and logits of all running requests together.
 
     On CUDA, what a forward pass of ``max_step_tokens`` leaves free, measured by running one; elsewhere a quarter of
-    the memory that the system says is available.
+    the memory that is free for this process, by the machine's and its container's limits.
     """
     if transformer.device.type == "cuda":
         return _beside_a_step(transformer, tokens, max_step_tokens)
-    import psutil
-
-    return int(psutil.virtual_memory().available * _HOST_SHARE)
+    return int(free_bytes() * _HOST_SHARE)
 
 
 def _beside_a_step(transformer: Transformer, tokens: SpecialTokens, num_tokens: int) -> int:

@@ -11,6 +11,7 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.float8_weight import FLOAT8
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.layout import RequestLayout
+from dimoo_core.memory_check import refusing_for_memory
 from dimoo_core.settings import DtypeName
 from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
@@ -41,13 +42,14 @@ def load_model(
         adapter: Directory of a LoRA adapter to merge into the transformer.
 
     Raises:
-        ConfigError: If the device or the type is not to be had.
+        ConfigError: If the device or the type is not to be had, or memory runs out.
         WeightsError: If the checkpoint is incomplete or contradicts itself.
     """
     target, weight_dtype = _device(device), _dtype(dtype)
     found = check_checkpoint(directory, adapter=adapter)
-    codec = ImageCodec.load(directory, device=target, max_batch=1 if target.type == "cpu" else 16)
-    transformer = load_transformer(directory, found.config, device=target, dtype=weight_dtype, adapter=adapter)
+    with refusing_for_memory():
+        codec = ImageCodec.load(directory, device=target, max_batch=1 if target.type == "cpu" else 16)
+        transformer = load_transformer(directory, found.config, device=target, dtype=weight_dtype, adapter=adapter)
     return Model(found.config, found.tokens, transformer, codec, RequestLayout(found.tokenizer, found.tokens), target)
 
 

@@ -8,11 +8,14 @@ anything, but images have contrast and answers have several words.
 import argparse
 import hashlib
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,6 +62,8 @@ _FURTHER_KEYS: dict[str, Any] = {
 Source: the fields of ``LLaDAConfig`` in the reference's ``configuration_llada.py``.
 """
 
+_MakeWeight = Callable[[str, tuple[int, ...]], Tensor]
+
 _ATTENTION_GAIN = 1.6  # of queries and keys: sharp enough that neighbouring masks see different things
 _TEXT_LOGIT_STD, _IMAGE_LOGIT_STD, _SPECIAL_LOGIT_STD = 4.0, 2.0, 0.1
 """An answer is then made of text, and the sampler never emits a mask."""
@@ -79,6 +84,7 @@ def write_random_checkpoint(
     num_codes: int = NUM_VQ_CODES,
     unused_ids: int = 0,
     vocabulary: Vocabulary = "small",
+    keep_shards: bool = False,
 ) -> Path:
     """Write a checkpoint into ``directory``, which is made if need be, and return it; about 4 MB by default.
 
@@ -98,6 +104,7 @@ def write_random_checkpoint(
             share of the arithmetic, and VQ codes the share of the head, that they have in the published one.
         vocabulary: Of the tokenizer. With the small one config.json says where codes begin, if rows or ids are unused;
             with the others it does not, as the published one does not by all that is known.
+        keep_shards: Leave weight files that are there and whole, to go on where an earlier call was interrupted.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ids = write_tokenizer(directory, vocabulary, num_codes)
@@ -115,8 +122,8 @@ def write_random_checkpoint(
     write_json(directory / "config.json", _config_json(config, dtype) | further)
     seeded = _SeededTensors(seed)
     code_rows = slice(offset, offset + num_codes)
-    weights = _transformer_weights(config, seeded, ids.num_text_ids, code_rows)
-    _write_weights(directory, weights, getattr(torch, dtype), num_shards)
+    made = partial(_transformer_weight, seeded=seeded, num_text_ids=ids.num_text_ids, code_rows=code_rows)
+    _write_weights(directory, config, made, getattr(torch, dtype), num_shards, keep_shards=keep_shards)
     _write_image_codec(directory / "vqvae", seeded, num_codes)
     return directory
 
@@ -129,7 +136,7 @@ class _SeededTensors:
         """Uniform numbers of mean 0, float32: a function of seed and name."""
         digest = hashlib.blake2b(f"{self.seed}:{name}".encode(), digest_size=8).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
-        return (torch.rand(shape, generator=generator) - 0.5) * (math.sqrt(12) * std)
+        return torch.rand(shape, generator=generator).sub_(0.5).mul_(math.sqrt(12) * std)  # in place: it may be large
 
 
 def _config_json(config: ModelConfig, dtype: DtypeName) -> dict[str, Any]:
@@ -157,14 +164,12 @@ def _config_json(config: ModelConfig, dtype: DtypeName) -> dict[str, Any]:
     }
 
 
-def _transformer_weights(
-    config: ModelConfig, seeded: _SeededTensors, num_text_ids: int, code_rows: slice
-) -> dict[str, Tensor]:
-    return {
-        name: torch.ones(shape) if "norm" in name or "ln_f" in name else seeded.uniform(name, shape, std)
-        for name, shape in expected_shapes(config).items()
-        for std in [_standard_deviation(name, shape, num_text_ids, code_rows)]
-    }
+def _transformer_weight(
+    name: str, shape: tuple[int, ...], seeded: _SeededTensors, num_text_ids: int, code_rows: slice
+) -> Tensor:
+    if "norm" in name or "ln_f" in name:
+        return torch.ones(shape)
+    return seeded.uniform(name, shape, _standard_deviation(name, shape, num_text_ids, code_rows))
 
 
 def _standard_deviation(name: str, shape: tuple[int, ...], num_text_ids: int, code_rows: slice) -> float | Tensor:
@@ -180,22 +185,38 @@ def _standard_deviation(name: str, shape: tuple[int, ...], num_text_ids: int, co
     return _ATTENTION_GAIN * scale if "q_proj" in name or "k_proj" in name else scale
 
 
-def _write_weights(directory: Path, weights: dict[str, Tensor], dtype: torch.dtype, num_shards: int) -> None:
-    """One file, or as many as asked for with an index that says which tensor is where."""
-    names = list(weights)
-    metadata = {"format": "pt"}
-    if num_shards == 1:
-        save_file({name: weights[name].to(dtype) for name in names}, directory / "model.safetensors", metadata)
-        return
+def _write_weights(
+    directory: Path, config: ModelConfig, made: _MakeWeight, dtype: torch.dtype, num_shards: int, *, keep_shards: bool
+) -> None:
+    """One file, or as many as asked for with an index that says which tensor is where; one is in memory at a time."""
+    shapes = expected_shapes(config)
+    names = list(shapes)
     weight_map: dict[str, str] = {}
     for shard in range(num_shards):
         members = names[len(names) * shard // num_shards : len(names) * (shard + 1) // num_shards]
-        file_name = f"model-{shard + 1:05d}-of-{num_shards:05d}.safetensors"
-        save_file({name: weights[name].to(dtype) for name in members}, directory / file_name, metadata)
+        file_name = f"model-{shard + 1:05d}-of-{num_shards:05d}.safetensors" if num_shards > 1 else "model.safetensors"
         weight_map |= dict.fromkeys(members, file_name)
-    total_size = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
-    index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
-    write_json(directory / "model.safetensors.index.json", index)
+        path = directory / file_name
+        if keep_shards and _is_whole(path, {name: shapes[name] for name in members}, dtype):
+            continue
+        weights = {name: made(name, shapes[name]).to(dtype) for name in members}
+        save_file(weights, path, {"format": "pt"})
+    if num_shards > 1:
+        total_size = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+        index = {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+        write_json(directory / "model.safetensors.index.json", index)
+
+
+def _is_whole(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> bool:
+    """Whether a file holds these tensors in this type to its end; what the numbers are is not looked at."""
+    try:
+        with safe_open(path, framework="pt") as file:  # refuses one that is cut off
+            views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (tuple(view.get_shape()), view.get_dtype()) for name, view in views.items()}
+    except (OSError, SafetensorError):
+        return False
+    names = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+    return found == {name: (shape, names[dtype]) for name, shape in shapes.items()}
 
 
 def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) -> None:
@@ -227,7 +248,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dimoo_core.random_checkpoint", description=__doc__)
     parser.add_argument("directory", type=Path)
     for name, default in (write_random_checkpoint.__kwdefaults__ or {}).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        kind: dict[str, Any] = {"action": "store_true"} if default is False else {"type": type(default)}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, **kind)
     print(write_random_checkpoint(**vars(parser.parse_args())))
 
 

@@ -1,6 +1,7 @@
 """Shape of the image codec's network, as ``vqvae/config.json`` of a checkpoint states it."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ class VQConfig:
     def code_size(self) -> int:
         """Numbers of a codebook entry."""
         return self.latent_channels if self.vq_embed_dim is None else self.vq_embed_dim
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers of the network, as ``VQModel`` has them; known without torch."""
+        return sum(math.prod(shape) for shape in codec_shapes(self).values())
 
     @property
     def pixels_per_code(self) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.checkpoint_check import CheckedCheckpoint, check_checkpoint
 from dimoo_core.errors import WeightsError
+from dimoo_core.memory_check import check_mapping
 from jobs.spec import JobSpec
 
 
@@ -31,5 +32,9 @@ def check_model(directory: Path, adapter: str | None) -> CheckedCheckpoint:
 
     Raises:
         WeightsError: A worker could not load them.
+        ConfigError: This process may not have as much address space as their files take.
     """
+    files = list(directory.glob("*.safetensors"))
+    if files:
+        check_mapping(max(files, key=lambda path: path.stat().st_size))
     return check_checkpoint(directory, adapter=None if adapter is None else find_checkpoint(adapter).directory)

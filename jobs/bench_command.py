@@ -10,6 +10,7 @@ import typer
 from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 if TYPE_CHECKING:
+    from dimoo_core.settings import DtypeName
     from jobs.bench.bench_case import BenchTask
     from jobs.spec import JobSpec
 
@@ -81,27 +82,37 @@ def _measured(
     from dimoo_core.engine_config import EngineConfig
     from dimoo_core.model import load_model
     from dimoo_core.preset import PRESETS
-    from jobs.adapter import with_found_adapter
+    from jobs.adapter import check_model, with_found_adapter
     from jobs.bench.bench_case import bench_cases
     from jobs.bench.machine_bench import MachineBench
     from jobs.generation_defaults import with_generation_defaults
+    from jobs.run_memory import check_run_memory, memory_of_shapes, settings_shape
+    from jobs.workers import Workers
 
     checkpoint = find_checkpoint(job.model)
     job = with_found_adapter(with_generation_defaults(job, checkpoint.directory))
     cases = bench_cases(job.row_defaults(), tuple(presets or PRESETS), sizes, tasks)
     device = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = job.dtype if job.dtype != "auto" else ("bfloat16" if device.startswith("cuda") else "float32")
+    dtype: DtypeName = "bfloat16" if device.startswith("cuda") else "float32"
+    dtype = job.dtype if job.dtype != "auto" else dtype
+    found = check_model(checkpoint.directory, job.adapter)
+    source_px = resolution**2 if isinstance(resolution := job.understanding.resolution, int) else 0
+    shapes = [settings_shape(case.settings, found, source_px) for case in cases]
+    engine, most = EngineConfig(**dict(job.engine)), rows if rows is not None else job.engine.max_step_tokens
+    need = memory_of_shapes(found, device, dtype, engine, shapes, most)
+    here = Workers(0, device, 0, 0)
+    dtype = check_run_memory(need, here, is_auto=job.dtype == "auto", is_recorded=False, say=_say).dtype
     adapter = find_checkpoint(job.adapter).directory if job.adapter is not None else None
     loaded = load_model(checkpoint.directory, device=device, dtype=dtype, adapter=adapter)
     bench = MachineBench(
         loaded,
-        EngineConfig(**dict(job.engine)),
+        engine,
         input_resolution=job.understanding.resolution,
         own_size_px=(job.text_to_image.width, job.text_to_image.height),
         max_seconds=max_seconds,
         max_rows=rows,
     )
-    results = list(bench.run(cases, lambda line: typer.echo(f"bench: {line}", err=True)))
+    results = list(bench.run(cases, _say))
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
     machine = {
         "model": checkpoint.name,
@@ -112,6 +123,10 @@ def _measured(
         "max_step_tokens": job.engine.max_step_tokens,
     }
     return machine, results
+
+
+def _say(line: str) -> None:
+    typer.echo(f"bench: {line}", err=True)
 
 
 def _sizes(texts: list[str]) -> tuple[tuple[int, int], ...]:

@@ -36,7 +36,7 @@ def doctor(
         diagnose_shared_memory,
         diagnose_versions,
     )
-    from jobs.run_diagnosis import diagnose_model, diagnose_store
+    from jobs.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
 
     diagnoses = [
         *diagnose_versions(),
@@ -45,6 +45,7 @@ def doctor(
         diagnose_disk(),
         diagnose_ray(ray_address),
         diagnose_model(model),
+        *diagnose_model_memory(model),
         *(diagnose_store(output) if output is not None else ()),
     ]
     if as_json:

@@ -8,12 +8,18 @@ from typing import Any
 
 from dimoo_core.checkpoint import BUILTIN, find_checkpoint
 from dimoo_core.errors import WeightsError
+from dimoo_core.memory_need import size_words
+from dimoo_core.settings import DtypeName
 
 PUBLISHED = "Alpha-VLLM/Lumina-DiMOO"
 _NOTES = {
     BUILTIN: "embedded, knows a world of coloured shapes and nothing else",
     PUBLISHED: "the published model; 16 GB, needs a GPU",
 }
+
+
+MEMORY_DTYPES: tuple[DtypeName, ...] = ("bfloat16", "float32")
+"""Those that memory is told for."""
 
 
 class ModelState(StrEnum):
@@ -37,6 +43,7 @@ class ModelEntry:
     num_parameters: int | None = None
     num_layers: int | None = None
     num_bytes: int | None = None
+    memory_bytes: dict[str, int] | None = None  # that a worker takes, by the type of the weights
     image_offset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +56,9 @@ class ModelEntry:
         if self.num_parameters is not None and self.num_bytes is not None:
             facts.append(f"{_short(self.num_parameters)} parameters in {self.num_layers} layers")
             facts.append(f"{self.num_bytes / 2**20:,.1f} MiB")
+        if self.memory_bytes is not None:
+            sizes = ", ".join(f"{size_words(size)} in {dtype}" for dtype, size in self.memory_bytes.items())
+            facts.append(f"takes {sizes} of memory")
         if self.image_offset is not None:
             facts.append(f"VQ codes from id {self.image_offset}")
         facts += [each for each in (self.problem, self.note) if each]
@@ -76,6 +86,7 @@ def model_entry(model: str) -> ModelEntry:
 
 def _checked(model: str, directory: Path, note: str) -> ModelEntry:
     from dimoo_core.checkpoint_check import check_checkpoint
+    from jobs.run_memory import memory_of_model
 
     found = check_checkpoint(directory)
     return ModelEntry(
@@ -87,6 +98,7 @@ def _checked(model: str, directory: Path, note: str) -> ModelEntry:
         num_layers=found.config.num_layers,
         image_offset=found.tokens.image_offset,
         num_bytes=sum(path.stat().st_size for path in directory.rglob("*.safetensors")),
+        memory_bytes={dtype: memory_of_model(found, "cpu", dtype).host_bytes for dtype in MEMORY_DTYPES},
     )
 
 

@@ -16,12 +16,15 @@ from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import CodecNotFinite, ConfigError
+from dimoo_core.memory_check import check_memory
 from dimoo_core.model import Model, load_model
 from dimoo_core.request import Request, TextResult
+from jobs.adapter import check_model
 from jobs.recorded_run import check_preset
 from jobs.replayed_run import OneRow, find_row, read_row, settings_of
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
+from jobs.run_memory import memory_of_rows
 from manifests.row import Row, RowFailure
 from pipeline.errors import NotARun
 from pipeline.fetch import ignore_pillow_warnings
@@ -82,6 +85,9 @@ def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest
         at, row = read_row(source, hooks, index)
         check_preset(description, row.preset, store.uri)
         say(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
+        found = check_model(find_checkpoint(settings.model).directory, settings.adapter)
+        need = memory_of_rows(settings, found, [row], 1)
+        check_memory(need, may_change_dtype=False)
         return _Replay(store, settings, recorded).run(at, row, hooks)
     finally:
         store.close()

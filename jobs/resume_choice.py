@@ -107,8 +107,13 @@ def outputs_beside(uri: str) -> Iterator[str]:
         yield f"{base}-{number}"
 
 
-def output_of_new_run(uri: str, results: Mapping[str, Any]) -> str:
+def output_of_new_run(uri: str, results: Mapping[str, Any], as_found: Sequence[str] = ("segment_rows",)) -> str:
     """The first output that is free, or holds this very run, which then goes on: the same command is the same run.
+
+    Args:
+        uri: As it was asked for.
+        results: What decides the results of this start.
+        as_found: Keys that a run which is found there decides.
 
     Raises:
         ConfigError: There is none.
@@ -118,14 +123,14 @@ def output_of_new_run(uri: str, results: Mapping[str, Any]) -> str:
         found = run.description()
         if found is None and not run.has_parts():
             return candidate
-        if found is not None and not differences(_as_cut(results, found), found.get("results", {})):
+        if found is not None and not differences(_with_found(results, found, as_found), found.get("results", {})):
             return candidate
     raise ConfigError(f"{_MAX_OUTPUTS} runs lie at {uri} and beside it: choose another --output")
 
 
-def _as_cut(results: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """The results, cut into segments as a run that was found."""
-    return {**results, "segment_rows": found.get("results", {}).get("segment_rows")}
+def _with_found(results: Mapping[str, Any], found: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The results with what a run that was found has under some keys."""
+    return {**results, **{key: found.get("results", {}).get(key) for key in keys}}
 
 
 def _key(difference: str) -> str:

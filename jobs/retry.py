@@ -17,12 +17,13 @@ from jobs.resume_choice import ResumeChoice, words_of_changes
 from jobs.retry_backlog import Backlog, chosen_classes
 from jobs.retry_choice import RetryChoice
 from jobs.retry_summary import RetrySummary
+from jobs.run_dtype import with_memory
 from jobs.run_identity import what_decides_results
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
 from jobs.work_settings import settings_of_work
-from jobs.workers import Workers, find_workers, idle_workers, worker_pool
+from jobs.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from manifests.shard import ShardPlan
 from pipeline.coordinator import CoordinatorReport
 from pipeline.draft import names_with_drafts
@@ -122,7 +123,10 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
     retry.say(backlog.words() if not is_resumed else f"going on: {backlog.words()}")
     num_rows = backlog.chosen.total()
     if backlog.retries:
-        check_model(find_checkpoint(retry.settings.model).directory, retry.settings.adapter)
+        found = check_model(find_checkpoint(retry.settings.model).directory, retry.settings.adapter)
+        local, say = local_workers(retry.spec), retry.say
+        settings = with_memory(retry.settings, retry.spec, found, retry.source, local, say, is_begun=True)
+        retry = replace(retry, settings=settings)
     workers = _workers(retry) if backlog.retries else idle_workers(retry.spec, retry.settings.device)
     state = ProgressState(
         num_rows=num_rows,

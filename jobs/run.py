@@ -17,12 +17,13 @@ from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
 from jobs.recorded_run import way_of_working
 from jobs.resume_choice import ResumeChoice, output_of_new_run, outputs_beside, words_of_changes
+from jobs.run_dtype import with_memory, with_recorded_dtype
 from jobs.run_identity import segment_rows_of, what_decides_results
 from jobs.spec import JobSpec
 from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
 from jobs.work_settings import settings_of_work
-from jobs.workers import Workers, find_workers, idle_workers, worker_pool
+from jobs.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from manifests.public_text import public_uri
 from manifests.shard import ShardPlan
 from pipeline.committed_segments import CommittedSegments
@@ -84,14 +85,19 @@ def run_job(
             device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
         else:
             device = _device_of_finished_run(run, source)
-        if device is None:
-            check_model(checkpoint.directory, spec.adapter)
-        workers = idle_workers(spec, device) if device is not None else find_workers(spec, stack, say)
+        found = check_model(checkpoint.directory, spec.adapter) if device is None else None
+        local = local_workers(spec) if device is None else idle_workers(spec, device)
+        workers = local or find_workers(spec, stack, say)
         settings = _settings(spec, workers, checkpoint, store.uri)
         if choice.is_new_run:
             store = _store_of_new_run(spec, workers, source, checkpoint, settings)
             say(f"output of this run: {store.uri}")
             run = RunDirectory(store)
+        settings = with_recorded_dtype(settings, spec, run)
+        if found is not None:
+            settings = with_memory(settings, spec, found, source, local, say, is_begun=run.description() is not None)
+            workers = workers if local is None else find_workers(spec, stack, say)
+            settings = replace(settings, device=workers.device)
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()
         settings = replace(settings, output_uri=store.uri, epoch=epoch.number)
@@ -208,7 +214,8 @@ def _output_of_new_run(
 ) -> str:
     segment_rows = spec.pipeline.segment_rows or segment_rows_of(_num_rows(spec, source), workers.count, None)
     results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
-    return output_of_new_run(settings.output_uri, results)
+    as_found = ("segment_rows", "dtype") if spec.dtype == "auto" else ("segment_rows",)
+    return output_of_new_run(settings.output_uri, results, as_found)
 
 
 def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:

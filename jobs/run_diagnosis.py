@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dimoo_core.errors import ConfigError
+from dimoo_core.memory_need import size_words
 from jobs.diagnosis import Diagnosis
 from pipeline.errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.store import Store, open_store
@@ -41,7 +42,7 @@ def diagnose_store(output: str) -> Iterator[Diagnosis]:
 
 
 def diagnose_model(model: str) -> Diagnosis:
-    """Whether the checkpoint is there and whole: configuration, tokenizer, and every tensor by name and shape.
+    """Whether the checkpoint is there and whole: all that can be known without reading its weights.
 
     A hub id is looked up in the cache of this machine only; nothing is downloaded.
     """
@@ -53,6 +54,36 @@ def diagnose_model(model: str) -> Diagnosis:
     if entry.state is ModelState.NOT_HERE:
         return Diagnosis("model", "warning", entry.words(), "the first run downloads it; it needs a connection then")
     return Diagnosis("model", "wrong", entry.words(), "download it again, or give another --model")
+
+
+def diagnose_model_memory(model: str) -> Iterator[Diagnosis]:
+    """Whether one worker finds room here for a checkpoint that can be loaded, in the type that ``auto`` takes."""
+    from jobs.model_list import ModelState, model_entry
+
+    entry = model_entry(model)
+    if entry.state is ModelState.USABLE and entry.directory is not None:
+        yield _memory(Path(entry.directory))
+
+
+def _memory(directory: Path) -> Diagnosis:
+    import torch
+
+    from jobs.adapter import check_model
+    from jobs.run_memory import check_run_memory, memory_of_model
+    from jobs.workers import Workers
+
+    device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
+    chosen: list[str] = []
+    try:
+        need = memory_of_model(check_model(directory, None), device, "bfloat16" if dtype == "bfloat16" else "float32")
+        here = Workers(0, device, 0, 0)
+        need = check_run_memory(need, here, is_auto=True, is_recorded=False, say=chosen.append)
+    except ConfigError as error:
+        found, _, ways = str(error).partition("; what fits: ")
+        return Diagnosis("model memory", "wrong", found, ways or "free some memory, or use a machine with more")
+    size = size_words(need.host_bytes if need.is_on_host else need.model_bytes)
+    told = chosen[0] if chosen else f"a worker takes {size} in {need.dtype} on {device}"
+    return Diagnosis("model memory", "ok", told)
 
 
 def _room(store: Store) -> Iterator[Diagnosis]:

@@ -27,6 +27,18 @@ def idle_workers(spec: JobSpec, recorded_device: str) -> Workers:
     return Workers(spec.workers or 0, spec.device if spec.device != "auto" else recorded_device, 0, 0)
 
 
+def local_workers(spec: JobSpec) -> Workers | None:
+    """Those that ``find_workers`` will find on this machine alone, before Ray is started; None if a cluster is joined.
+
+    What each of them has is not known yet.
+    """
+    count, device = spec.workers, spec.device
+    if count != 0 and known_address(spec.ray.address) is not None:
+        return None
+    count = _local_gpus() if count is None else count
+    return Workers(count, device if device != "auto" else ("cuda" if _local_gpus() else "cpu"), 0, 0)
+
+
 def find_workers(spec: JobSpec, stack: ExitStack, say: Callable[[str], None]) -> Workers:
     """Decide how many workers there are, starting or joining Ray if there is any.
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
+from dimoo_core.memory_need import MemoryNeed
 from dimoo_core.prompts import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
@@ -57,6 +58,8 @@ class RunSettings:
     flush: FlushPolicy = field(default_factory=FlushPolicy)
     failures: FailurePolicy = field(default_factory=FailurePolicy)
     life: WorkerLife = field(default_factory=WorkerLife)
+    memory: MemoryNeed | None = None  # of a worker, to be checked where it is; None: it was
+    is_dtype_fixed: bool = False  # by the run's earlier starts
 
     def __post_init__(self) -> None:
         if self.image_format not in IMAGE_SUFFIXES:

@@ -13,6 +13,7 @@ import psutil
 
 from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.engine import Engine
+from dimoo_core.memory_check import check_memory
 from dimoo_core.model import load_model
 from dimoo_core.request import Request, Result
 from pipeline.engine_clock import EngineClock
@@ -105,6 +106,8 @@ class Worker:
         hooks = RowHooks(settings.hooks, settings.defaults)
         directory = find_checkpoint(settings.model).directory
         adapter = find_checkpoint(settings.adapter).directory if settings.adapter is not None else None
+        if settings.memory is not None:
+            check_memory(settings.memory, may_change_dtype=not settings.is_dtype_fixed)
         model = load_model(directory, device=settings.device, dtype=settings.dtype, adapter=adapter)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
         self._fence = Fence(self._run_directory.store, settings.epoch)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from dimoo_core.memory_need import size_words
 from jobs.plan.gpu_table import USED_SHARE, Gpu
 from jobs.plan.probe import Probe
 from jobs.plan.run_plan import Group, RunPlan
@@ -38,6 +39,7 @@ def plan_json(plan: RunPlan, gpus: list[Gpu], probe: Probe | None) -> dict[str, 
         "segment_rows": plan.segment_rows,
         "objects": plan.objects,
         "bytes": plan.bytes,
+        "memory_bytes": plan.memory_bytes,
         "assumed_sizes": plan.assumed_sizes,
         "is_estimated": plan.is_estimated,
         "gpus": [
@@ -75,6 +77,8 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_worke
     yield f"{plan.objects:,} objects ({plan.images:,} images), about {plan.bytes:,} bytes{measured}: {plan.output}"
     if plan.done or plan.failed_before:
         yield f"  done already: {plan.done} rows, {plan.failed_before} failed; {plan.remaining_ratio:.0%} are left"
+    sizes = ", ".join(f"{size_words(size)} in {dtype}" for dtype, size in plan.memory_bytes.items())
+    yield f"memory of each worker, with steps that are full: {sizes}"
     if probe is not None:
         others = f", not of {num_workers} workers" if num_workers > 1 else ""
         yield (

@@ -16,6 +16,7 @@ from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
 from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
+from dimoo_core.vq_config import VQConfig
 from jobs.spec import JobSpec
 from manifests.image_source import ImageSource
 from manifests.row import Row
@@ -23,7 +24,14 @@ from manifests.task_name import task_named
 from pipeline.object_reader import ObjectReader
 from pipeline.uri import is_relative, parse_uri
 
-_PUBLISHED_CODES = 8192
+_AMUSED = VQConfig(
+    block_out_channels=(128, 256, 256, 512, 768),
+    layers_per_block=2,
+    latent_channels=64,
+    num_vq_embeddings=8192,
+    mid_block_add_attention=False,
+)
+"""The codec of the published model, by what is public of aMUSEd's."""
 _CHARACTERS_PER_TOKEN = 4.0  # of English text, where the checkpoint's tokenizer is not at hand
 _HEADER_BYTES = 256 * 1024
 
@@ -33,6 +41,7 @@ class ModelFacts:
     """What a plan has to know of a model; its weights are not read."""
 
     config: ModelConfig
+    codec: VQConfig
     num_codes: int
     num_text_columns: int
     tokens_of: Callable[[str], frozenset[int] | int]  # different ids, or without a tokenizer how many there may be
@@ -51,12 +60,15 @@ def read_model_facts(model: str) -> ModelFacts:
         def length(text: str) -> int:
             return max(1, round(len(text) / _CHARACTERS_PER_TOKEN))
 
-        return ModelFacts(DIMOO_8B, _PUBLISHED_CODES, DIMOO_8B.num_embeddings, length, length, is_estimated=True)
+        return ModelFacts(
+            DIMOO_8B, _AMUSED, _AMUSED.num_vq_embeddings, DIMOO_8B.num_embeddings, length, length, is_estimated=True
+        )
     directory = find_checkpoint(model).directory
     found = check_checkpoint(directory)
     tokens, tokenizer = found.tokens, found.tokenizer
     return ModelFacts(
         found.config,
+        found.codec,
         tokens.image_columns.stop - tokens.image_columns.start,
         tokens.vocabulary_columns.stop - tokens.vocabulary_columns.start,
         lambda text: frozenset(tokenizer.encode(text)),

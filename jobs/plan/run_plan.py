@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from dimoo_core.errors import DimooError
 from dimoo_core.flop_count import Cost
+from dimoo_core.memory_need import MemoryNeed, RequestShape
 from jobs.manifest_check import manifest_rows
+from jobs.model_list import MEMORY_DTYPES
 from jobs.plan.row_cost import ModelFacts, RowCosts
 from jobs.run_identity import segment_rows_of
 from jobs.spec import JobSpec
@@ -58,6 +60,7 @@ class RunPlan:
     part_bytes: float = 0.0
     assumed_sizes: int = 0
     is_estimated: bool = False
+    memory_bytes: dict[str, int] = field(default_factory=dict)  # that a worker takes, by the type of the weights
     groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     reasons: list[RowFailure] = field(default_factory=list)
     reason_counts: Counter[str] = field(default_factory=Counter)
@@ -136,9 +139,31 @@ def plan_run(
     plan.failure_files = len(segments_with_failures)
     plan.assumed_sizes = costs.num_assumed_sizes
     plan.part_bytes = plan.segments * _PART_BYTES + (plan.rows - plan.invalid) * _ROW_BYTES
+    plan.memory_bytes = _memory(plan, spec, defaults, facts)
     objects.close()
     store.close()
     return plan
+
+
+def _memory(plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: ModelFacts) -> dict[str, int]:
+    """Of a model on a CPU, with as many as fill a step of the largest image that is made, or of those by default."""
+    settings = defaults.text_to_image
+    largest = max((group.pixels // group.images for group in plan.groups.values() if group.images), default=0)
+    image_px = largest or settings.width_px * settings.height_px
+    shape = RequestShape.of_image(settings, image_px, 0, facts.num_codes)
+    needs = {
+        dtype: MemoryNeed(
+            config=facts.config,
+            codec=facts.codec,
+            dtype=dtype,
+            device="cpu",
+            shape=shape,
+            num_requests=plan.rows,
+            max_step_tokens=spec.engine.max_step_tokens,
+        )
+        for dtype in MEMORY_DTYPES
+    }
+    return {dtype: need.host_bytes for dtype, need in needs.items()}
 
 
 def _committed(run: RunDirectory, shards: ShardPlan) -> Iterator[RunTotals]:

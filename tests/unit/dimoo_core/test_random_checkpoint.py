@@ -70,3 +70,15 @@ def test_codes_of_an_image_depend_on_the_image(tiny_model: Model) -> None:
     red, blue = (Image.new("RGB", (32, 32), color) for color in ("red", "blue"))
     first, second = tiny_model.codec.encode([red, blue])
     assert (first != second).any()
+
+
+def test_an_interrupted_writing_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    whole = write_random_checkpoint(tmp_path / "whole", num_shards=3)
+    again = write_random_checkpoint(tmp_path / "again", num_shards=3)
+    first, second, third = sorted(again.glob("*.safetensors"))
+    second.write_bytes(second.read_bytes()[:-1])
+    third.unlink()
+    before = first.stat().st_mtime_ns
+    write_random_checkpoint(again, num_shards=3, keep_shards=True)
+    assert first.stat().st_mtime_ns == before
+    assert digests(again) == digests(whole)
