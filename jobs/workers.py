@@ -1,8 +1,10 @@
 """How many workers a command has, what each of them gets, and the pool that they make."""
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from dimoo_core.errors import ConfigError
 from jobs.cluster import cores_each, known_address, ray_cluster
@@ -10,6 +12,8 @@ from jobs.spec import JobSpec
 from pipeline.pool import WorkerPool
 from pipeline.run_settings import RunSettings
 from pipeline.suspect import SuspectRecord
+
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA's driver, AMD's, and Windows' own Linux
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ def worker_pool(settings: RunSettings, workers: Workers, record: SuspectRecord, 
 
 
 def _local_gpus() -> int:
+    if sys.platform == "linux" and not any(Path(device).exists() for device in _GPU_DEVICES):
+        return 0  # known without torch, which is 200 MB that a driver of workers has no other use for
     import torch
 
     return torch.cuda.device_count()
