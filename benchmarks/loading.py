@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 import dimoo_core.weights
 from benchmarks.result_file import environment, write_result
 from dimoo_core.config import DIMOO_8B, ModelConfig
-from dimoo_core.weights import expected_shapes, load_transformer
+from dimoo_core.weight_check import expected_shapes
+from dimoo_core.weights import load_transformer
 
 _NUM_ROWS = 4096  # of embedding and head: the layers are what is measured
 _CONTENDERS: dict[str, dict[str, Callable[..., Any]]] = {

@@ -225,15 +225,16 @@ def clone_module(directory: Path, name: str) -> Any:
             another origin has the name.
     """
     directory = directory.resolve()
+    place = directory.joinpath(*name.split("."))
+    if not (place.with_name(f"{place.name}.py").is_file() or place.joinpath("__init__.py").is_file()):
+        raise ConfigError(f"{directory} is no clone of the reference: it has no module {name!r}")
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and error.name.partition(".")[0] != name.partition(".")[0]:
-            package = error.name.partition(".")[0]
-            raise ConfigError(f"the reference's module {name!r} needs {package!r}: pip install {package}") from error
-        raise ConfigError(f"{directory} is no clone of the reference: it has no module {name!r}") from error
+        package = (error.name or "").partition(".")[0]
+        raise ConfigError(f"the reference's module {name!r} needs {package!r}: pip install {package}") from error
     if module.__file__ is None or not Path(module.__file__).resolve().is_relative_to(directory):
         raise ConfigError(f"module {name!r} comes from {module.__file__}, not from the clone in {directory}")
     return module

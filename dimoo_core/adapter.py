@@ -13,14 +13,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from dimoo_core.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, file_names, weight_pickles
 from dimoo_core.errors import WeightsError
-from dimoo_core.safetensors_file import StoredTensor, check_finite, read_header, read_tensors
+from dimoo_core.safetensors_file import StoredTensor, read_header
 from dimoo_core.stored_file import read_json_object
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
@@ -52,9 +53,9 @@ class Adapter:
     """Products to add to weights, by the name of the checkpoint's tensor: A (rank, in), B (out, rank), and a scale."""
 
     directory: Path
-    pairs: Mapping[str, tuple[Tensor, Tensor, float]]
+    pairs: "Mapping[str, tuple[Tensor, Tensor, float]]"
 
-    def merged(self, name: str, weight: Tensor) -> Tensor:
+    def merged(self, name: str, weight: "Tensor") -> "Tensor":
         """The weight with the adapter's part of it, added up in float32; as it is, where the adapter has none."""
         if name not in self.pairs:
             return weight
@@ -73,6 +74,8 @@ def read_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adap
         WeightsError: If a file is missing or damaged, the adapter is of another kind or for another architecture, its
             ranks are not those of its config, or it is not finite.
     """
+    from dimoo_core.tensor_reader import check_finite, read_tensors
+
     path, scales = directory / ADAPTER_WEIGHTS, check_adapter(directory, shapes)
     sides: dict[str, dict[str, Tensor]] = {}
     for key, tensor in read_tensors(path):

@@ -1,7 +1,7 @@
 """Everything that can be known of a checkpoint without reading its weights: one check, for whoever asks.
 
-A checkpoint that passes loads, but for weights that are not finite, which is known on reading; one that
-does not is refused by the loader in the same words, since the loader asks here first.
+A checkpoint that passes loads, but for weights that are not finite, which is known on reading; one that does not is
+refused by the loader in the same words, since the loader asks here first. Needs no torch, so that a driver asks too.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,7 @@ from dimoo_core.settings import PIXELS_PER_TOKEN
 from dimoo_core.tokenizer import Tokenizer
 from dimoo_core.tokens import ImageOffsets, SpecialTokens, image_offsets, read_special_tokens
 from dimoo_core.vq_config import VQConfig
-from dimoo_core.vq_model import check_codec
-from dimoo_core.weights import check_weights, expected_shapes
+from dimoo_core.weight_check import check_codec, check_weights, expected_shapes
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

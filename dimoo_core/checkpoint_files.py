@@ -150,7 +150,7 @@ def _lacking_words(directory: Path, names: set[str], lacking: list[str]) -> str:
         why = "training code saves weights and config alone, " if _TOKENIZER in lacking and codec else ""
         advice.append(f"{why}copy {' and '.join(copied)} from the base checkpoint, such as {_BASE}")
     if _CONFIG in lacking and weights:
-        advice.append("a checkpoint is a directory laid out as the published repository")
+        advice.append("not a Lumina-DiMOO checkpoint, which is laid out as the published repository")
     return f"{words}: {'; '.join(filter(None, advice))}"
 
 

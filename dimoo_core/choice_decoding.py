@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.request import Request
-from dimoo_core.sampling import guide_text
+from dimoo_core.sampling import extent_of, guide_text
 from dimoo_core.settings import ChoiceSettings
 from dimoo_core.tokens import SpecialTokens
 
@@ -35,6 +35,11 @@ class ChoiceDecoding(Decoding):
         return self._log_probabilities is not None
 
     @property
+    def step(self) -> int:
+        """Always 0: there is one."""
+        return 0
+
+    @property
     def num_steps_run(self) -> int:
         """Forward passes so far, 0 or 1."""
         return int(self.is_done)
@@ -45,7 +50,9 @@ class ChoiceDecoding(Decoding):
 
     def advance(self, logits: Sequence[Tensor | None]) -> StepTrace:
         """Look up each choice."""
-        guided_MV = self._guide(logits).double()
+        guided_MV = self._guide(logits)
+        self.look_at(extent_of(guided_MV))
+        guided_MV = guided_MV.double()
         log_p_MV = guided_MV.log_softmax(-1)
         ends = torch.tensor([self._tokens.answer_end, self._tokens.end_of_text], device=guided_MV.device)
         log_end_M = log_p_MV[:, ends].logsumexp(-1)
@@ -63,7 +70,7 @@ class ChoiceDecoding(Decoding):
     def probabilities(self) -> tuple[float, ...]:
         """Of each choice, in the request's order; they add up to 1."""
         assert self._log_probabilities is not None
-        return tuple(self._log_probabilities.softmax(0).tolist())
+        return tuple(self._fetch(self._log_probabilities.softmax(0)))
 
     def _of(self, ids: tuple[int, ...], log_p_MV: Tensor, log_end_M: Tensor) -> Tensor:
         places = self._reads[: len(ids)]

@@ -3,12 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dimoo_core.request import Request, StreamRole
 from dimoo_core.step_cache import StepCache
+
+_NEVER = 2**31
+"""A step that no request has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -33,13 +37,22 @@ class Scope:
 
 
 class Decoding(ABC):
-    """One request between steps. Owns its target, its step counter and nothing of the model."""
+    """One request between steps. Owns its target, its step counter and nothing of the model.
+
+    Whether a step's numbers are finite is noted on the device, and comes to the host with the next value that is
+    fetched anyway: a step waits for its device no more often than without.
+
+    Attributes:
+        wrong_step: The first step whose numbers were not finite, counted from 0; None as far as the host knows.
+    """
 
     def __init__(self, request: Request, columns: slice, device: torch.device) -> None:
         self.request = request
         self.columns = columns  # vocabulary columns that it reads
         self.target = request.target.to(device, copy=True)  # the request must stay as it was: it may be run again
         self._around = [(stream.prefix.to(device), stream.suffix.to(device)) for stream in request.streams]
+        self.wrong_step: int | None = None
+        self._wrong_step_1 = torch.full((1,), _NEVER, device=device)
 
     @abstractmethod
     def reads(self) -> Tensor:
@@ -59,8 +72,28 @@ class Decoding(ABC):
 
     @property
     @abstractmethod
+    def step(self) -> int:
+        """Number of the next step, counting those that decide nothing."""
+
+    @property
+    @abstractmethod
     def num_steps_run(self) -> int:
         """Forward passes so far."""
+
+    def look_at(self, *extents: Tensor) -> None:
+        """Note on the device if one of these, of shape () and from the step in progress, is not finite."""
+        is_finite = torch.stack([extent.double() for extent in extents]).isfinite().all()
+        self._wrong_step_1 = torch.where(is_finite, self._wrong_step_1, self._wrong_step_1.clamp(max=self.step))
+
+    def _fetch(self, values_N: Tensor) -> list[Any]:
+        """Values on the host; ``wrong_step`` is known from now on. Waits for the device, once for both."""
+        *values, wrong_step = torch.cat((values_N, self._wrong_step_1.to(values_N.dtype))).tolist()
+        self.wrong_step = None if wrong_step == _NEVER else int(wrong_step)
+        return values
+
+    def _fetch_number(self, number: Tensor) -> int:
+        """The same of one integer."""
+        return int(self._fetch(number[None])[0])
 
     def due(self) -> list[int]:
         """Streams that the next step computes, ascending."""

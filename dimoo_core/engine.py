@@ -16,7 +16,8 @@ from dimoo_core.choice_decoding import ChoiceDecoding
 from dimoo_core.decoding import Decoding, StepTrace
 from dimoo_core.elementwise import EAGER, compiled
 from dimoo_core.engine_config import EngineConfig
-from dimoo_core.errors import BatchTooLarge, RequestTimedOut
+from dimoo_core.errors import BatchTooLarge, LogitsNotFinite, RequestTimedOut
+from dimoo_core.float8_weight import FLOAT8
 from dimoo_core.image_decoding import ImageDecoding
 from dimoo_core.key_value_slab import slabs_within
 from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
@@ -35,6 +36,14 @@ _DECODINGS: Mapping[type, Callable[[Request, SpecialTokens, torch.device], Decod
     TextSettings: TextDecoding,
     ChoiceSettings: ChoiceDecoding,
 }
+
+_REMEDY = {
+    "float16": "set dtype=bfloat16 or dtype=float32",
+    "float8": "set dtype=bfloat16 or dtype=float32",
+    "bfloat16": "set dtype=float32",
+    "float32": "the weights or the adapter are damaged: set model and adapter to whole ones",
+}
+"""What to do by the type that overflowed."""
 
 
 @dataclass(slots=True)
@@ -133,7 +142,8 @@ class Engine:
 
         A step that does not fit the device's memory is halved and tried again; if one request alone does not fit,
         others give up what they keep, and begin anew later; a request that does not fit with nothing beside it is
-        returned as failed, and so is one that has run for longer than ``max_request_s``.
+        returned as failed, and so is one whose numbers are not finite, or that has run for longer than
+        ``max_request_s``.
         """
         started_s = time.perf_counter()
         step = [slot for slot in self._scheduler.next_step(started_s) if not slot.decoding.is_done]
@@ -157,6 +167,8 @@ class Engine:
             self.stats.num_tokens_shared += num_shared
             self.stats.num_tokens_reused += slot.decoding.request.num_tokens - num_computed - num_shared
         for slot, of_streams in zip(slots, logits, strict=True):
+            if isinstance(slot.cache, StepCache) and (extents := slot.cache.extents()):
+                slot.decoding.look_at(*extents)
             trace = slot.decoding.advance(of_streams)
             slot.num_tokens = (slot.cache or slot.decoding).num_tokens()
             if isinstance(slot.cache, StepCache):
@@ -199,10 +211,24 @@ class Engine:
 
     def _retire(self) -> list[Result]:
         now_s = time.perf_counter()
-        done = [slot for slot in self._scheduler.running if slot.decoding.is_done]
-        self._scheduler.running = [slot for slot in self._scheduler.running if not slot.decoding.is_done]
+        ended = [slot for slot in self._scheduler.running if slot.has_ended]
+        self._scheduler.running = [slot for slot in self._scheduler.running if not slot.has_ended]
         self._slabs.tidy()
-        return [_result(slot, now_s) for slot in done]
+        return [self._checked_result(slot, now_s) for slot in ended]
+
+    def _checked_result(self, slot: Slot, now_s: float) -> Result:
+        """A result's numbers may turn out not to be finite when it is fetched."""
+        decoding = slot.decoding
+        result = _result(slot, now_s) if decoding.wrong_step is None else None
+        if result is not None and decoding.wrong_step is None:
+            return result
+        return RequestFailed(request_id=decoding.request.request_id, error=self._not_finite(decoding))
+
+    def _not_finite(self, decoding: Decoding) -> LogitsNotFinite:
+        assert decoding.wrong_step is not None
+        dtype = self._transformer.weight_dtype
+        name = "float8" if dtype == FLOAT8 else str(dtype).removeprefix("torch.")
+        return LogitsNotFinite(f"logits of step {decoding.wrong_step + 1} are not finite in {name}: {_REMEDY[name]}")
 
     def _expire(self) -> list[Result]:
         """End running requests whose time is up; one that was sent back to wait keeps its first step's time."""

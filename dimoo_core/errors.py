@@ -8,6 +8,8 @@
     ├── RequestError             one request is wrong                  becomes a row failure
     ├── EngineError              the engine cannot go on
     │   ├── BatchTooLarge        the batch did not fit memory          halve and repeat; alone: row failure
+    │   ├── LogitsNotFinite      one request's numbers overflowed      becomes a row failure
+    │   ├── CodecNotFinite       one image's numbers overflowed        becomes a row failure
     │   └── RequestTimedOut      one request took longer than allowed  becomes a row failure
     ├── ManifestError            (manifests.errors) the manifest is wrong    exit 2, never retried
     │   └── ManifestRowError     one row is wrong                      becomes a row failure
@@ -41,6 +43,14 @@ class EngineError(DimooError):
 
 class BatchTooLarge(EngineError):
     """A forward pass did not fit into the device's memory."""
+
+
+class LogitsNotFinite(EngineError):
+    """What a step of one request computed is infinite or no number; others go on."""
+
+
+class CodecNotFinite(EngineError):
+    """What the image codec made of one image is infinite or no number; others are not affected."""
 
 
 class RequestTimedOut(EngineError):

@@ -8,15 +8,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dimoo_core.errors import RequestError
+from dimoo_core.errors import CodecNotFinite, RequestError
+from dimoo_core.sampling import extent_of
 from dimoo_core.vq_model import VQModel
+
+Out = TypeVar("Out")
+
+_NOT_FINITE = "are not finite in float32: vqvae/ of the checkpoint is damaged or no codec of this kind"
 
 _BATCH_CODES = 4096  # of an image of 1024x1024: larger ones keep a GPU busy, and take 3 GiB of it, each
 
@@ -62,6 +67,15 @@ class ImageCodec:
 
         Raises:
             RequestError: If an image is smaller than one code.
+            CodecNotFinite: If what the network makes of one is not finite.
+        """
+        return _all_finite(self.try_encode(images))
+
+    def try_encode(self, images: Sequence[Image.Image]) -> list[Tensor | CodecNotFinite]:
+        """As ``encode``, with an error in place of the codes of an image whose numbers are not finite.
+
+        Raises:
+            RequestError: If an image is smaller than one code.
         """
         pixels = [self.pixels(image) for image in images]
         return self._in_batches(pixels, self._encode_batch)
@@ -81,7 +95,15 @@ class ImageCodec:
         return self._run(lambda: self._model.encode(pixels_B3hw.to(self._model.device)))
 
     def decode(self, codes: Sequence[Tensor]) -> list[Image.Image]:
-        """Images of (H, W) code grids."""
+        """Images of (H, W) code grids.
+
+        Raises:
+            CodecNotFinite: If what the network makes of one is not finite.
+        """
+        return _all_finite(self.try_decode(codes))
+
+    def try_decode(self, codes: Sequence[Tensor]) -> list[Image.Image | CodecNotFinite]:
+        """As ``decode``, with an error in place of an image whose numbers are not finite."""
         return [_to_image(pixels_3hw) for pixels_3hw in self._in_batches(list(codes), self._decode_batch)]
 
     def reconstruction(self, codes_BHW: Tensor) -> Tensor:
@@ -92,25 +114,36 @@ class ImageCodec:
         """Nearest codebook entry of each latent, (B, H, W) int64 on the CPU."""
         return self._run(lambda: self._model.nearest_codes(latents_BCHW).cpu())
 
-    def _run(self, work: Callable[[], Tensor]) -> Tensor:
+    def _run(self, work: Callable[[], Out]) -> Out:
         """Do a piece of the network's work where it belongs."""
 
-        def without_gradients() -> Tensor:
+        def without_gradients() -> Out:
             with torch.inference_mode():
                 return work()
 
         return without_gradients() if self._thread is None else self._thread.submit(without_gradients).result()
 
-    def _encode_batch(self, pixels: list[Tensor]) -> list[Tensor]:
-        return list(self.quantize(self.latents(torch.cat(pixels))))
+    def _encode_batch(self, pixels: list[Tensor]) -> list[Tensor | CodecNotFinite]:
+        latents_BCHW = self.latents(torch.cat(pixels))
+        return self._run(lambda: self._codes_of(latents_BCHW))
+
+    def _codes_of(self, latents_BCHW: Tensor) -> list[Tensor | CodecNotFinite]:
+        """Nearest codes; squares are what their distances are made of. One copy to the host for both."""
+        codes_BHW = self._model.nearest_codes(latents_BCHW)
+        is_finite_B = latents_BCHW.flatten(1).square().sum(1).isfinite()
+        fetched = torch.cat((codes_BHW.flatten(1), is_finite_B.long()[:, None]), dim=1).cpu()
+        return [
+            codes_N[:-1].view(codes_BHW.shape[1:]) if codes_N[-1] else CodecNotFinite(f"an image's codes {_NOT_FINITE}")
+            for codes_N in fetched
+        ]
 
     def _decode_batch(self, codes: list[Tensor]) -> list[Tensor]:
         return list(self.reconstruction(torch.stack(codes)).cpu())
 
-    def _in_batches(self, inputs: list[Tensor], run: Any) -> list[Tensor]:
+    def _in_batches(self, inputs: list[Tensor], run: Callable[[list[Tensor]], list[Out]]) -> list[Out]:
         """Run equal shapes together, as many at a time as ``max_batch`` and memory allow; results in order."""
         order = sorted(range(len(inputs)), key=lambda index: tuple(inputs[index].shape))
-        outputs: dict[int, Tensor] = {}
+        outputs: dict[int, Out] = {}
         for _, group in groupby(order, key=lambda index: tuple(inputs[index].shape)):
             members = list(group)
             num_together = max(1, min(self._max_batch, _BATCH_CODES // self._num_codes_of(inputs[members[0]])))
@@ -134,6 +167,17 @@ def _single_thread() -> ThreadPoolExecutor:
     return executor
 
 
-def _to_image(pixels_3hw: Tensor) -> Image.Image:
+def _all_finite(results: list[Out | CodecNotFinite]) -> list[Out]:
+    finite: list[Out] = []
+    for result in results:
+        if isinstance(result, CodecNotFinite):
+            raise result
+        finite.append(result)
+    return finite
+
+
+def _to_image(pixels_3hw: Tensor) -> Image.Image | CodecNotFinite:
+    if not extent_of(pixels_3hw).isfinite():
+        return CodecNotFinite(f"an image's pixels {_NOT_FINITE}")
     bytes_hw3 = (pixels_3hw.clip(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
     return Image.fromarray(bytes_hw3.numpy())

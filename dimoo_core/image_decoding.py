@@ -16,6 +16,7 @@ from dimoo_core.request import Request
 from dimoo_core.sampling import (
     entropy_of,
     expected_log_probability,
+    extent_of,
     gumbel_max_sample,
     most_confident,
     num_within_entropy,
@@ -54,6 +55,11 @@ class ImageDecoding(Decoding):
         return len(self._masked) == 0 or self._step == self._settings.num_steps
 
     @property
+    def step(self) -> int:
+        """Number of the next step."""
+        return self._step
+
+    @property
     def num_steps_run(self) -> int:
         """Forward passes so far; a run may end early when nothing is masked."""
         return self._num_steps_run
@@ -90,6 +96,7 @@ class ImageDecoding(Decoding):
         cond_MV = logits[0]
         assert cond_MV is not None
         guided_MV = self._guidance.combine(logits, reads_M)
+        self.look_at(self._extent(guided_MV))
         codes_M = gumbel_max_sample(guided_MV, self._settings.temperature, self._sample_noise(guided_MV))
         confidence_M = probability_of(guided_MV, codes_M)
         sampled_M = codes_M + self._tokens.image_offset
@@ -115,6 +122,10 @@ class ImageDecoding(Decoding):
             committed=committed,
         )
 
+    def _extent(self, guided_MV: Tensor) -> Tensor:
+        """Of everything that sampling makes of the logits: divided by temperatures, less the largest of a row."""
+        return extent_of(guided_MV) * (2 / min(1.0, self._settings.temperature or 1.0))
+
     def _commit(self, masked_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
         """Leave the least confident of all masked positions masked, but for those that are sure."""
         keep_count, temperature = self._keep_counts[self._step], self._settings.temperature
@@ -122,7 +133,7 @@ class ImageDecoding(Decoding):
         if sure_M is not None:
             stays_M &= ~sure_M
         self.target[masked_M] = torch.where(stays_M, self._tokens.mask, sampled_M)
-        committed, self._masked = parted(masked_M, stays_M)
+        committed, self._masked = parted(masked_M, stays_M, self._fetch_number)
         return committed
 
     def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
@@ -131,7 +142,8 @@ class ImageDecoding(Decoding):
         uniform_M = self._noise_of_confidence()[rows]
         chosen = most_confident(confidence_M, self._num_decided(), self._settings.temperature, uniform_M)
         if sure_M is not None:
-            chosen = sure_M.index_fill(0, chosen, True).nonzero().squeeze(-1)
+            stays_M = ~sure_M.index_fill(0, chosen, True)
+            chosen, _ = parted(torch.arange(len(sure_M), device=sure_M.device), stays_M, self._fetch_number)
         committed = reads_M[chosen]
         self.target[committed] = sampled_M[chosen]
         self._masked = without_rows(self._masked, rows[chosen], len(self.target))
@@ -198,7 +210,7 @@ class ImageDecoding(Decoding):
 
     def vq_codes(self) -> Tensor:
         """The finished image's codes, (rows, columns) on the CPU; every row of the target ends with a newline."""
-        target = self.target.cpu()
+        target = torch.tensor(self._fetch(self.target))
         is_newline = target == self._tokens.newline
         num_rows = int(is_newline.sum())
         return target[~is_newline].view(num_rows, -1) - self._tokens.image_offset

@@ -25,7 +25,7 @@ from dimoo_core.settings import DtypeName
 from dimoo_core.tokens import NUM_VQ_CODES
 from dimoo_core.vq_config import VQConfig
 from dimoo_core.vq_model import VQModel
-from dimoo_core.weights import expected_shapes
+from dimoo_core.weight_check import expected_shapes
 
 _FURTHER_KEYS: dict[str, Any] = {
     "alibi": False,

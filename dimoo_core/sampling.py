@@ -5,6 +5,8 @@ Source: ``generation_utils.py`` and the generators of the reference. All arithme
 for text, whatever the type of the weights; the reference samples images in the type of its weights.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -93,18 +95,24 @@ def stays_masked(probability_M: Tensor, num_kept: int, temperature: float, unifo
     return confidence_M < torch.sort(confidence_M).values[rank]
 
 
-def parted(positions_M: Tensor, stays_M: Tensor) -> tuple[Tensor, Tensor]:
+def parted(positions_M: Tensor, stays_M: Tensor, fetch: Callable[[Tensor], int] = int) -> tuple[Tensor, Tensor]:
     """The positions that leave the mask and those that stay, each in their order.
 
-    How many stay is known to the device alone, so it is waited for, once.
+    How many stay is known to the device alone, so it is waited for, once: by ``fetch``, which is given the number.
     """
     in_order_M = positions_M[stays_M.to(torch.uint8).argsort(stable=True)]
-    num_leaving = len(positions_M) - int(stays_M.sum())
+    num_leaving = len(positions_M) - fetch(stays_M.sum())
     return in_order_M[:num_leaving], in_order_M[num_leaving:]
 
 
 def _noisy_confidence(probability_M: Tensor, temperature: float, uniform_M: Tensor) -> Tensor:
     return torch.log(probability_M.clamp_min(1e-20)) + temperature * gumbel(uniform_M)
+
+
+def extent_of(values: Tensor) -> Tensor:
+    """The largest magnitude, of shape (); not finite if any of the values is not."""
+    lowest, highest = values.aminmax()
+    return torch.maximum(highest, -lowest)
 
 
 def entropy_of(logits_MV: Tensor) -> Tensor:

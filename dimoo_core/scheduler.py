@@ -35,6 +35,11 @@ class Slot:
         return self.decoding.num_bytes() + (self.cache.num_bytes() if self.cache is not None else 0)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no further step is needed, or would be of use."""
+        return self.decoding.is_done or self.decoding.wrong_step is not None
+
+    @property
     def peak_tokens(self) -> int:
         """Tokens that no step of it from now on exceeds."""
         return max(self.num_tokens, self.decoding.peak_tokens())

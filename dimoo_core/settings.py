@@ -25,6 +25,15 @@ MAX_POSITIONS = 32_768
 MAX_STEPS = 16_384
 """Most steps accepted: one for each token of the largest image."""
 
+MAX_SCALE = 1e15
+"""Largest guidance scale and image temperature accepted, and one over the smallest temperature.
+
+With all of them at once, logits of ten million stay within float32.
+"""
+
+MAX_TEXT_TEMPERATURE = 16.0
+"""Largest temperature of answers: of the noise ``(-log u) ** temperature`` the smallest is 5e-256 then, in float64."""
+
 Remasking = Literal["low_confidence", "random"]
 
 Resolution = int | Literal["adaptive", "native"]
@@ -42,6 +51,17 @@ DtypeName = Literal["float32", "bfloat16", "float16", "float8"]
 def _require(is_valid: bool, name: str, value: object, allowed: str) -> None:
     if not is_valid:
         raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+
+
+def _require_scale(name: str, scale: float) -> None:
+    _require(math.isfinite(scale) and scale >= 0, name, scale, "0 or more")
+    _require(scale <= MAX_SCALE, name, scale, f"at most {MAX_SCALE:g}")
+
+
+def _require_temperature(temperature: float, largest: float) -> None:
+    _require(math.isfinite(temperature) and temperature >= 0, "temperature", temperature, "0 or more")
+    is_valid = temperature == 0 or 1 / MAX_SCALE <= temperature <= largest
+    _require(is_valid, "temperature", temperature, f"0 or from {1 / MAX_SCALE:g} to {largest:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +107,7 @@ class TargetCacheConfig:
             _require(0 < share <= 1, f"step_cache.{name}", share, "above 0 and at most 1")
         is_valid = math.isfinite(self.lookahead) and self.lookahead >= 1
         _require(is_valid, "step_cache.lookahead", self.lookahead, "at least 1")
+        _require(self.lookahead <= MAX_SCALE, "step_cache.lookahead", self.lookahead, f"at most {MAX_SCALE:g}")
         _require(0 <= self.compute_ratio <= 1, "step_cache.compute_ratio", self.compute_ratio, "from 0 to 1")
 
 
@@ -165,10 +186,8 @@ class ImageSettings:
         _require(self.num_steps >= 1, "steps", self.num_steps, "at least 1")
         _require(self.num_steps <= MAX_STEPS, "steps", self.num_steps, f"at most {MAX_STEPS}")
         for name, scale in (("cfg_scale", self.cfg_scale), ("cfg_image_scale", self.cfg_image_scale)):
-            _require(math.isfinite(scale) and scale >= 0, name, scale, "0 or more")
-        _require(
-            math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
-        )
+            _require_scale(name, scale)
+        _require_temperature(self.temperature, MAX_SCALE)
         _require(self.uncond_interval >= 1, "uncond_interval", self.uncond_interval, "at least 1")
         if isinstance(self.step_cache, StepCacheConfig):
             _require(self.uncond_interval == 1, "uncond_interval", self.uncond_interval, "1 with the reference's cache")
@@ -202,10 +221,8 @@ class TextSettings:
             is_whole = self.num_steps >= 1 and self.num_steps % self.num_blocks == 0
             _require(is_whole, "steps", self.num_steps, f"a multiple of the number of blocks ({self.num_blocks})")
             _require(self.num_steps <= MAX_STEPS, "steps", self.num_steps, f"at most {MAX_STEPS}")
-        _require(math.isfinite(self.cfg_scale) and self.cfg_scale >= 0, "cfg_scale", self.cfg_scale, "0 or more")
-        _require(
-            math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
-        )
+        _require_scale("cfg_scale", self.cfg_scale)
+        _require_temperature(self.temperature, MAX_TEXT_TEMPERATURE)
         _require(
             self.remasking in ("low_confidence", "random"), "remasking", self.remasking, "'low_confidence' or 'random'"
         )
@@ -239,4 +256,4 @@ class ChoiceSettings:
     def __post_init__(self) -> None:
         length = 1 if self.max_tokens is None else self.max_tokens
         _require(1 <= length <= MAX_ANSWER_TOKENS, "max_tokens", length, f"from 1 to {MAX_ANSWER_TOKENS}")
-        _require(math.isfinite(self.cfg_scale) and self.cfg_scale >= 0, "cfg_scale", self.cfg_scale, "0 or more")
+        _require_scale("cfg_scale", self.cfg_scale)

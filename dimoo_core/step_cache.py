@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dimoo_core.key_value_slab import KeyValueSlab, SlabAllocator
+from dimoo_core.sampling import extent_of
 from dimoo_core.settings import ImageSettings, StepCacheConfig
 
 
@@ -44,6 +45,7 @@ class _StreamState:
     scores_T: Tensor | None = None
     logits_NV: Tensor | None = None
     positions_C: Tensor | None = None
+    extent: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +143,10 @@ class StepCache(RequestCache):
         """Best image logit of each position as of its last computation, None if none were kept yet."""
         return self._streams[stream].scores_T
 
+    def extents(self) -> list[Tensor]:
+        """Of the logits that were scored last, of each stream: the prompt's too decide what is computed."""
+        return [state.extent for state in self._streams if state.extent is not None]
+
     def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
         """See ``RequestCache``."""
         state, is_kept = self._streams[stream], self._is_kept(step)
@@ -169,6 +175,7 @@ class StepCache(RequestCache):
             if state.scores_T is None:
                 state.scores_T = torch.empty(state.length, device=self._device)
             state.scores_T[positions_R] = logits_RV.amax(dim=-1)
+            state.extent = extent_of(logits_RV)
             state.positions_C = positions_to_compute(state.scores_T, self._config.reuse_ratio)
         return state.logits_NV[reads_M]
 

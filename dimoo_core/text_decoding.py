@@ -2,7 +2,8 @@
 
 Source: ``generate_text_understanding`` of the reference (LLaDA). Differences: the reference's early stop raises a
 NameError and knows end-of-text only; here an answer stops at the end of a block that holds ``</answer>`` or
-end-of-text, and steps that decide nothing run no forward pass. Dimensions: A active positions, V columns.
+end-of-text, and steps that decide nothing run no forward pass. Dimensions: A active positions, E
+positions up to the end of a block, V columns.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,15 @@ from torch import Tensor
 
 from dimoo_core.decoding import Decoding, Scope, StepTrace
 from dimoo_core.request import FinishReason, Request, StreamRole
-from dimoo_core.sampling import entropy_of, guide_text, noisy_text_scores, num_within_entropy, probability_of
+from dimoo_core.sampling import (
+    entropy_of,
+    extent_of,
+    guide_text,
+    noisy_text_scores,
+    num_within_entropy,
+    parted,
+    probability_of,
+)
 from dimoo_core.schedule import even_transfer_counts
 from dimoo_core.settings import TextSettings
 from dimoo_core.tokens import SpecialTokens
@@ -89,7 +98,9 @@ class TextDecoding(Decoding):
         """Decide the step's share of the block's masked positions."""
         settings, step, active_A = self._settings, self.step, self._active
         guided_AV = self._guide(logits)
-        sampled_A = noisy_text_scores(guided_AV, settings.temperature, self._sample_noise(step, guided_AV)).argmax(-1)
+        scores_AV = noisy_text_scores(guided_AV, settings.temperature, self._sample_noise(step, guided_AV))
+        sampled_A = scores_AV.argmax(-1)
+        self.look_at(extent_of(guided_AV), extent_of(scores_AV.gather(-1, sampled_A[:, None])))
         confidence_A = self._confidence(step, guided_AV, sampled_A)
         chosen = confidence_A.topk(self._num_decided(guided_AV, sampled_A, confidence_A)).indices.sort().values
         committed = active_A[chosen]
@@ -140,7 +151,9 @@ class TextDecoding(Decoding):
 
     def _find_active(self) -> Tensor:
         end = (self._block + 1) * self._settings.block_length
-        return (self.target[:end] == self._tokens.mask).nonzero().squeeze(-1)
+        is_known_E = self.target[:end] != self._tokens.mask
+        positions_E = torch.arange(len(is_known_E), device=is_known_E.device)
+        return parted(positions_E, is_known_E, self._fetch_number)[0]
 
     def _sample_noise(self, step: int, guided_AV: Tensor) -> Tensor | None:
         if self._settings.temperature == 0:

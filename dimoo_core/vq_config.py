@@ -1,6 +1,7 @@
 """Shape of the image codec's network, as ``vqvae/config.json`` of a checkpoint states it."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,7 @@ class VQConfig:
     @property
     def num_parameters(self) -> int:
         """Numbers of the network, as ``VQModel`` has them; known without torch."""
-        channels, code = self.block_out_channels, self.code_size
-        first, last = channels[0], channels[-1]
-        attention = 2 * last + 4 * (last * last + last) if self.mid_block_add_attention else 0
-        middle = 2 * _residual(last, last) + attention
-        steps = sum(_conv(each) for each in channels[:-1])  # down to half the resolution
-        down = zip((first, *channels), channels, strict=False)
-        encoder = sum(_level(before, after, self.layers_per_block) for before, after in down) + steps
-        up = zip((last, *channels[::-1]), channels[::-1], strict=False)
-        decoder = sum(_level(before, after, self.layers_per_block + 1) for before, after in up)
-        decoder += sum(_conv(each) for each in channels[1:])
-        ends = _conv(self.in_channels, first) + _conv(last, self.latent_channels) + 2 * last
-        ends += _conv(self.latent_channels, last) + _conv(first, self.out_channels) + 2 * first
-        projections = _conv(self.latent_channels, code, 1) + _conv(code, self.latent_channels, 1)
-        return encoder + decoder + 2 * middle + ends + projections + self.num_vq_embeddings * code
+        return sum(math.prod(shape) for shape in codec_shapes(self).values())
 
     @property
     def pixels_per_code(self) -> int:
@@ -103,19 +91,54 @@ class VQConfig:
         path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _conv(before: int, after: int | None = None, width: int = 3) -> int:
-    """Numbers of a convolution, which keeps its channels if nothing else is said."""
-    after = before if after is None else after
-    return before * after * width * width + after
+def codec_shapes(config: VQConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the network, as ``VQModel`` has them; known without torch."""
+    channels, latents, code_size = config.block_out_channels, config.latent_channels, config.code_size
+    shapes: dict[str, tuple[int, ...]] = {}
+    for half, widths, block, num_resnets in (
+        ("encoder", channels, "down_blocks", config.layers_per_block),
+        ("decoder", channels[::-1], "up_blocks", config.layers_per_block + 1),
+    ):
+        is_encoder = half == "encoder"
+        shapes |= _layer(f"{half}.conv_in", widths[0], config.in_channels if is_encoder else latents, 3, 3)
+        shapes |= _levels(f"{half}.{block}", widths, num_resnets, "downsamplers" if is_encoder else "upsamplers")
+        shapes |= _middle(f"{half}.mid_block", channels[-1], has_attention=config.mid_block_add_attention)
+        shapes |= _layer(f"{half}.conv_norm_out", widths[-1])
+        shapes |= _layer(f"{half}.conv_out", latents if is_encoder else config.out_channels, widths[-1], 3, 3)
+    shapes |= _layer("quant_conv", code_size, latents, 1, 1) | _layer("post_quant_conv", latents, code_size, 1, 1)
+    shapes["quantize.embedding.weight"] = (config.num_vq_embeddings, code_size)
+    return shapes
 
 
-def _residual(before: int, after: int) -> int:
-    shortcut = _conv(before, after, 1) if before != after else 0
-    return 2 * before + _conv(before, after) + 2 * after + _conv(after) + shortcut
+def _layer(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
+    """A weight and its bias: of a convolution, a linear layer, or a normalisation."""
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
-def _level(before: int, after: int, count: int) -> int:
-    return _residual(before, after) + (count - 1) * _residual(after, after)
+def _levels(name: str, channels: tuple[int, ...], num_resnets: int, samplers: str) -> dict[str, tuple[int, ...]]:
+    """Residual blocks of each level, and a convolution that changes the resolution except on the last one."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for level, (before, after) in enumerate(zip((channels[0], *channels), channels, strict=False)):
+        for index in range(num_resnets):
+            shapes |= _resnet(f"{name}.{level}.resnets.{index}", before if index == 0 else after, after)
+        if level < len(channels) - 1:
+            shapes |= _layer(f"{name}.{level}.{samplers}.0.conv", after, after, 3, 3)
+    return shapes
+
+
+def _middle(name: str, channels: int, *, has_attention: bool) -> dict[str, tuple[int, ...]]:
+    shapes = _resnet(f"{name}.resnets.0", channels, channels) | _resnet(f"{name}.resnets.1", channels, channels)
+    if has_attention:
+        shapes |= _layer(f"{name}.attentions.0.group_norm", channels)
+        for part in ("to_q", "to_k", "to_v", "to_out.0"):
+            shapes |= _layer(f"{name}.attentions.0.{part}", channels, channels)
+    return shapes
+
+
+def _resnet(name: str, before: int, after: int) -> dict[str, tuple[int, ...]]:
+    shapes = _layer(f"{name}.norm1", before) | _layer(f"{name}.conv1", after, before, 3, 3)
+    shapes |= _layer(f"{name}.norm2", after) | _layer(f"{name}.conv2", after, after, 3, 3)
+    return shapes | (_layer(f"{name}.conv_shortcut", after, before, 1, 1) if before != after else {})
 
 
 def _channels(path: Path, given: dict[str, Any]) -> tuple[int, ...]:

@@ -17,11 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dimoo_core.checkpoint_files import CODEC_CONFIG, CODEC_WEIGHTS
-from dimoo_core.errors import WeightsError
-from dimoo_core.safetensors_file import check_finite, read_header, read_tensors
+from dimoo_core.tensor_reader import check_finite, read_tensors
 from dimoo_core.vq_config import VQConfig
+from dimoo_core.weight_check import check_codec
 
-_DTYPES = ("F64", "F32", "F16", "BF16")
 _NORM_EPS = 1e-6
 
 
@@ -49,7 +48,8 @@ class VQModel(nn.Module):
         for name, weight in read_tensors(path):
             check_finite(weight, f"{path}: {name}", torch.float32)
             on_device[name] = weight.to(device, torch.float32, copy=True)
-        model = _without_weights(config)
+        with torch.device("meta"):
+            model = cls(config)
         model.load_state_dict(on_device, assign=True)
         return model.eval().requires_grad_(False)
 
@@ -243,35 +243,3 @@ def _residuals(config: VQConfig, before: int, after: int, count: int) -> nn.Modu
 
 def _norm(config: VQConfig, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(config.norm_num_groups, channels, eps=_NORM_EPS)
-
-
-def check_codec(directory: Path) -> VQConfig:
-    """Look at the config of a codec and at names, shapes and types of its weights; no weight is read.
-
-    Args:
-        directory: The ``vqvae/`` of a checkpoint.
-
-    Raises:
-        WeightsError: If a file is missing or damaged, or a tensor is missing, misshapen or one too many.
-    """
-    config, path = VQConfig.read(directory / CODEC_CONFIG), directory / CODEC_WEIGHTS
-    stored = read_header(path, if_missing="the image codec has no weights")
-    try:
-        expected = {name: tuple(tensor.shape) for name, tensor in _without_weights(config).state_dict().items()}
-    except (ValueError, RuntimeError) as error:
-        raise WeightsError(f"{directory / CODEC_CONFIG} describes no network that can be made: {error}") from error
-    for name, shape in expected.items():
-        if name not in stored:
-            raise WeightsError(f"{path}: tensor {name} is missing, by the config beside it")
-        if stored[name].shape != shape:
-            raise WeightsError(f"{path}: tensor {name} must be {shape} by the config, got {stored[name].shape}")
-        if stored[name].dtype not in _DTYPES:
-            raise WeightsError(f"{path}: tensor {name} must be F64, F32, F16 or BF16, got {stored[name].dtype}")
-    if extra := sorted(stored.keys() - expected.keys()):
-        raise WeightsError(f"{path}: tensor {extra[0]} is not one of this network's, nor {len(extra) - 1} more")
-    return config
-
-
-def _without_weights(config: VQConfig) -> VQModel:
-    with torch.device("meta"):
-        return VQModel(config)

@@ -5,7 +5,6 @@ where an adapter is merged. Nothing in a checkpoint is executed: safetensors hol
 read.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,39 +12,13 @@ import torch
 from torch import Tensor
 
 from dimoo_core.adapter import Adapter, read_adapter
-from dimoo_core.checkpoint_files import read_weight_map, weight_paths
+from dimoo_core.checkpoint_files import weight_paths
 from dimoo_core.config import ModelConfig
-from dimoo_core.errors import WeightsError
 from dimoo_core.float8_weight import Float8Weight
-from dimoo_core.safetensors_file import StoredTensor, check_finite, read_ahead, read_header, read_tensors
-from dimoo_core.tensor_names import PREFIX, check_names
+from dimoo_core.tensor_names import PREFIX
+from dimoo_core.tensor_reader import check_finite, read_ahead, read_tensors
 from dimoo_core.transformer import Block, Transformer
-
-_DTYPES = ("F32", "F16", "BF16")
-
-
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a checkpoint of this architecture."""
-    size, kv_size, mlp_size = config.hidden_size, config.kv_size, config.mlp_size
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{PREFIX}wte.weight": (config.num_embeddings, size),
-        f"{PREFIX}ln_f.weight": (size,),
-        f"{PREFIX}ff_out.weight": (config.num_embeddings, size),
-    }
-    for index in range(config.num_layers):
-        block = f"{PREFIX}blocks.{index}."
-        shapes |= {
-            f"{block}attn_norm.weight": (size,),
-            f"{block}ff_norm.weight": (size,),
-            f"{block}q_proj.weight": (size, size),
-            f"{block}k_proj.weight": (kv_size, size),
-            f"{block}v_proj.weight": (kv_size, size),
-            f"{block}attn_out.weight": (size, size),
-            f"{block}ff_proj.weight": (mlp_size, size),
-            f"{block}up_proj.weight": (mlp_size, size),
-            f"{block}ff_out.weight": (size, mlp_size),
-        }
-    return shapes
+from dimoo_core.weight_check import check_weights, expected_shapes
 
 
 def load_transformer(
@@ -79,34 +52,6 @@ def load_transformer(
     for name, tensor in read_ahead(_finite_tensors(weight_paths(directory), targets, lora)):
         targets[name].copy_(tensor)
     return transformer
-
-
-def check_weights(directory: Path, config: ModelConfig) -> int:
-    """Look at names and shapes of all tensors without reading them; returns how many numbers they hold.
-
-    Raises:
-        WeightsError: As ``load_transformer``, but for values that are not finite.
-    """
-    shapes = expected_shapes(config)
-    files = {path: read_header(path, if_missing="the weights lie in it") for path in weight_paths(directory)}
-    for name, file_name in read_weight_map(directory).items():
-        if name not in files[directory / file_name]:
-            raise WeightsError(
-                f"{directory / file_name} does not hold {name}, which the index promises: copy both again"
-            )
-    check_names([name for header in files.values() for name in header], shapes.keys(), directory)
-    for path, header in files.items():
-        for name, stored in header.items():
-            _check_stored(stored, shapes[name], f"{path}: {name}")
-    return sum(math.prod(shape) for shape in shapes.values())
-
-
-def _check_stored(stored: StoredTensor, shape: tuple[int, ...], where: str) -> None:
-    if stored.shape != shape:
-        raise WeightsError(f"{where} must have shape {shape} by the config, got {stored.shape}")
-    if stored.dtype not in _DTYPES:
-        fix = "give the weights before they were quantised or cast"
-        raise WeightsError(f"{where} must be F32, F16 or BF16, got {stored.dtype}: {fix}")
 
 
 def _finite_tensors(

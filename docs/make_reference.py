@@ -124,6 +124,7 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "failures.row_timeout_s": "longest time of a row in the engine; by default none",
     "failures.input_timeout_s": "longest time in which the bytes of an input image come",
     "failures.max_failures": "rows, or a share such as `5%`, after which the run stops",
+    "failures.max_engine_streak": "rows in succession on which the engine fails: [durability](durability.md)",
     "hooks.rows": "functions on rows before the engine, see [hooks](hooks.md#inside-a-run)",
     "hooks.results": "functions on finished rows before they are stored",
     "hooks.scores": "functions that score finished rows, by the name of the score",

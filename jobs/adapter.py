@@ -1,14 +1,12 @@
 """Finding the LoRA adapter of a job, and refusing files that a worker could not load before one is started."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dimoo_core.checkpoint import find_checkpoint
+from dimoo_core.checkpoint_check import CheckedCheckpoint, check_checkpoint
 from dimoo_core.errors import WeightsError
+from dimoo_core.memory_check import check_mapping
 from jobs.spec import JobSpec
-
-if TYPE_CHECKING:
-    from dimoo_core.checkpoint_check import CheckedCheckpoint
 
 
 def with_found_adapter(spec: JobSpec) -> JobSpec:
@@ -29,18 +27,14 @@ def with_found_adapter(spec: JobSpec) -> JobSpec:
     return spec.model_copy(update={"adapter": adapter.name})
 
 
-def check_model(directory: Path, adapter: str | None) -> "CheckedCheckpoint":
+def check_model(directory: Path, adapter: str | None) -> CheckedCheckpoint:
     """Check a checkpoint and the adapter of that name, which has been found before.
 
     Raises:
         WeightsError: A worker could not load them.
         ConfigError: This process may not have as much address space as their files take.
     """
-    from dimoo_core.checkpoint_check import check_checkpoint
-    from dimoo_core.memory_check import check_mapping
-
     files = list(directory.glob("*.safetensors"))
     if files:
         check_mapping(max(files, key=lambda path: path.stat().st_size))
-
     return check_checkpoint(directory, adapter=None if adapter is None else find_checkpoint(adapter).directory)

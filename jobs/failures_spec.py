@@ -27,6 +27,7 @@ class FailuresSpec(Section):
     row_timeout_s: float | None = None
     input_timeout_s: float | None = FailurePolicy().input_timeout_s
     max_failures: int | str | None = None
+    max_engine_streak: Annotated[int, Field(ge=1)] | None = FailurePolicy().max_engine_streak
 
     def policy(self) -> FailurePolicy:
         """The workers' form.
@@ -43,6 +44,7 @@ class FailuresSpec(Section):
                 max_wait_s=self.max_wait_s,
                 row_timeout_s=self.row_timeout_s,
                 input_timeout_s=self.input_timeout_s,
+                max_engine_streak=self.max_engine_streak,
             )
         except ConfigError as error:
             raise ConfigError(f"failures.{error}") from error

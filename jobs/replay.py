@@ -15,7 +15,7 @@ from dimoo_core.checkpoint import find_checkpoint
 from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
-from dimoo_core.errors import ConfigError
+from dimoo_core.errors import CodecNotFinite, ConfigError
 from dimoo_core.memory_check import check_memory
 from dimoo_core.model import Model, load_model
 from dimoo_core.request import Request, TextResult
@@ -126,6 +126,8 @@ class _Replay:
             judged = finisher.judged(row, at, text=flow.result.text)
         elif isinstance(flow.result, MadeImages):
             (images,) = finisher.through_codec([flow.result])
+            if isinstance(images, CodecNotFinite):
+                return self._summary(row, f"failed at generate: {images}", None, num_steps)
             assert isinstance(images, list)
             judged = finisher.judged(row, at, pixels=images[flow.result.chosen])
         else:

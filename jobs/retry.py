@@ -210,6 +210,7 @@ def _work(
         watch,
         read_image=retry.run.store.get,
         rows_ahead=rows_ahead,
+        max_engine_streak=retry.spec.failures.max_engine_streak,
     )
 
 

@@ -154,6 +154,7 @@ def run_job(
                 watch,
                 read_image=store.get,
                 rows_ahead=rows_ahead,
+                max_engine_streak=spec.failures.max_engine_streak,
             )
         epoch.fence.check()
         in_the_end = run.committed_segments(plan) if committed.num_missing else committed

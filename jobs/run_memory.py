@@ -12,7 +12,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.memory_check import check_memory, dtype_that_fits
 from dimoo_core.memory_need import MemoryNeed, RequestShape, size_words
 from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, Resolution, TextSettings
-from dimoo_core.weights import expected_shapes
+from dimoo_core.weight_check import expected_shapes
 from jobs.generation_defaults import with_generation_defaults
 from jobs.spec import JobSpec
 from jobs.workers import Workers

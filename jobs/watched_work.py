@@ -10,6 +10,7 @@ from pipeline.coordinator import Coordinator, CoordinatorReport
 from pipeline.epoch import RunEpoch
 from pipeline.event import Event
 from pipeline.failure_limit import FailureLimit
+from pipeline.failure_streak import StreakWatch
 from pipeline.lease import LeaseBook
 from pipeline.notice import StopNotice
 from pipeline.pool import WorkerPool
@@ -30,6 +31,7 @@ def watched_work(
     *,
     read_image: Callable[[str], bytes],
     rows_ahead: int = 0,
+    max_engine_streak: int | None = None,
 ) -> CoordinatorReport:
     """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
 
@@ -54,6 +56,10 @@ def watched_work(
                 limit.check(state.num_rows - state.num_resumed)
 
         try:
-            return Coordinator(pool, book, listen, check, suspects, notice, watch, rows_ahead=rows_ahead).run()
+            streaks = StreakWatch(max_engine_streak)
+            coordinator = Coordinator(
+                pool, book, listen, check, suspects, notice, watch, streaks, rows_ahead=rows_ahead
+            )
+            return coordinator.run()
         finally:
             note.refresh(is_last=True)

@@ -26,6 +26,10 @@ class _Drain(NamedTuple):
     deadline_s: float | None
 
 
+class _Settle(NamedTuple):
+    """Asks the child to commit what it holds back."""
+
+
 class ChildPool(WorkerPool):
     """One child process at a time; when it dies another takes its place. It ends with this process."""
 
@@ -66,6 +70,10 @@ class ChildPool(WorkerPool):
         """See ``WorkerPool``."""
         self._send(name, _Drain(deadline_s))
 
+    def settle(self, name: str) -> None:
+        """See ``WorkerPool``."""
+        self._send(name, _Settle())
+
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
         connection, events = self._connection, list[tuple[str, Event]]()
@@ -93,7 +101,7 @@ class ChildPool(WorkerPool):
         theirs.close()
         return self._name
 
-    def _send(self, name: str, message: Lease | _Drain | None) -> None:
+    def _send(self, name: str, message: Lease | _Drain | _Settle | None) -> None:
         if self._connection is not None and name == self._name:
             try:
                 self._connection.send(message)
@@ -135,9 +143,11 @@ def _work(settings: RunSettings, connection: Connection) -> None:
     def receive() -> None:
         try:
             while True:
-                message: Lease | _Drain | None = connection.recv()
+                message: Lease | _Drain | _Settle | None = connection.recv()
                 if isinstance(message, _Drain):
                     drain(message.deadline_s)
+                elif isinstance(message, _Settle):
+                    worker.settle()
                 else:
                     leases.put(message)
         except (EOFError, OSError):

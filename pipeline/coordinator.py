@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import ManifestError
 from manifests.failure import FailureClass
-from pipeline.errors import RunFailed, RunStopped, RunSuperseded
+from pipeline.errors import RunFailed, RunStopped, RunSuperseded, WorkerUnfit
 from pipeline.event import (
     Event,
     SegmentCommitted,
+    SegmentHeldBack,
     SegmentRepeated,
     WorkerDied,
     WorkerDrained,
@@ -23,6 +24,7 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
+from pipeline.failure_streak import StreakWatch
 from pipeline.lease import Lease, LeaseBook
 from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
@@ -56,6 +58,7 @@ class Coordinator:
         suspects: Where segments are remembered in whose hands a worker died; None: they are handed out as before.
         notice: Ends the run early, in good order, when it is given.
         watch: Says which workers hang or have lived long enough; asked where workers can be replaced.
+        streaks: Says which workers fail on row after row; None: none is too many.
         rows_ahead: Rows that a worker is to hold, if it takes more than the usual leases and others do not go short.
     """
 
@@ -68,6 +71,7 @@ class Coordinator:
         suspects: SuspectRecord | None = None,
         notice: StopNotice | None = None,
         watch: WorkerWatch | None = None,
+        streaks: StreakWatch | None = None,
         *,
         rows_ahead: int = 0,
     ) -> None:
@@ -78,6 +82,7 @@ class Coordinator:
         self._suspects = suspects
         self._notice = notice or StopNotice()
         self._watch = watch if pool.can_replace else None
+        self._streaks = streaks or StreakWatch()
         self._rows_ahead = rows_ahead
         self._totals = RunTotals()
         self._num_lost = 0
@@ -94,6 +99,7 @@ class Coordinator:
             ConfigError, ManifestError, WeightsError: If the workers found wrong what was asked for.
             RunSuperseded: If another driver has taken over.
             RunStopped: If the notice was given before all was committed.
+            TooManyFailures: If row after row fails, and there is no worker of which that is not known.
             RunFailed: If a worker failed in another way that a new try would not mend, or workers keep dying.
         """
         try:
@@ -106,6 +112,7 @@ class Coordinator:
                     self._drain_all()
                     break
                 self._check()
+                self._streaks.check(len(self._open_workers))
                 for name, event in self._pool.poll(_POLL_TIMEOUT_S):
                     self._take(name, event)
                 self._look_at_workers()
@@ -164,6 +171,14 @@ class Coordinator:
                     self._pool.assign(name, lease)
                     is_over = False
         self._hungry_workers = {name for name in self._hungry_workers if self._has_room(name)}
+        for name in self._streaks.holding_back():
+            if not self._num_in_hand(name):  # no more rows can tell whose fault it is
+                self._pool.settle(name)
+                self._streaks.released(name)
+
+    def _num_in_hand(self, name: str) -> int:
+        """Segments that a worker still has to work on."""
+        return self._leases.num_held(name) - self._streaks.num_held_back(name)
 
     def _has_room(self, name: str) -> bool:
         """Fewer leases than it may have, or so small ones that it would run out of rows before one is committed.
@@ -172,7 +187,7 @@ class Coordinator:
         towards the end nobody sits on what others could do.
         """
         leases, num_workers = self._leases, len(self._open_workers)
-        num_held = leases.num_held(name)
+        num_held = self._num_in_hand(name)
         if num_held < LEASES_PER_WORKER:
             return True
         if name not in self._ready_workers or leases.num_rows_held(name) >= self._rows_ahead:
@@ -196,6 +211,7 @@ class Coordinator:
         if isinstance(event, SegmentCommitted) and not self._leases.committed(name, event.segment_name):
             event = SegmentRepeated(event.segment_name, event.totals)
         self._listen(name, event)
+        self._streaks.take(name, event)
         if self._watch is not None:
             self._watch.take(name, event)
         match event:
@@ -207,11 +223,13 @@ class Coordinator:
                 self._hungry_workers.add(name)
                 self._totals += totals
                 self._deaths_since_commit = 0
-            case SegmentRepeated():
+            case SegmentRepeated() | SegmentHeldBack():
                 self._hungry_workers.add(name)
             case WorkerFailed(error, row_ids):
                 if isinstance(error, ConfigError | ManifestError | WeightsError | RunSuperseded):
                     raise error  # what was asked for is wrong, or others do it: no resume can help
+                if isinstance(error, WorkerUnfit):
+                    return self._retire(name, error)
                 if row_ids and self._pool.can_replace:  # the engine failed: as if the process had died of these rows
                     self._pool.discard(name)
                     self._replace(name, str(error), "engine")
@@ -247,6 +265,18 @@ class Coordinator:
             self._listen(name, WorkerDied(reason))
             self._replace(name, reason, "timeout")
 
+    def _retire(self, name: str, error: WorkerUnfit) -> None:
+        """Go on without a worker that fails on row after row; its rows are run by others, if they can do better."""
+        self._streaks.check(len(self._open_workers))
+        if self._open_workers == {name} or not self._pool.can_replace:
+            raise self._streaks.too_many(f"{error}, and there is no other worker") from error
+        self._num_lost += 1
+        self._streaks.retire(name)
+        self._pool.discard(name)
+        self._listen(name, WorkerDied(str(error)))
+        self._take_back(name, error.segment_names)
+        self._let_go(name)
+
     def _replace(self, name: str, reason: str, failure_class: FailureClass = "crash") -> None:
         self._num_lost += 1
         self._deaths_since_commit += 1
@@ -254,20 +284,28 @@ class Coordinator:
         self._give_up_on(lost, reason)
         if name in self._ready_workers and self._suspects is not None:
             self._remember(self._suspects, lost, reason, failure_class)
-        self._start_successor(name)
+        is_given_up = failure_class == "engine" and self._streaks.is_given_up_at_death(name)
+        if is_given_up and self._open_workers != {name}:
+            self._let_go(name)
+        else:
+            self._start_successor(name)
 
-    def _take_back(self, name: str) -> None:
-        """What a worker has handed back, by nobody's fault: no row of it is suspected."""
-        for lease in self._leases.return_all(name, is_lost=False):
+    def _take_back(self, name: str, failing: tuple[str, ...] = ()) -> None:
+        """What a worker has handed back, or has to: no row of it is suspected to kill."""
+        for lease in self._leases.return_all(name, is_lost=False, failing=failing):
             if lease.suspicion is not None and self._suspects is not None:  # it may say which row was running
                 self._suspects.put(lease.segment.name, lease.suspicion)
 
-    def _start_successor(self, name: str) -> None:
+    def _let_go(self, name: str, successor: str | None = None) -> None:
         for names in (self._open_workers, self._hungry_workers, self._draining_workers):
             names.discard(name)
         if self._watch is not None:
             self._watch.forget(name)
+        self._streaks.forget(name, successor)
+
+    def _start_successor(self, name: str) -> None:
         successor = self._pool.replace(name)
+        self._let_go(name, successor)
         self._open_workers.add(successor)
         self._hungry_workers.add(successor)
 

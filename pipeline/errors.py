@@ -5,6 +5,7 @@
     RunFailed                    the run broke off; the same command resumes
     ├── RunSuperseded            another driver has taken the run over
     ├── RunStopped               it was asked to end early, and did so in good order
+    ├── WorkerUnfit              one worker fails on row after row; others may run them
     └── TooManyFailures          more rows have failed than the job allows
     RunInUse                     another driver is at work on the run
     NotARun                      what is to be checked is not the output of a run
@@ -33,8 +34,23 @@ class RunStopped(RunFailed):
     """The run was asked to end early: its workers have drained, and the same command goes on."""
 
 
+class WorkerUnfit(RunFailed):
+    """The engine of one worker fails on row after row, so that the worker ends without committing them.
+
+    Attributes:
+        segment_names: Those that have such rows.
+    """
+
+    def __init__(self, message: str, segment_names: tuple[str, ...] = ()) -> None:
+        super().__init__(message, segment_names)
+        self.segment_names = segment_names
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class TooManyFailures(RunFailed):
-    """More rows have failed than the job allows, so that the rest is not tried."""
+    """More rows have failed than the job allows, or one after the other, so that the rest is not tried."""
 
 
 class RunInUse(DimooError):

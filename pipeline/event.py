@@ -13,6 +13,18 @@ class WorkerReady:
     load_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Rows of a worker on which its engine has failed, with none done since.
+
+    ``cause`` is the type of the last one's error, ``message`` its words.
+    """
+
+    num_rows: int
+    cause: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerProgress:
     """Sums since the worker began; rows count when they have their outcome, not when they are committed."""
@@ -28,6 +40,7 @@ class WorkerProgress:
     engine_waited_s: float = 0.0  # of that, with nothing to do
     num_tokens_reused: int = 0  # that steps did not compute, since an earlier one had
     latest_image: str | None = None  # key of the image that was stored last
+    failing: Streak | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +64,15 @@ class SegmentRepeated:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentHeldBack:
+    """A segment is complete, and not committed as long as it may be the worker that its rows fail for."""
+
+    segment_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """The worker cannot go on, and another try would not help: the run ends.
+    """The worker cannot go on, and another try would not help: the run ends, or goes on without it if it is unfit.
 
     The error is one of ours, which survive the way between processes; others are turned into ``RunFailed``.
     """
@@ -92,6 +112,7 @@ Event = (
     | WorkerProgress
     | SegmentCommitted
     | SegmentRepeated
+    | SegmentHeldBack
     | WorkerFailed
     | WorkerDraining
     | WorkerDrained

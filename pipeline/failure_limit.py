@@ -29,6 +29,7 @@ class FailureLimit:
     _of_worker: dict[str, tuple[int, int]] = field(default_factory=dict)
     _gone: tuple[int, int] = (0, 0)
     _committed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _latest: str = ""  # reason of rows that may be held back, so that nobody finds it in the output
 
     @classmethod
     def parse(cls, text: str) -> "FailureLimit":
@@ -48,6 +49,7 @@ class FailureLimit:
         match event:
             case WorkerProgress():
                 self._of_worker[name] = (event.num_done, event.num_failed)
+                self._latest = event.failing.message if event.failing is not None else self._latest
             case SegmentCommitted(_, totals):
                 done, failed = self._committed.get(name, (0, 0))
                 self._committed[name] = (done + totals.num_done, failed + totals.num_failed)
@@ -80,7 +82,8 @@ class FailureLimit:
         else:
             is_hopeless = num_failed > self.most
         if is_hopeless:
+            latest = f"; the latest: {self._latest}" if self._latest else ""
             raise TooManyFailures(
                 f"{num_failed} of {num_settled} rows have failed, more than --max-failures {self.text} allows: look at "
-                "their reasons in _failures/ and mend them, or allow more"
+                f"their reasons in _failures/ and mend them, or allow more{latest}"
             )

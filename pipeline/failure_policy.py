@@ -12,7 +12,8 @@ class FailurePolicy:
 
     ``crash_tries`` counts the workers that may die with a row. Waits double from ``first_wait_s`` to ``max_wait_s``.
     ``row_timeout_s`` is for the time of each of a row's requests in the engine, ``input_timeout_s`` for one try of
-    reading an input image.
+    reading an input image. If the engine of a worker fails on ``max_engine_streak`` rows in succession, the worker is
+    to blame, or what it was told; None: it never is.
     """
 
     store_tries: int = 7
@@ -22,11 +23,14 @@ class FailurePolicy:
     max_wait_s: float = 30.0
     row_timeout_s: float | None = None
     input_timeout_s: float | None = 300.0
+    max_engine_streak: int | None = 32
 
     def __post_init__(self) -> None:
         for name in ("store_tries", "engine_tries", "crash_tries"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_engine_streak is not None and self.max_engine_streak < 1:
+            raise ConfigError(f"max_engine_streak must be at least 1, got {self.max_engine_streak}")
         if not 0 < self.first_wait_s <= self.max_wait_s:
             raise ConfigError(
                 f"first_wait_s must be above 0 and at most max_wait_s ({self.max_wait_s:g}), got {self.first_wait_s:g}"

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from dimoo_core.errors import CodecNotFinite
 from dimoo_core.model import Model
 from dimoo_core.request import TextResult
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
@@ -104,20 +105,23 @@ class RowFinisher:
             scores=judged.scores,
         )
 
-    def through_codec(self, results: list[MadeImages | FittedImage]) -> list[list[Image.Image] | Tensor]:
+    def through_codec(
+        self, results: list[MadeImages | FittedImage]
+    ) -> list[list[Image.Image] | Tensor | CodecNotFinite]:
         """What the codec makes of each: pixels of a row's images, codes (rows, columns) of an input image."""
         made = [image for each in results if isinstance(each, MadeImages) for image in each.images]
         pixels = iter(self._decoded(made))
-        codes = iter(self._model.codec.encode([each.image for each in results if isinstance(each, FittedImage)]))
+        codes = iter(self._model.codec.try_encode([each.image for each in results if isinstance(each, FittedImage)]))
         return [
-            list(islice(pixels, len(each.images))) if isinstance(each, MadeImages) else next(codes) for each in results
+            _whole(islice(pixels, len(each.images))) if isinstance(each, MadeImages) else next(codes)
+            for each in results
         ]
 
-    def _decoded(self, made: list[MadeImage]) -> list[Image.Image]:
+    def _decoded(self, made: list[MadeImage]) -> list[Image.Image | CodecNotFinite]:
         """Pixels of finished images, with those that stay as they were pasted back."""
-        decoded = self._model.codec.decode([each.vq_codes for each in made])
+        decoded = self._model.codec.try_decode([each.vq_codes for each in made])
         return [
-            image if each.kept is None else each.kept.pasted_on(image)
+            image if each.kept is None or isinstance(image, CodecNotFinite) else each.kept.pasted_on(image)
             for each, image in zip(made, decoded, strict=True)
         ]
 
@@ -191,6 +195,18 @@ class RowFinisher:
             bytes=len(file.data),
             score=made.score,
         )
+
+
+def _whole(images: Iterable[Image.Image | CodecNotFinite]) -> list[Image.Image] | CodecNotFinite:
+    """A row's images; the error of one is the row's."""
+    whole: list[Image.Image] = []
+    wrong: CodecNotFinite | None = None
+    for image in images:
+        if isinstance(image, CodecNotFinite):
+            wrong = wrong or image
+        else:
+            whole.append(image)
+    return wrong or whole
 
 
 def _image_guidance(row: Row) -> float | None:

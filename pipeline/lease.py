@@ -26,6 +26,7 @@ class Lease:
         suspicion: Set if a worker died with the segment: its rows are run one at a time, with no others.
         has_drafts: Whether another worker, or an earlier start, may have left finished rows of the segment.
         retry: Set if the segment is committed and rows that failed in it are run again; None: all its rows are run.
+        num_unfit: How many workers were given up because they failed on its rows, and on others.
     """
 
     segment: Segment
@@ -33,6 +34,7 @@ class Lease:
     suspicion: Suspicion | None = None
     retry: SegmentRetry | None = None
     has_drafts: bool = field(default=False, compare=False)  # a hint: the lease is the same
+    num_unfit: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -119,15 +121,19 @@ class LeaseBook:
         self._num_losses.pop(segment_name, None)
         return bool(holders)
 
-    def return_all(self, worker: str, *, is_lost: bool = True) -> list[Lease]:
+    def return_all(self, worker: str, *, is_lost: bool = True, failing: Container[str] = ()) -> list[Lease]:
         """Take back what a worker held; what nobody else holds is handed out next.
 
         Args:
             worker: One that has died or drained.
             is_lost: Whether it died of, or with, what it held.
+            failing: Segments because of which it was given up as unfit.
         """
         self._overtaken.pop(worker, None)
-        leases = [replace(lease, has_drafts=True) for lease in self._held.pop(worker, {}).values()]
+        leases = [
+            replace(lease, has_drafts=True, num_unfit=lease.num_unfit + (name in failing))
+            for name, lease in self._held.pop(worker, {}).items()
+        ]
         for lease in leases:
             name = lease.segment.name
             self._set_holders(name, [holder for holder in self._holders[name] if holder != worker])

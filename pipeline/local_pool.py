@@ -51,6 +51,10 @@ class LocalPool(WorkerPool):
         """See ``WorkerPool``."""
         self._worker.drain(deadline_s)
 
+    def settle(self, name: str) -> None:
+        """See ``WorkerPool``."""
+        self._worker.settle()
+
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
         events = drain(self._events, timeout_s)

@@ -50,6 +50,10 @@ class WorkerPool(ABC):
         """
 
     @abstractmethod
+    def settle(self, name: str) -> None:
+        """Have a worker commit what it holds back for a streak of failures. Does nothing if it is dead."""
+
+    @abstractmethod
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """What workers said since the last call, waiting at most ``timeout_s`` for the first word."""
 

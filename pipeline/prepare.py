@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dimoo_core.errors import RequestError
+from dimoo_core.errors import CodecNotFinite, RequestError
 from dimoo_core.image_fit import (
     centered,
     fit_as_planned,
@@ -64,6 +64,8 @@ class RowPreparer:
             return row_failure(row, "decode", error)
         except RequestError as error:
             return row_failure(row, "prompt", error)
+        except CodecNotFinite as error:
+            return row_failure(row, "generate", error)
 
     def close(self) -> None:
         """Let go of connections and processes."""

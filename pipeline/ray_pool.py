@@ -60,6 +60,10 @@ class WorkerActor:
         if deadline_s is not None:
             exit_after(deadline_s, 128 + signal.SIGTERM)
 
+    def settle(self) -> None:
+        """Commit what is held back."""
+        self._worker.settle()
+
     def poll(self, timeout_s: float) -> list[Event]:
         """What happened since the last call."""
         return drain(self._events, timeout_s)
@@ -120,6 +124,11 @@ class RayPool(WorkerPool):
         """See ``WorkerPool``."""
         if name in self._actors:
             self._actors[name].drain.remote(deadline_s)
+
+    def settle(self, name: str) -> None:
+        """See ``WorkerPool``."""
+        if name in self._actors:
+            self._actors[name].settle.remote()
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``; keeps one poll under way on every actor."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from PIL import Image
 from torch import Tensor
 
+from dimoo_core.errors import CodecNotFinite
 from dimoo_core.request import TextResult
 from manifests.row import Row
 from pipeline.finish import RowFinisher
@@ -69,7 +70,9 @@ class RowDelivery:
                 works.append(self._for_codec.get_nowait())
         products = self._finisher.through_codec([result for *_, result in works])
         for (segment, row, result), product in zip(works, products, strict=True):
-            if isinstance(product, Tensor):
+            if isinstance(product, CodecNotFinite):
+                self._threads.store(self._settlement.settle, segment, row_failure(row, "generate", product))
+            elif isinstance(product, Tensor):
                 self._threads.store(self._finish_codes, segment, row, product)
             else:
                 assert isinstance(result, MadeImages)

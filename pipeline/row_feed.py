@@ -120,7 +120,7 @@ class RowFeed:
 
     def _prepare(self, segment: OpenSegment, given: Row | RawRow) -> None:
         if (done := self._settlement.drafts.adopted(segment, given.index)) is not None:
-            self._settlement.settle(segment, done)
+            self._settlement.settle(segment, done, is_adopted=True)
             return
         row = self._hooks.before(given) if isinstance(given, RawRow) else given
         folder = folder_of(segment.segment.file_uri)

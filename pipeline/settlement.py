@@ -3,14 +3,15 @@
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from manifests.row import RowFailure
 from pipeline.draft import Drafts
 from pipeline.draft_keeper import DraftKeeper
 from pipeline.epoch import Fence
-from pipeline.event import Event, SegmentCommitted
+from pipeline.event import Event, SegmentCommitted, SegmentHeldBack
+from pipeline.failure_streak import StreakKeeper
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.part_name import PartName
@@ -35,6 +36,7 @@ class Settlement:
 
     Attributes:
         drafts: Of segments that are open.
+        streaks: The rows in succession on which the engine has failed.
         num_done, num_failed: Rows so far.
         num_open_segments: Those that are not committed yet.
         latest_image: Key of the image of the row that was settled last.
@@ -58,6 +60,7 @@ class Settlement:
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
         self._counts_lock = threading.Lock()
         self.drafts = DraftKeeper(Drafts(run_directory.store, patience), settings.flush, settings.settings_digest)
+        self.streaks = StreakKeeper(settings.failures.max_engine_streak)
         self.num_open_segments = 0
         self.num_done = 0
         self.num_failed = 0
@@ -73,8 +76,12 @@ class Settlement:
         with self._counts_lock:
             self.num_open_segments += 1
 
-    def settle(self, segment: OpenSegment, outcome: Outcome) -> None:
-        """Record an outcome, give its credit back, and commit the segment if it was the last."""
+    def settle(self, segment: OpenSegment, outcome: Outcome, *, is_adopted: bool = False) -> None:
+        """Record an outcome, give its credit back, and commit the segment if it was the last.
+
+        Raises:
+            WorkerUnfit: The engine fails on row after row.
+        """
         is_complete = segment.add(outcome)
         self._credits.release()
         with self._counts_lock:
@@ -82,17 +89,29 @@ class Settlement:
             self.num_failed += isinstance(outcome, RowFailure)
             if isinstance(outcome, RowDone) and outcome.output is not None:
                 self.latest_image = outcome.output
+        self._commit_all(self.streaks.take(segment, outcome, is_adopted=is_adopted))
         if is_complete:
             self.close(segment)
         elif isinstance(outcome, RowDone):
             self.drafts.note(segment, outcome)
 
     def close(self, segment: OpenSegment) -> None:
-        """Commit a segment of which every row has its outcome."""
-        self._commit(segment)
-        self.drafts.close(segment)
-        with self._counts_lock:
-            self.num_open_segments -= 1
+        """Commit a segment of which every row has its outcome, now or when it need not be held back any more."""
+        if self.streaks.holds_back(segment):
+            self._emit(SegmentHeldBack(segment.segment.name))
+        else:
+            self._commit_all([segment])
+
+    def release(self) -> None:
+        """Commit what is held back."""
+        self._commit_all(self.streaks.release())
+
+    def _commit_all(self, segments: Sequence[OpenSegment]) -> None:
+        for segment in segments:
+            self._commit(segment)
+            self.drafts.close(segment)
+            with self._counts_lock:
+                self.num_open_segments -= 1
 
     def _commit(self, open_segment: OpenSegment) -> None:
         segment, outcomes, retry = open_segment.segment, open_segment.outcomes(), open_segment.lease.retry

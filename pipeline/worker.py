@@ -18,7 +18,7 @@ from dimoo_core.model import load_model
 from dimoo_core.request import Request, Result
 from pipeline.engine_clock import EngineClock
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, WorkerUnfit
 from pipeline.event import (
     Event,
     WorkerDrained,
@@ -80,6 +80,10 @@ class Worker:
         self._threads.notice.give(deadline_s)
         self._emit(WorkerDraining())
 
+    def settle(self) -> None:
+        """Commit what is held back for a streak of failures: no more rows can tell whose fault it is."""
+        self._threads.store(self._settlement.release)
+
     def run(self, leases: LeaseQueue) -> None:
         """Load the model and work until the queue ends, ``stop`` is called or ``drain`` has done its work.
 
@@ -90,7 +94,8 @@ class Worker:
         if not threads.stop.is_set():
             threads.guarded(self._work, leases)
         if threads.fatal is not None and not self._is_drained:
-            flows = self._in_engine.values() if self._engine_clock.is_stepping else ()
+            is_of_rows = self._engine_clock.is_stepping and not isinstance(threads.fatal, WorkerUnfit)
+            flows = self._in_engine.values() if is_of_rows else ()
             self._emit(WorkerFailed(threads.fatal, tuple(dict.fromkeys(flow.row.id for _, flow in flows))))
         self._emit(WorkerEnded())
 
@@ -166,8 +171,11 @@ class Worker:
                     return
             if self._engine.num_unfinished:
                 self._delivery.take(self._hand_out(self._step()))
-            elif not feeder.is_alive() and self._settlement.num_open_segments == 0:
-                return
+            elif not feeder.is_alive():
+                if self._settlement.num_open_segments == 0:
+                    return
+                if self._settlement.num_open_segments == self._settlement.streaks.num_held:
+                    self._threads.store(self._settlement.release)
             if time.monotonic() >= next_progress_s:
                 self._emit_progress()
                 for segment in self._settlement.drafts.due_segments():
@@ -228,5 +236,6 @@ class Worker:
                 memory_bytes=self._process.memory_info().rss,
                 num_tokens_reused=stats.num_tokens_reused,
                 latest_image=self._settlement.latest_image,
+                failing=self._settlement.streaks.streak,
             )
         )

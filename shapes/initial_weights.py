@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dimoo_core.config import ModelConfig
 from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.weights import expected_shapes
+from dimoo_core.weight_check import expected_shapes
 from shapes.neighbour_heads import OFFSETS, add_neighbour_heads
 from shapes.tile import TILES
 from shapes.world import COLOURS, MAX_SIDE, SHAPES, STYLES, cell_name

@@ -65,6 +65,10 @@ class ProcessPool(WorkerPool):
         """Never needed: nobody gives notice here."""
         raise AssertionError(name)
 
+    def settle(self, name: str) -> None:
+        """Never needed: no engine fails here."""
+        raise AssertionError(name)
+
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
         heard: list[tuple[str, Event]] = []

@@ -112,6 +112,10 @@ class SimulatedPool(WorkerPool):
         """Never needed: nobody gives notice here."""
         raise AssertionError(name)
 
+    def settle(self, name: str) -> None:
+        """Never needed: no engine fails here."""
+        raise AssertionError(name)
+
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
         spent_s = time.thread_time() - self._mark_s

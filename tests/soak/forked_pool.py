@@ -63,6 +63,9 @@ class ForkedPool(WorkerPool):
     def drain(self, name: str, deadline_s: float | None) -> None:
         raise AssertionError(name)
 
+    def settle(self, name: str) -> None:
+        raise AssertionError(name)
+
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         names = {connection: name for name, connection in self._connections.items()}
         events: list[tuple[str, Event]] = []

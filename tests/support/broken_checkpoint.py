@@ -1,26 +1,41 @@
-"""Ways in which checkpoints are broken, as savers, downloads and people break them, and what is said of each.
+"""Checkpoints that must be refused, how each is broken, and what is said of it.
 
 Each ``apply`` changes a copy of ``tiny_checkpoint``: plain weights in one file.
 """
 
-import json
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-CODEC = "vqvae/diffusion_pytorch_model.safetensors"
-QUERY = "model.transformer.blocks.0.q_proj.weight"
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 16160000000\n"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-
-Break = Callable[[Path], object]
+from tests.support.checkpoint_damage import (
+    CODEC,
+    INDEX,
+    POINTER,
+    QUERY,
+    SINGLE,
+    TOKENIZER_FILES,
+    Break,
+    all_of,
+    as_directory,
+    by_training_code,
+    cut,
+    dangling,
+    edited_json,
+    edited_weights,
+    emptied,
+    held_twice,
+    moved,
+    one_level_down,
+    only_adapter,
+    only_codec,
+    pickled,
+    removed,
+    renamed_tensors,
+    sharded,
+    sharded_state,
+    with_value,
+    written,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,172 +48,10 @@ class BrokenCheckpoint:
     known_on_reading: bool = False  # a check that reads no weights cannot see it
 
 
-def edited_weights(edit: Callable[[dict[str, Tensor]], object], name: str = SINGLE) -> Break:
-    """Save a weight file again with other tensors."""
-
-    def apply(directory: Path) -> None:
-        weights = load_file(directory / name)
-        edit(weights)
-        save_file(weights, directory / name, {"format": "pt"})
-
-    return apply
-
-
-def renamed_tensors(rename: Callable[[str], str]) -> Break:
-    """Save the transformer's weights under other names."""
-
-    def edit(weights: dict[str, Tensor]) -> None:
-        for name in list(weights):
-            weights[rename(name)] = weights.pop(name)
-
-    return edited_weights(edit)
-
-
-def edited_json(name: str, **changes: Any) -> Break:
-    """Change keys of a JSON file."""
-
-    def apply(directory: Path) -> None:
-        path = directory / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-    return apply
-
-
-def written(name: str, content: str | bytes) -> Break:
-    """Another content of a file."""
-
-    def apply(directory: Path) -> None:
-        (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    return apply
-
-
-def cut(name: str, num_bytes: int) -> Break:
-    """A file without its end."""
-
-    def apply(directory: Path) -> None:
-        data = (directory / name).read_bytes()
-        (directory / name).write_bytes(data[: len(data) - num_bytes])
-
-    return apply
-
-
-def removed(*names: str) -> Break:
-    """Without these files and directories."""
-
-    def apply(directory: Path) -> None:
-        for name in names:
-            path = directory / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return apply
-
-
-def moved(old: str, new: str) -> Break:
-    """A file under another name."""
-    return lambda directory: (directory / old).rename(directory / new)
-
-
-def all_of(*steps: Break) -> Break:
-    """Several of them."""
-
-    def apply(directory: Path) -> None:
-        for step in steps:
-            step(directory)
-
-    return apply
-
-
-def sharded(directory: Path) -> None:
-    """The weights in two files with an index."""
-    weights = load_file(directory / SINGLE)
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate((sorted(weights)[::2], sorted(weights)[1::2]), 1):
-        file_name = f"model-{number:05d}-of-00002.safetensors"
-        save_file({name: weights[name] for name in names}, directory / file_name)
-        weight_map |= dict.fromkeys(names, file_name)
-    (directory / SINGLE).unlink()
-    (directory / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-
-
-def pickled(name: str, into: str) -> Break:
-    """A weight file as a pickle."""
-
-    def apply(directory: Path) -> None:
-        torch.save(load_file(directory / name), directory / into)
-        (directory / name).unlink()
-
-    return apply
-
-
-def as_directory(name: str) -> Break:
-    """A directory in the place of a file."""
-    return all_of(removed(name), lambda directory: (directory / name).mkdir())
-
-
-def dangling(name: str) -> Break:
-    """A link to nothing in the place of a file, as a cache that was half deleted has them."""
-    return all_of(removed(name), lambda directory: (directory / name).symlink_to("../../blobs/abc"))
-
-
-def only_adapter(directory: Path) -> None:
-    """An adapter's files and nothing else."""
-    _clear(directory)
-    (directory / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
-    save_file({"base_model.model.x.lora_A.weight": torch.ones(4, 4)}, directory / "adapter_model.safetensors")
-
-
-def only_codec(directory: Path) -> None:
-    """What ``vqvae/`` holds, one level up."""
-    for path in list((directory / "vqvae").iterdir()):
-        path.rename(directory / path.name)
-    removed("vqvae", SINGLE, *TOKENIZER_FILES)(directory)
-
-
-def one_level_down(directory: Path) -> None:
-    """Everything in a subdirectory, as a trainer's output has it."""
-    paths = list(directory.iterdir())
-    (directory / "epoch1").mkdir()
-    for path in paths:
-        path.rename(directory / "epoch1" / path.name)
-
-
-def by_training_code(directory: Path) -> None:
-    """What the official training code saves: weights, config, its arguments, states of the optimizer."""
-    removed("vqvae", *TOKENIZER_FILES)(directory)
-    (directory / "args.json").write_text("{}")
-    torch.save({}, directory / "optimizer.00000-of-00002.pth")
-    torch.save({}, directory / "additional_rank_common.pth")
-
-
-def sharded_state(directory: Path) -> None:
-    """What a training with sharded state saves."""
-    removed(SINGLE)(directory)
-    (directory / "__0_0.distcp").write_bytes(b"state")
-    (directory / ".metadata").write_bytes(b"state")
-
-
-def held_twice(directory: Path) -> None:
-    """One tensor in both files."""
-    sharded(directory)
-    first, second = (directory / f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
-    name = min(load_file(first))
-    save_file(load_file(second) | {name: load_file(first)[name]}, second)
-
-
-def _clear(directory: Path) -> None:
-    for path in directory.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _set(name: str, value: float) -> Callable[[dict[str, Tensor]], object]:
-    return lambda weights: weights[name].view(-1)[-1:].fill_(value)
-
-
 BROKEN_CHECKPOINTS = (
     BrokenCheckpoint(
         "all gone",
-        _clear,
+        emptied,
         ("lacks config.json, tokenizer.json, model.safetensors, vqvae/config.json, vqvae/diffusion",),
     ),
     BrokenCheckpoint("no config", removed("config.json"), ("lacks config.json:", "copy config.json from the base")),
@@ -377,7 +230,7 @@ BROKEN_CHECKPOINTS = (
     *(
         BrokenCheckpoint(
             f"{value} in the weights",
-            edited_weights(_set(QUERY, value)),
+            edited_weights(with_value(QUERY, value)),
             (f"{SINGLE}: {QUERY} holds values that are not finite", "download or copy it again"),
             known_on_reading=True,
         )
@@ -385,7 +238,7 @@ BROKEN_CHECKPOINTS = (
     ),
     BrokenCheckpoint(
         "NaN in the codec",
-        edited_weights(_set("quantize.embedding.weight", float("nan")), CODEC),
+        edited_weights(with_value("quantize.embedding.weight", float("nan")), CODEC),
         (f"{CODEC}: quantize.embedding.weight holds values that are not finite",),
         known_on_reading=True,
     ),

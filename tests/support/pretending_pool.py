@@ -53,6 +53,7 @@ class PretendingPool(WorkerPool):
         self.is_stopped = False
         self.given: list[tuple[str, str]] = []
         self.drained: list[tuple[str, float | None]] = []
+        self.settled: list[str] = []
 
     def start(self) -> list[str]:
         return [self._start_one() for _ in range(self._num_workers)]
@@ -82,6 +83,9 @@ class PretendingPool(WorkerPool):
         self.drained.append((name, deadline_s))
         self._leases.pop(name, None)
         self._events += [(name, WorkerDraining()), (name, WorkerDrained())]
+
+    def settle(self, name: str) -> None:
+        self.settled.append(name)
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         if not self._events:

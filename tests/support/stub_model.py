@@ -39,6 +39,12 @@ class StubModel:
     def encode(self, images: list[Any]) -> list[Any]:
         return [torch.zeros(image.height // 16, image.width // 16, dtype=torch.int64) for image in images]
 
+    def try_encode(self, images: list[Any]) -> list[Any]:
+        return self.encode(images)
+
+    def try_decode(self, codes: list[torch.Tensor]) -> list[Image.Image]:
+        return self.decode(codes)
+
     def understanding(self, request_id: str, *rest: object) -> Any:
         with self.lock:
             self.num_in_hand += 1

@@ -3,6 +3,7 @@
 Ids are separated by commas. Whichever process prepares one of ``POISON_ROWS`` is killed, as by a decoder that crashes.
 A thread that prepares one of ``HANGING_ROWS`` hangs, and so does an engine that steps with one of ``HANGING_STEPS``.
 Each row that is prepared leaks 64 MiB and takes a second if there is a ``LEAK_LOG``, where its process is noted.
+Of processes that load a model, the first to create the file ``BAD_WORKER`` has one whose logits are no numbers.
 """
 
 import importlib.machinery
@@ -10,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
@@ -74,9 +76,20 @@ def poison_stepping(module: Any) -> None:
         return step(worker)
 
     module.Worker._step = step_or_hang
+    load = module.load_model
+
+    def load_well_or_badly(*arguments: Any, **options: Any) -> Any:
+        model = load(*arguments, **options)
+        if path := os.environ.get("BAD_WORKER"):
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+                model.transformer.final_norm.weight.fill_(float("nan"))
+        return model
+
+    module.load_model = load_well_or_badly
 
 
 _POISONS = {"pipeline.prepare": poison_preparing, "pipeline.worker": poison_stepping}
 
-if {"POISON_ROWS", "HANGING_ROWS", "HANGING_STEPS", "LEAK_LOG"} & set(os.environ):
+if {"POISON_ROWS", "HANGING_ROWS", "HANGING_STEPS", "LEAK_LOG", "BAD_WORKER"} & set(os.environ):
     sys.meta_path.insert(0, PoisonFinder())

@@ -342,7 +342,7 @@ def test_a_sequence_that_is_laid_out_in_another_way_is_a_failure_in_every_type()
         (["--sizes", "64"], "sizes are such as 512x512,768x512, got --sizes 64 --input 512x512"),
         (["--sizes", "100x64"], "width must be a multiple of 16"),
         (["--presets", "quick"], "preset must be one of"),
-        ([], "module 'config'"),
+        ([], "is no clone of the reference: it has no module 'config'"),
     ],
 )
 def test_wrong_arguments_end_with_status_2_and_name_the_value(

@@ -21,8 +21,9 @@ from dimoo_core.config import ModelConfig, read_model_config
 from dimoo_core.errors import WeightsError
 from dimoo_core.packing import pack, read_everything
 from dimoo_core.transformer import Transformer
-from dimoo_core.weights import expected_shapes, load_transformer
-from tests.support.broken_checkpoint import POINTER
+from dimoo_core.weight_check import expected_shapes
+from dimoo_core.weights import load_transformer
+from tests.support.checkpoint_damage import POINTER
 from tests.unit.dimoo_core.test_transformer import weights_of
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out")

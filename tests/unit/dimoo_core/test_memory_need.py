@@ -19,7 +19,7 @@ from dimoo_core.settings import ImageSettings
 from dimoo_core.transformer import Block, Transformer
 from dimoo_core.vq_config import VQConfig
 from dimoo_core.vq_model import VQModel
-from dimoo_core.weights import expected_shapes
+from dimoo_core.weight_check import expected_shapes
 
 _CODEC = VQConfig(block_out_channels=(16, 32, 32, 48, 64), norm_num_groups=4, latent_channels=8)
 _SIZE = ModelConfig(hidden_size=64, num_heads=4, num_kv_heads=2, num_layers=3, mlp_size=192, num_embeddings=100)

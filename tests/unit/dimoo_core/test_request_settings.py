@@ -8,6 +8,7 @@ import pytest
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import (
+    ChoiceSettings,
     ImageSettings,
     ParallelCommit,
     StepCacheConfig,
@@ -85,6 +86,7 @@ def test_wrong_text_settings_are_refused(options: dict[str, Any], message: str) 
         (TargetCacheConfig, {"prompt_share": 1.5}, r"step_cache\.prompt_share must be above 0 and at most 1, got 1.5"),
         (TargetCacheConfig, {"lookahead": 0.5}, r"step_cache\.lookahead must be at least 1, got 0.5"),
         (TargetCacheConfig, {"lookahead": INFINITY}, r"step_cache\.lookahead must be at least 1, got inf"),
+        (TargetCacheConfig, {"lookahead": 1e308}, r"step_cache\.lookahead must be at most 1e\+15, got 1e\+308"),
         (TargetCacheConfig, {"compute_ratio": NAN}, r"step_cache\.compute_ratio must be from 0 to 1, got nan"),
         (TextCacheConfig, {"mode": "both"}, r"cache\.mode must be 'prefix' or 'dual', got 'both'"),
         (TextCacheConfig, {"prompt_interval": -1}, r"cache\.prompt_interval must be 0 or more, got -1"),
@@ -128,3 +130,36 @@ def test_steps_are_spread_over_blocks(options: dict[str, Any], num_blocks: int, 
 def test_wrong_engine_settings_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EngineConfig(**options)
+
+
+@pytest.mark.parametrize("scale", [1.1e15, 1e38, 3.5e38, 1e300])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (ImageSettings, "cfg_scale"),
+        (ImageSettings, "cfg_image_scale"),
+        (TextSettings, "cfg_scale"),
+        (ChoiceSettings, "cfg_scale"),
+    ],
+)
+def test_guidance_beyond_what_float32_carries_is_refused(kind: Callable[..., object], name: str, scale: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name} must be at most 1e\+15, got "):
+        kind(**{name: scale})
+
+
+@pytest.mark.parametrize("temperature", [9e-16, 1e-38, 1e-40, 5e-324, 1.1e15, 3e38, 1e308])
+@pytest.mark.parametrize(("kind", "largest"), [(ImageSettings, r"1e\+15"), (TextSettings, "16")])
+def test_temperatures_beyond_what_sampling_carries_are_refused(
+    kind: Callable[..., object], largest: str, temperature: float
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^temperature must be 0 or from 1e-15 to {largest}, got "):
+        kind(temperature=temperature)
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    for temperature in (0.0, 1e-15, 1e15):
+        ImageSettings(cfg_scale=1e15, cfg_image_scale=1e15, temperature=temperature)
+    for temperature in (0.0, 1e-15, 16.0):
+        TextSettings(cfg_scale=1e15, temperature=temperature)
+    with pytest.raises(ConfigError, match=r"temperature must be 0 or from 1e-15 to 16, got 16\.01"):
+        TextSettings(temperature=16.01)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dimoo_core.errors import WeightsError
 from dimoo_core.image_codec import ImageCodec
-from dimoo_core.vq_config import VQConfig
+from dimoo_core.vq_config import VQConfig, codec_shapes
 from dimoo_core.vq_model import VQModel
 
 PUBLISHED = VQConfig(  # the published blocks, narrower
@@ -56,6 +56,11 @@ def ours_in(directory: Path, config: VQConfig) -> VQModel:
 def pixels() -> torch.Tensor:
     """As the codec gives them to the network: channels last in memory."""
     return torch.rand(2, 32, 48, 3, generator=torch.Generator().manual_seed(1)).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_names_and_shapes_are_known_without_the_network(config: VQConfig) -> None:
+    assert codec_shapes(config) == {name: tuple(tensor.shape) for name, tensor in VQModel(config).state_dict().items()}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

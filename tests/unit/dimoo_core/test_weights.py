@@ -18,7 +18,8 @@ from dimoo_core.errors import WeightsError
 from dimoo_core.float8_weight import FLOAT8, Float8Weight
 from dimoo_core.random_checkpoint import write_random_checkpoint
 from dimoo_core.transformer import Transformer
-from dimoo_core.weights import expected_shapes, load_transformer
+from dimoo_core.weight_check import expected_shapes
+from dimoo_core.weights import load_transformer
 
 WTE = "model.transformer.wte.weight"
 NORM = "model.transformer.blocks.0.attn_norm.weight"

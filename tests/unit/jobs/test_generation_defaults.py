@@ -1,6 +1,7 @@
 """A row's settings win over the job's, the job's over the checkpoint's, the checkpoint's over the product's."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,19 @@ def test_the_embedded_model_draws_small_images() -> None:
     spec = resolved(find_checkpoint(BUILTIN).directory)
     assert (spec.text_to_image.width, spec.text_to_image.height, spec.text_to_image.steps) == (64, 64, 16)
     assert spec.understanding.resolution == "native"
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("text_to_image", {"cfg_scale": 1e38}, "text_to_image.cfg_scale must be at most 1e+15, got 1e+38"),
+        ("image_to_image", {"temperature": 1e-40}, "image_to_image.temperature must be 0 or from 1e-15 to 1e+15, got"),
+        ("understanding", {"temperature": 1e9}, "understanding.temperature must be 0 or from 1e-15 to 16, got"),
+    ],
+)
+def test_a_checkpoint_cannot_ask_for_what_float32_does_not_carry(
+    section: str, values: dict[str, float], words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps({section: values}))
+    with pytest.raises(WeightsError, match=re.escape(words)):
+        resolved(tmp_path)

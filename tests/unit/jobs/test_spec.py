@@ -211,6 +211,10 @@ def test_every_problem_is_told_at_once() -> None:
         ("text_to_image.width=1000", "text_to_image.width must be a multiple of 16 from 16 to 2048, got 1000"),
         ("text_to_image.steps=0", "text_to_image.steps must be at least 1, got 0"),
         ("text_to_image.temperature=-1", "text_to_image.temperature must be 0 or more, got -1.0"),
+        ("text_to_image.temperature=1.0e-39", "text_to_image.temperature must be 0 or from 1e-15 to 1e+15, got 1e-39"),
+        ("image_to_image.cfg_image_scale=1.0e+38", "image_to_image.cfg_image_scale must be at most 1e+15, got 1e+38"),
+        ("understanding.temperature=100", "understanding.temperature must be 0 or from 1e-15 to 16, got 100.0"),
+        ("failures.max_engine_streak=0", "failures.max_engine_streak"),
         ("understanding.block_length=100", "understanding.block_length must be a divisor of max_tokens (1024)"),
         (
             "preset=exat",
