@@ -24,6 +24,7 @@ from tests.support.checkpoint_damage import (
     edited_weights,
     emptied,
     held_twice,
+    listed_codes,
     moved,
     one_level_down,
     only_adapter,
@@ -33,6 +34,7 @@ from tests.support.checkpoint_damage import (
     renamed_tensors,
     sharded,
     sharded_state,
+    with_tokens,
     with_value,
     written,
 )
@@ -241,5 +243,48 @@ BROKEN_CHECKPOINTS = (
         edited_weights(with_value("quantize.embedding.weight", float("nan")), CODEC),
         (f"{CODEC}: quantize.embedding.weight holds values that are not finite",),
         known_on_reading=True,
+    ),
+    BrokenCheckpoint(
+        "a key that says where codes cannot be",
+        edited_json("config.json", image_token_offset=400),
+        ("VQ codes at ids 400 to 8591 do not fit the 8589 rows", "set image_token_offset"),
+    ),
+    BrokenCheckpoint(
+        "a key that contradicts the tokenizer",
+        all_of(edited_json("config.json", image_token_offset=396), with_tokens(listed_codes(397, range(8192)))),
+        ("image_token_offset in config.json: 396, codes listed by the tokenizer: 397",),
+    ),
+    BrokenCheckpoint(
+        "tokens after the vocabulary that nothing explains",
+        with_tokens(listed_codes(397, range(3))),
+        ("nothing says which id VQ code 0 has", "after the tokenizer's last id: 400", "set image_token_offset"),
+    ),
+    BrokenCheckpoint(
+        "a code left out of the list",
+        with_tokens(listed_codes(398, range(1, 8192))),
+        ("gives '<|image_1|>' the id 398, but it is read as 397",),
+    ),
+    BrokenCheckpoint(
+        "a special token missing",
+        with_tokens(
+            lambda tokens: tokens.pop(next(i for i, each in enumerate(tokens) if each["content"] == "<IMAGE>"))
+        ),
+        ("tokenizer.json gives", "but it is read as"),
+    ),
+    BrokenCheckpoint(
+        "a special token called otherwise",
+        with_tokens(lambda tokens: [each.update(content="<image>") for each in tokens if each["content"] == "<IMAGE>"]),
+        ("the tokenizer has no token '<IMAGE>' for image_begin",),
+    ),
+    *(
+        BrokenCheckpoint(f"{key} {value}", edited_json("config.json", **{key: value}), (f"config.json: {key} must be",))
+        for key, value in (
+            ("n_layers", 10**9),
+            ("rope_theta", None),
+            ("rms_norm_eps", "1e-5"),
+            ("image_token_offset", "397"),
+            ("d_model", 64.0),
+            ("weight_tying", True),
+        )
     ),
 )

@@ -50,6 +50,25 @@ def edited_json(name: str, **changes: Any) -> Break:
     return apply
 
 
+def with_tokens(change: Callable[[list[dict[str, Any]]], object]) -> Break:
+    """Change the added tokens of ``tokenizer.json``, each a dict with ``id`` and ``content``."""
+
+    def apply(directory: Path) -> None:
+        path = directory / "tokenizer.json"
+        content = json.loads(path.read_text())
+        change(content["added_tokens"])
+        path.write_text(json.dumps(content))
+
+    return apply
+
+
+def listed_codes(first: int, codes: range) -> Callable[[list[dict[str, Any]]], object]:
+    """VQ codes as tokens, the ids counted from ``first`` on."""
+    return lambda tokens: tokens.extend(
+        tokens[-1] | {"id": first + number, "content": f"<|image_{code}|>"} for number, code in enumerate(codes)
+    )
+
+
 def written(name: str, content: str | bytes) -> Break:
     """Another content of a file."""
 
