@@ -96,7 +96,8 @@ def run_job(
         settings = with_recorded_dtype(settings, spec, run)
         if found is not None:
             settings = with_memory(settings, spec, found, source, local, say, is_begun=run.description() is not None)
-            workers = workers if local is None else find_workers(spec, stack, say)
+        if device is None and local is not None:
+            workers = find_workers(spec, stack, say)
             settings = replace(settings, device=workers.device)
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()

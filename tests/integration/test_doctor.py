@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dimoo_core.free_memory import FreeMemory
 from jobs import machine_diagnosis
 from jobs.cli import app
 from jobs.diagnosis import Diagnosis
@@ -21,7 +22,7 @@ from jobs.machine_diagnosis import (
     diagnose_shared_memory,
     diagnose_versions,
 )
-from jobs.run_diagnosis import diagnose_model, diagnose_store
+from jobs.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
 from tests.support.fault_proxy import running_fault_proxy
 from tests.support.s3_server import S3Server
 
@@ -148,6 +149,14 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     assert "not a Lumina-DiMOO checkpoint" in wrong([diagnose_model(str(tmp_path))]).found
 
 
+def test_a_model_for_which_there_is_no_memory_is_wrong(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = FreeMemory(words="on this machine", num_bytes=2**20)
+    monkeypatch.setattr("dimoo_core.memory_check.free_memory", lambda: [limit])
+    found = wrong(list(diagnose_model_memory(str(tiny_checkpoint))))
+    assert "1 MiB are free on this machine" in found.found
+    assert "a GPU with" in found.fix
+
+
 def test_a_model_that_was_not_downloaded_yet_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert diagnose_model("someone/never-downloaded").verdict == "warning"
@@ -158,7 +167,7 @@ def test_a_sound_machine_has_nothing_wrong(s3_bucket: str, monkeypatch: pytest.M
     ended = command("doctor", "--output", f"s3://{s3_bucket}/out", "--json")
     assert ended.exit_code == 0, ended.output
     found = {entry["subject"]: entry["verdict"] for entry in json.loads(ended.stdout)}
-    assert found.keys() == {"python", "packages", "gpu", "memory", "disk", "ray", "model", "store"}
+    assert found.keys() == {"python", "packages", "gpu", "memory", "disk", "ray", "model", "model memory", "store"}
 
 
 def test_what_is_wrong_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from dimoo_core import memory_check
 from dimoo_core.free_memory import FreeMemory
-from jobs.cluster import ray_cluster
 from tests.support.in_process import check_one_line, command
 
 
@@ -39,7 +38,6 @@ def test_a_model_that_does_not_fit_is_refused_before_ray_starts_and_leaves_nothi
     def never(*args: object, **options: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(f"{ray_cluster.__module__}.ray_cluster", never)
     monkeypatch.setattr("jobs.workers.ray_cluster", never)
     free(monkeypatch, 150 * 2**20)
     ended = run(manifest, tiny_checkpoint, "--workers", workers)
