@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 _MIB = 2**20
 _NO_LIMIT = 2**60  # version 1 says so with the greatest number that is a multiple of a page
 _STARTED_VIRTUAL_BYTES = 900 * _MIB  # of a process that has imported torch: nearly all of it is mapped, not taken
@@ -55,6 +53,8 @@ def free_bytes(root: Path = Path("/")) -> int:
 
 def resident_bytes() -> int:
     """What this process has in memory without files that it maps."""
+    import psutil  # a bare GPU machine may lack it, and needs neither this nor what follows
+
     found = psutil.Process().memory_info()
     return int(found.rss - getattr(found, "shared", 0))
 
@@ -69,6 +69,8 @@ def free_on_cuda(device: str) -> FreeMemory:
 
 
 def _of_machine() -> FreeMemory:
+    import psutil
+
     return FreeMemory(words="on this machine", num_bytes=int(psutil.virtual_memory().available))
 
 

@@ -27,9 +27,7 @@ def download(repo: str, revision: str | None) -> Path:
 
     connection_error: type[Exception] = HfHubHTTPError.__mro__[1]  # the HTTP library's; its name depends on the version
     try:
-        return Path(
-            snapshot_download(repo, revision=revision, allow_patterns=list(_FILES), ignore_patterns=_elsewhere())
-        )
+        return Path(snapshot_download(repo, revision=revision, **downloaded_files()))
     except (
         connection_error,
         EntryNotFoundError,
@@ -39,6 +37,11 @@ def download(repo: str, revision: str | None) -> Path:
     ) as error:  # the last is xet's
         shown = repo if revision is None else f"{repo}@{revision}"
         raise WeightsError(f"cannot get {shown!r} from the hub: {_cause(error, repo, revision)}") from error
+
+
+def downloaded_files() -> dict[str, list[str]]:
+    """Which files of a repository are taken, as options of ``snapshot_download``."""
+    return {"allow_patterns": list(_FILES), "ignore_patterns": _elsewhere()}
 
 
 def _elsewhere() -> list[str]:

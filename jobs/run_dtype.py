@@ -13,12 +13,17 @@ from pipeline.run_settings import RunSettings
 if TYPE_CHECKING:
     from dimoo_core.checkpoint_check import CheckedCheckpoint
 
+_CHOSEN = ("float32", "bfloat16")
+
 
 def with_recorded_dtype(settings: RunSettings, spec: JobSpec, run: RunDirectory) -> RunSettings:
-    """The settings with the type that the run has begun with, if none is asked for: memory is not to change it."""
+    """The settings with the type that the run has begun with, if none is asked for: memory is not to change it.
+
+    A type that is never chosen here was asked for then, and has to be asked for again.
+    """
     recorded = (run.description() or {}).get("results", {})
     is_same_device = recorded.get("device") == settings.device.partition(":")[0]
-    if spec.dtype != "auto" or not is_same_device or "dtype" not in recorded:
+    if spec.dtype != "auto" or not is_same_device or recorded.get("dtype") not in _CHOSEN:
         return settings
     return replace(settings, dtype=recorded["dtype"])
 

@@ -8,6 +8,7 @@ from typing import Any
 from dimoo_core.checkpoint import BUILTIN, find_checkpoint
 from dimoo_core.config import DIMOO_8B
 from dimoo_core.errors import ConfigError, WeightsError
+from dimoo_core.hub import downloaded_files
 from dimoo_core.random_checkpoint import write_random_checkpoint
 
 RANDOM_SHAPES: dict[str, dict[str, Any]] = {
@@ -52,7 +53,7 @@ def download_bytes(model: str) -> int:
 
     repo, _, revision = model.partition("@")
     try:
-        files = snapshot_download(repo, revision=revision or None, allow_patterns=list(_FILES), dry_run=True)
+        files = snapshot_download(repo, revision=revision or None, dry_run=True, **downloaded_files())
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise WeightsError(
             f"--model {model}: no directory of that name, and the hub cannot be asked for it ({type(error).__name__}): "

@@ -112,8 +112,10 @@ def test_extreme_settings_never_end_a_run(tiny_checkpoint: Path, tmp_path: Path)
         text_row("blocks of one", encoded(picture(0)), max_tokens=8, block_length=1, steps=8),
     ]
     summary = run_here(write_manifest(tmp_path / "m.parquet", rows), tmp_path / "out", tiny_checkpoint)
-    assert summary.done == len(rows)
-    RunOutput(tmp_path / "out").check_complete(row["id"] for row in rows)
+    output = RunOutput(tmp_path / "out")
+    output.check_complete(row["id"] for row in rows)
+    assert output.failed_by_id().keys() == {"much guidance", "hot", "cold", "hot and guided"}
+    assert summary.failures == {"bad_input": 4}
 
 
 def test_the_command_ends_with_3_and_shows_the_first_failures(tiny_checkpoint: Path, tmp_path: Path) -> None:

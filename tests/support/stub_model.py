@@ -107,6 +107,7 @@ def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
     for module in ("jobs.run", "jobs.retry"):
         patch.setattr(f"{module}.check_model", lambda directory, adapter: None)
         patch.setattr(f"{module}.with_memory", lambda settings, *arguments, **options: settings)
+        patch.setattr(f"{module}.with_memory", lambda settings, *arguments, **options: settings)
     patch.setattr("jobs.run_identity.digest", lambda directory: "stub")
     patch.setattr("pipeline.worker.load_model", lambda *arguments, **options: model)
     patch.setattr("pipeline.worker.Engine", StubEngine)

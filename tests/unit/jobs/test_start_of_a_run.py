@@ -281,7 +281,7 @@ def interrupt(number: int, frame: object) -> None:
 
 
 def test_a_signal_that_comes_while_ray_starts_is_handled_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    def init(address: object, num_workers: int) -> None:
+    def init(address: object, num_workers: int, folder: Path) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
         signal.raise_signal(signal.SIGTERM)
 
