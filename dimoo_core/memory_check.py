@@ -7,11 +7,13 @@ from pathlib import Path
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.free_memory import FreeMemory, free_memory, free_on_cuda, resident_bytes
-from dimoo_core.memory_need import ITEM_BYTES, MIB, MemoryNeed, can_be_float8, size_words
+from dimoo_core.memory_need import GIB, ITEM_BYTES, MIB, MemoryNeed, can_be_float8, size_words
 from dimoo_core.settings import DtypeName
 
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "unable to mmap")
-_STACKS_BYTES = 160 * MIB  # of a worker's twenty threads, which a limit of the process counts
+_NUM_THREADS = 12  # of a worker that have work with few rows
+_STACK_BYTES, _ARENA_BYTES = 8 * MIB, 64 * MIB  # of a thread; what glibc reserves for one that allocates
+_POOL_BYTES = GIB  # that the allocator of Arrow reserves at its first call
 
 
 def check_memory(
@@ -33,7 +35,7 @@ def check_memory(
     if (short := _shortage(need, num_workers, limits)) is not None:
         needed, limit = short
         raise ConfigError(
-            _refusal(need, num_workers, needed, limit, _fitting(need, num_workers, may_change_dtype)) + begun
+            _refusal(need, num_workers, needed, limit, _fitting(need, num_workers, limit, may_change_dtype)) + begun
         )
     if not need.is_on_host and is_loading and _has_cuda():  # without one the loader says so
         limit = free_on_cuda(need.device)
@@ -101,12 +103,18 @@ def _shortage(need: MemoryNeed, num_workers: int, limits: Sequence[FreeMemory]) 
 
 def _needed(need: MemoryNeed, num_workers: int, limit: FreeMemory) -> int:
     if limit.is_each:  # what a started process has is counted there
-        mapped = mapped_bytes(need.largest_file_bytes) if limit.has_files else 0
-        return need.more_host_bytes(need.host_bytes) + _STACKS_BYTES + mapped
+        return need.more_host_bytes(need.host_bytes) + _reserved_bytes(need, limit)
     return num_workers * need.host_bytes if num_workers else need.more_host_bytes(resident_bytes())
 
 
-def _fitting(need: MemoryNeed, num_workers: int, may_change_dtype: bool) -> list[str]:
+def _reserved_bytes(need: MemoryNeed, limit: FreeMemory) -> int:
+    """What a worker reserves of its address space, or of its data, and for the most part never touches."""
+    if not limit.has_files:
+        return _POOL_BYTES + _NUM_THREADS * _STACK_BYTES
+    return _POOL_BYTES + _NUM_THREADS * _ARENA_BYTES + mapped_bytes(need.largest_file_bytes)
+
+
+def _fitting(need: MemoryNeed, num_workers: int, limit: FreeMemory, may_change_dtype: bool) -> list[str]:
     """Ways to ask for less that fit; the first kind of change that is enough, then a GPU."""
     limits = free_memory()
 
@@ -124,6 +132,8 @@ def _fitting(need: MemoryNeed, num_workers: int, may_change_dtype: bool) -> list
         pairs = ((other, count) for other in types for count in range(num_workers - 1, 0, -1))
         both = next(((other, count) for other, count in pairs if fits(other, count)), None)
         ways += [f"--set dtype={both[0].dtype} --workers {both[1]}"] if both is not None else []
+    if limit.is_each:
+        return [*ways, "a higher limit"]
     return ways + ([_gpu(need, may_change_dtype)] if need.is_on_host else [])
 
 
@@ -169,4 +179,7 @@ def _refusal(need: MemoryNeed, num_workers: int, needed: int, limit: FreeMemory,
     who = f"{num_workers} workers need" if num_workers > 1 and not limit.is_each else "the model needs"
     fit = f"; what fits: {', or '.join(ways)}" if ways else ""
     free = size_words(max(0, limit.num_bytes))
-    return f"not enough memory: {who} {size_words(needed)}, {free} are free {limit.words} ({need.words()}){fit}"
+    parts = need.words()
+    if limit.is_each:
+        parts += f", reserved by threads and allocators {size_words(_reserved_bytes(need, limit))}"
+    return f"not enough memory: {who} {size_words(needed)}, {free} are free {limit.words} ({parts}){fit}"

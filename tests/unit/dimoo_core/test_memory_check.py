@@ -101,3 +101,17 @@ def test_memory_that_runs_out_while_loading_is_told_in_words(error: Exception) -
 def test_other_errors_of_loading_pass() -> None:
     with pytest.raises(RuntimeError, match="something else"), refusing_for_memory():
         raise RuntimeError("something else")
+
+
+def test_what_threads_and_allocators_reserve_counts_for_a_process_and_no_gpu_would_help(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tiny = replace(_BF16, config=replace(_BF16.config, num_layers=1))
+    limit = FreeMemory(words="by ulimit -v", num_bytes=tiny.host_bytes + GIB, is_each=True, has_files=True)
+    monkeypatch.setattr("dimoo_core.memory_check.free_memory", lambda: [limit])
+    with pytest.raises(ConfigError, match=r"reserved by threads and allocators 1\.8 GiB\); what fits: a higher limit$"):
+        check_memory(tiny)
+    monkeypatch.setattr(
+        "dimoo_core.memory_check.free_memory", lambda: [replace(limit, num_bytes=limit.num_bytes + GIB)]
+    )
+    check_memory(tiny)

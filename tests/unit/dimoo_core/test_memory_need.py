@@ -126,4 +126,5 @@ def test_the_estimate_is_near_what_a_process_takes_and_not_far_above(dtype: str,
     )
     command = [sys.executable, "-c", _MEASURED, str(directory), dtype]
     measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)
-    assert 0.7 * measured < need.host_bytes < 1.1 * measured
+    # A process's memory differs by a few ten MiB from one machine to the next.
+    assert 0.7 * measured < need.host_bytes < 1.1 * measured + 64 * 2**20
