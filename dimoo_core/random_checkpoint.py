@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dimoo_core.config import ModelConfig
+from dimoo_core.errors import WeightsError
 from dimoo_core.random_tokenizer import Vocabulary, write_json, write_tokenizer
+from dimoo_core.safetensors_file import StoredTensor, read_header
 from dimoo_core.settings import DtypeName
 from dimoo_core.tokens import NUM_VQ_CODES
 from dimoo_core.vq_config import VQConfig
@@ -210,13 +211,11 @@ def _write_weights(
 def _is_whole(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> bool:
     """Whether a file holds these tensors in this type to its end; what the numbers are is not looked at."""
     try:
-        with safe_open(path, framework="pt") as file:  # refuses one that is cut off
-            views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            found = {name: (tuple(view.get_shape()), view.get_dtype()) for name, view in views.items()}
-    except (OSError, SafetensorError):
+        found = read_header(path, if_missing="it is not written yet")
+    except WeightsError:
         return False
     names = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-    return found == {name: (shape, names[dtype]) for name, shape in shapes.items()}
+    return found == {name: StoredTensor(shape, names[dtype]) for name, shape in shapes.items()}
 
 
 def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) -> None:
