@@ -51,17 +51,16 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
         import ray
     if ray.is_initialized():
         raise ConfigError("this process is connected to Ray already: a run makes its own connection")
-    try:
-        parent = short_temporary_folder() if address is None else Path(tempfile.gettempdir())
-        # A folder that only this user may enter, for what a Ray of this machine's own writes.
-        with tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True) as folder:
+    parent = short_temporary_folder() if address is None else Path(tempfile.gettempdir())
+    # A folder that only this user may enter, for what a Ray of this machine's own writes.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True) as folder:
+        try:
             # Ray puts the folder in which it is started before all else on its workers' path: any file pipeline.py.
             with _handler_kept(signal.SIGTERM), chdir(folder):
                 _init(address, num_workers, Path(folder))
             yield int(ray.cluster_resources().get("GPU", 0))
+        finally:
             ray.shutdown()
-    finally:
-        ray.shutdown()
 
 
 def _check_address_space() -> None:
