@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import secrets
 import signal
 import socket
@@ -21,7 +20,6 @@ _CONNECT_TIMEOUT_S = 10.0
 _TOKEN_FIX = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token it was started with"
 _MAX_PARENT_BYTES = 30  # a socket's path may have 107: 13 for a folder of ours, 43 for Ray's session, 21 for its name
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
-_RAY_ADDRESS_BYTES = 11 * 2**30  # tried: with 10 its start never ends, with 11.4 it works
 _OBJECT_STORE_BYTES = 80 * 2**20  # Ray's least: nothing large passes through it
 
 
@@ -45,7 +43,6 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
         require_token()
-        _check_address_space()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations at import
         import ray
@@ -61,20 +58,6 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
             yield int(ray.cluster_resources().get("GPU", 0))
         finally:
             ray.shutdown()
-
-
-def _check_address_space() -> None:
-    """Refuse to start Ray where it would wait for its own processes, which cannot start.
-
-    Raises:
-        ConfigError: ``ulimit -v`` leaves them too little.
-    """
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < _RAY_ADDRESS_BYTES:
-        raise ConfigError(
-            f"Ray's processes take about {_RAY_ADDRESS_BYTES / 2**30:.0f} GiB of address space each, ulimit -v leaves "
-            f"{limit / 2**30:.1f}: raise that limit, or use --workers 0"
-        )
 
 
 def short_temporary_folder() -> Path:

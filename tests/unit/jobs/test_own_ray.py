@@ -64,15 +64,6 @@ def test_a_folder_that_was_asked_for_and_cannot_be_is_named(name: str, monkeypat
         short_temporary_folder()
 
 
-def test_ray_is_not_started_where_its_processes_have_no_address_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("it would wait for ever"))
-    monkeypatch.setattr("resource.getrlimit", lambda kind: (4 * 2**30, 4 * 2**30))
-    message = "about 11 GiB of address space each, ulimit -v leaves 4.0: raise that limit, or use --workers 0"
-    with pytest.raises(ConfigError, match=message), ray_cluster(None, num_workers=1):
-        pytest.fail("there is no Ray")
-
-
 @pytest.mark.soak
 def test_the_longest_folder_that_is_allowed_works(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as name:
