@@ -12,10 +12,10 @@ from examples.make_all_tasks import SCHEMA, main
 from examples.task_sheet import main as draw_sheet
 from examples.task_sheet import panels
 from manifests.task import TASKS
-from tests.support.command import run_command
+from tests.support.command import REPOSITORY, run_command
 from tests.support.run_output import RunOutput
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = REPOSITORY / "examples"
 EVERY = dict.fromkeys(TASKS, 2) | {"vqa": 3, "caption": 3}
 NATIVE = {"resolution": "native"}
 FEW_STEPS = {

@@ -14,15 +14,16 @@ from dimoo_core.tokenizer import Tokenizer
 from shapes.evaluate import main
 from shapes.package import package
 from shapes.training_log import TrainingLog
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.command import REPOSITORY
 
 
 def train(*arguments: object) -> str:
     """Run ``python -m shapes.train`` and return what it prints."""
     command = [sys.executable, "-m", "shapes.train", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -58,7 +59,7 @@ def test_training_of_the_model_goes_on_where_it_ended_and_leaves_a_checkpoint_to
 ) -> None:
     directory, packaged = tmp_path / "trained", tmp_path / "packaged"
     train("tokenizer", "--out", directory)
-    copytree(ROOT / "shapes" / "trained" / "vqvae", directory / "vqvae")
+    copytree(REPOSITORY / "shapes" / "trained" / "vqvae", directory / "vqvae")
     steps = [0]
     for minutes in (0.05, 0.1):
         train("model", "--out", directory, "--threads", 1, "--report-every", 1, "--minutes", minutes)

@@ -35,7 +35,17 @@ def test_the_engine_imports_without_cluster_storage_and_what_only_loading_needs(
 
 @pytest.mark.parametrize(
     "module",
-    ["settings", "preset", "engine_config", "errors", "config", "tokens", "prompts", "checkpoint", "image_fit"],
+    [
+        "dimoo_core.settings",
+        "dimoo_core.preset",
+        "dimoo_core.engine_config",
+        "dimoo_core.errors",
+        "dimoo_core.config",
+        "dimoo_core.tokens",
+        "dimoo_core.prompts",
+        "dimoo_core.checkpoint",
+        "dimoo_core.image_fit",
+    ],
 )
 def test_what_a_plan_needs_imports_without_torch(module: str) -> None:
-    import_without(f"dimoo_core.{module}", "torch", "diffusers", "transformers")
+    import_without(module, "torch", "diffusers", "transformers")

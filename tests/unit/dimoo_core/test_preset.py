@@ -1,7 +1,5 @@
 """Presets: names, what they change, and what they leave alone."""
 
-from pathlib import Path
-
 import pytest
 
 from dimoo_core.errors import ConfigError
@@ -14,8 +12,9 @@ from dimoo_core.settings import (
     TextCacheConfig,
     TextSettings,
 )
+from tests.support.command import REPOSITORY
 
-PAGE = (Path(__file__).parents[3] / "docs" / "presets.md").read_text()
+PAGE = (REPOSITORY / "docs" / "presets.md").read_text()
 
 
 def test_the_default_preset_changes_nothing() -> None:

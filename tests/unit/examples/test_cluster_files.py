@@ -11,10 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.support.command import REPOSITORY
 from tests.unit.jobs.test_documented_commands import parse
 
-ROOT = Path(__file__).parents[3]
-FOLDER = ROOT / "examples" / "cluster"
+FOLDER = REPOSITORY / "examples" / "cluster"
 KUBERNETES = "1.32"
 
 
@@ -154,7 +154,7 @@ def test_the_ray_job_asks_for_as_many_workers_as_it_has_gpus_and_for_a_token() -
     gpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
     assert f"--workers {gpus * group['replicas']} " in spec["entrypoint"]
     assert cluster["authOptions"] == {"mode": "token"}
-    pinned = re.search(r"ray==([\d.]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    pinned = re.search(r"ray==([\d.]+)", (REPOSITORY / "constraints.txt").read_text(encoding="utf-8"))
     image = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
     assert pinned is not None
     assert pinned[1] == cluster["rayVersion"]

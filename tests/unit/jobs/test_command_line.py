@@ -46,15 +46,13 @@ def test_the_driver_of_ray_workers_does_not_import_torch() -> None:
 
 
 def test_a_checkpoint_is_checked_without_torch() -> None:
-    code = (
-        "from pathlib import Path; from jobs.adapter import check_model; check_model(Path('dimoo_core/builtin'), None)"
-    )
-    assert "torch" not in imported_after(code)
+    code = "from jobs.adapter import check_model; check_model(Path('dimoo_core/builtin'), None)"
+    assert "torch" not in imported_after(f"from pathlib import Path; {code}")
 
 
 def test_loading_a_model_imports_neither_the_compiler_of_torch_nor_diffusers() -> None:
-    code = "from pathlib import Path; from dimoo_core.model import load_model; load_model(Path('dimoo_core/builtin'))"
-    assert imported_after(code) == {"torch", "transformers", "numpy"}
+    code = "from dimoo_core.model import load_model; load_model(Path('dimoo_core/builtin'))"
+    assert imported_after(f"from pathlib import Path; {code}") == {"torch", "transformers", "numpy"}
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -2,17 +2,16 @@
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
 from jobs.cli import app
+from tests.support.command import REPOSITORY
 
 UsageError: Any = typer.BadParameter.__base__
-ROOT = Path(__file__).parents[3]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+PAGES = sorted([REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")])
 _LINE = re.compile(r"^ {4,}(dimoo-batch (?:.*\\\n)*.*)", re.MULTILINE)
 
 

@@ -2,7 +2,6 @@ import json
 import re
 import time
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from jobs.metrics import METRICS, RAY_PREFIX, MetricsExport
 from jobs.progress import ProgressState
 from pipeline.event import SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
 from pipeline.outcome import RunTotals
+from tests.support.command import REPOSITORY
 
 _NAME = re.compile(r"\b(?:ray_)?dimoo_batch_\w+")
 
@@ -90,5 +90,5 @@ def test_the_dashboard_is_one_that_grafana_loads() -> None:
 
 
 def test_the_documentation_names_every_number() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert all(f"| `{metric.name}` | {metric.meaning}" in text for metric in METRICS)

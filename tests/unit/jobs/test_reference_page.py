@@ -12,20 +12,19 @@ from jobs.report.statistics import RunStatistics
 from jobs.spec import JobSpec
 from pipeline.local_store import LocalStore
 from pipeline.run_directory import RunDirectory
+from tests.support.command import REPOSITORY
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest
 from tests.support.stub_model import use_stub_model
 
-ROOT = Path(__file__).parents[3]
-
 
 @pytest.fixture(scope="module")
 def generator() -> dict[str, Any]:
-    return runpy.run_path(str(ROOT / "docs" / "make_reference.py"))
+    return runpy.run_path(str(REPOSITORY / "docs" / "make_reference.py"))
 
 
 def test_the_page_is_what_the_schemas_say(generator: dict[str, Any]) -> None:
-    written = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    written = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
     assert written == generator["page"](), "run: python docs/make_reference.py"
 
 
@@ -52,6 +51,6 @@ def test_the_settings_of_a_report_have_the_names_of_the_page(
 
 
 def test_the_columns_of_a_part_are_all_in_the_page_about_outputs(generator: dict[str, Any]) -> None:
-    text = (ROOT / "docs" / "output.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "output.md").read_text(encoding="utf-8")
     names = [*generator["DONE_SCHEMA"].names, *generator["FAILURE_SCHEMA"].names]
     assert [name for name in names if f"`{name}`" not in text] == []

@@ -17,8 +17,9 @@ from manifests.schema import OUTPUT_COLUMNS, check_schema
 from manifests.task import TASKS, Task
 from manifests.task_kind import SETTING_COLUMNS
 from manifests.task_name import REFERENCE_TASKS
+from tests.support.command import REPOSITORY
 
-PAGE = (Path(__file__).parents[3] / "docs" / "manifest.md").read_text()
+PAGE = (REPOSITORY / "docs" / "manifest.md").read_text()
 
 
 def section(title: str) -> str:
