@@ -1,4 +1,4 @@
-"""Writes ``docs/reference.md`` from the schemas: ``python docs/make_reference.py``. A test holds the page to them."""
+"""Generates ``docs/reference.md`` from the schemas: ``python docs/make_reference.py``. A test compares."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,19 +20,19 @@ from pipeline.outcome import DONE_SCHEMA, FAILURE_SCHEMA  # noqa: E402
 PAGE = ROOT / "docs" / "reference.md"
 
 _OF_IMAGES: Mapping[str, str] = {
-    "step_cache.mode": "which step cache images have",
+    "step_cache.mode": "KV cache policy of images",
     "step_cache.reuse_ratio": "`reference`: share of positions served from the cache",
-    "step_cache.refresh_interval": "`reference`: steps from one computation of everything to the next",
-    "step_cache.refresh_share": "`target`: share of the image decided between computations of the whole image",
+    "step_cache.refresh_interval": "`reference`: steps between full refreshes",
+    "step_cache.refresh_share": "`target`: share of the image committed between refreshes of the whole image",
     "step_cache.warmup_ratio": "share of the steps, from the first on, that compute everything",
-    "step_cache.prompt_share": "`target`: the same of those that compute the prompt and its images too",
-    "step_cache.lookahead": "`target`: masked positions computed for each that is decided",
-    "step_cache.compute_ratio": "`target`: and no smaller a share of the masked positions",
-    "uncond_interval": "steps between computations of the streams without prompt or images",
-    "commit.rule": "when a step decides more than the schedule says",
-    "commit.bound": "of that rule",
+    "step_cache.prompt_share": "`target`: the same for refreshes of the prompt and its images",
+    "step_cache.lookahead": "`target`: masked positions computed per committed one",
+    "step_cache.compute_ratio": "`target`: lower bound, as a share of the masked positions",
+    "uncond_interval": "steps between computations of the unconditional sequences",
+    "commit.rule": "parallel commit: when a step commits more than the schedule",
+    "commit.bound": "threshold of that rule",
 }
-"""Settings that drawing and editing have in the same words."""
+"""Settings that text to image and image to image share."""
 
 SPEC_MEANINGS: Mapping[str, str] = {
     **{
@@ -44,117 +44,118 @@ SPEC_MEANINGS: Mapping[str, str] = {
     "output": "where results go; by default `NAME-output` in the working directory",
     "model": "`builtin`, a checkpoint directory, or a hub id `OWNER/NAME[@REVISION]`",
     "adapter": "LoRA adapter in PEFT's format: directory or hub id",
-    "workers": "Ray workers; 0 is this process; by default one a GPU, else 0",
-    "worker_hour_usd": "what one worker costs an hour, for the costs that progress, summary and metrics tell",
-    "limit": "the first rows only",
-    "seed": "what seeds of rows that name none are derived from",
+    "workers": "Ray workers; 0 runs in this process; by default one per GPU, else 0",
+    "worker_hour_usd": "price of one worker per hour, for the cost in progress, summary and metrics",
+    "limit": "run the first N rows only",
+    "seed": "base of the seeds of rows without one",
     "device": "`auto`, `cpu`, `cuda` or `cuda:N`",
     "dtype": "`auto` is `bfloat16` on CUDA, else `float32`; `float8` is for [newer GPUs](tuning.md#eight-bit-weights)",
-    "task": "task of rows that name none",
-    "prompt": "prompt of rows that name none",
-    "preset": "which approximations rows may make, see [presets](presets.md)",
-    "passthrough": "columns that look like known ones and are meant to pass through",
+    "task": "task of rows without one",
+    "prompt": "prompt of rows without one",
+    "preset": "which approximations rows may use, see [presets](presets.md)",
+    "passthrough": "extra columns whose names look like known ones",
     "text_to_image.width": "pixels, a multiple of 16",
     "text_to_image.height": "pixels, a multiple of 16",
     "text_to_image.steps": "denoising steps",
-    "text_to_image.cfg_scale": "guidance, 0 is none",
+    "text_to_image.cfg_scale": "classifier-free guidance, 0 is none",
     "text_to_image.temperature": "0 is greedy",
     "image_to_image.steps": "denoising steps",
     "image_to_image.cfg_scale": "guidance towards the prompt",
     "image_to_image.cfg_image_scale": "guidance towards the input image",
     "image_to_image.temperature": "0 is greedy",
     "image_to_image.resolution": "crop of the input image: side of a square of equal area, `adaptive`, or `native`",
-    "image_to_image.random_crop": "as in `understanding`; for input images of painting too",
+    "image_to_image.random_crop": "as in `understanding`; also for input images of inpainting",
     "understanding.max_tokens": "length of an answer",
     "understanding.block_length": "tokens decoded together",
-    "understanding.steps": "of all blocks together; by default one for each eight tokens",
+    "understanding.steps": "of all blocks together; by default one per eight tokens",
     "understanding.cfg_scale": "guidance, 0 is none",
     "understanding.temperature": "0 is greedy",
-    "understanding.remasking": "which positions of a block are decided first",
+    "understanding.remasking": "which positions of a block are committed first",
     "understanding.resolution": "crop of the input image, as in `image_to_image`",
-    "understanding.random_crop": "which part a crop takes depends on the row's seed, as in the reference's training",
+    "understanding.random_crop": "draw the crop's offset from the row's seed, as in the reference's training",
     "understanding.match_question": "question of `score` and `best_of`, with `{prompt}`",
-    "understanding.cache.mode": "what a step of an answer computes",
-    "understanding.cache.prompt_interval": "every n-th block begins with a whole computation; 0: only the first",
-    "understanding.cache.refresh_interval": "every n-th step of a block computes everything; 0: none",
-    "understanding.commit.rule": "when a step decides more than its share",
-    "understanding.commit.bound": "of that rule",
-    "captions.detail": "`short`, `detailed` or `dense`: how much captions tell whose rows say none of it",
-    "captions.short.prompt": "words for such a caption; by default those the model was trained with",
-    "captions.short.max_tokens": "place of such a caption",
-    "captions.detailed.prompt": "words for such a caption; by default those the model was trained with",
-    "captions.detailed.max_tokens": "place of such a caption",
-    "captions.dense.prompt": "words for such a caption; by default those the model was trained with",
-    "captions.dense.max_tokens": "place of such a caption",
+    "understanding.cache.mode": "KV cache policy of answers",
+    "understanding.cache.prompt_interval": "every n-th block begins with a full refresh; 0: only the first",
+    "understanding.cache.refresh_interval": "every n-th step of a block is a full refresh; 0: none",
+    "understanding.commit.rule": "parallel commit: when a step commits more than its share",
+    "understanding.commit.bound": "threshold of that rule",
+    "captions.detail": "`short`, `detailed` or `dense`: level of detail of captions whose rows name none",
+    "captions.short.prompt": "prompt of such captions; by default the model's training prompt",
+    "captions.short.max_tokens": "maximum length of such captions",
+    "captions.detailed.prompt": "prompt of such captions; by default the model's training prompt",
+    "captions.detailed.max_tokens": "maximum length of such captions",
+    "captions.dense.prompt": "prompt of such captions; by default the model's training prompt",
+    "captions.dense.max_tokens": "maximum length of such captions",
     "tokenize.resolution": "crop of the input image, as in `image_to_image`",
     "tokenize.random_crop": "as in `understanding`",
     "image.format": "of results",
     "image.quality": "1 to 100, of JPEG and WebP",
-    "sources.local_files": "whether rows may name files of the machine; by default if the manifest is one itself",
-    "sources.folders": "folders below which; empty: any",
-    "sources.buckets": "buckets that rows may name; empty: any",
+    "sources.local_files": "whether rows may name local files; by default if the manifest is a local file",
+    "sources.folders": "allowed local folders; empty: any",
+    "sources.buckets": "allowed buckets; empty: any",
     "sources.max_bytes": "largest input file",
     "sources.max_pixels": "largest input image",
-    "sources.decode_timeout_s": "longest time to open and decode one",
-    "sources.decode_memory_bytes": "most memory for that",
-    "engine.max_step_tokens": "tokens of one forward pass",
-    "engine.max_cache_bytes": "what running requests keep between steps; by default asked of the machine",
-    "engine.max_step_interval": "a running request makes a step at least so often, in steps of the engine",
-    "engine.compile": "norms, rotations and gates by [kernels of torch's compiler](tuning.md#compiled-kernels)",
-    "engine.batch_invariance": "logits equal bit for bit in every batch; `auto`: on CPUs",
-    "ray.address": "cluster to join, `HOST:PORT` or `auto`; by default `RAY_ADDRESS`, else a Ray of the run's own",
-    "ray.cpus_per_worker": "cores; by default as many as each finds on its machine",
+    "sources.decode_timeout_s": "time limit to open and decode one",
+    "sources.decode_memory_bytes": "memory limit for that",
+    "engine.max_step_tokens": "batch size of a step: maximum tokens per forward pass",
+    "engine.max_cache_bytes": "KV cache of all running requests; by default measured on the machine",
+    "engine.max_step_interval": "a running request takes a step at least every so many engine steps",
+    "engine.compile": "norms, rotations and gates in [compiled kernels](tuning.md#compiled-kernels)",
+    "engine.batch_invariance": "logits equal bit for bit in every batch; `auto`: on for CPUs",
+    "ray.address": "cluster to join, `HOST:PORT` or `auto`; by default `RAY_ADDRESS`, else a local Ray",
+    "ray.cpus_per_worker": "cores; by default an equal share of the machine's",
     "ray.gpus_per_worker": "GPUs; by default 1 where there are any",
-    "pipeline.segment_rows": "rows committed together; by default by the manifest's size and the workers, 64 at most",
-    "pipeline.max_rows_in_flight": "rows that a worker has in hand",
-    "pipeline.fetch_threads": "input images read at once by a worker",
-    "pipeline.store_threads": "results written at once by a worker",
-    "pipeline.flush_rows": "finished rows of a segment still in work after which they are kept on the store",
-    "pipeline.flush_s": "seconds after which finished rows of a segment still in work are kept on the store",
-    "worker_life.stop_deadline_s": "time to end in good order after SIGTERM: [durability](durability.md)",
-    "worker_life.hang_timeout_s": "a worker that shows no sign of life for so long is killed",
-    "worker_life.max_rows": "a worker is replaced after so many rows; by default never",
-    "worker_life.max_s": "a worker is replaced after so long; by default never",
-    "worker_life.max_growth_bytes": "a worker is replaced when it has grown by so much since its second segment",
-    "failures.tries.store": "of a row whose image's store fails",
-    "failures.tries.engine": "of a row that the engine fails on",
-    "failures.tries.crash": "of a row that workers die with",
-    "failures.first_wait_s": "before the second try; then twice as long each time",
-    "failures.max_wait_s": "and at most so long",
-    "failures.row_timeout_s": "longest time of a row in the engine; by default none",
-    "failures.input_timeout_s": "longest time in which the bytes of an input image come",
+    "pipeline.segment_rows": "rows committed together; by default from the manifest's size and the workers, 64 at most",
+    "pipeline.max_rows_in_flight": "rows in flight per worker",
+    "pipeline.fetch_threads": "concurrent reads of input images per worker",
+    "pipeline.store_threads": "concurrent writes of results per worker",
+    "pipeline.flush_rows": "flush a partial segment after so many finished rows",
+    "pipeline.flush_s": "flush a partial segment after so many seconds",
+    "worker_life.stop_deadline_s": "deadline of a [graceful shutdown](durability.md#preemption-and-graceful-shutdown)",
+    "worker_life.hang_timeout_s": "a worker without a heartbeat for so long is killed",
+    "worker_life.max_rows": "replace a worker after so many rows; by default never",
+    "worker_life.max_s": "replace a worker after so many seconds; by default never",
+    "worker_life.max_growth_bytes": "replace a worker when its memory has grown by so much since its second segment",
+    "failures.tries.store": "attempts of a row whose image cannot be read",
+    "failures.tries.engine": "attempts of a row that the engine fails on",
+    "failures.tries.crash": "deaths of workers with a row before it is quarantined",
+    "failures.first_wait_s": "backoff before the second attempt; doubles each time",
+    "failures.max_wait_s": "maximum backoff",
+    "failures.row_timeout_s": "time limit of a row in the engine; by default none",
+    "failures.input_timeout_s": "time limit for the bytes of an input image",
     "failures.max_failures": "rows, or a share such as `5%`, after which the run stops",
-    "failures.max_engine_streak": "rows in succession on which the engine fails: [durability](durability.md)",
+    "failures.max_engine_streak": "consecutive `engine` failures after which [a worker is retired]"
+    "(durability.md#workers-that-fail-on-row-after-row)",
     "hooks.rows": "functions on rows before the engine, see [hooks](hooks.md#inside-a-run)",
     "hooks.results": "functions on finished rows before they are stored",
     "hooks.scores": "functions that score finished rows, by the name of the score",
-    "hooks.min_scores": "least scores of rows that are kept, by the name of the score",
+    "hooks.min_scores": "minimum scores of accepted rows, by the name of the score",
 }
 
 OUTPUT_MEANINGS: Mapping[str, str] = {
     "row": "number of the row in the whole manifest, from 0",
-    "id": "the manifest's, or the content hash that stands in for it",
+    "id": "the manifest's, or the content hash used in its place",
     "task": "as run",
-    "prompt": "as run, defaults filled in; of several, one a line",
+    "prompt": "as run, defaults filled in; of several, one per line",
     "output": "key of the image below the output; null for texts and codes",
     "text": "the answer; null for images",
     "width": "of the image in pixels; null for texts",
     "height": "of the image in pixels; null for texts",
-    "steps": "as run; 0 where no transformer was asked",
+    "steps": "as run; 0 where the transformer was not used",
     "cfg_scale": "as run",
     "cfg_image_scale": "as run; null for tasks that have none",
     "temperature": "as run",
     "seed": "as run",
     "preset": "which approximations were allowed",
     "num_tokens": "codes of all images, or tokens of the answer",
-    "finish_reason": "`stop`: the answer ended; `length`: it filled its place; null for images",
+    "finish_reason": "`stop`: the answer ended; `length`: it used all of `max_tokens`; null for images",
     "sha256": "of the image file",
     "bytes": "of the image file",
-    "vq_codes": "of a tokenized image, row by row",
-    "vq_grid": "how many rows and columns these are",
+    "vq_codes": "codes of a tokenized image, row by row",
+    "vq_grid": "rows and columns of these",
     "outputs": "every image of the row",
     "model_score": "of `score`, `choices` or `best_of`, in [0, 1]; else null",
-    "answers": "each of the choices with its probability",
+    "answers": "each choice with its probability",
 }
 
 FAILURE_MEANINGS: Mapping[str, str] = {
@@ -164,8 +165,8 @@ FAILURE_MEANINGS: Mapping[str, str] = {
     "error_type": "name of the error",
     "message": "what was wrong, and what is allowed",
     "failure_class": "[what kind of failure](output.md#columns-of-_failures)",
-    "attempts": "how often the row was tried",
-    "columns": "the row's own columns, as a JSON object",
+    "attempts": "number of attempts",
+    "columns": "the row's extra columns, as a JSON object",
 }
 
 
@@ -174,11 +175,11 @@ def page() -> str:
     entries = [*task_entries(), *reference_entries()]
     parts = [
         "# Reference",
-        "Written by `python docs/make_reference.py` from the schemas themselves; a test compares.",
+        "Generated by `python docs/make_reference.py` from the schemas; a test compares.",
         "## Job spec",
-        "A YAML or TOML file for `--spec`, in which a dot is a section; or `--set KEY=VALUE`, which wins over it. "
-        "Unknown keys are refused with the nearest known one. A default of — means that it is chosen when the run "
-        "starts. Of `text_to_image` and `understanding` the checkpoint's own defaults come before those here.",
+        "A YAML or TOML file for `--spec`, in which a dot is a section; or an override with `--set KEY=VALUE`. Unknown "
+        "keys are refused with the nearest known one. A default of — means that it is chosen when the run starts. "
+        "For `text_to_image` and `understanding` the checkpoint's own defaults precede those here.",
         table(("key", "values", "default", "meaning"), spec_rows()),
         "## Columns of a manifest",
         "More about them: [manifest](manifest.md#columns).",
@@ -186,9 +187,9 @@ def page() -> str:
         "## Columns of each task",
         "Every task also takes `id`, `seed` and `preset`. What each makes: [tasks](tasks.md). From `canny_dense` on "
         "they are [names of the reference](manifest.md#names-of-the-reference).",
-        table(("task", "has to have", "exactly one of", "may have"), map(task_row, entries)),
+        table(("task", "required", "exactly one of", "optional"), map(task_row, entries)),
         "## Columns of a part",
-        "`parts/*.parquet`; columns that pass through follow. More: [output](output.md#columns-of-a-part).",
+        "`parts/*.parquet`; extra columns follow. More: [output](output.md#columns-of-a-part).",
         table(("column", "type", "null", "meaning"), arrow_rows(DONE_SCHEMA, OUTPUT_MEANINGS)),
         "## Columns of a failures file",
         "`_failures/*.parquet`.",
@@ -223,7 +224,7 @@ def spec_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
 
 
 def values_of(annotation: Any) -> str:
-    """What may be written there."""
+    """The values that it takes."""
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) is dict:
@@ -238,7 +239,7 @@ def values_of(annotation: Any) -> str:
 
 
 def task_row(entry: TaskEntry) -> tuple[str, ...]:
-    """Its columns, those it has to have first."""
+    """Its columns, required ones first."""
     optional = [name for name in entry.optional if name not in ROW_COLUMNS]
     return f"`{entry.name}`", names(entry.required), names(entry.one_of), names(optional)
 
@@ -258,13 +259,13 @@ def arrow_rows(schema: pa.Schema, meanings: Mapping[str, str]) -> Iterator[tuple
 
 
 def meaning(meanings: Mapping[str, str], name: str) -> str:
-    """What is said of it here.
+    """Its meaning.
 
     Raises:
-        SystemExit: Nothing is.
+        SystemExit: There is none.
     """
     if name not in meanings:
-        raise SystemExit(f"{Path(__file__).name}: say what {name!r} means, in one of the tables of meanings")
+        raise SystemExit(f"{Path(__file__).name}: add the meaning of {name!r} to one of the tables")
     return meanings[name]
 
 
