@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# One machine of a Ray cluster, in the foreground until it is ended:
+# One machine of a Ray cluster, in the foreground until it is stopped:
 #
 #   ray-node.sh head                   on the first machine
 #   ray-node.sh worker HOST:PORT       on every other one
 #
-# What follows goes to `ray start`, for instance --num-gpus=4. All machines, and whoever runs dimoo-batch, need the same
+# Further arguments are passed to `ray start`, for instance --num-gpus=4. All machines and the driver need the same
 # token: RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, or the file ~/.ray/auth_token.
 set -euo pipefail
 
@@ -17,7 +17,7 @@ export RAY_AUTH_MODE=token
 case "${1:-}" in
   head)
     shift
-    # Nothing here needs the dashboard; a run's numbers are read with dimoo-batch status.
+    # No dashboard is needed; dimoo-batch status shows a run's progress.
     exec ray start --head --block --port="${RAY_PORT:-6379}" --include-dashboard=false --disable-usage-stats "$@"
     ;;
   worker)

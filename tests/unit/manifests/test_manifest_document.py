@@ -76,7 +76,7 @@ def test_the_settings_of_each_kind_of_task_are_listed() -> None:
             "style": "an image in a style",
             "views": "views",
             "turns": "an image in turns",
-            "painting": "an image anew under a mask",
+            "painting": "an image under a mask",
             "text": "text",
             "score": "a score",
             "decoding": "an image of codes",
@@ -93,7 +93,7 @@ def test_the_requests_for_captions_are_those_in_the_code() -> None:
 
 
 def test_the_reserved_output_columns_are_listed() -> None:
-    sentence = section("Columns that pass through").split("uses itself:")[1].split(".")[0]
+    sentence = section("Extra columns").split("uses itself:")[1].split(".")[0]
     assert tuple(re.findall(r"`(\w+)`", sentence)) == OUTPUT_COLUMNS
 
 
