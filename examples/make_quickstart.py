@@ -43,7 +43,7 @@ READ = (
     ("questions", "colour", 3),
     ("questions", "background", 5),
 )
-"""Task, kind and seed of the examples that begin with an image: what is made of it, what is said of it."""
+"""Task, kind and seed of the examples that start from an image."""
 
 
 _VERBS = {"captioning": "describe", "questions": "ask"}

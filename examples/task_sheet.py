@@ -73,7 +73,7 @@ def _line(row: Row, done: dict[str, Any], output: Path) -> Line:
             Image.blend(inputs[0], Image.new("RGB", inputs[0].size, _PAINTED), 0.6), inputs[0], painted
         )
     results = [_picture((output / image["output"]).read_bytes()) for image in done["outputs"]]
-    # Views have one prompt each, which the number of results shows; turns are told one after the other.
+    # Views have one prompt each, which the number of results shows; turns are listed in sequence.
     words = row.series.prompts[0] if TASKS[row.task].kind == "views" else " ".join(row.series.prompts) or done["prompt"]
     return Line(
         words if row.codes is None else f"codes {_codes(row.codes.codes, row.codes.rows)}",

@@ -1,0 +1,96 @@
+"""The documents use the field's words, not a dialect of this project's own."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from jobs.metrics import METRICS
+from manifests.column import COLUMNS
+from manifests.task import TASKS
+from manifests.task_name import REFERENCE_TASKS
+from tests.support.command import REPOSITORY
+
+_UNITS = "second|minute|hour|day|step|line|row|worker|machine|GPU|segment|turn"
+PHRASES = {
+    r"(go|goes|going|went|gone) on\b": "resume, continue",
+    r"anew|once more": "again",
+    r"signs? of (life|progress)|heard": "heartbeat",
+    r"in hand": "in flight",
+    r"mend(s|ed|ing)?": "fix",
+    r"in good order": "gracefully",
+    r"guilty|convicted": "poison, quarantined",
+    rf"(one|rows?|images?|tokens?|captions?|answers?|requests?|writes?|words?|prompts?|objects?) an? ({_UNITS})": "per",
+    r"what is wrong with|find(s|ing)? out what": "diagnose",
+    r"how far (a|the|this) run is": "progress",
+    r"(how|not|less|more|so|very|is|are) sure|sure (of|codes|tokens|ones)": "confident, confidence",
+    r"decides? (early|at once|more|fewer|less)|decided (at once|early)": "commit",
+    r"(it|they|that|which|command|run|page|summary|message|file|code|driver|worker|doctor|status|verify|plan|option)s? "
+    r"(tells?|told|says?|said)": "print, report",
+    r"(is|are|was|were|being) (told|said)": "reported, printed",
+    r"likeness": "similarity",
+    r"one's own": "your own, custom",
+}
+PROGRAMS_OWN = sorted(
+    {
+        *(column.meaning for column in COLUMNS.values()),
+        *(task.meaning for task in (*TASKS.values(), *REFERENCE_TASKS.values())),
+        *(metric.meaning for metric in METRICS),
+    },
+    key=len,
+    reverse=True,
+)
+"""Texts of the code that pages repeat."""
+LATER = {"docs/structure.md"}
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """Names and prose of the pages; without code and what the program prints."""
+    for page in [REPOSITORY / "README.md", REPOSITORY / "mkdocs.yml", *sorted(REPOSITORY.glob("docs/**/*.md"))]:
+        if (name := str(page.relative_to(REPOSITORY))) not in LATER:
+            yield name, prose(page.read_text(encoding="utf-8"))
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Names and texts of the examples, code included."""
+    for path in sorted((REPOSITORY / "examples").rglob("*")):
+        if path.is_file() and path.suffix not in (".parquet", ".pyc"):
+            yield str(path.relative_to(REPOSITORY)), path.read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    """A page without code, links' targets, texts of the program, and what a program wrote of it."""
+    text = text.partition("The rest of this page is the output of this command")[0]
+    for own in PROGRAMS_OWN:
+        text = text.replace(own, "")
+    return re.sub(r"^```[\s\S]*?^```$|^ {4}.*$|`[^`]*`|\]\([^)]*\)", "", text, flags=re.MULTILINE)
+
+
+TEXTS = [*documents(), *examples()]
+
+
+@pytest.mark.parametrize(("name", "text"), TEXTS, ids=[name for name, _ in TEXTS])
+def test_a_text_uses_the_words_of_the_field(name: str, text: str) -> None:
+    found = [
+        f"{match[0]!r}: {better}"
+        for phrase, better in PHRASES.items()
+        for paragraph in text.split("\n\n")
+        for match in re.finditer(rf"\b(?:{phrase})\b", " ".join(paragraph.split()), re.IGNORECASE)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["The same command goes on.", "It is made anew.", "rows a second", "one a GPU", "the summary says so", "is told"],
+)
+def test_the_words_of_a_dialect_are_found(sentence: str) -> None:
+    assert any(re.search(rf"\b(?:{phrase})\b", prose(sentence), re.IGNORECASE) for phrase in PHRASES)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["cannot be told apart", "from a row that goes onto", "`mended` (rows)", "one row at a time", "a second request"],
+)
+def test_innocent_words_are_left_alone(sentence: str) -> None:
+    assert not any(re.search(rf"\b(?:{phrase})\b", prose(sentence), re.IGNORECASE) for phrase in PHRASES)
