@@ -4,12 +4,13 @@ import shlex
 from collections.abc import Iterator
 from itertools import islice
 
-from jobs.progress import duration
+from jobs.counted import duration
 from jobs.retry_backlog import DEFAULT_CLASSES
 from jobs.summary import RunSummary
+from pipeline.object_reader import open_store
 from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.run_directory import RunDirectory
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 
 _IMAGES_PREFIX = "images/"
 _MAX_SHOWN_FAILURES = 5

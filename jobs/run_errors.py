@@ -9,7 +9,8 @@ from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, 
 from jobs.report_lines import resume_hint
 from jobs.stop_signal import Stopped
 from manifests.errors import ManifestError
-from pipeline.errors import NotARun, RunInUse, RunStopped, StoreError, TooManyFailures
+from pipeline.errors import NotARun, RunInUse, RunStopped, TooManyFailures
+from pipeline.store_errors import StoreError
 
 
 @contextmanager

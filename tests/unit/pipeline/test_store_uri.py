@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import ConfigError
-from pipeline.errors import ObjectNotFound, StoreError
-from pipeline.object_reader import ObjectReader
-from pipeline.store import open_store
+from pipeline.object_reader import ObjectReader, open_store
+from pipeline.store_errors import ObjectNotFound, StoreError
 from pipeline.uri import Location, folder_of, is_relative, parse_uri, redact_uri, split_uri
 
 
