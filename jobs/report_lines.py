@@ -53,11 +53,3 @@ def _first_failures(store: Store, num_failed: int) -> Iterator[str]:
         yield f"    row {failure.row} ({failure.id}), {failure.stage}: {failure.message}"
     if num_failed > _MAX_SHOWN_FAILURES:
         yield f"    … and {num_failed - _MAX_SHOWN_FAILURES} more"
-
-
-def resume_hint(target: str) -> str:
-    """How to go on after a stop."""
-    return (
-        f"rows committed so far are kept ({target}); run the same command again to go on, dimoo-batch status says how "
-        "far it is"
-    )
