@@ -11,8 +11,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import NamedTuple
 
-from pipeline.event import Event, WorkerDied
-from pipeline.lease import Lease, LeaseQueue
+from pipeline.event import Event, Lease, LeaseQueue, WorkerDied
 from pipeline.notice import exit_after
 from pipeline.pool import WorkerPool
 from pipeline.run_settings import RunSettings
