@@ -41,12 +41,13 @@ PROGRAMS_OWN = sorted(
     reverse=True,
 )
 """Texts of the code that pages repeat."""
+MORE = ("README.md", "mkdocs.yml", "benchmarks/README.md")
 LATER = {"docs/structure.md"}
 
 
 def documents() -> Iterator[tuple[str, str]]:
     """Names and prose of the pages; without code and what the program prints."""
-    for page in [REPOSITORY / "README.md", REPOSITORY / "mkdocs.yml", *sorted(REPOSITORY.glob("docs/**/*.md"))]:
+    for page in (*map(REPOSITORY.joinpath, MORE), *sorted(REPOSITORY.glob("docs/**/*.md"))):
         if (name := str(page.relative_to(REPOSITORY))) not in LATER:
             yield name, prose(page.read_text(encoding="utf-8"))
 
