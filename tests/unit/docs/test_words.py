@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.metrics import METRICS
-from manifests.column import COLUMNS
-from manifests.task import TASKS
-from manifests.task_name import REFERENCE_TASKS
+from jobs.progress.metrics import METRICS
+from manifests.columns import COLUMNS
+from manifests.row.task_name import REFERENCE_TASKS
+from manifests.tasks import TASKS
 from tests.support.command import REPOSITORY
 
 _UNITS = "second|minute|hour|day|step|line|row|worker|machine|GPU|segment|turn"
