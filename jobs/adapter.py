@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from dimoo_core.checkpoint import find_checkpoint
-from dimoo_core.checkpoint_check import CheckedCheckpoint, check_checkpoint
+from dimoo_core.checkpoint.checkpoint import find_checkpoint
+from dimoo_core.checkpoint.checkpoint_check import CheckedCheckpoint, check_checkpoint
 from dimoo_core.errors import WeightsError
-from dimoo_core.memory_check import check_mapping
+from dimoo_core.memory.check import check_mapping
 from jobs.spec import JobSpec
 
 

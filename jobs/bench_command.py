@@ -78,10 +78,10 @@ def _measured(
 ) -> tuple[dict[str, Any], list[Any]]:
     import torch
 
-    from dimoo_core.checkpoint import find_checkpoint
+    from dimoo_core.checkpoint.checkpoint import find_checkpoint
+    from dimoo_core.checkpoint.load import load_model
     from dimoo_core.engine_config import EngineConfig
-    from dimoo_core.model import load_model
-    from dimoo_core.preset import PRESETS
+    from dimoo_core.presets import PRESETS
     from jobs.adapter import check_model, with_found_adapter
     from jobs.bench.bench_case import bench_cases
     from jobs.bench.machine_bench import MachineBench

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dimoo_core.prompts import MATCH_QUESTION
+from dimoo_core.request.templates import MATCH_QUESTION
 from dimoo_core.settings import ImageSettings, Remasking, TextSettings
 from jobs.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
 from jobs.section import ResolutionValue, Section, within_section

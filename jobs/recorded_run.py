@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
-from dimoo_core.preset import find_preset
+from dimoo_core.presets import find_preset
 from jobs.spec import JobSpec
 from manifests.row import RowDefaults
 from pipeline.hook import hook_digest

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dimoo_core.checkpoint import BUILTIN, Checkpoint, find_checkpoint
+from dimoo_core.checkpoint.checkpoint import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.settings import DtypeName
 from jobs.adapter import check_model, with_found_adapter
 from jobs.generation_defaults import with_generation_defaults

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.memory_need import size_words
+from dimoo_core.memory.need import size_words
 from jobs.diagnosis import Diagnosis
 from pipeline.object_reader import open_store
 from pipeline.store import Store

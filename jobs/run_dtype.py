@@ -11,7 +11,7 @@ from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 
 if TYPE_CHECKING:
-    from dimoo_core.checkpoint_check import CheckedCheckpoint
+    from dimoo_core.checkpoint.checkpoint_check import CheckedCheckpoint
 
 _CHOSEN = ("float32", "bfloat16")
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dimoo_core.checkpoint import Checkpoint, digest, find_checkpoint
-from dimoo_core.preset import PRESETS
+from dimoo_core.checkpoint.checkpoint import Checkpoint, digest, find_checkpoint
+from dimoo_core.presets import PRESETS
 from jobs.spec import JobSpec
 from pipeline.hook import hook_digest
 from pipeline.hook_settings import HookSettings

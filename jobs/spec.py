@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from dimoo_core.checkpoint import BUILTIN
+from dimoo_core.checkpoint.checkpoint import BUILTIN
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from dimoo_core.errors import ConfigError
-from dimoo_core.preset import DEFAULT_PRESET, find_preset
+from dimoo_core.presets import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import DtypeName
 from jobs.assignment import assign
 from jobs.captions_spec import CaptionsSpec

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
 from jobs.generation_defaults import with_generation_defaults
 from jobs.spec import JobSpec
 from manifests.row import RowDefaults

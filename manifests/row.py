@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
+from dimoo_core.presets import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
 from manifests.caption_detail import CaptionRequest, caption_cells
 from manifests.cell import UndecodableText, has_control_characters, shown, text_cell, whole_cell

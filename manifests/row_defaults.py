@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.preset import DEFAULT_PRESET, Preset, find_preset
+from dimoo_core.presets import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
 from manifests.caption_detail import Captions
 from manifests.task import Task

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from dimoo_core.prompts import (
+from dimoo_core.request.templates import (
     CONTROL_SYSTEM,
     IMAGE_EDITING_SYSTEM,
     IMAGE_TO_IMAGE_SYSTEM,

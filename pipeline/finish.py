@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from dimoo_core.checkpoint.load import Model
 from dimoo_core.errors import CodecNotFinite
-from dimoo_core.model import Model
-from dimoo_core.request import TextResult
+from dimoo_core.request.request import TextResult
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
 from manifests.image_source import ImageSource
 from manifests.row import Row, RowFailure

@@ -3,10 +3,10 @@
 from PIL import Image
 from torch import Tensor
 
+from dimoo_core.codec.codec import ImageCodec
+from dimoo_core.codec.resize import centered, crop_sizes_for, fit, random_offset, resolution_beside
 from dimoo_core.errors import RequestError
-from dimoo_core.image_codec import ImageCodec
-from dimoo_core.image_fit import centered, crop_sizes_for, fit, random_offset, resolution_beside
-from dimoo_core.layout import num_image_tokens
+from dimoo_core.request.builder import num_image_tokens
 from dimoo_core.settings import MAX_POSITIONS, Resolution
 from manifests.image_source import ImageSource
 from manifests.row import Row

@@ -8,7 +8,7 @@ from PIL import Image, ImageChops
 from torch import Tensor
 
 from dimoo_core.errors import DimooError
-from dimoo_core.painting import centered_box, dilated, token_mask
+from dimoo_core.request.inpainting import centered_box, dilated, token_mask
 from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
 from manifests.mask import Mask
 from manifests.padding import Padding

@@ -6,18 +6,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dimoo_core.errors import CodecNotFinite, RequestError
-from dimoo_core.image_fit import (
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import (
     centered,
     fit_as_planned,
     random_offset,
     unscaled_plan,
 )
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.painting import masked_codes
-from dimoo_core.prompts import NO, YES, match_question
-from dimoo_core.request import Request
+from dimoo_core.errors import CodecNotFinite, RequestError
+from dimoo_core.request.inpainting import masked_codes
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request
+from dimoo_core.request.templates import NO, YES, match_question
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
 from manifests.code_grid import CodeGrid
 from manifests.mask import Mask

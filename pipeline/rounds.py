@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from dimoo_core.prompts import NO, YES
-from dimoo_core.request import ChoiceResult, ImageResult, Request, TextResult
+from dimoo_core.request.request import ChoiceResult, ImageResult, Request, TextResult
+from dimoo_core.request.templates import NO, YES
 from manifests.row import Row
 from pipeline.painting import KeptPixels
 from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds, WeighedAnswer

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from dimoo_core.errors import CodecNotFinite
-from dimoo_core.request import TextResult
+from dimoo_core.request.request import TextResult
 from manifests.row import Row
 from pipeline.failure_class import row_failure
 from pipeline.finish import RowFinisher

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from dimoo_core.errors import RequestError
-from dimoo_core.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.request.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from manifests.row import Row
 from pipeline.painting import KeptPixels
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
-from dimoo_core.memory_need import MemoryNeed
-from dimoo_core.prompts import MATCH_QUESTION
+from dimoo_core.memory.need import MemoryNeed
+from dimoo_core.request.templates import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, Resolution
 from manifests.row import RowDefaults
 from pipeline.failure_policy import FailurePolicy

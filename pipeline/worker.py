@@ -11,11 +11,11 @@ from contextlib import suppress
 
 import psutil
 
-from dimoo_core.checkpoint import find_checkpoint
-from dimoo_core.engine import Engine
-from dimoo_core.memory_check import check_memory
-from dimoo_core.model import load_model
-from dimoo_core.request import Request, Result
+from dimoo_core.checkpoint.checkpoint import find_checkpoint
+from dimoo_core.checkpoint.load import load_model
+from dimoo_core.engine.engine import Engine
+from dimoo_core.memory.check import check_memory
+from dimoo_core.request.request import Request, Result
 from pipeline.engine_clock import EngineClock
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
 from pipeline.errors import WorkerUnfit

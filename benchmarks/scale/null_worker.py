@@ -10,9 +10,9 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from dimoo_core.checkpoint import Checkpoint
-from dimoo_core.engine import EngineStats
-from dimoo_core.request import ImageResult, Result, TextResult
+from dimoo_core.checkpoint.checkpoint import Checkpoint
+from dimoo_core.engine.engine import EngineStats
+from dimoo_core.request.request import ImageResult, Result, TextResult
 from pipeline.event import Event
 from pipeline.object_reader import open_store
 from pipeline.run_settings import RunSettings

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from dimoo_core.preset import find_preset
+from dimoo_core.presets import find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
 from manifests.row import RowDefaults
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dimoo_core.decoding import StepTrace
-from dimoo_core.engine import Engine
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes_for, fit
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
 from dimoo_core.engine_config import EngineConfig
-from dimoo_core.image_fit import centered, crop_sizes_for, fit
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import ImageResult, Request, RequestFailed
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import ImageResult, Request, RequestFailed
 from dimoo_core.settings import ImageSettings, Resolution
 from jobs.bench.bench_case import BenchCase, BenchResult
 

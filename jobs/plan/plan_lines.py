@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from dimoo_core.memory_need import size_words
+from dimoo_core.memory.need import size_words
 from jobs.counted import duration
 from jobs.plan.gpu_table import USED_SHARE, Gpu
 from jobs.plan.probe import Probe

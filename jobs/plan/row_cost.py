@@ -8,13 +8,13 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.checkpoint_check import check_checkpoint
+from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.checkpoint_check import check_checkpoint
+from dimoo_core.codec.resize import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
 from dimoo_core.config import DIMOO_8B, ModelConfig
+from dimoo_core.engine.flops import Cost, Generation, image_cost, text_cost
 from dimoo_core.errors import DimooError
-from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
-from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
+from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
 from dimoo_core.vq_config import VQConfig
 from jobs.spec import JobSpec

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from dimoo_core.engine.flops import Cost
 from dimoo_core.errors import DimooError
-from dimoo_core.flop_count import Cost
-from dimoo_core.memory_need import MemoryNeed, RequestShape
+from dimoo_core.memory.need import MemoryNeed, RequestShape
 from jobs.manifest_check import manifest_rows
 from jobs.model_list import MEMORY_DTYPES
 from jobs.plan.row_cost import ModelFacts, RowCosts

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dimoo_core.random_checkpoint import write_random_checkpoint
+from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from pipeline.finding import Finding
 from pipeline.run_audit import RunAudit
 from tests.support.command import REPOSITORY, run_command

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dimoo_core.image_fit import centered, crop_sizes_for, fit
-from dimoo_core.model import Model
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes_for, fit
 from manifests.errors import ManifestRowError
 from manifests.row import RowDefaults, parse_row
 from pipeline import row_delivery

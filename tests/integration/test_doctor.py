@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core.free_memory import FreeMemory
+from dimoo_core.memory.free import FreeMemory
 from jobs import machine_diagnosis
 from jobs.cli import app
 from jobs.diagnosis import Diagnosis
@@ -151,7 +151,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_a_model_for_which_there_is_no_memory_is_wrong(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = FreeMemory(words="on this machine", num_bytes=2**20)
-    monkeypatch.setattr("dimoo_core.memory_check.free_memory", lambda: [limit])
+    monkeypatch.setattr("dimoo_core.memory.check.free_memory", lambda: [limit])
     found = wrong(list(diagnose_model_memory(str(tiny_checkpoint))))
     assert "1 MiB are free on this machine" in found.found
     assert "a GPU with" in found.fix

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core.flop_count import Cost
+from dimoo_core.engine.flops import Cost
 from jobs.cli import app
 from jobs.plan.plan_lines import plan_lines
 from jobs.plan.probe import Probe, _spread, _steady_seconds
@@ -120,8 +120,8 @@ def test_arithmetic_agrees_within_two_hundredths_with_that_of_the_run(
     import torch
     from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-    from dimoo_core.random_checkpoint import write_random_checkpoint
-    from dimoo_core.transformer import Transformer
+    from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+    from dimoo_core.model.transformer import Transformer
 
     load_models_once(patch)
     deep_checkpoint = write_random_checkpoint(tmp_path / "deep", num_layers=12)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dimoo_core.engine import Engine
+from dimoo_core.engine.engine import Engine
 from pipeline.local_store import LocalStore
 from pipeline.object_reader import ObjectReader
 from pipeline.store_errors import StoreError

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline.worker
-from dimoo_core.model import Model
+from dimoo_core.checkpoint.load import Model
 from manifests.row import RowFailure
 from pipeline.outcome import part_bytes
 from pipeline.store_errors import StoreError

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dimoo_core import memory_check
-from dimoo_core.free_memory import FreeMemory
+from dimoo_core.memory import check as memory_check
+from dimoo_core.memory.free import FreeMemory
 from tests.support.in_process import check_one_line, command
 
 

@@ -8,7 +8,7 @@ import pyarrow.fs
 import pytest
 
 import pipeline.worker
-from dimoo_core.model import Model
+from dimoo_core.checkpoint.load import Model
 from tests.support.fault_proxy import running_fault_proxy
 from tests.support.in_process import check_one_line, command, run_here
 from tests.support.manifest_rows import encoded, image_row, mixed_rows, picture, text_row, write_manifest, write_photos

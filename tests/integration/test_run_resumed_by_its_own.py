@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from dimoo_core.checkpoint.load import Model
 from dimoo_core.errors import ConfigError
-from dimoo_core.model import Model
 from pipeline.object_reader import open_store
 from tests.support.manifest_rows import write_manifest
 from tests.support.run_output import RunOutput

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dimoo_core.checkpoint import BUILTIN
-from dimoo_core.preset import PRESETS
+from dimoo_core.checkpoint.checkpoint import BUILTIN
+from dimoo_core.presets import PRESETS
 from manifests.errors import ManifestRowError
 from manifests.row import RowDefaults, parse_row
 from shapes.pipeline_run import png

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dimoo_core.preset import PRESETS
+from dimoo_core.presets import PRESETS
 from manifests.errors import ManifestRowError
 from manifests.row import RowDefaults, parse_row
 from tests.support.in_process import load_models_once, run_here

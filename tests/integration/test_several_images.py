@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from dimoo_core.engine import Engine
-from dimoo_core.image_fit import centered, crop_sizes_for, fit
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import Request, TextResult
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes_for, fit
+from dimoo_core.engine.engine import Engine
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import TextSettings
 from jobs.cli import app
 from manifests.errors import ManifestRowError

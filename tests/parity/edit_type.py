@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dimoo_core.image_fit import centered, crop_sizes, crop_sizes_for, fit, random_offset
-from dimoo_core.model import Model
-from dimoo_core.prompts import UNCONDITIONAL_PROMPT, PromptTemplate, chat, edit_type_template
-from dimoo_core.request import Request
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes, crop_sizes_for, fit, random_offset
+from dimoo_core.request.request import Request
+from dimoo_core.request.templates import UNCONDITIONAL_PROMPT, PromptTemplate, chat, edit_type_template
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
 from manifests.row import RowDefaults, parse_row
 from manifests.task_name import find_task

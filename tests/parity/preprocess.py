@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from dimoo_core.image_fit import (
+from dimoo_core.codec.resize import (
     Offset,
     best_crop_size,
     crop_sizes,

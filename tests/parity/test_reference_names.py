@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.request import Request
+from dimoo_core.request.request import Request
 from manifests.row import RowDefaults, RowFailure, parse_row
 from manifests.task import TASKS
 from manifests.task_name import REFERENCE_TASKS, find_task

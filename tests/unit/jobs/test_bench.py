@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core.request import RequestFailed
+from dimoo_core.request.request import RequestFailed
 from jobs.bench import machine_bench
 from jobs.bench.bench_case import BenchResult, bench_cases
 from jobs.bench.bench_lines import bench_lines

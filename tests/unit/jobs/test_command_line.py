@@ -51,7 +51,7 @@ def test_a_checkpoint_is_checked_without_torch() -> None:
 
 
 def test_loading_a_model_imports_neither_the_compiler_of_torch_nor_diffusers() -> None:
-    code = "from dimoo_core.model import load_model; load_model(Path('dimoo_core/builtin'))"
+    code = "from dimoo_core.checkpoint.load import load_model; load_model(Path('dimoo_core/builtin'))"
     assert imported_after(f"from pathlib import Path; {code}") == {"torch", "transformers", "numpy"}
 
 

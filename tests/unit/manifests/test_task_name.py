@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.prompts import chat, dense_prediction, edit_type_template
+from dimoo_core.request.templates import chat, dense_prediction, edit_type_template
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.row import Row, RowDefaults, parse_row
 from manifests.schema import check_schema

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import CodecNotFinite, LogitsNotFinite
-from dimoo_core.request import RequestFailed, Result
+from dimoo_core.request.request import RequestFailed, Result
 from pipeline.coordinator import Coordinator, CoordinatorReport
 from pipeline.errors import RunFailed, TooManyFailures, WorkerUnfit
 from pipeline.event import Event, Lease, SegmentCommitted, SegmentHeldBack, Streak, WorkerFailed, WorkerProgress

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dimoo_core.errors import RequestError
-from dimoo_core.request import ImageResult, Request, RequestFailed, TextResult
+from dimoo_core.request.request import ImageResult, Request, RequestFailed, TextResult
 from dimoo_core.settings import TextSettings
 from manifests.row import Row
 from pipeline.rounds import answer as one_answer

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dimoo_core.request import Result
+from dimoo_core.request.request import Result
 from pipeline.event import (
     Event,
     LeaseQueue,
