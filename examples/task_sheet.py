@@ -14,8 +14,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from manifests.parquet_reader import ParquetReader
-from manifests.row import Row, RowDefaults, parse_rows
+from manifests.files.parquet import ParquetReader
+from manifests.row.parse import Row, parse_rows
+from manifests.row.row_defaults import RowDefaults
 from manifests.task import OUTPAINT, TASKS
 from pipeline.painting import painted_pixels
 

@@ -1,7 +1,7 @@
 """The part of the job spec that says how captions are asked for."""
 
 from jobs.section import Section, within_section
-from manifests.caption_detail import DETAILS, CaptionRequest, Captions
+from manifests.row.captions import DETAILS, CaptionRequest, Captions
 
 
 class CaptionSpec(Section):

@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import typer
 
-from manifests.public_text import public_text
+from manifests.redact import public_text
 
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2

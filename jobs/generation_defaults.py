@@ -16,7 +16,7 @@ from jobs.generation_spec import UnderstandingSpec
 from jobs.section import within_section
 from jobs.spec import JobSpec, spec_problems
 from manifests.errors import ManifestRowError
-from manifests.row_settings import text_settings
+from manifests.row.row_settings import text_settings
 
 FILE_NAME = "generation_config.json"
 SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")

@@ -14,9 +14,9 @@ from jobs.manifest_source_format import read_source, source_types
 from jobs.record_builder import RecordBuilder
 from manifests.builder.row_table import BuildCounts, RowTables
 from manifests.builder.seen import Seen
-from manifests.column import is_text
+from manifests.columns import is_text
 from manifests.errors import ManifestError
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 from pipeline.fetch import ImageFetcher
 from pipeline.object_reader import ObjectReader
 from pipeline.source_policy import SourcePolicy

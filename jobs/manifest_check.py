@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from jobs.spec import JobSpec
-from manifests.reader import SegmentReader
-from manifests.row import Row, RowDefaults, RowFailure, parse_rows
+from manifests.failure import RowFailure
+from manifests.files.reader import SegmentReader
+from manifests.row.parse import Row, parse_rows
+from manifests.row.row_defaults import RowDefaults
 from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.manifest_source import ManifestSource, open_manifest

@@ -151,7 +151,7 @@ def validate(
     from jobs.spec import load_spec
     from jobs.unrun_spec import row_defaults_of
     from manifests.errors import ManifestError
-    from manifests.row import RowFailure
+    from manifests.failure import RowFailure
 
     def tell(failure: RowFailure) -> None:
         if as_json:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError
 from jobs.assignment import assigned_value
-from manifests.column import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
+from manifests.columns import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
 
 
 def name_value_pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jobs.counted import counted
-from manifests.column import COLUMNS
-from manifests.reader import SegmentReader, inspect_file
-from manifests.shard import plan_shards
+from manifests.columns import COLUMNS
+from manifests.files.plan import plan_shards
+from manifests.files.reader import SegmentReader, inspect_file
 from pipeline.manifest_source import manifest_file_uris
 from pipeline.object_reader import ObjectReader
 

@@ -15,9 +15,9 @@ from manifests.builder.row_table import BuildCounts, row_digest
 from manifests.builder.seen import Seen
 from manifests.builder.selection import repeated, sample_count, sample_share, split_of
 from manifests.builder.template import PromptTemplate, combinations
-from manifests.column import COLUMNS, IMAGE, IMAGES
+from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.errors import ManifestRowError
-from manifests.image_source import image_source
+from manifests.row.image_source import image_source
 from pipeline.fetch import ImageFetcher
 from pipeline.hook import HookFailed, call_hook, load_hook
 from pipeline.image_decoder import ImageUnreadable

@@ -10,7 +10,7 @@ from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import find_preset
 from jobs.spec import JobSpec
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 from pipeline.hook import hook_digest
 from pipeline.hook_settings import HookSettings
 from pipeline.run_settings import RunSettings

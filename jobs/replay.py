@@ -25,7 +25,8 @@ from jobs.replayed_run import OneRow, find_row, read_row, settings_of
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
 from jobs.run_memory import memory_of_rows
-from manifests.row import Row, RowFailure
+from manifests.failure import RowFailure
+from manifests.row.parse import Row
 from pipeline.errors import NotARun
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher, encode_image

@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from dimoo_core.checkpoint.checkpoint import digest, find_checkpoint
 from dimoo_core.errors import ConfigError
 from jobs.recorded_run import recorded_settings
-from manifests.parquet_reader import ParquetReader
-from manifests.reader import SegmentReader
-from manifests.row import Row, RowFailure
-from manifests.shard import Segment
+from manifests.failure import RowFailure
+from manifests.files.parquet import ParquetReader
+from manifests.files.plan import Segment
+from manifests.files.reader import SegmentReader
+from manifests.row.parse import Row
 from pipeline.manifest_source import ManifestSource
 from pipeline.object_reader import ObjectReader
 from pipeline.part_name import PARTS_PREFIX, parts_by_segment

@@ -24,7 +24,7 @@ from jobs.summary import RunSummary
 from jobs.watched_work import watched_work
 from jobs.work_settings import settings_of_work
 from jobs.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
-from manifests.shard import ShardPlan
+from manifests.files.plan import ShardPlan
 from pipeline.coordinator import CoordinatorReport
 from pipeline.draft import names_with_drafts
 from pipeline.epoch import RunEpoch, claimed_epoch

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from dimoo_core.errors import ConfigError
 from manifests.failure import FAILURE_CLASSES, FailureClass
-from manifests.shard import Segment
+from manifests.files.plan import Segment
 from pipeline.committed_segments import CommittedSegments
 from pipeline.failure_copies import QUARANTINED
 from pipeline.outcome import PartSummary

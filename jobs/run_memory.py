@@ -16,8 +16,9 @@ from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, Reso
 from jobs.generation_defaults import with_generation_defaults
 from jobs.spec import JobSpec
 from jobs.workers import Workers
-from manifests.reader import SegmentReader
-from manifests.row import Row, RowFailure, parse_rows
+from manifests.failure import RowFailure
+from manifests.files.reader import SegmentReader
+from manifests.row.parse import Row, parse_rows
 from pipeline.manifest_source import ManifestSource
 from pipeline.object_reader import ObjectReader
 from pipeline.run_settings import RunSettings

@@ -26,7 +26,7 @@ from jobs.section import Section
 from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
 from jobs.worker_life_spec import WorkerLifeSpec
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 from pipeline.flush_policy import FlushPolicy
 from pipeline.run_settings import ImageFormat
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from manifests.row.task_name import REFERENCE_TASKS
 from manifests.task import TASKS, Task
 from manifests.task_kind import SETTING_COLUMNS
-from manifests.task_name import REFERENCE_TASKS
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""

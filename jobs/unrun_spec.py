@@ -5,7 +5,7 @@ from pathlib import Path
 from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
 from jobs.generation_defaults import with_generation_defaults
 from jobs.spec import JobSpec
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 
 
 def resolved_spec(spec: JobSpec) -> JobSpec:

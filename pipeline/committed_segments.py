@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Self
 
-from manifests.shard import ShardPlan
+from manifests.files.plan import ShardPlan
 from pipeline.part_name import PartName
 from pipeline.segment_set import SegmentSet
 

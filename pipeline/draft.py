@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.parquet_reader import ParquetReader
+from manifests.files.parquet import ParquetReader
 from pipeline.committed_segments import CommittedSegments
 from pipeline.outcome import DONE_SCHEMA, AnswerDone, RowDone, StoredImage
 from pipeline.part_name import PartName

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dimoo_core.errors import DimooError
-from manifests.shard import Segment
+from manifests.files.plan import Segment
 from pipeline.outcome import RunTotals
 from pipeline.retry_record import SegmentRetry
 from pipeline.suspect import Suspicion

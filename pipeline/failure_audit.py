@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from manifests.parquet_reader import ParquetReader
+from manifests.files.parquet import ParquetReader
 from pipeline.damage import CONTENT_ERRORS, damage_of
 from pipeline.finding import Finding
 from pipeline.segment_name import SegmentName

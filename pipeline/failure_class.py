@@ -4,9 +4,9 @@ import torch
 
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import ManifestRowError
-from manifests.failure import FailureClass
-from manifests.public_text import public_text
-from manifests.row import Row, RowFailure
+from manifests.failure import FailureClass, RowFailure
+from manifests.redact import public_text
+from manifests.row.parse import Row
 from pipeline.hook import HookFailed, HookRejected
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable

@@ -7,7 +7,7 @@ from functools import partial
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
-from manifests.row import ImageSource
+from manifests.row.image_source import ImageSource
 from pipeline.image_decoder import ImageDecoder
 from pipeline.limited_call import CallAbandoned, LimitedCalls
 from pipeline.object_reader import ObjectReader

@@ -14,11 +14,12 @@ from dimoo_core.checkpoint.load import Model
 from dimoo_core.errors import CodecNotFinite
 from dimoo_core.request.request import TextResult
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
-from manifests.image_source import ImageSource
-from manifests.row import Row, RowFailure
-from manifests.shard import Segment
+from manifests.failure import RowFailure
+from manifests.files.plan import Segment
+from manifests.row.image_source import ImageSource
+from manifests.row.parse import Row
+from manifests.row.task_name import task_named
 from manifests.task_kind import SETTING_COLUMNS
-from manifests.task_name import task_named
 from pipeline.made_row import ImageFile
 from pipeline.outcome import AnswerDone, Outcome, RowDone, StoredImage
 from pipeline.result_judge import Judged, ResultJudge, SegmentRows

@@ -8,8 +8,8 @@ from dimoo_core.codec.resize import centered, crop_sizes_for, fit, random_offset
 from dimoo_core.errors import RequestError
 from dimoo_core.request.builder import num_image_tokens
 from dimoo_core.settings import MAX_POSITIONS, Resolution
-from manifests.image_source import ImageSource
-from manifests.row import Row
+from manifests.row.image_source import ImageSource
+from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.fetch import ImageFetcher
 from pipeline.retry import Patience

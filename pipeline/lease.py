@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 
-from manifests.shard import Segment
+from manifests.files.plan import Segment
 from pipeline.event import Lease
 from pipeline.retry_record import SegmentRetry
 from pipeline.suspect import Suspicion

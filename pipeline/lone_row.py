@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from manifests.failure import RowFailure
-from manifests.row import Row
+from manifests.row.parse import Row
 from pipeline.event import Lease
 from pipeline.failure_copies import QUARANTINED
 from pipeline.failure_policy import FailurePolicy

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from manifests.duplicate import find_duplicate_ids
 from manifests.errors import ManifestError
-from manifests.reader import inspect_file, read_ids
-from manifests.row import RowDefaults
+from manifests.files.duplicates import find_duplicate_ids
+from manifests.files.plan import ManifestFile, ShardPlan, fingerprint, plan_shards
+from manifests.files.reader import inspect_file, read_ids
+from manifests.row.row_defaults import RowDefaults
 from manifests.schema import check_schemas
-from manifests.shard import ManifestFile, ShardPlan, fingerprint, plan_shards
 from pipeline.object_reader import ObjectReader, open_store
 
 _INSPECT_THREADS = 16

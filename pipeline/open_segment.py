@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from manifests.row import RowFailure
+from manifests.failure import RowFailure
 from pipeline.event import Lease
 from pipeline.outcome import Outcome
 from pipeline.own_columns import own_columns

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pyarrow as pa
 
-from manifests.column import COLUMNS
+from manifests.columns import COLUMNS
 
 MAX_CELL_CHARS = 1000
 """Of a cell as JSON; failures lie in the metadata of parts, which every resume reads whole."""

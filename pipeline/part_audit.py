@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from manifests.parquet_reader import ParquetReader
+from manifests.files.parquet import ParquetReader
 from pipeline.damage import CONTENT_ERRORS, damage_of
 from pipeline.failure_audit import audit_copy, audit_quarantine, parse_failures
 from pipeline.finding import Finding, row_span

@@ -19,11 +19,12 @@ from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import Request
 from dimoo_core.request.templates import NO, YES, match_question
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
-from manifests.code_grid import CodeGrid
-from manifests.mask import Mask
-from manifests.row import Row, RowFailure
+from manifests.failure import RowFailure
+from manifests.row.code_grid import CodeGrid
+from manifests.row.mask import Mask
+from manifests.row.parse import Row
+from manifests.row.task_name import task_named
 from manifests.task import OUTPAINT
-from manifests.task_name import task_named
 from pipeline.failure_class import row_failure
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.input_images import InputImages

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 from PIL import Image
 
-from manifests.image_source import ImageSource
-from manifests.row import Row, RowFailure, cells_of_rows
-from manifests.shard import Segment
+from manifests.failure import RowFailure
+from manifests.files.plan import Segment
+from manifests.row.image_source import ImageSource
+from manifests.row.parse import Row, cells_of_rows
 from pipeline.made_row import ImageFile, MadeRow
 from pipeline.row_hooks import RowHooks, Scores
 from pipeline.uri import folder_of

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dimoo_core.request.request import ChoiceResult, ImageResult, Request, TextResult
 from dimoo_core.request.templates import NO, YES
-from manifests.row import Row
+from manifests.row.parse import Row
 from pipeline.painting import KeptPixels
 from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds, WeighedAnswer
 from pipeline.row_seed import nth_seed

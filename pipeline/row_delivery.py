@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dimoo_core.errors import CodecNotFinite
 from dimoo_core.request.request import TextResult
-from manifests.row import Row
+from manifests.row.parse import Row
 from pipeline.failure_class import row_failure
 from pipeline.finish import RowFinisher
 from pipeline.open_segment import OpenSegment

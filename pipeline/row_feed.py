@@ -4,8 +4,9 @@ import queue
 from contextlib import suppress
 from functools import partial
 
-from manifests.reader import SegmentReader
-from manifests.row import Row, RowFailure
+from manifests.failure import RowFailure
+from manifests.files.reader import SegmentReader
+from manifests.row.parse import Row
 from pipeline.event import Lease, LeaseQueue
 from pipeline.lone_row import LoneRows
 from pipeline.object_reader import ObjectReader

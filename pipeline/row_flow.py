@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dimoo_core.errors import RequestError
 from dimoo_core.request.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
-from manifests.row import Row
+from manifests.row.parse import Row
 from pipeline.painting import KeptPixels
 
 Finished = ImageResult | TextResult | ChoiceResult

@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.cell import shown
-from manifests.column import COLUMNS
+from manifests.cells import shown
+from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError
-from manifests.public_text import public_text
-from manifests.row import Row, RowDefaults, RowFailure, cells_of_rows, id_of, parse_row, parse_rows
+from manifests.failure import RowFailure
+from manifests.redact import public_text
+from manifests.row.parse import Row, cells_of_rows, id_of, parse_row, parse_rows
+from manifests.row.row_defaults import RowDefaults
 from pipeline.errors import RunFailed
 from pipeline.failure_class import failure_class_of
 from pipeline.hook import HookFailed, HookRejected, call_hook, load_hook

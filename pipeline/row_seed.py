@@ -2,7 +2,7 @@
 
 import hashlib
 
-from manifests.row import Row
+from manifests.row.parse import Row
 
 
 def row_seed(row: Row, job_seed: int) -> int:

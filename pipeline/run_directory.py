@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
 from manifests.failure import RowFailure
-from manifests.shard import Segment, ShardPlan
+from manifests.files.plan import Segment, ShardPlan
 from pipeline.committed_segments import CommittedSegments
 from pipeline.failure_copies import CopyCheck, FailureCopies
 from pipeline.ordered_map import ordered_map

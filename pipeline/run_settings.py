@@ -8,7 +8,7 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import MemoryNeed
 from dimoo_core.request.templates import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, Resolution
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 from pipeline.failure_policy import FailurePolicy
 from pipeline.flush_policy import FlushPolicy
 from pipeline.hook_settings import HookSettings

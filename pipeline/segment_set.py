@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from manifests.shard import Segment, ShardPlan
+from manifests.files.plan import Segment, ShardPlan
 
 
 class SegmentSet:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from manifests.row import RowFailure
+from manifests.failure import RowFailure
 from pipeline.draft import Drafts
 from pipeline.draft_keeper import DraftKeeper
 from pipeline.epoch import Fence

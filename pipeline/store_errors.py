@@ -12,7 +12,7 @@ A throttled or unreachable store is a plain ``StoreError`` with ``retryable`` se
 """
 
 from dimoo_core.errors import DimooError
-from manifests.public_text import public_text, public_uri
+from manifests.redact import public_text, public_uri
 
 
 class StoreError(DimooError):

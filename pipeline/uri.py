@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from dimoo_core.errors import ConfigError
-from manifests.public_text import public_uri
+from manifests.redact import public_uri
 
 ALLOWED_URIS = "a local path, file:///path or s3://bucket/prefix"
 

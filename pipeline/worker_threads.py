@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from dimoo_core.errors import DimooError
-from manifests.public_text import public_text
+from manifests.redact import public_text
 from pipeline.errors import RunFailed
 from pipeline.notice import StopNotice
 from pipeline.work_clock import WorkClock

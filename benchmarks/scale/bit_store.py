@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from manifests.row import RowFailure
-from manifests.shard import Segment, ShardPlan
+from manifests.failure import RowFailure
+from manifests.files.plan import Segment, ShardPlan
 from pipeline.outcome import PartSummary, RowDone, part_bytes
 from pipeline.segment_set import SegmentSet
 from pipeline.store import Store

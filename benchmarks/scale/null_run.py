@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.scale.process_pool import ProcessPool
 from jobs.progress import ProgressState
 from jobs.run import conclude
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 from pipeline.coordinator import Coordinator
 from pipeline.epoch import claimed_epoch
 from pipeline.event import Event, WorkerReady

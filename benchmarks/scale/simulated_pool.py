@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from manifests.shard import Segment
+from manifests.files.plan import Segment
 from pipeline.event import Event, Lease, SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool

@@ -13,8 +13,8 @@ from benchmarks.scale.bit_store import BitStore
 from benchmarks.scale.simulated_pool import Fleet, SimulatedPool
 from jobs.progress import ProgressState
 from jobs.run import conclude
-from manifests.duplicate import find_duplicate_ids
-from manifests.shard import ManifestFile, Segment, ShardPlan, plan_shards
+from manifests.files.duplicates import find_duplicate_ids
+from manifests.files.plan import ManifestFile, Segment, ShardPlan, plan_shards
 from pipeline.coordinator import Coordinator
 from pipeline.epoch import claimed_epoch
 from pipeline.lease import LeaseBook

@@ -13,10 +13,10 @@ from PIL import Image, UnidentifiedImageError
 from dimoo_core.errors import ConfigError
 from jobs.report.facts import RunFactSheet
 from manifests.errors import ManifestRowError
-from manifests.image_source import ImageSource, image_source, image_sources
-from manifests.parquet_reader import ParquetReader
-from manifests.reader import SegmentReader, inspect_file
-from manifests.shard import Segment, ShardPlan
+from manifests.files.parquet import ParquetReader
+from manifests.files.plan import Segment, ShardPlan
+from manifests.files.reader import SegmentReader, inspect_file
+from manifests.row.image_source import ImageSource, image_source, image_sources
 from pipeline.errors import NotARun
 from pipeline.made_row import ImageFile
 from pipeline.manifest_source import ManifestSource, manifest_file_uris

@@ -16,11 +16,11 @@ from jobs.plan.row_cost import ModelFacts
 from jobs.plan.run_plan import RunPlan, plan_run
 from jobs.run import run_job
 from jobs.spec import JobSpec
-from manifests.column import COLUMNS, IMAGE, IMAGES
-from manifests.parquet_reader import ParquetReader
-from manifests.reader import SegmentReader
-from manifests.row import RowDefaults
-from manifests.shard import Segment, ShardPlan
+from manifests.columns import COLUMNS, IMAGE, IMAGES
+from manifests.files.parquet import ParquetReader
+from manifests.files.plan import Segment, ShardPlan
+from manifests.files.reader import SegmentReader
+from manifests.row.row_defaults import RowDefaults
 from pipeline.epoch_report import read_epoch_reports
 from pipeline.manifest_source import open_manifest
 from pipeline.object_reader import ObjectReader, open_store

@@ -18,9 +18,9 @@ from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PRO
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
 from dimoo_core.vq_config import VQConfig
 from jobs.spec import JobSpec
-from manifests.image_source import ImageSource
-from manifests.row import Row
-from manifests.task_name import task_named
+from manifests.row.image_source import ImageSource
+from manifests.row.parse import Row
+from manifests.row.task_name import task_named
 from pipeline.object_reader import ObjectReader
 from pipeline.uri import is_relative, parse_uri
 

@@ -14,8 +14,10 @@ from jobs.model_list import MEMORY_DTYPES
 from jobs.plan.row_cost import ModelFacts, RowCosts
 from jobs.run_identity import segment_rows_of
 from jobs.spec import JobSpec
-from manifests.row import Row, RowDefaults, RowFailure
-from manifests.shard import ShardPlan
+from manifests.failure import RowFailure
+from manifests.files.plan import ShardPlan
+from manifests.row.parse import Row
+from manifests.row.row_defaults import RowDefaults
 from pipeline.manifest_source import open_manifest
 from pipeline.object_reader import ObjectReader, open_store
 from pipeline.ordered_map import ordered_map

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.report.row import ReportRow
-from manifests.column import COLUMNS
+from manifests.columns import COLUMNS
 from pipeline.outcome import DONE_SCHEMA, FAILURE_SCHEMA
 
 MAX_FILTERS = 3

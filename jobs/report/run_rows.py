@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
-from manifests.parquet_reader import ParquetReader
+from manifests.files.parquet import ParquetReader
 from pipeline.ordered_map import ordered_map
 from pipeline.part_name import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.store import Store

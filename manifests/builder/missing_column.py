@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from manifests.builder.text_source import delimiter_hint
-from manifests.column import COLUMNS
+from manifests.columns import COLUMNS
 from manifests.schema import nearest_name
 from manifests.task import Task
 

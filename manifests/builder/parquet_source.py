@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from manifests.builder.record import OpenFile, Record
 from manifests.errors import ManifestError
-from manifests.parquet_reader import ParquetReader
-from manifests.reader import inspect_file
+from manifests.files.parquet import ParquetReader
+from manifests.files.reader import inspect_file
 
 _BATCH_ROWS = 64  # rows may hold images
 

@@ -12,13 +12,14 @@ from dimoo_core.errors import DimooError
 from manifests.builder.missing_column import missing_column
 from manifests.builder.record import Record
 from manifests.builder.stored_cell import stored_cell, stored_type
-from manifests.cell import shown
-from manifests.column import COLUMNS
-from manifests.content_id import content_id
+from manifests.cells import shown
+from manifests.columns import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
-from manifests.row import RowDefaults, parse_row
+from manifests.row.content_id import content_id
+from manifests.row.parse import parse_row
+from manifests.row.row_defaults import RowDefaults
+from manifests.row.task_name import find_task
 from manifests.schema import OUTPUT_COLUMNS, check_schema
-from manifests.task_name import find_task
 
 MAX_TABLE_ROWS = 50_000
 MAX_TABLE_BYTES = 32 * 2**20

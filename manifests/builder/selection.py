@@ -5,7 +5,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 
 from manifests.builder.record import Record
-from manifests.content_id import content_id
+from manifests.row.content_id import content_id
 
 _UNIT = 2.0**-64
 

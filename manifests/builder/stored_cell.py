@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.cell import number_cell, shown, whole_cell
-from manifests.column import COLUMNS, IMAGE, IMAGES, NUMBER, NUMBERS, TEXT, WHOLE, ColumnKind
+from manifests.cells import number_cell, shown, whole_cell
+from manifests.columns import COLUMNS, IMAGE, IMAGES, NUMBER, NUMBERS, TEXT, WHOLE, ColumnKind
 from manifests.errors import ManifestRowError
 
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -4,7 +4,7 @@ import random
 
 from PIL import Image
 
-from manifests.image_source import ImageSource
+from manifests.row.image_source import ImageSource
 from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.source_policy import SourcePolicy

@@ -14,7 +14,8 @@ from PIL import Image
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.codec.resize import centered, crop_sizes_for, fit
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
+from manifests.row.parse import parse_row
+from manifests.row.row_defaults import RowDefaults
 from pipeline import row_delivery
 from pipeline.part_name import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here

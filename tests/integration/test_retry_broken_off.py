@@ -11,7 +11,8 @@ import pytest
 import pipeline.worker
 from jobs.retry import retry_job
 from jobs.retry_choice import RetryChoice
-from manifests.row import Row, RowFailure
+from manifests.failure import RowFailure
+from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.outcome import PartSummary
 from pipeline.part_name import PartName

@@ -13,7 +13,7 @@ import pytest
 
 import pipeline.worker
 from dimoo_core.checkpoint.load import Model
-from manifests.row import RowFailure
+from manifests.failure import RowFailure
 from pipeline.outcome import part_bytes
 from pipeline.store_errors import StoreError
 from tests.support.manifest_rows import SCHEMA, encoded, image_row, picture, text_row, write_manifest

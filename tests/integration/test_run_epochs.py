@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 from pipeline.epoch import Fence, claimed_epoch, latest_epoch
 from pipeline.errors import RunInUse, RunSuperseded
 from pipeline.event import Event, LeaseQueue, SegmentCommitted, WorkerFailed

@@ -10,7 +10,8 @@ import pytest
 from dimoo_core.checkpoint.checkpoint import BUILTIN
 from dimoo_core.presets import PRESETS
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
+from manifests.row.parse import parse_row
+from manifests.row.row_defaults import RowDefaults
 from shapes.pipeline_run import png
 from shapes.tile import scene_codes
 from shapes.world import BOARDS, COLOURS, SHAPES, Piece, Scene

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from dimoo_core.request.request import Request
-from manifests.row import RowDefaults, RowFailure, parse_row
+from manifests.failure import RowFailure
+from manifests.row.parse import parse_row
+from manifests.row.row_defaults import RowDefaults
+from manifests.row.task_name import REFERENCE_TASKS, find_task
 from manifests.task import TASKS
-from manifests.task_name import REFERENCE_TASKS, find_task
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
 from pipeline.run_settings import RunSettings

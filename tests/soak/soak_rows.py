@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from manifests.image_source import ImageSource
+from manifests.row.image_source import ImageSource
 from pipeline.fetch import ImageFetcher
 from pipeline.store_errors import ObjectNotFound
 from tests.soak.point import Phase

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from manifests.row import RowFailure
-from manifests.shard import Segment
+from manifests.failure import RowFailure
+from manifests.files.plan import Segment
 from pipeline.object_reader import open_store
 from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.part_name import PartName

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from manifests.shard import ManifestFile, Segment, plan_shards
+from manifests.files.plan import ManifestFile, Segment, plan_shards
 from pipeline.coordinator import Coordinator, CoordinatorReport
 from pipeline.event import (
     Event,

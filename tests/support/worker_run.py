@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 from pipeline.event import (
     Event,
     LeaseQueue,

@@ -12,7 +12,7 @@ from jobs.bench import machine_bench
 from jobs.bench.bench_case import BenchResult, bench_cases
 from jobs.bench.bench_lines import bench_lines
 from jobs.cli import app
-from manifests.row import RowDefaults
+from manifests.row.row_defaults import RowDefaults
 
 SMALL = (
     "text_to_image.steps=4",

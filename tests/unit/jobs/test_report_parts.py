@@ -12,8 +12,8 @@ from jobs.report.page_html import CHUNK_ROWS, FIRST_ROWS, data_chunks, page_html
 from jobs.report.plots import course_plots
 from jobs.report.row import ReportRow
 from jobs.report.statistics import Histogram, RunStatistics, most_common
+from manifests.row.task_name import REFERENCE_TASKS
 from manifests.task import TASKS
-from manifests.task_name import REFERENCE_TASKS
 from pipeline.epoch_report import EpochReport
 
 HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"

@@ -19,8 +19,8 @@ from jobs.run_errors import resume_hint
 from jobs.run_identity import segment_rows_of
 from jobs.spec import load_spec
 from jobs.summary import RunSummary
-from manifests.row import RowFailure
-from manifests.shard import ManifestFile, plan_shards
+from manifests.failure import RowFailure
+from manifests.files.plan import ManifestFile, plan_shards
 from pipeline.errors import RunFailed
 from pipeline.local_store import LocalStore
 from pipeline.outcome import PartSummary, RunTotals, part_bytes

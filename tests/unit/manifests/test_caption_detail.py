@@ -11,9 +11,10 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.settings import ChoiceSettings, TextSettings
 from jobs.generation_defaults import with_generation_defaults
 from jobs.spec import load_spec
-from manifests.caption_detail import DETAILS, CaptionRequest, Captions
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
+from manifests.row.captions import DETAILS, CaptionRequest, Captions
+from manifests.row.parse import parse_row
+from manifests.row.row_defaults import RowDefaults
 from shapes.generation_defaults import GENERATION
 from shapes.phrases import CAPTION_REQUESTS
 

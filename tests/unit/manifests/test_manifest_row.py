@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
-from manifests.column import COLUMNS
-from manifests.content_id import content_id
+from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError
-from manifests.image_source import EMBEDDED_NAME, ImageSource
-from manifests.row import MAX_SEED, Row, RowDefaults, parse_row
-from manifests.row_settings import text_settings
+from manifests.row.content_id import content_id
+from manifests.row.image_source import EMBEDDED_NAME, ImageSource
+from manifests.row.parse import MAX_SEED, Row, parse_row
+from manifests.row.row_defaults import RowDefaults
+from manifests.row.row_settings import text_settings
 from manifests.task import TASKS
 
 DRAW = {"task": "text_to_image", "prompt": "a boat"}

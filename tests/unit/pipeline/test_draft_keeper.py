@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.shard import Segment
+from manifests.files.plan import Segment
 from pipeline.draft import DRAFTS_PREFIX, Drafts
 from pipeline.draft_keeper import DraftKeeper
 from pipeline.event import Lease

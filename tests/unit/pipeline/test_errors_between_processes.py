@@ -11,8 +11,8 @@ import jobs
 import manifests
 import pipeline
 from dimoo_core.errors import ConfigError, DimooError
-from manifests.row import RowFailure
-from manifests.shard import Segment
+from manifests.failure import RowFailure
+from manifests.files.plan import Segment
 from pipeline.errors import RunFailed
 from pipeline.event import (
     Lease,

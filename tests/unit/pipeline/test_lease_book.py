@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from manifests.shard import ManifestFile, Segment, plan_shards
+from manifests.files.plan import ManifestFile, Segment, plan_shards
 from pipeline.lease import COPY_AFTER_S, LeaseBook
 
 WORKERS = ("a", "b", "c")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.column import COLUMNS
+from manifests.columns import COLUMNS
 from pipeline.own_columns import MAX_CELL_CHARS, own_columns
 
 

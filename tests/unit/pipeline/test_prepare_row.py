@@ -7,8 +7,9 @@ import pytest
 
 from dimoo_core.errors import RequestError
 from dimoo_core.settings import TextSettings
-from manifests.image_source import ImageSource
-from manifests.row import Row, RowFailure
+from manifests.failure import RowFailure
+from manifests.row.image_source import ImageSource
+from manifests.row.parse import Row
 from pipeline import retry
 from pipeline.errors import RunFailed
 from pipeline.object_reader import ObjectReader

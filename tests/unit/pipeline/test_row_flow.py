@@ -9,7 +9,7 @@ import torch
 from dimoo_core.errors import RequestError
 from dimoo_core.request.request import ImageResult, Request, RequestFailed, TextResult
 from dimoo_core.settings import TextSettings
-from manifests.row import Row
+from manifests.row.parse import Row
 from pipeline.rounds import answer as one_answer
 from pipeline.rounds import samples
 from pipeline.row_flow import MadeImages, Rounds, RowFlow

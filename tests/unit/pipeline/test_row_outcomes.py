@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.row import RowFailure
+from manifests.failure import RowFailure
+from manifests.files.plan import Segment
 from manifests.schema import OUTPUT_COLUMNS
-from manifests.shard import Segment
 from pipeline.event import Lease
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import (

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dimoo_core.settings import ImageSettings
-from manifests.row import Row
+from manifests.row.parse import Row
 from pipeline.row_seed import nth_seed, row_seed
 
 

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.row import RowFailure
-from manifests.shard import ManifestFile, Segment, plan_shards
+from manifests.failure import RowFailure
+from manifests.files.plan import ManifestFile, Segment, plan_shards
 from pipeline.local_store import LocalStore
 from pipeline.outcome import PartSummary, RunTotals, part_bytes
 from pipeline.part_name import PartName

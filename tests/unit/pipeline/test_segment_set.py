@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.shard import ManifestFile, ShardPlan, plan_shards
+from manifests.files.plan import ManifestFile, ShardPlan, plan_shards
 from pipeline.segment_set import SegmentSet
 
 

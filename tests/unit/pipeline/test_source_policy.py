@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.image_source import ImageSource
+from manifests.row.image_source import ImageSource
 from pipeline.fetch import ImageFetcher
 from pipeline.source_policy import SourcePolicy
 from pipeline.store_errors import AccessDenied, SourceRefused, StoreError

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from manifests.failure import RowFailure
-from manifests.row import Row
-from manifests.shard import ManifestFile, Segment, plan_shards
+from manifests.files.plan import ManifestFile, Segment, plan_shards
+from manifests.row.parse import Row
 from pipeline.event import Lease
 from pipeline.failure_policy import FailurePolicy
 from pipeline.lease import LeaseBook

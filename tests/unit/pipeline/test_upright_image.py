@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.image_source import ImageSource
+from manifests.row.image_source import ImageSource
 from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.image_format import words_of_unknown

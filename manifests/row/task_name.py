@@ -11,8 +11,8 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from dimoo_core.request.templates import MAP_NAMES, MULTI_VIEW_SYSTEM, edit_type_template
-from manifests.cell import has_control_characters, shown
-from manifests.series import VIEWS
+from manifests.cells import has_control_characters, shown
+from manifests.row.series import VIEWS
 from manifests.task import TASKS, Task
 
 _VIEW_PREFIX = "multi_view_"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from manifests.cell import shown, texts_cell
+from manifests.cells import shown, texts_cell
 from manifests.errors import ManifestRowError
 from manifests.task import Task
 

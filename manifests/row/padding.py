@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
-from manifests.cell import numbers_cell, shown
+from manifests.cells import numbers_cell, shown
 from manifests.errors import ManifestRowError
 from manifests.task_kind import PAD_COLUMNS
 

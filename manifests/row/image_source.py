@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from manifests.cell import UndecodableText, has_control_characters, shown, text_cell
+from manifests.cells import UndecodableText, has_control_characters, shown, text_cell
 from manifests.errors import ManifestRowError
-from manifests.public_text import public_uri
+from manifests.redact import public_uri
 
 MAX_IMAGES = 64
 """Most input images of one row; how many fit beside each other depends on their sizes."""

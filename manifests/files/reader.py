@@ -16,8 +16,8 @@ from typing import BinaryIO, Self
 import pyarrow as pa
 
 from manifests.errors import ManifestError
-from manifests.parquet_reader import ParquetReader
-from manifests.shard import ManifestFile, Segment
+from manifests.files.parquet import ParquetReader
+from manifests.files.plan import ManifestFile, Segment
 
 OpenFile = Callable[[str], BinaryIO]
 

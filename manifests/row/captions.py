@@ -7,7 +7,7 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import MAX_ANSWER_TOKENS
-from manifests.cell import shown, text_cell
+from manifests.cells import shown, text_cell
 from manifests.errors import ManifestRowError
 
 

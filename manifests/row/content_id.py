@@ -5,8 +5,8 @@ import math
 import struct
 from collections.abc import Mapping
 
-from manifests.cell import UndecodableText
-from manifests.column import COLUMNS, IMAGE, IMAGES
+from manifests.cells import UndecodableText
+from manifests.columns import COLUMNS, IMAGE, IMAGES
 
 HASHED_COLUMNS = tuple(sorted(name for name in COLUMNS if name != "id"))
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
-from manifests.caption_detail import Captions
+from manifests.row.captions import Captions
+from manifests.row.task_name import find_task, unknown_task
 from manifests.task import Task
-from manifests.task_name import find_task, unknown_task
 
 IMAGE_TO_IMAGE = ImageSettings(cfg_scale=2.5, cfg_image_scale=4.0)
 """Settings of an image from an image, as the reference's script has them; its size is that of the input image."""

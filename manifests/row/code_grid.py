@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
-from manifests.cell import numbers_cell, shown, whole_cell
+from manifests.cells import numbers_cell, shown, whole_cell
 from manifests.errors import ManifestRowError
 
 MAX_SIDE_CODES = MAX_SIDE_PX // PIXELS_PER_TOKEN

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
-from manifests.cell import number_cell, whole_cell
+from manifests.cells import number_cell, whole_cell
 
 
 def image_settings(record: Mapping[str, Any], default: ImageSettings) -> ImageSettings:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.request.templates import multi_view
-from manifests.cell import has_control_characters, shown, text_cell, texts_cell, whole_cell
+from manifests.cells import has_control_characters, shown, text_cell, texts_cell, whole_cell
 from manifests.errors import ManifestRowError
 from manifests.task import Task
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from manifests.cell import numbers_cell, shown, whole_cell
+from manifests.cells import numbers_cell, shown, whole_cell
 from manifests.errors import ManifestRowError
-from manifests.image_source import ImageSource, image_source
-from manifests.padding import Padding, padding_cells
+from manifests.row.image_source import ImageSource, image_source
+from manifests.row.padding import Padding, padding_cells
 from manifests.task_kind import MASK_COLUMNS, PAD_COLUMNS
 
 MAX_DILATION = 128
