@@ -18,7 +18,7 @@ from manifests.files.parquet import ParquetReader
 from manifests.row.parse import Row, parse_rows
 from manifests.row.row_defaults import RowDefaults
 from manifests.task import OUTPAINT, TASKS
-from pipeline.painting import painted_pixels
+from pipeline.rows.inpaint import painted_pixels
 
 MANIFEST = Path(__file__).with_name("all-tasks.parquet")
 TARGET = Path(__file__).parents[1] / "docs" / "images" / "all-tasks.png"

@@ -94,7 +94,7 @@ def run(
     from jobs.run import run_job
     from jobs.run_errors import ending_with_exit_codes, resume_hint
     from jobs.spec import load_spec
-    from pipeline.notice import StopNotice
+    from pipeline.protocol.shutdown import StopNotice
 
     target = output or manifest
     with ending_with_exit_codes(lambda: target):

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from dimoo_core.errors import ConfigError
 from jobs.section import Section
-from pipeline.failure_limit import FailureLimit
-from pipeline.failure_policy import FailurePolicy
+from pipeline.driver.failure_limit import FailureLimit
+from pipeline.protocol.failure_policy import FailurePolicy
 
 
 class TriesSpec(Section):

@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, Field
 
 from dimoo_core.errors import ConfigError
 from jobs.section import Section
-from pipeline.hook import find_hook
-from pipeline.hook_settings import HookSettings
+from pipeline.protocol.hook_settings import HookSettings
+from pipeline.rows.hooks import find_hook
 
 
 def _as_tuple(value: object) -> object:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.errors import ConfigError
-from pipeline.run_directory import PartOrigin, RunDirectory, results_digest
+from pipeline.output.directory import PartOrigin, RunDirectory, results_digest
 
 
 @dataclass(frozen=True, slots=True)

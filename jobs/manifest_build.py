@@ -17,9 +17,9 @@ from manifests.builder.seen import Seen
 from manifests.columns import is_text
 from manifests.errors import ManifestError
 from manifests.row.row_defaults import RowDefaults
-from pipeline.fetch import ImageFetcher
-from pipeline.object_reader import ObjectReader
-from pipeline.source_policy import SourcePolicy
+from pipeline.images.fetch import ImageFetcher
+from pipeline.protocol.source_policy import SourcePolicy
+from pipeline.storage.reader import ObjectReader
 
 TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),

@@ -10,14 +10,14 @@ from manifests.failure import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row, parse_rows
 from manifests.row.row_defaults import RowDefaults
-from pipeline.fetch import ImageFetcher
-from pipeline.image_decoder import ImageUnreadable
-from pipeline.manifest_source import ManifestSource, open_manifest
-from pipeline.object_reader import ObjectReader
+from pipeline.images.decoder import ImageUnreadable
+from pipeline.images.fetch import ImageFetcher
+from pipeline.manifest import ManifestSource, open_manifest
 from pipeline.ordered_map import ordered_map
-from pipeline.source_policy import SourcePolicy
-from pipeline.store_errors import StoreError
-from pipeline.uri import folder_of
+from pipeline.protocol.source_policy import SourcePolicy
+from pipeline.storage.errors import StoreError
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.uri import folder_of
 
 _SEGMENT_ROWS = 4096
 _THREADS = 16

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from pipeline.object_reader import open_store
-from pipeline.uri import split_uri
+from pipeline.storage.reader import open_store
+from pipeline.storage.uri import split_uri
 
 _FILE_BYTES = 256 * 2**20
 _MAX_SINGLE_BYTES = 2 * 2**30

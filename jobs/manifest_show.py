@@ -8,8 +8,8 @@ from jobs.counted import counted
 from manifests.columns import COLUMNS
 from manifests.files.plan import plan_shards
 from manifests.files.reader import SegmentReader, inspect_file
-from pipeline.manifest_source import manifest_file_uris
-from pipeline.object_reader import ObjectReader
+from pipeline.manifest import manifest_file_uris
+from pipeline.storage.reader import ObjectReader
 
 _MAX_CELL = 100
 

@@ -13,9 +13,9 @@ from manifests.builder.picture_source import is_image_name, read_image_names, re
 from manifests.builder.record import OpenFile, Record
 from manifests.builder.text_source import read_csv, read_json_lines, read_prompts
 from manifests.errors import ManifestError
-from pipeline.object_reader import ObjectReader, open_store
-from pipeline.store import Store
-from pipeline.uri import parse_uri
+from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.store import Store
+from pipeline.storage.uri import parse_uri
 
 Format = Literal[
     "auto", "csv", "jsonl", "txt", "images", "webdataset", "parquet",

@@ -7,7 +7,8 @@ from typing import Any
 
 from jobs.counted import counted, duration
 from jobs.rate_record import RateRecord, error_of_count
-from pipeline.event import (
+from pipeline.output.outcome import RunTotals
+from pipeline.protocol.messages import (
     Event,
     SegmentCommitted,
     SegmentRepeated,
@@ -16,7 +17,6 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.outcome import RunTotals
 
 _NUM_LATEST = 8
 _MIN_RATE_ROWS, _MIN_RATE_S = 3, 10.0  # before, a rate says how the first rows came, not how the others will

@@ -18,12 +18,12 @@ from manifests.builder.template import PromptTemplate, combinations
 from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.errors import ManifestRowError
 from manifests.row.image_source import image_source
-from pipeline.fetch import ImageFetcher
-from pipeline.hook import HookFailed, call_hook, load_hook
-from pipeline.image_decoder import ImageUnreadable
-from pipeline.object_reader import ObjectReader
-from pipeline.store_errors import StoreError
-from pipeline.uri import folder_of, is_relative, parse_uri
+from pipeline.images.decoder import ImageUnreadable
+from pipeline.images.fetch import ImageFetcher
+from pipeline.rows.hooks import HookFailed, call_hook, load_hook
+from pipeline.storage.errors import StoreError
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.uri import folder_of, is_relative, parse_uri
 
 _BLOCK_BYTES = 1 << 20
 

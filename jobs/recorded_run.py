@@ -11,9 +11,9 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.presets import find_preset
 from jobs.spec import JobSpec
 from manifests.row.row_defaults import RowDefaults
-from pipeline.hook import hook_digest
-from pipeline.hook_settings import HookSettings
-from pipeline.run_settings import RunSettings
+from pipeline.protocol.hook_settings import HookSettings
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.rows.hooks import hook_digest
 
 SECTIONS = ("sources", "engine", "pipeline", "failures", "worker_life")
 """Sections of the spec that decide how a run works and not what it makes, recorded as they were at its first start."""

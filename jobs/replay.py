@@ -28,17 +28,17 @@ from jobs.run_memory import memory_of_rows
 from manifests.failure import RowFailure
 from manifests.row.parse import Row
 from pipeline.errors import NotARun
-from pipeline.fetch import ignore_pillow_warnings
-from pipeline.finish import RowFinisher, encode_image
-from pipeline.object_reader import open_store
-from pipeline.prepare import RowPreparer
-from pipeline.retry import Patience
-from pipeline.row_flow import MadeImages, RowFlow, WeighedAnswer
-from pipeline.row_hooks import RowHooks
-from pipeline.run_directory import RunDirectory
-from pipeline.run_settings import RunSettings
-from pipeline.store import Store
-from pipeline.uri import folder_of
+from pipeline.images.fetch import ignore_pillow_warnings
+from pipeline.output.directory import RunDirectory
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.rows.finish import RowFinisher, encode_image
+from pipeline.rows.prepare import RowPreparer
+from pipeline.rows.row_flow import MadeImages, RowFlow, WeighedAnswer
+from pipeline.rows.row_hooks import RowHooks
+from pipeline.storage.reader import open_store
+from pipeline.storage.retry import Patience
+from pipeline.storage.store import Store
+from pipeline.storage.uri import folder_of
 
 MAX_PICTURES = 16
 """Pictures of the strip; of more steps, evenly chosen ones and always the last."""

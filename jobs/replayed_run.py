@@ -16,13 +16,13 @@ from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row
-from pipeline.manifest_source import ManifestSource
-from pipeline.object_reader import ObjectReader
-from pipeline.part_name import PARTS_PREFIX, parts_by_segment
-from pipeline.raw_row import RawRow
-from pipeline.row_hooks import RowHooks
-from pipeline.run_settings import RunSettings
-from pipeline.store import Store
+from pipeline.manifest import ManifestSource
+from pipeline.output.part_name import PARTS_PREFIX, parts_by_segment
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.rows.raw_row import RawRow
+from pipeline.rows.row_hooks import RowHooks
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from itertools import islice
 from jobs.counted import duration
 from jobs.retry_backlog import DEFAULT_CLASSES
 from jobs.summary import RunSummary
-from pipeline.object_reader import open_store
-from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX
-from pipeline.run_directory import RunDirectory
-from pipeline.store import Store
+from pipeline.output.directory import RunDirectory
+from pipeline.output.part_name import FAILURES_PREFIX, PARTS_PREFIX
+from pipeline.storage.reader import open_store
+from pipeline.storage.store import Store
 
 _IMAGES_PREFIX = "images/"
 _MAX_SHOWN_FAILURES = 5

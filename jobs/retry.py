@@ -25,20 +25,20 @@ from jobs.watched_work import watched_work
 from jobs.work_settings import settings_of_work
 from jobs.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from manifests.files.plan import ShardPlan
-from pipeline.coordinator import CoordinatorReport
-from pipeline.draft import names_with_drafts
-from pipeline.epoch import RunEpoch, claimed_epoch
+from pipeline.driver.coordinator import CoordinatorReport
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import NotARun, RunFailed
-from pipeline.lease import LeaseBook
-from pipeline.manifest_source import ManifestSource, open_manifest, open_unchecked_manifest
-from pipeline.notice import StopNotice
-from pipeline.object_reader import open_store
-from pipeline.outcome import RunTotals
-from pipeline.retry_record import RetryRecords, RunRetry
-from pipeline.run_directory import RunDirectory, results_digest
-from pipeline.run_settings import RunSettings
-from pipeline.suspect import SuspectRecord, Suspicion
-from pipeline.worker_watch import WorkerWatch
+from pipeline.manifest import ManifestSource, open_manifest, open_unchecked_manifest
+from pipeline.output.directory import RunDirectory, results_digest
+from pipeline.output.epoch import RunEpoch, claimed_epoch
+from pipeline.output.outcome import RunTotals
+from pipeline.output.partials import names_with_drafts
+from pipeline.output.retries import RetryRecords, RunRetry
+from pipeline.output.suspects import SuspectRecord, Suspicion
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.shutdown import StopNotice
+from pipeline.storage.reader import open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from dimoo_core.errors import ConfigError
 from manifests.failure import FAILURE_CLASSES, FailureClass
 from manifests.files.plan import Segment
-from pipeline.committed_segments import CommittedSegments
-from pipeline.failure_copies import QUARANTINED
-from pipeline.outcome import PartSummary
-from pipeline.retry_record import SegmentRetry
+from pipeline.output.committed_segments import CommittedSegments
+from pipeline.output.failures import QUARANTINED
+from pipeline.output.outcome import PartSummary
+from pipeline.output.retries import SegmentRetry
 
 DEFAULT_CLASSES: tuple[FailureClass, ...] = ("timeout", "oom", "engine", "store", "crash")
 """Failures that the same row need not have again; the others stay until their row, image or permission is mended."""

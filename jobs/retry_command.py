@@ -62,7 +62,7 @@ def retry(
     from jobs.retry import retry_job
     from jobs.retry_choice import RetryChoice
     from jobs.run_errors import ending_with_exit_codes, resume_hint
-    from pipeline.notice import StopNotice
+    from pipeline.protocol.shutdown import StopNotice
 
     limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
     choice = RetryChoice(

@@ -26,22 +26,22 @@ from jobs.work_settings import settings_of_work
 from jobs.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from manifests.files.plan import ShardPlan
 from manifests.redact import public_uri
-from pipeline.committed_segments import CommittedSegments
-from pipeline.coordinator import CoordinatorReport
-from pipeline.draft import names_with_drafts
-from pipeline.epoch import claimed_epoch
+from pipeline.driver.coordinator import CoordinatorReport
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed
-from pipeline.lease import LeaseBook
-from pipeline.manifest_source import ManifestSource, open_manifest
-from pipeline.notice import StopNotice
-from pipeline.object_reader import open_store
-from pipeline.outcome import RunTotals
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory, results_digest
-from pipeline.run_settings import RunSettings
-from pipeline.store import Store
-from pipeline.suspect import SuspectRecord
-from pipeline.worker_watch import WorkerWatch
+from pipeline.manifest import ManifestSource, open_manifest
+from pipeline.output.committed_segments import CommittedSegments
+from pipeline.output.directory import RunDirectory, results_digest
+from pipeline.output.epoch import claimed_epoch
+from pipeline.output.outcome import RunTotals
+from pipeline.output.part_name import PartName
+from pipeline.output.partials import names_with_drafts
+from pipeline.output.suspects import SuspectRecord
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.shutdown import StopNotice
+from pipeline.storage.reader import open_store
+from pipeline.storage.store import Store
 
 _BUILTIN_HINT = (
     "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "

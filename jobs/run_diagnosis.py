@@ -7,10 +7,10 @@ from pathlib import Path
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import size_words
 from jobs.diagnosis import Diagnosis
-from pipeline.object_reader import open_store
-from pipeline.store import Store
-from pipeline.store_errors import AccessDenied, BucketNotFound, StoreError
-from pipeline.uri import parse_uri
+from pipeline.storage.errors import AccessDenied, BucketNotFound, StoreError
+from pipeline.storage.reader import open_store
+from pipeline.storage.store import Store
+from pipeline.storage.uri import parse_uri
 
 _GIB = 2**30
 _LEAST_FREE_BYTES = _GIB

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from jobs.spec import JobSpec
 from jobs.workers import Workers
-from pipeline.manifest_source import ManifestSource
-from pipeline.run_directory import RunDirectory
-from pipeline.run_settings import RunSettings
+from pipeline.manifest import ManifestSource
+from pipeline.output.directory import RunDirectory
+from pipeline.protocol.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from dimoo_core.checkpoint.checkpoint_check import CheckedCheckpoint

@@ -9,7 +9,7 @@ from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, 
 from jobs.stop_signal import Stopped
 from manifests.errors import ManifestError
 from pipeline.errors import NotARun, RunInUse, RunStopped, TooManyFailures
-from pipeline.store_errors import StoreError
+from pipeline.storage.errors import StoreError
 
 
 @contextmanager

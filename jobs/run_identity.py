@@ -10,10 +10,10 @@ from typing import Any
 from dimoo_core.checkpoint.checkpoint import Checkpoint, digest, find_checkpoint
 from dimoo_core.presets import PRESETS
 from jobs.spec import JobSpec
-from pipeline.hook import hook_digest
-from pipeline.hook_settings import HookSettings
-from pipeline.manifest_source import ManifestSource
-from pipeline.run_settings import RunSettings
+from pipeline.manifest import ManifestSource
+from pipeline.protocol.hook_settings import HookSettings
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.rows.hooks import hook_digest
 
 _MAX_SEGMENT_ROWS = 64
 _SEGMENTS_PER_WORKER = 4  # of a small manifest, so that every worker gets some

@@ -19,9 +19,9 @@ from jobs.workers import Workers
 from manifests.failure import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row, parse_rows
-from pipeline.manifest_source import ManifestSource
-from pipeline.object_reader import ObjectReader
-from pipeline.run_settings import RunSettings
+from pipeline.manifest import ManifestSource
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.storage.reader import ObjectReader
 
 _FIRST_ROWS = 64  # are looked at; a manifest is long
 _LEAST_PX = PIXELS_PER_TOKEN**2  # of an image whose size only its file says

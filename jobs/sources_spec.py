@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from jobs.section import Section
-from pipeline.source_policy import SourcePolicy
+from pipeline.protocol.source_policy import SourcePolicy
 
 _DEFAULT = SourcePolicy()
 

@@ -27,8 +27,8 @@ from jobs.sources_spec import SourcesSpec
 from jobs.tokenize_spec import TokenizeSpec
 from jobs.worker_life_spec import WorkerLifeSpec
 from manifests.row.row_defaults import RowDefaults
-from pipeline.flush_policy import FlushPolicy
-from pipeline.run_settings import ImageFormat
+from pipeline.protocol.flush_policy import FlushPolicy
+from pipeline.protocol.run_settings import ImageFormat
 
 DEFAULT_MODEL = BUILTIN
 

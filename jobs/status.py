@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from jobs.committed_rows import MAX_PARTS_READ, count_committed
 from jobs.counted import duration
-from pipeline.epoch import SILENCE_S
-from pipeline.epoch_report import EpochReport, read_epoch_reports
-from pipeline.object_reader import open_store
-from pipeline.retry_record import RetryRecords, RunRetry
-from pipeline.run_directory import SUCCESS_KEY
-from pipeline.run_facts import read_run_facts
-from pipeline.store import Store
+from pipeline.output.directory import SUCCESS_KEY
+from pipeline.output.epoch import SILENCE_S
+from pipeline.output.epoch_report import EpochReport, read_epoch_reports
+from pipeline.output.retries import RetryRecords, RunRetry
+from pipeline.storage.reader import open_store
+from pipeline.storage.store import Store
+from pipeline.verify.facts import read_run_facts
 
 State = Literal["complete", "running", "silent", "stopped", "not started"]
 _MEANINGS: dict[State, str] = {

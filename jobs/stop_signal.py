@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from pipeline.notice import StopNotice, exit_after
+from pipeline.protocol.shutdown import StopNotice, exit_after
 
 WORK_SHARE = 0.8
 """Of the deadline: what workers get; the rest is for ending them, the epoch and Ray."""

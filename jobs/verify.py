@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 
 from jobs.committed_rows import count_committed
 from jobs.counted import counted
-from pipeline.epoch import claimed_epoch
-from pipeline.finding import Finding, one_line
-from pipeline.object_reader import open_store
-from pipeline.run_audit import AuditTotals, RunAudit
-from pipeline.run_facts import read_run_facts
-from pipeline.set_aside import SetAside
-from pipeline.store import Store
+from pipeline.output.epoch import claimed_epoch
+from pipeline.storage.reader import open_store
+from pipeline.storage.store import Store
+from pipeline.verify.audit import AuditTotals, RunAudit
+from pipeline.verify.facts import read_run_facts
+from pipeline.verify.finding import Finding, one_line
+from pipeline.verify.repair import SetAside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

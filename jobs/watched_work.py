@@ -6,16 +6,16 @@ from jobs.display import display_of
 from jobs.metrics import MetricsExport
 from jobs.progress import ProgressState
 from jobs.run_note import RunNote
-from pipeline.coordinator import Coordinator, CoordinatorReport
-from pipeline.epoch import RunEpoch
-from pipeline.event import Event
-from pipeline.failure_limit import FailureLimit
-from pipeline.failure_streak import StreakWatch
-from pipeline.lease import LeaseBook
-from pipeline.notice import StopNotice
-from pipeline.pool import WorkerPool
-from pipeline.suspect import SuspectRecord
-from pipeline.worker_watch import WorkerWatch
+from pipeline.driver.coordinator import Coordinator, CoordinatorReport
+from pipeline.driver.failure_limit import FailureLimit
+from pipeline.driver.failure_streak import StreakWatch
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.pool import WorkerPool
+from pipeline.driver.watchdog import WorkerWatch
+from pipeline.output.epoch import RunEpoch
+from pipeline.output.suspects import SuspectRecord
+from pipeline.protocol.messages import Event
+from pipeline.protocol.shutdown import StopNotice
 
 
 def watched_work(

@@ -4,7 +4,7 @@ from typing import Any
 
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
 from jobs.spec import JobSpec
-from pipeline.flush_policy import FlushPolicy
+from pipeline.protocol.flush_policy import FlushPolicy
 
 
 def settings_of_work(spec: JobSpec, *, batch_invariance: BatchInvariance, compile: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dimoo_core.errors import ConfigError
 from jobs.section import Section
-from pipeline.worker_life import WorkerLife
+from pipeline.protocol.worker_life import WorkerLife
 
 
 class WorkerLifeSpec(Section):

@@ -9,9 +9,9 @@ from pathlib import Path
 from dimoo_core.errors import ConfigError
 from jobs.cluster import cores_each, known_address, ray_cluster
 from jobs.spec import JobSpec
-from pipeline.pool import WorkerPool
-from pipeline.run_settings import RunSettings
-from pipeline.suspect import SuspectRecord
+from pipeline.driver.pool import WorkerPool
+from pipeline.output.suspects import SuspectRecord
+from pipeline.protocol.run_settings import RunSettings
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA's driver, AMD's, and Windows' own Linux
 
@@ -74,14 +74,14 @@ def find_workers(spec: JobSpec, stack: ExitStack, say: Callable[[str], None]) ->
 def worker_pool(settings: RunSettings, workers: Workers, record: SuspectRecord, *, has_suspects: bool) -> WorkerPool:
     """The pool of these workers, not yet started."""
     if workers.count == 0 and has_suspects:  # a row that kills its worker must not take the run with it once more
-        from pipeline.child_pool import ChildPool
+        from pipeline.driver.process_pool import ChildPool
 
         return ChildPool(settings)
     if workers.count == 0:
-        from pipeline.local_pool import LocalPool
+        from pipeline.driver.local_pool import LocalPool
 
         return LocalPool(settings, record)
-    from pipeline.ray_pool import RayPool
+    from pipeline.driver.ray_pool import RayPool
 
     return RayPool(settings, num_workers=workers.count, num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from manifests.failure import RowFailure
 from manifests.files.plan import Segment, ShardPlan
-from pipeline.outcome import PartSummary, RowDone, part_bytes
-from pipeline.segment_set import SegmentSet
-from pipeline.store import Store
-from pipeline.store_errors import ObjectNotFound
+from pipeline.output.outcome import PartSummary, RowDone, part_bytes
+from pipeline.output.segment_set import SegmentSet
+from pipeline.storage.errors import ObjectNotFound
+from pipeline.storage.store import Store
 
 _FAILING_SEGMENTS = 50  # one of so many has a failed row
 

@@ -14,14 +14,14 @@ from benchmarks.scale.process_pool import ProcessPool
 from jobs.progress import ProgressState
 from jobs.run import conclude
 from manifests.row.row_defaults import RowDefaults
-from pipeline.coordinator import Coordinator
-from pipeline.epoch import claimed_epoch
-from pipeline.event import Event, WorkerReady
-from pipeline.lease import LeaseBook
-from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import open_store
-from pipeline.run_directory import RunDirectory
-from pipeline.run_settings import RunSettings
+from pipeline.driver.coordinator import Coordinator
+from pipeline.driver.leases import LeaseBook
+from pipeline.manifest import open_manifest
+from pipeline.output.directory import RunDirectory
+from pipeline.output.epoch import claimed_epoch
+from pipeline.protocol.messages import Event, WorkerReady
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.storage.reader import open_store
 
 Kind = Literal["texts", "images"]
 

@@ -12,9 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from manifests.files.plan import Segment
-from pipeline.event import Event, Lease, SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
-from pipeline.outcome import RunTotals
-from pipeline.pool import WorkerPool
+from pipeline.driver.pool import WorkerPool
+from pipeline.output.outcome import RunTotals
+from pipeline.protocol.messages import (
+    Event,
+    Lease,
+    SegmentCommitted,
+    WorkerDied,
+    WorkerEnded,
+    WorkerProgress,
+    WorkerReady,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,14 @@ from jobs.progress import ProgressState
 from jobs.run import conclude
 from manifests.files.duplicates import find_duplicate_ids
 from manifests.files.plan import ManifestFile, Segment, ShardPlan, plan_shards
-from pipeline.coordinator import Coordinator
-from pipeline.epoch import claimed_epoch
-from pipeline.lease import LeaseBook
-from pipeline.manifest_source import SHARD_SEGMENTS
-from pipeline.outcome import RunTotals
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory
-from pipeline.segment_set import SegmentSet
+from pipeline.driver.coordinator import Coordinator
+from pipeline.driver.leases import LeaseBook
+from pipeline.manifest import SHARD_SEGMENTS
+from pipeline.output.directory import RunDirectory
+from pipeline.output.epoch import claimed_epoch
+from pipeline.output.outcome import RunTotals
+from pipeline.output.part_name import PartName
+from pipeline.output.segment_set import SegmentSet
 
 FILE_ROWS = 1_000_000
 _ID_BATCH_ROWS = 65_536

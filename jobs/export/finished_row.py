@@ -18,15 +18,15 @@ from manifests.files.plan import Segment, ShardPlan
 from manifests.files.reader import SegmentReader, inspect_file
 from manifests.row.image_source import ImageSource, image_source, image_sources
 from pipeline.errors import NotARun
-from pipeline.made_row import ImageFile
-from pipeline.manifest_source import ManifestSource, manifest_file_uris
-from pipeline.object_reader import ObjectReader
+from pipeline.manifest import ManifestSource, manifest_file_uris
 from pipeline.ordered_map import ordered_map
-from pipeline.part_name import PARTS_PREFIX, PartName, parts_by_segment
-from pipeline.run_directory import SUCCESS_KEY, RunDirectory
-from pipeline.store import Store
-from pipeline.store_errors import StoreError
-from pipeline.uri import folder_of, is_relative
+from pipeline.output.directory import SUCCESS_KEY, RunDirectory
+from pipeline.output.part_name import PARTS_PREFIX, PartName, parts_by_segment
+from pipeline.rows.made_row import ImageFile
+from pipeline.storage.errors import StoreError
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.store import Store
+from pipeline.storage.uri import folder_of, is_relative
 
 _THREADS = 16
 

@@ -14,8 +14,8 @@ from jobs.export.table_export import LanceExport, ParquetExport, table_schema
 from jobs.export.tar_export import TarExport
 from jobs.export.target import Export, ExportTarget
 from jobs.word_filter import WordFilter
-from pipeline.hook import HookFailed, call_hook, load_hook
-from pipeline.object_reader import open_store
+from pipeline.rows.hooks import HookFailed, call_hook, load_hook
+from pipeline.storage.reader import open_store
 
 FORMATS = ("files", "imagefolder", "webdataset", "hf-parquet", "lance", "benchmark")
 

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from dimoo_core.errors import ConfigError
 from jobs.export.finished_row import FinishedRow
-from pipeline.object_reader import open_store
-from pipeline.uri import parse_uri
+from pipeline.storage.reader import open_store
+from pipeline.storage.uri import parse_uri
 
 
 class ExportTarget:

@@ -21,10 +21,10 @@ from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment, ShardPlan
 from manifests.files.reader import SegmentReader
 from manifests.row.row_defaults import RowDefaults
-from pipeline.epoch_report import read_epoch_reports
-from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import ObjectReader, open_store
-from pipeline.uri import folder_of, is_relative
+from pipeline.manifest import open_manifest
+from pipeline.output.epoch_report import read_epoch_reports
+from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.uri import folder_of, is_relative
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from jobs.spec import JobSpec
 from manifests.row.image_source import ImageSource
 from manifests.row.parse import Row
 from manifests.row.task_name import task_named
-from pipeline.object_reader import ObjectReader
-from pipeline.uri import is_relative, parse_uri
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.uri import is_relative, parse_uri
 
 _AMUSED = VQConfig(
     block_out_channels=(128, 256, 256, 512, 768),

@@ -18,11 +18,11 @@ from manifests.failure import RowFailure
 from manifests.files.plan import ShardPlan
 from manifests.row.parse import Row
 from manifests.row.row_defaults import RowDefaults
-from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import ObjectReader, open_store
+from pipeline.manifest import open_manifest
 from pipeline.ordered_map import ordered_map
-from pipeline.outcome import RunTotals
-from pipeline.run_directory import RunDirectory
+from pipeline.output.directory import RunDirectory
+from pipeline.output.outcome import RunTotals
+from pipeline.storage.reader import ObjectReader, open_store
 
 _FIXED_OBJECTS = 4  # run.json, _SUCCESS, and the claim and the sign of life of one start
 _BYTES_PER_PIXEL = {"png": 1.5, "jpeg": 0.35, "webp": 0.25}  # before a probe; what generated images come to

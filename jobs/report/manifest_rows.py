@@ -9,9 +9,9 @@ from dimoo_core.errors import ConfigError, DimooError
 from manifests.errors import ManifestRowError
 from manifests.files.reader import SegmentReader
 from manifests.row.image_source import ImageSource, image_source, image_sources
-from pipeline.manifest_source import ManifestSource, open_unchecked_manifest
-from pipeline.object_reader import ObjectReader
-from pipeline.uri import folder_of
+from pipeline.manifest import ManifestSource, open_unchecked_manifest
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.uri import folder_of
 
 _SEGMENT_ROWS = 64
 

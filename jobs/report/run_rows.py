@@ -10,9 +10,9 @@ from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
 from manifests.files.parquet import ParquetReader
 from pipeline.ordered_map import ordered_map
-from pipeline.part_name import PARTS_PREFIX, PartName, parts_by_segment
-from pipeline.store import Store
-from pipeline.store_errors import StoreError
+from pipeline.output.part_name import PARTS_PREFIX, PartName, parts_by_segment
+from pipeline.storage.errors import StoreError
+from pipeline.storage.store import Store
 
 _READ_THREADS = 4
 _BATCH_ROWS = 1024

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline import worker
+from pipeline.worker import worker
 from tests.integration.test_series_tasks import FAST, SERIES_SCHEMA
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture, write_manifest

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.replay import ReplaySummary
-from pipeline.object_reader import open_store
+from pipeline.storage.reader import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 
@@ -31,7 +31,7 @@ def output(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _loaded(*arguments: Any, **options: Any) -> Any:
-    from pipeline import worker
+    from pipeline.worker import worker
 
     return worker.load_model(*arguments, **options)
 

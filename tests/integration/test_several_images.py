@@ -22,7 +22,7 @@ from manifests.errors import ManifestRowError
 from manifests.row.image_source import MAX_IMAGES
 from manifests.row.parse import parse_row
 from manifests.row.row_defaults import RowDefaults
-from pipeline import input_images
+from pipeline.images import inputs as input_images
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest, write_photos
 from tests.support.run_output import RunOutput

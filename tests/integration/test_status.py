@@ -13,13 +13,13 @@ from jobs.cli import app
 from jobs.progress import ProgressState
 from jobs.run_note import MAX_POINTS, RunNote
 from jobs.status import RunStatus, read_status
-from pipeline.epoch import RunEpoch, claimed_epoch
-from pipeline.epoch_report import read_epoch_reports
-from pipeline.event import SegmentCommitted, WorkerProgress, WorkerReady
-from pipeline.object_reader import open_store
-from pipeline.outcome import RunTotals
-from pipeline.retry_record import RetryRecords, RunRetry
-from pipeline.run_directory import RunDirectory
+from pipeline.output.directory import RunDirectory
+from pipeline.output.epoch import RunEpoch, claimed_epoch
+from pipeline.output.epoch_report import read_epoch_reports
+from pipeline.output.outcome import RunTotals
+from pipeline.output.retries import RetryRecords, RunRetry
+from pipeline.protocol.messages import SegmentCommitted, WorkerProgress, WorkerReady
+from pipeline.storage.reader import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.large_output import SEGMENT_ROWS, write_large_output
 from tests.support.manifest_rows import image_row, text_row, write_manifest

@@ -14,9 +14,9 @@ from manifests.row.parse import parse_row
 from manifests.row.row_defaults import RowDefaults
 from manifests.row.task_name import REFERENCE_TASKS, find_task
 from manifests.task import TASKS
-from pipeline.prepare import RowPreparer
-from pipeline.retry import Patience
-from pipeline.run_settings import RunSettings
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.rows.prepare import RowPreparer
+from pipeline.storage.retry import Patience
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import GOLDEN_DIRECTORY, Golden, read_golden
 from tests.support.goldens import PACKED

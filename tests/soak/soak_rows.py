@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from manifests.row.image_source import ImageSource
-from pipeline.fetch import ImageFetcher
-from pipeline.store_errors import ObjectNotFound
+from pipeline.images.fetch import ImageFetcher
+from pipeline.storage.errors import ObjectNotFound
 from tests.soak.point import Phase
 from tests.support.manifest_rows import image_row, text_row, write_manifest
 

@@ -15,8 +15,9 @@ import pytest
 from dimoo_core.errors import DimooError
 from jobs.retry import retry_job
 from jobs.retry_choice import RetryChoice
-from pipeline import epoch, retry
-from pipeline.draft_keeper import DraftKeeper
+from pipeline.output import epoch
+from pipeline.storage import retry
+from pipeline.worker.partials import DraftKeeper
 from tests.soak.fault import FaultLog, FaultSource
 from tests.soak.forked_pool import ForkedPool, SpareWorkers
 from tests.soak.point import POINTS_OF, Phase, Role

@@ -16,7 +16,7 @@ from jobs.cli import app
 from jobs.run import run_job
 from jobs.spec import load_spec
 from jobs.summary import RunSummary
-from pipeline import worker as worker_module
+from pipeline.worker import worker as worker_module
 from tests.support.manifest_rows import FAST_SETTINGS
 
 _load_once = functools.cache(load_model)

@@ -42,7 +42,7 @@ def test_wrong_specs_are_told_without_torch_and_ray() -> None:
 
 
 def test_the_driver_of_ray_workers_does_not_import_torch() -> None:
-    assert "torch" not in imported_after("import jobs.run, pipeline.ray_pool")
+    assert "torch" not in imported_after("import jobs.run, pipeline.driver.ray_pool")
 
 
 def test_a_checkpoint_is_checked_without_torch() -> None:

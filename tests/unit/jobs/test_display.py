@@ -10,8 +10,8 @@ from rich.console import Console
 from jobs import display as progress
 from jobs.display import PanelDisplay, PlainDisplay, _cells, _facts
 from jobs.progress import ProgressState
-from pipeline.event import SegmentCommitted, WorkerDied, WorkerReady
-from pipeline.outcome import RunTotals
+from pipeline.output.outcome import RunTotals
+from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerReady
 from tests.support.progress import Clock, state_of, worked
 
 

@@ -10,8 +10,8 @@ from dimoo_core.errors import ConfigError
 from jobs.export.finished_row import FinishedRow
 from jobs.export.run_export import ExportRequest, RowFilter
 from jobs.word_filter import WordFilter
-from pipeline.hook import HookFailed, load_hook
-from pipeline.made_row import ImageFile
+from pipeline.rows.hooks import HookFailed, load_hook
+from pipeline.rows.made_row import ImageFile
 from tests.unit.jobs.test_manifest_build import _in_folder, build, column, write
 
 __all__ = ["_in_folder"]

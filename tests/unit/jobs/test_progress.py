@@ -7,8 +7,8 @@ import pytest
 
 from jobs.counted import duration
 from jobs.progress import ProgressState
-from pipeline.event import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerReady
-from pipeline.outcome import RunTotals
+from pipeline.output.outcome import RunTotals
+from pipeline.protocol.messages import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerReady
 from tests.support.progress import Clock, state_of, worked
 
 

@@ -22,10 +22,10 @@ from jobs.summary import RunSummary
 from manifests.failure import RowFailure
 from manifests.files.plan import ManifestFile, plan_shards
 from pipeline.errors import RunFailed
-from pipeline.local_store import LocalStore
-from pipeline.outcome import PartSummary, RunTotals, part_bytes
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory
+from pipeline.output.directory import RunDirectory
+from pipeline.output.outcome import PartSummary, RunTotals, part_bytes
+from pipeline.output.part_name import PartName
+from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import SCHEMA, image_row, write_manifest
 from tests.support.stub_model import use_stub_model

@@ -11,15 +11,15 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.files.plan import Segment
-from pipeline.draft import DRAFTS_PREFIX, Drafts
-from pipeline.draft_keeper import DraftKeeper
-from pipeline.event import Lease
-from pipeline.flush_policy import FlushPolicy
-from pipeline.local_store import LocalStore
-from pipeline.open_segment import OpenSegment
-from pipeline.outcome import AnswerDone, RowDone, StoredImage
-from pipeline.retry import Patience
-from pipeline.store import Store
+from pipeline.output.outcome import AnswerDone, RowDone, StoredImage
+from pipeline.output.partials import DRAFTS_PREFIX, Drafts
+from pipeline.protocol.flush_policy import FlushPolicy
+from pipeline.protocol.messages import Lease
+from pipeline.storage.local import LocalStore
+from pipeline.storage.retry import Patience
+from pipeline.storage.store import Store
+from pipeline.worker.partials import DraftKeeper
+from pipeline.worker.segment import OpenSegment
 
 SEGMENT = Segment(0, 1, "m.parquet", 4, 4, 4)
 ROWS = pa.table({"id": ["a", "b", "c", "d"], "image": [b"1", b"2", None, b"4"]})

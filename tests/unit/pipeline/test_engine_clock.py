@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from pipeline.engine_clock import EngineClock
+from pipeline.worker.engine_clock import EngineClock
 
 
 class Time:

@@ -14,7 +14,8 @@ from dimoo_core.errors import ConfigError, DimooError
 from manifests.failure import RowFailure
 from manifests.files.plan import Segment
 from pipeline.errors import RunFailed
-from pipeline.event import (
+from pipeline.output.outcome import RunTotals
+from pipeline.protocol.messages import (
     Lease,
     SegmentCommitted,
     WorkerDied,
@@ -25,9 +26,8 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.outcome import RunTotals
-from pipeline.run_settings import RunSettings
-from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 
 def every_error() -> set[type[DimooError]]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from manifests.files.plan import ManifestFile, Segment, plan_shards
-from pipeline.lease import COPY_AFTER_S, LeaseBook
+from pipeline.driver.leases import COPY_AFTER_S, LeaseBook
 
 WORKERS = ("a", "b", "c")
 

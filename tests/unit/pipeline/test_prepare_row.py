@@ -10,13 +10,13 @@ from dimoo_core.settings import TextSettings
 from manifests.failure import RowFailure
 from manifests.row.image_source import ImageSource
 from manifests.row.parse import Row
-from pipeline import retry
 from pipeline.errors import RunFailed
-from pipeline.object_reader import ObjectReader
-from pipeline.prepare import RowPreparer
-from pipeline.retry import Patience
-from pipeline.run_settings import RunSettings
-from pipeline.store_errors import StoreError
+from pipeline.protocol.run_settings import RunSettings
+from pipeline.rows.prepare import RowPreparer
+from pipeline.storage import retry
+from pipeline.storage.errors import StoreError
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.retry import Patience
 from tests.support.manifest_rows import encoded, picture
 from tests.support.stub_model import StubModel
 

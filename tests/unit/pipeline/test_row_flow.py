@@ -10,9 +10,9 @@ from dimoo_core.errors import RequestError
 from dimoo_core.request.request import ImageResult, Request, RequestFailed, TextResult
 from dimoo_core.settings import TextSettings
 from manifests.row.parse import Row
-from pipeline.rounds import answer as one_answer
-from pipeline.rounds import samples
-from pipeline.row_flow import MadeImages, Rounds, RowFlow
+from pipeline.rows.rounds import answer as one_answer
+from pipeline.rows.rounds import samples
+from pipeline.rows.row_flow import MadeImages, Rounds, RowFlow
 
 ROW = Row(index=3, id="id3", task="vqa", prompt="?", image=None, settings=TextSettings(), seed=None)
 

@@ -7,12 +7,12 @@ import pytest
 from manifests.failure import RowFailure
 from manifests.files.plan import ManifestFile, Segment, plan_shards
 from manifests.row.parse import Row
-from pipeline.event import Lease
-from pipeline.failure_policy import FailurePolicy
-from pipeline.lease import LeaseBook
-from pipeline.local_store import LocalStore
-from pipeline.lone_row import LoneRows
-from pipeline.suspect import SuspectRecord, Suspicion
+from pipeline.driver.leases import LeaseBook
+from pipeline.output.suspects import SuspectRecord, Suspicion
+from pipeline.protocol.failure_policy import FailurePolicy
+from pipeline.protocol.messages import Lease
+from pipeline.storage.local import LocalStore
+from pipeline.worker.lone_row import LoneRows
 
 SEGMENTS = list(plan_shards([ManifestFile("m.parquet", 1, 4, "d")], shard_rows=1000, segment_rows=1))
 NAMES = [segment.name for segment in SEGMENTS]
