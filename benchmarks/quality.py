@@ -27,8 +27,8 @@ from benchmarks.result_file import environment, write_result
 from dimoo_core.checkpoint.checkpoint import BUILTIN, digest, find_checkpoint
 from dimoo_core.checkpoint.load import Model, load_model
 from dimoo_core.settings import ImageSettings, TextSettings
-from jobs.generation_defaults import with_generation_defaults
-from jobs.spec import load_spec
+from jobs.spec.generation_defaults import with_generation_defaults
+from jobs.spec.spec import load_spec
 from shapes.evaluation import Category, planned
 from shapes.example import Example
 from shapes.generation import ExampleGenerator, Output

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.scale.process_pool import ProcessPool
-from jobs.progress import ProgressState
-from jobs.run import conclude
+from jobs.progress.progress import ProgressState
+from jobs.run.run import conclude
 from manifests.row.row_defaults import RowDefaults
 from pipeline.driver.coordinator import Coordinator
 from pipeline.driver.leases import LeaseBook

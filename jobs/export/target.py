@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dimoo_core.errors import ConfigError
-from jobs.export.finished_row import FinishedRow
+from jobs.export.rows import FinishedRow
 from pipeline.storage.reader import open_store
 from pipeline.storage.uri import parse_uri
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
+from jobs.plan.plan import RunPlan, plan_run
 from jobs.plan.row_cost import ModelFacts
-from jobs.plan.run_plan import RunPlan, plan_run
-from jobs.run import run_job
-from jobs.spec import JobSpec
+from jobs.run.run import run_job
+from jobs.spec.spec import JobSpec
 from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment, ShardPlan

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.presets import PRESETS
-from jobs.task_list import TaskEntry, task_entries
+from jobs.tools.task_list import TaskEntry, task_entries
 from manifests.task import TASKS
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture

@@ -12,17 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from dimoo_core.memory.free import FreeMemory
-from jobs import machine_diagnosis
 from jobs.cli import app
-from jobs.diagnosis import Diagnosis
-from jobs.machine_diagnosis import (
+from jobs.tools import machine_diagnosis
+from jobs.tools.diagnosis import Diagnosis
+from jobs.tools.machine_diagnosis import (
     diagnose_disk,
     diagnose_gpu,
     diagnose_ray,
     diagnose_shared_memory,
     diagnose_versions,
 )
-from jobs.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
+from jobs.tools.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
 from tests.support.fault_proxy import running_fault_proxy
 from tests.support.s3_server import S3Server
 

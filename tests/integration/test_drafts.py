@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import pipeline.worker.worker
-from jobs.resume_choice import ResumeChoice
+from jobs.run.resume import ResumeChoice
 from pipeline.errors import RunFailed
 from pipeline.output.partials import DRAFTS_PREFIX
 from pipeline.storage.reader import open_store
@@ -123,8 +123,8 @@ def test_rows_are_made_again_when_a_setting_was_allowed_to_change(
 ) -> None:
     output = break_off(manifest, 9, monkeypatch)
     made.taken()
-    from jobs.run import run_job
-    from jobs.spec import load_spec
+    from jobs.run.run import run_job
+    from jobs.spec.spec import load_spec
 
     flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": "stub", "workers": 0, "seed": 7}
     sections = {"pipeline": ONE_BY_ONE} | FAST_SETTINGS

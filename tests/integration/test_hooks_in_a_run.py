@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.replay import replay_row
+from jobs.tools.replay import replay_row
 from pipeline.storage.reader import open_store
 from pipeline.verify.audit import RunAudit
 from tests.support.command import REPOSITORY, run_command

@@ -37,7 +37,7 @@ def test_a_name_of_the_reference_makes_the_same_image_and_stays_in_the_output(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_models_once(monkeypatch)
-    monkeypatch.setattr("jobs.replay.load_model", worker.load_model)
+    monkeypatch.setattr("jobs.tools.replay.load_model", worker.load_model)
     manifest = write_manifest(tmp_path / "m.parquet", _rows(), SERIES_SCHEMA)
     first = run_here(manifest, tmp_path / "out", tiny_checkpoint, **FAST)
     assert (first.done, first.failed) == (2 * len(PAIRS), 1)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import pipeline.worker.worker
-from jobs.retry import retry_job
-from jobs.retry_choice import RetryChoice
+from jobs.run.retry import retry_job
+from jobs.run.retry_choice import RetryChoice
 from manifests.failure import RowFailure
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.verify import VerifyChoice, verify_output
+from jobs.tools.verify import VerifyChoice, verify_output
 from pipeline.errors import RunSuperseded
 from pipeline.output.epoch import claimed_epoch, latest_epoch
 from pipeline.storage.errors import StoreError

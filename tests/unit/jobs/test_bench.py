@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from dimoo_core.request.request import RequestFailed
-from jobs.bench import machine_bench
-from jobs.bench.bench_case import BenchResult, bench_cases
-from jobs.bench.bench_lines import bench_lines
 from jobs.cli import app
+from jobs.tools import bench as machine_bench
+from jobs.tools.bench_case import BenchResult, bench_cases
+from jobs.tools.bench_lines import bench_lines
 from manifests.row.row_defaults import RowDefaults
 
 SMALL = (

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.export.finished_row import FinishedRow
-from jobs.export.run_export import ExportRequest, RowFilter
+from jobs.export.export import ExportRequest, RowFilter
+from jobs.export.rows import FinishedRow
 from jobs.word_filter import WordFilter
 from pipeline.rows.hooks import HookFailed, load_hook
 from pipeline.rows.made_row import ImageFile

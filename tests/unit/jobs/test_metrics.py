@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.metrics import METRICS, RAY_PREFIX, MetricsExport
-from jobs.progress import ProgressState
+from jobs.progress.metrics import METRICS, RAY_PREFIX, MetricsExport
+from jobs.progress.progress import ProgressState
 from pipeline.output.outcome import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
 from tests.support.command import REPOSITORY

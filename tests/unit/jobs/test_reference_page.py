@@ -9,7 +9,7 @@ import pytest
 from jobs.report.facts import RunFactSheet
 from jobs.report.page_html import page_html
 from jobs.report.statistics import RunStatistics
-from jobs.spec import JobSpec
+from jobs.spec.spec import JobSpec
 from pipeline.output.directory import RunDirectory
 from pipeline.storage.local import LocalStore
 from tests.support.command import REPOSITORY

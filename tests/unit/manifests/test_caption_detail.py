@@ -9,8 +9,8 @@ import pytest
 from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import ChoiceSettings, TextSettings
-from jobs.generation_defaults import with_generation_defaults
-from jobs.spec import load_spec
+from jobs.spec.generation_defaults import with_generation_defaults
+from jobs.spec.spec import load_spec
 from manifests.errors import ManifestRowError
 from manifests.row.captions import DETAILS, CaptionRequest, Captions
 from manifests.row.parse import parse_row

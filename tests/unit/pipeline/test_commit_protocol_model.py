@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs.retry import retry_job
-from jobs.retry_choice import RetryChoice
-from jobs.verify import VerifyChoice, verify_output
+from jobs.run.retry import retry_job
+from jobs.run.retry_choice import RetryChoice
+from jobs.tools.verify import VerifyChoice, verify_output
 from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest
