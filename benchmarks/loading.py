@@ -24,9 +24,9 @@ from safetensors.torch import save_file
 
 import dimoo_core.checkpoint.weights
 from benchmarks.result_file import environment, write_result
-from dimoo_core.checkpoint.weight_check import expected_shapes
+from dimoo_core.checkpoint.check import expected_shapes
 from dimoo_core.checkpoint.weights import load_transformer
-from dimoo_core.config import DIMOO_8B, ModelConfig
+from dimoo_core.model_config import DIMOO_8B, ModelConfig
 
 _NUM_ROWS = 4096  # of embedding and head: the layers are what is measured
 _CONTENDERS: dict[str, dict[str, Callable[..., Any]]] = {

@@ -11,9 +11,9 @@ from benchmarks.plain import PlainTransformer, generate_plainly
 from benchmarks.shape import Shape
 from dimoo_core.engine.engine import Engine
 from dimoo_core.engine.memory import cache_budget
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.request.request import Request, RequestFailed, Result
+from dimoo_core.settings import EngineConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

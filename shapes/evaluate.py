@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN
+from dimoo_core.checkpoint.locate import BUILTIN
 from dimoo_core.presets import DEFAULT_PRESET, PRESETS
 from dimoo_core.settings import DtypeName
 from shapes.split import SPLITS
@@ -51,7 +51,7 @@ def main(given: Sequence[str] | None = None) -> None:
     args = arguments(given)
     import torch
 
-    from dimoo_core.checkpoint.checkpoint import find_checkpoint
+    from dimoo_core.checkpoint.locate import find_checkpoint
     from shapes.evaluation import evaluate, planned
     from shapes.score import report_tables
 
@@ -120,7 +120,7 @@ def _settings(args: argparse.Namespace, directory: Path) -> Any:
 
 def _description(args: argparse.Namespace, name: str, directory: Path) -> dict[str, Any]:
     """What was evaluated, and how."""
-    from dimoo_core.checkpoint.checkpoint import digest
+    from dimoo_core.checkpoint.locate import digest
     from shapes.package import WEIGHTS, sha256
 
     image, text = _settings(args, directory)

@@ -14,7 +14,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.presets import DEFAULT_PRESET
 from shapes.course_mean import mean_of
 from shapes.curriculum import COURSES

@@ -10,7 +10,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from dimoo_core.model.packing import StreamView
+from dimoo_core.model.packed_batch import StreamView
 from dimoo_core.request.builder import RequestLayout, with_newlines
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import Request

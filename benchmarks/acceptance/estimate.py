@@ -9,8 +9,8 @@ from benchmarks.case_report import generation_of
 from benchmarks.flop_comparison import flops_by_hand
 from benchmarks.shape import Shape
 from benchmarks.workload import stream_lengths
-from dimoo_core.config import ModelConfig
 from dimoo_core.engine.flops import image_cost, text_cost
+from dimoo_core.model_config import ModelConfig
 from dimoo_core.presets import Preset
 from dimoo_core.request.request import Request
 from dimoo_core.request.tokens import SpecialTokens

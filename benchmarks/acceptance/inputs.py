@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.acceptance.row import PAINTED_SHARES, Row, input_images
 from benchmarks.reference_inputs import ReferenceInputs
-from dimoo_core.checkpoint.checkpoint_check import check_checkpoint
+from dimoo_core.checkpoint.check import check_checkpoint
 from dimoo_core.checkpoint.weights import load_codec
 from dimoo_core.request.builder import RequestLayout
 from dimoo_core.request.noise import SeededNoise

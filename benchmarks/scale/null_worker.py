@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from dimoo_core.checkpoint.checkpoint import Checkpoint
+from dimoo_core.checkpoint.locate import Checkpoint
 from dimoo_core.engine.engine import EngineStats
 from dimoo_core.request.request import ImageResult, Result, TextResult
 from pipeline.protocol.messages import Event

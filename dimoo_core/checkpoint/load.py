@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from dimoo_core.checkpoint.checkpoint_check import check_checkpoint
+from dimoo_core.checkpoint.check import check_checkpoint
 from dimoo_core.checkpoint.weights import load_codec, load_transformer
 from dimoo_core.codec.codec import ImageCodec
-from dimoo_core.config import ModelConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.check import refusing_for_memory
 from dimoo_core.model.float8 import FLOAT8
 from dimoo_core.model.transformer import Transformer
+from dimoo_core.model_config import ModelConfig
 from dimoo_core.request.builder import RequestLayout
 from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import DtypeName

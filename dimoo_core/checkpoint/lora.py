@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dimoo_core.checkpoint.safetensors_file import StoredTensor, read_header
-from dimoo_core.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, file_names, weight_pickles
+from dimoo_core.checkpoint.tensors import StoredTensor, read_header
 from dimoo_core.errors import WeightsError
-from dimoo_core.stored_file import read_json_object
+from dimoo_core.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, file_names, read_json_object, weight_pickles
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,15 +18,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dimoo_core.checkpoint.check import expected_shapes
 from dimoo_core.checkpoint.random_tokenizer import Vocabulary, write_json, write_tokenizer
-from dimoo_core.checkpoint.safetensors_file import StoredTensor, read_header
-from dimoo_core.checkpoint.weight_check import expected_shapes
+from dimoo_core.checkpoint.tensors import StoredTensor, read_header
 from dimoo_core.codec.vqgan import VQModel
-from dimoo_core.config import ModelConfig
 from dimoo_core.errors import WeightsError
+from dimoo_core.model_config import ModelConfig, VQConfig
 from dimoo_core.request.tokens import NUM_VQ_CODES
 from dimoo_core.settings import DtypeName
-from dimoo_core.vq_config import VQConfig
 
 _FURTHER_KEYS: dict[str, Any] = {
     "alibi": False,

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dimoo_core.checkpoint.safetensors_file import DOWNLOAD_AGAIN, opened
+from dimoo_core.checkpoint.tensors import DOWNLOAD_AGAIN, opened
 from dimoo_core.errors import WeightsError
 
 T = TypeVar("T")

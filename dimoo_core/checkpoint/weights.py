@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dimoo_core.checkpoint.check import check_codec, check_weights, expected_shapes
 from dimoo_core.checkpoint.lora import Adapter, read_adapter
-from dimoo_core.checkpoint.tensor_names import PREFIX
 from dimoo_core.checkpoint.tensor_reader import check_finite, read_ahead, read_tensors
-from dimoo_core.checkpoint.weight_check import check_codec, check_weights, expected_shapes
-from dimoo_core.checkpoint_files import CODEC_WEIGHTS, weight_paths
+from dimoo_core.checkpoint.tensors import PREFIX
 from dimoo_core.codec.codec import ImageCodec
 from dimoo_core.codec.vqgan import VQModel
-from dimoo_core.config import ModelConfig
+from dimoo_core.files import CODEC_WEIGHTS, weight_paths
 from dimoo_core.model.float8 import Float8Weight
 from dimoo_core.model.transformer import Block, Transformer
+from dimoo_core.model_config import ModelConfig
 
 
 def load_transformer(

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dimoo_core.checkpoint_files import CODEC_CONFIG, CODEC_WEIGHTS
-from dimoo_core.vq_config import VQConfig
+from dimoo_core.files import CODEC_CONFIG, CODEC_WEIGHTS
+from dimoo_core.model_config import VQConfig
 
 _NORM_EPS = 1e-6
 

@@ -13,17 +13,18 @@ from dimoo_core.decoding.base import Decoding, Scope, StepTrace
 from dimoo_core.decoding.guidance import ImageGuidance
 from dimoo_core.decoding.lookahead import PassPlan, foreseen, num_looked_at, without_rows
 from dimoo_core.decoding.sampling import (
+    cosine_keep_counts,
     entropy_of,
     expected_log_probability,
     extent_of,
     gumbel_max_sample,
+    left_counts,
     most_confident,
     num_within_entropy,
     parted,
     probability_of,
     stays_masked,
 )
-from dimoo_core.decoding.schedule import cosine_keep_counts, left_counts
 from dimoo_core.request.request import Request
 from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings, TargetCacheConfig

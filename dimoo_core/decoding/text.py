@@ -15,13 +15,13 @@ from dimoo_core.decoding.base import Decoding, Scope, StepTrace
 from dimoo_core.decoding.guidance import guide_text
 from dimoo_core.decoding.sampling import (
     entropy_of,
+    even_transfer_counts,
     extent_of,
     noisy_text_scores,
     num_within_entropy,
     parted,
     probability_of,
 )
-from dimoo_core.decoding.schedule import even_transfer_counts
 from dimoo_core.request.request import FinishReason, Request, StreamRole
 from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import TextSettings

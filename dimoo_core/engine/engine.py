@@ -15,12 +15,10 @@ from dimoo_core.decoding.base import Decoding, StepTrace
 from dimoo_core.decoding.choice import ChoiceDecoding
 from dimoo_core.decoding.image import ImageDecoding
 from dimoo_core.decoding.text import TextDecoding
+from dimoo_core.engine.kv_cache import RequestCache, ScopedCache, StepCache
 from dimoo_core.engine.memory import cache_budget
 from dimoo_core.engine.scheduler import Scheduler, Slot
-from dimoo_core.engine.scoped_cache import ScopedCache
 from dimoo_core.engine.step_batch import StepBatch
-from dimoo_core.engine.step_cache import RequestCache, StepCache
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import BatchTooLarge, LogitsNotFinite, RequestTimedOut
 from dimoo_core.model.batch_invariance import FREE, RowPolicy, probe_row_policy
 from dimoo_core.model.float8 import FLOAT8
@@ -29,7 +27,7 @@ from dimoo_core.model.kv_pool import slabs_within
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.request.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.request.tokens import SpecialTokens
-from dimoo_core.settings import ChoiceSettings, ImageSettings, StepCacheConfig, TextSettings
+from dimoo_core.settings import ChoiceSettings, EngineConfig, ImageSettings, StepCacheConfig, TextSettings
 
 _DECODINGS: Mapping[type, Callable[[Request, SpecialTokens, torch.device], Decoding]] = {
     ImageSettings: ImageDecoding,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dimoo_core.config import ModelConfig
+from dimoo_core.model_config import ModelConfig
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TargetCacheConfig, TextSettings
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from dimoo_core.decoding.base import Decoding
-from dimoo_core.engine.step_cache import RequestCache
+from dimoo_core.engine.kv_cache import RequestCache
 from dimoo_core.errors import ConfigError
 
 UNLIMITED_BYTES = 2**63

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dimoo_core.engine.kv_cache import ComputedPart
 from dimoo_core.engine.scheduler import Slot
-from dimoo_core.engine.step_cache import ComputedPart
-from dimoo_core.model.packing import StreamView, pack
+from dimoo_core.model.packed_batch import StreamView, pack
 from dimoo_core.model.transformer import Transformer
 
 

@@ -11,9 +11,8 @@ Symbols: E hidden size, K width of keys, F MLP, T tokens of a step, R positions 
 import math
 from dataclasses import dataclass
 
-from dimoo_core.config import ModelConfig
+from dimoo_core.model_config import ModelConfig, VQConfig
 from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, TextSettings
-from dimoo_core.vq_config import VQConfig
 
 MIB, GIB = 2**20, 2**30
 ITEM_BYTES: dict[DtypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "float8": 1}

@@ -13,7 +13,7 @@ from itertools import count
 
 import torch
 
-from dimoo_core.config import ModelConfig
+from dimoo_core.model_config import ModelConfig
 
 _POOL_TOKENS = 32_768  # seven streams of an image of 1024x1024
 _LEAST_POOLS = 4

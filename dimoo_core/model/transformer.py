@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimoo_core.config import ModelConfig
 from dimoo_core.model.attention import packed_attention
 from dimoo_core.model.batch_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, silu
 from dimoo_core.model.float8 import FLOAT8, Float8Weight
 from dimoo_core.model.fused_ops import EAGER, Elementwise
-from dimoo_core.model.packing import PackedBatch
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.model_config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

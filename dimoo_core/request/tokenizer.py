@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dimoo_core.checkpoint_files import TOKENIZER_OPTIONS
 from dimoo_core.errors import WeightsError
-from dimoo_core.stored_file import check_file, read_json_object
+from dimoo_core.files import TOKENIZER_OPTIONS, check_file, read_json_object
 
 
 class Tokenizer:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from dimoo_core.config import ModelConfig
 from dimoo_core.errors import WeightsError
+from dimoo_core.model_config import ModelConfig
 
 NUM_VQ_CODES = 8192
 """Entries of the image codebook."""

@@ -78,10 +78,10 @@ def _measured(
 ) -> tuple[dict[str, Any], list[Any]]:
     import torch
 
-    from dimoo_core.checkpoint.checkpoint import find_checkpoint
     from dimoo_core.checkpoint.load import load_model
-    from dimoo_core.engine_config import EngineConfig
+    from dimoo_core.checkpoint.locate import find_checkpoint
     from dimoo_core.presets import PRESETS
+    from dimoo_core.settings import EngineConfig
     from jobs.run.run_memory import check_run_memory, memory_of_shapes, settings_shape
     from jobs.run.workers import Workers
     from jobs.spec.adapter import check_model, with_found_adapter

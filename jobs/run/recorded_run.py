@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import find_preset
+from dimoo_core.settings import EngineConfig
 from jobs.spec.spec import JobSpec
 from manifests.row.row_defaults import RowDefaults
 from pipeline.protocol.hook_settings import HookSettings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dimoo_core.checkpoint.checkpoint import Checkpoint, find_checkpoint
+from dimoo_core.checkpoint.locate import Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
 from jobs.progress.metrics import MetricsExport
 from jobs.progress.progress import ProgressState

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN, Checkpoint, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.settings import DtypeName
 from jobs.progress.metrics import MetricsExport
 from jobs.progress.progress import ProgressState

@@ -11,7 +11,7 @@ from pipeline.output.directory import RunDirectory
 from pipeline.protocol.run_settings import RunSettings
 
 if TYPE_CHECKING:
-    from dimoo_core.checkpoint.checkpoint_check import CheckedCheckpoint
+    from dimoo_core.checkpoint.check import CheckedCheckpoint
 
 _CHOSEN = ("float32", "bfloat16")
 

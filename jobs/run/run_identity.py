@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dimoo_core.checkpoint.checkpoint import Checkpoint, digest, find_checkpoint
+from dimoo_core.checkpoint.locate import Checkpoint, digest, find_checkpoint
 from dimoo_core.presets import PRESETS
 from jobs.spec.spec import JobSpec
 from pipeline.manifest import ManifestSource

@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 
-from dimoo_core.checkpoint.checkpoint_check import CheckedCheckpoint
+from dimoo_core.checkpoint.check import CheckedCheckpoint, expected_shapes
 from dimoo_core.checkpoint.lora import check_adapter
-from dimoo_core.checkpoint.weight_check import expected_shapes
-from dimoo_core.checkpoint_files import weight_paths
-from dimoo_core.engine_config import EngineConfig
+from dimoo_core.files import weight_paths
 from dimoo_core.memory.check import check_memory, dtype_that_fits
 from dimoo_core.memory.need import MemoryNeed, RequestShape, size_words
-from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, ImageSettings, Resolution, TextSettings
+from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, EngineConfig, ImageSettings, Resolution, TextSettings
 from jobs.run.workers import Workers
 from jobs.spec.generation_defaults import with_generation_defaults
 from jobs.spec.spec import JobSpec

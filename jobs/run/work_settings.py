@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dimoo_core.engine_config import BatchInvariance, EngineConfig
+from dimoo_core.settings import BatchInvariance, EngineConfig
 from jobs.spec.spec import JobSpec
 from pipeline.protocol.flush_policy import FlushPolicy
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dimoo_core.checkpoint.checkpoint import find_checkpoint
-from dimoo_core.checkpoint.checkpoint_check import CheckedCheckpoint, check_checkpoint
+from dimoo_core.checkpoint.check import CheckedCheckpoint, check_checkpoint
+from dimoo_core.checkpoint.locate import find_checkpoint
 from dimoo_core.errors import WeightsError
 from dimoo_core.memory.check import check_mapping
 from jobs.spec.spec import JobSpec

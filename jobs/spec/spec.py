@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN
-from dimoo_core.engine_config import BatchInvariance, EngineConfig
+from dimoo_core.checkpoint.locate import BUILTIN
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, find_preset
-from dimoo_core.settings import DtypeName
+from dimoo_core.settings import BatchInvariance, DtypeName, EngineConfig
 from jobs.spec.assignment import assign
 from jobs.spec.captions_spec import CaptionsSpec
 from jobs.spec.failures_spec import FailuresSpec

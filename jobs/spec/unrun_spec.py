@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from jobs.spec.generation_defaults import with_generation_defaults
 from jobs.spec.spec import JobSpec
 from manifests.row.row_defaults import RowDefaults

@@ -13,10 +13,9 @@ from dimoo_core.checkpoint.load import Model
 from dimoo_core.codec.resize import centered, crop_sizes_for, fit
 from dimoo_core.decoding.base import StepTrace
 from dimoo_core.engine.engine import Engine
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import ImageResult, Request, RequestFailed
-from dimoo_core.settings import ImageSettings, Resolution
+from dimoo_core.settings import EngineConfig, ImageSettings, Resolution
 from jobs.tools.bench_case import BenchCase, BenchResult
 
 _PROMPT = "a small harbour at dawn, fishing boats beside a stone pier, gulls above the water, soft light, oil painting"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import WeightsError
 from dimoo_core.memory.need import size_words
 from dimoo_core.settings import DtypeName
@@ -85,7 +85,7 @@ def model_entry(model: str) -> ModelEntry:
 
 
 def _checked(model: str, directory: Path, note: str) -> ModelEntry:
-    from dimoo_core.checkpoint.checkpoint_check import check_checkpoint
+    from dimoo_core.checkpoint.check import check_checkpoint
     from jobs.run.run_memory import memory_of_model
 
     found = check_checkpoint(directory)

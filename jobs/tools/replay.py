@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from PIL import Image
 
-from dimoo_core.checkpoint.checkpoint import find_checkpoint
 from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.locate import find_checkpoint
 from dimoo_core.decoding.base import StepTrace
 from dimoo_core.engine.engine import Engine
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import CodecNotFinite, ConfigError
 from dimoo_core.memory.check import check_memory
 from dimoo_core.request.request import Request, TextResult
+from dimoo_core.settings import EngineConfig
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
 from jobs.run.recorded_run import check_preset

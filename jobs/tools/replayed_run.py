@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dimoo_core.checkpoint.checkpoint import digest, find_checkpoint
+from dimoo_core.checkpoint.locate import digest, find_checkpoint
 from dimoo_core.errors import ConfigError
 from jobs.run.recorded_run import recorded_settings
 from manifests.failure import RowFailure

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import MemoryNeed
 from dimoo_core.request.templates import MATCH_QUESTION
-from dimoo_core.settings import DtypeName, Resolution
+from dimoo_core.settings import DtypeName, EngineConfig, Resolution
 from manifests.row.row_defaults import RowDefaults
 from pipeline.protocol.failure_policy import FailurePolicy
 from pipeline.protocol.flush_policy import FlushPolicy

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import psutil
 
-from dimoo_core.checkpoint.checkpoint import find_checkpoint
 from dimoo_core.checkpoint.load import load_model
+from dimoo_core.checkpoint.locate import find_checkpoint
 from dimoo_core.engine.engine import Engine
 from dimoo_core.memory.check import check_memory
 from dimoo_core.request.request import Request, Result

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from dimoo_core.checkpoint.checkpoint_check import check_checkpoint
+from dimoo_core.checkpoint.check import check_checkpoint
 from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.checkpoint.random_tokenizer import Vocabulary
 from tests.support.in_process import load_models_once, run_here

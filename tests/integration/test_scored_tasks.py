@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN
+from dimoo_core.checkpoint.locate import BUILTIN
 from dimoo_core.presets import PRESETS
 from manifests.errors import ManifestRowError
 from manifests.row.parse import parse_row

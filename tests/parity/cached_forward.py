@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.model.kv_pool import KeyValueSlab
-from dimoo_core.model.packing import StreamView, pack
+from dimoo_core.model.packed_batch import StreamView, pack
 from dimoo_core.model.transformer import Rotary
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.forward import check_logits

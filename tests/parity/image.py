@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.decoding.base import CacheTrace, StepTrace
-from dimoo_core.decoding.schedule import cosine_keep_counts
+from dimoo_core.decoding.sampling import cosine_keep_counts
 from dimoo_core.request.builder import image_request, image_to_image_request, with_newlines
 from dimoo_core.request.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise
 from dimoo_core.request.request import ImageResult, Request

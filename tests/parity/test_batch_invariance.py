@@ -13,11 +13,10 @@ from dimoo_core.checkpoint.load import Model
 from dimoo_core.checkpoint.weights import load_transformer
 from dimoo_core.decoding.base import StepTrace
 from dimoo_core.engine.engine import Engine
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.model.batch_invariance import probe_row_policy
-from dimoo_core.model.packing import StreamView, pack, read_everything
+from dimoo_core.model.packed_batch import StreamView, pack, read_everything
 from dimoo_core.request.request import Request, Result
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.settings import EngineConfig, ImageSettings, TextSettings
 from tests.support.engine_run import answer_of, ids_of, image_of, run_all
 
 Steps = dict[str, list[Tensor]]

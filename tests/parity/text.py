@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.decoding.base import StepTrace
-from dimoo_core.decoding.schedule import even_transfer_counts
+from dimoo_core.decoding.sampling import even_transfer_counts
 from dimoo_core.request.builder import answer_request
 from dimoo_core.request.noise import GeneratorNoise
 from dimoo_core.request.request import Request, TextResult

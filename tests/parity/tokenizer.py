@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dimoo_core.config import read_model_config
+from dimoo_core.model_config import read_model_config
 from dimoo_core.request.tokenizer import Tokenizer
 from dimoo_core.request.tokens import read_special_tokens
 from tests.parity.checkpoints import Checkpoints

@@ -19,7 +19,7 @@ from benchmarks.result_file import write_result
 from benchmarks.shape import TINY
 from benchmarks.timing import CaseTiming, Run, Subject
 from dimoo_core.model.float8 import FLOAT8
-from dimoo_core.model.packing import PackedBatch
+from dimoo_core.model.packed_batch import PackedBatch
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.presets import PRESETS, find_preset
 

@@ -46,12 +46,11 @@ def test_the_engine_imports_without_cluster_storage_and_what_only_loading_needs(
     [
         "dimoo_core.settings",
         "dimoo_core.presets",
-        "dimoo_core.engine_config",
         "dimoo_core.errors",
-        "dimoo_core.config",
+        "dimoo_core.model_config",
         "dimoo_core.request.tokens",
         "dimoo_core.request.templates",
-        "dimoo_core.checkpoint.checkpoint",
+        "dimoo_core.checkpoint.locate",
         "dimoo_core.codec.resize",
     ],
 )

@@ -7,11 +7,10 @@ import torch
 
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.engine.engine import Engine
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError, RequestTimedOut
-from dimoo_core.model.packing import PackedBatch
+from dimoo_core.model.packed_batch import PackedBatch
 from dimoo_core.request.request import ImageResult, RequestFailed, TextResult
-from dimoo_core.settings import TargetCacheConfig
+from dimoo_core.settings import EngineConfig, TargetCacheConfig
 from tests.support.engine_run import SMALL_IMAGE, answer_of, ids_of, image_codes, image_of, memory_for, run_all
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dimoo_core.decoding.image import ImageDecoding
-from dimoo_core.decoding.schedule import cosine_keep_counts
+from dimoo_core.decoding.sampling import cosine_keep_counts
 from dimoo_core.request.builder import image_request, with_newlines
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.tokens import SpecialTokens

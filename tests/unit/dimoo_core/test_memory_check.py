@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from dimoo_core.config import DIMOO_8B
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory import check as memory_check
 from dimoo_core.memory.check import check_memory, dtype_that_fits, refusing_for_memory
 from dimoo_core.memory.free import FreeMemory
 from dimoo_core.memory.need import GIB, MemoryNeed, RequestShape
+from dimoo_core.model_config import DIMOO_8B, VQConfig
 from dimoo_core.settings import ImageSettings
-from dimoo_core.vq_config import VQConfig
 
 _CODEC = VQConfig(block_out_channels=(16, 32, 32, 48, 64), norm_num_groups=4, latent_channels=8)
 _SHAPE = RequestShape.of_image(ImageSettings(width_px=64, height_px=64), 64 * 64, 0, 8192)

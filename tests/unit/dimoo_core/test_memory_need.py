@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dimoo_core.checkpoint.checkpoint_check import check_checkpoint
+from dimoo_core.checkpoint.check import check_checkpoint, expected_shapes
 from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
-from dimoo_core.checkpoint.weight_check import expected_shapes
 from dimoo_core.codec.vqgan import VQModel
-from dimoo_core.config import DIMOO_8B, ModelConfig
 from dimoo_core.memory.need import GIB, MemoryNeed, RequestShape, weight_bytes
 from dimoo_core.model.float8 import FLOAT8, Float8Weight
 from dimoo_core.model.transformer import Block, Transformer
+from dimoo_core.model_config import DIMOO_8B, ModelConfig, VQConfig
 from dimoo_core.settings import ImageSettings
-from dimoo_core.vq_config import VQConfig
 
 _CODEC = VQConfig(block_out_channels=(16, 32, 32, 48, 64), norm_num_groups=4, latent_channels=8)
 _SIZE = ModelConfig(hidden_size=64, num_heads=4, num_kv_heads=2, num_layers=3, mlp_size=192, num_embeddings=100)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.config import DIMOO_8B, ModelConfig
 from dimoo_core.errors import WeightsError
+from dimoo_core.model_config import DIMOO_8B, ModelConfig
 from dimoo_core.request.tokenizer import Tokenizer
 from dimoo_core.request.tokens import SpecialTokens, image_offsets, read_special_tokens
 

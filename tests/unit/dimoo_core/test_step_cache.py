@@ -5,7 +5,7 @@ import torch
 
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.engine.engine import Engine
-from dimoo_core.engine.step_cache import positions_to_compute, refresh_steps
+from dimoo_core.engine.kv_cache import positions_to_compute, refresh_steps
 from dimoo_core.errors import ConfigError
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import ImageResult, Request

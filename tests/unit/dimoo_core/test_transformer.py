@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
-from dimoo_core.config import ModelConfig
 from dimoo_core.model.attention import PackedLayout
 from dimoo_core.model.batch_invariance import even_tiles, probe_row_policy
-from dimoo_core.model.packing import StreamView, pack, read_everything
+from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model_config import ModelConfig
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.checkpoint.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.settings import ImageSettings, TextSettings
 from jobs.spec.generation_defaults import with_generation_defaults

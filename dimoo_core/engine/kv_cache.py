@@ -1,12 +1,13 @@
-"""The step cache: a request may reuse, at most positions, what an earlier step computed.
+"""Caches of keys and values over the steps of one request.
 
-The reference calls it ML-Cache. Some steps compute every position (refreshes), the others only those whose best image
-logit was lowest at the step before; everywhere else keys, values and logits are those of the last time they were
-computed. The cache belongs to one request and holds, for each stream, rotated keys and values of every layer, the
-score of every position, and the image logits of the target, never those of the whole vocabulary.
+``StepCache`` is the reference's ML-Cache: some steps compute every position (refreshes), the others only those whose
+best image logit was lowest at the step before; everywhere else keys, values and logits are those of the last time they
+were computed. It holds, for each sequence, rotated keys and values of every layer, the score of every position, and the
+image logits of the target, never those of the whole vocabulary. ``ScopedCache`` leaves to the decoding which positions
+each step computes; logits are read only where they are fresh, so it keeps none.
 
 Source: ``generate_image`` with ``use_cache``, and the caches of ``LLaDABlock`` and ``LLaDAModel`` in the reference.
-Dimensions: L layers, T tokens of a stream, C computed positions, G key/value heads, D width of a head, N target
+Dimensions: L layers, T tokens of a sequence, C computed positions, G key/value heads, D width of a head, N target
 positions, M masked positions, V image codes.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dimoo_core.decoding.base import Decoding
 from dimoo_core.decoding.sampling import extent_of
 from dimoo_core.model.kv_pool import KeyValueSlab, SlabAllocator
 from dimoo_core.settings import ImageSettings, StepCacheConfig
@@ -189,3 +191,53 @@ class StepCache(RequestCache):
     def _is_kept(self, step: int) -> bool:
         """Whether the step after this one takes anything from the cache."""
         return step + 1 < self._num_steps and step + 1 not in self._refreshes
+
+
+class ScopedCache(RequestCache):
+    """The cache of one request; allocated when its first step runs, whole.
+
+    Args:
+        decoding: Says what is computed and whether anything is reused later.
+        slabs: Where keys and values are kept.
+    """
+
+    def __init__(self, decoding: Decoding, slabs: SlabAllocator) -> None:
+        self._decoding = decoding
+        self._allocator = slabs
+        self._device = slabs.device
+        request = decoding.request
+        self._lengths = [len(stream.around(request.target)) for stream in request.streams]  # not the device's target
+        self._slabs: dict[int, KeyValueSlab] = {}
+        self._num_bytes = slabs.bytes_for(sum(self._lengths)) if decoding.is_reused() else 0
+
+    def num_tokens(self) -> int:
+        """See ``RequestCache``."""
+        return self._decoding.num_tokens()
+
+    def num_bytes(self) -> int:
+        """See ``RequestCache``."""
+        return self._num_bytes
+
+    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+        """See ``RequestCache``."""
+        del step  # the decoding knows
+        streams, scope = self._decoding.request.streams, self._decoding.scope(stream)
+        first = len(streams[stream].prefix)
+        if scope is None:
+            slab = self._slab(stream) if self._decoding.is_reused() else None
+            return ComputedPart(None, reads_M + first, slab)
+        positions_C = scope.target_C + first
+        if scope.has_suffix:
+            suffix = torch.arange(first + len(self._decoding.target), self._lengths[stream], device=self._device)
+            positions_C = torch.cat((positions_C, suffix))
+        return ComputedPart(positions_C, torch.searchsorted(scope.target_C, reads_M), self._slab(stream))
+
+    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+        """See ``RequestCache``."""
+        del stream, step, part, reads_M
+        return logits_RV
+
+    def _slab(self, stream: int) -> KeyValueSlab:
+        if stream not in self._slabs:
+            self._slabs[stream] = self._allocator.slab(self._lengths[stream])
+        return self._slabs[stream]
