@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from manifests.files.parquet import ParquetReader
 from manifests.row.parse import Row, parse_rows
-from manifests.row.row_defaults import RowDefaults
-from manifests.task import OUTPAINT, TASKS
+from manifests.row.settings import RowDefaults
+from manifests.tasks import OUTPAINT, TASKS
 from pipeline.rows.inpaint import painted_pixels
 
 MANIFEST = Path(__file__).with_name("all-tasks.parquet")

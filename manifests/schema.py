@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from manifests.columns import COLUMNS, IMAGE, IMAGES, is_text, is_texts
 from manifests.errors import ManifestError
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.row.task_name import task_named
-from manifests.task import TASKS, Task
+from manifests.tasks import TASKS, Task
 
 OUTPUT_COLUMNS = (
     "row",

@@ -13,7 +13,7 @@ from manifests.errors import ManifestError
 from manifests.files.duplicates import find_duplicate_ids
 from manifests.files.plan import ManifestFile, ShardPlan, fingerprint, plan_shards
 from manifests.files.reader import inspect_file, read_ids
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.schema import check_schemas
 from pipeline.storage.reader import ObjectReader, open_store
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
 from pipeline.output.outcome import PartSummary, RowDone, part_bytes
 from pipeline.output.segment_set import SegmentSet

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.scale.process_pool import ProcessPool
 from jobs.progress.progress import ProgressState
 from jobs.run.run import conclude
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.driver.coordinator import Coordinator
 from pipeline.driver.leases import LeaseBook
 from pipeline.manifest import open_manifest

@@ -150,8 +150,7 @@ def validate(
     from jobs.manifest.manifest_check import validate_manifest
     from jobs.spec.spec import load_spec
     from jobs.spec.unrun_spec import row_defaults_of
-    from manifests.errors import ManifestError
-    from manifests.failure import RowFailure
+    from manifests.errors import ManifestError, RowFailure
 
     def tell(failure: RowFailure) -> None:
         if as_json:

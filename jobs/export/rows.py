@@ -16,7 +16,7 @@ from manifests.errors import ManifestRowError
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment, ShardPlan
 from manifests.files.reader import SegmentReader, inspect_file
-from manifests.row.image_source import ImageSource, image_source, image_sources
+from manifests.row.images import ImageSource, image_source, image_sources
 from pipeline.errors import NotARun
 from pipeline.manifest import ManifestSource, manifest_file_uris
 from pipeline.ordered_map import ordered_map

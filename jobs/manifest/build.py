@@ -16,7 +16,7 @@ from jobs.manifest.seen import Seen
 from jobs.manifest.sources import read_source, source_types
 from manifests.columns import is_text
 from manifests.errors import ManifestError
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.images.fetch import ImageFetcher
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.reader import ObjectReader

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from jobs.spec.spec import JobSpec
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row, parse_rows
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.fetch import ImageFetcher
 from pipeline.manifest import ManifestSource, open_manifest

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from jobs.manifest.text_source import delimiter_hint
 from manifests.columns import COLUMNS
 from manifests.schema import nearest_name
-from manifests.task import Task
+from manifests.tasks import Task
 
 _MAX_LISTED = 12
 _EQUAL_RATIO = 1.0  # for a task there is an option, so that only its own name in other letters is worth a guess

@@ -17,7 +17,7 @@ from jobs.manifest.template import PromptTemplate, combinations
 from jobs.word_filter import WordFilter
 from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.errors import ManifestRowError
-from manifests.row.image_source import image_source
+from manifests.row.images import image_source
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.fetch import ImageFetcher
 from pipeline.rows.hooks import HookFailed, call_hook, load_hook

@@ -17,7 +17,7 @@ from manifests.columns import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
 from manifests.row.content_id import content_id
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.row.task_name import find_task
 from manifests.schema import OUTPUT_COLUMNS, check_schema
 

@@ -14,10 +14,10 @@ from jobs.plan.row_cost import ModelFacts, RowCosts
 from jobs.run.run_identity import segment_rows_of
 from jobs.spec.spec import JobSpec
 from jobs.tools.model_list import MEMORY_DTYPES
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import ShardPlan
 from manifests.row.parse import Row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.manifest import open_manifest
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import RunDirectory

@@ -9,7 +9,7 @@ from jobs.counted import duration
 from jobs.plan.gpu_table import USED_SHARE, Gpu
 from jobs.plan.plan import Group, RunPlan
 from jobs.plan.probe import Probe
-from manifests.task import TASKS
+from manifests.tasks import TASKS
 
 _SECONDS_PER_HOUR, _SECONDS_PER_MINUTE = 3600, 60
 _GIGA, _TERA, _PETA = 1e9, 1e12, 1e15

@@ -20,7 +20,7 @@ from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment, ShardPlan
 from manifests.files.reader import SegmentReader
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.manifest import open_manifest
 from pipeline.output.epoch_report import read_epoch_reports
 from pipeline.storage.reader import ObjectReader, open_store

@@ -17,7 +17,7 @@ from dimoo_core.model_config import DIMOO_8B, ModelConfig, VQConfig
 from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
 from jobs.spec.spec import JobSpec
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from manifests.row.task_name import task_named
 from pipeline.storage.reader import ObjectReader

@@ -10,7 +10,7 @@ from jobs.report.markdown import plain_words, table_lines
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
 from manifests.row.task_name import find_task
-from manifests.task_kind import TaskKind
+from manifests.tasks import TaskKind
 
 CARD_KEY = "README.md"
 _NUM_SAMPLES = 6

@@ -8,7 +8,7 @@ from typing import Any
 from dimoo_core.errors import ConfigError, DimooError
 from manifests.errors import ManifestRowError
 from manifests.files.reader import SegmentReader
-from manifests.row.image_source import ImageSource, image_source, image_sources
+from manifests.row.images import ImageSource, image_source, image_sources
 from pipeline.manifest import ManifestSource, open_unchecked_manifest
 from pipeline.storage.reader import ObjectReader
 from pipeline.storage.uri import folder_of

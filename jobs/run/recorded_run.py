@@ -10,7 +10,7 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.presets import find_preset
 from dimoo_core.settings import EngineConfig
 from jobs.spec.spec import JobSpec
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.protocol.hook_settings import HookSettings
 from pipeline.protocol.run_settings import RunSettings
 from pipeline.rows.hooks import hook_digest

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from dimoo_core.errors import ConfigError
-from manifests.failure import FAILURE_CLASSES, FailureClass
+from manifests.errors import FAILURE_CLASSES, FailureClass
 from manifests.files.plan import Segment
 from pipeline.output.committed_segments import CommittedSegments
 from pipeline.output.failures import QUARANTINED

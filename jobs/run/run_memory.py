@@ -14,7 +14,7 @@ from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, EngineConfig, Image
 from jobs.run.workers import Workers
 from jobs.spec.generation_defaults import with_generation_defaults
 from jobs.spec.spec import JobSpec
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row, parse_rows
 from pipeline.manifest import ManifestSource

@@ -16,7 +16,7 @@ from jobs.spec.generation_spec import UnderstandingSpec
 from jobs.spec.section import within_section
 from jobs.spec.spec import JobSpec, spec_problems
 from manifests.errors import ManifestRowError
-from manifests.row.row_settings import text_settings
+from manifests.row.settings import text_settings
 
 FILE_NAME = "generation_config.json"
 SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")

@@ -9,7 +9,7 @@ from dimoo_core.request.templates import MATCH_QUESTION
 from dimoo_core.settings import ImageSettings, Remasking, TextSettings
 from jobs.spec.approximation_spec import CommitSpec, StepCacheSpec, TextCacheSpec
 from jobs.spec.section import ResolutionValue, Section, within_section
-from manifests.row.row_defaults import IMAGE_TO_IMAGE
+from manifests.row.settings import IMAGE_TO_IMAGE
 
 
 class ImageSection(Section):

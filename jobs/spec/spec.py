@@ -25,7 +25,7 @@ from jobs.spec.section import Section
 from jobs.spec.sources_spec import SourcesSpec
 from jobs.spec.tokenize_spec import TokenizeSpec
 from jobs.spec.worker_life_spec import WorkerLifeSpec
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.protocol.flush_policy import FlushPolicy
 from pipeline.protocol.run_settings import ImageFormat
 

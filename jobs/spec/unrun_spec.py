@@ -5,7 +5,7 @@ from pathlib import Path
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from jobs.spec.generation_defaults import with_generation_defaults
 from jobs.spec.spec import JobSpec
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 
 
 def resolved_spec(spec: JobSpec) -> JobSpec:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from dimoo_core.presets import find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 
 BenchTask = Literal["text_to_image", "caption"]
 

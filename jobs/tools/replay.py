@@ -25,7 +25,7 @@ from jobs.run.recorded_run import check_preset
 from jobs.run.run_memory import memory_of_rows
 from jobs.spec.adapter import check_model
 from jobs.tools.replayed_run import OneRow, find_row, read_row, settings_of
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.errors import NotARun
 from pipeline.images.fetch import ignore_pillow_warnings

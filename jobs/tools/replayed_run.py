@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from dimoo_core.checkpoint.locate import digest, find_checkpoint
 from dimoo_core.errors import ConfigError
 from jobs.run.recorded_run import recorded_settings
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment
 from manifests.files.reader import SegmentReader

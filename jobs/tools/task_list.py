@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.row.task_name import REFERENCE_TASKS
-from manifests.task import TASKS, Task
-from manifests.task_kind import SETTING_COLUMNS
+from manifests.tasks import SETTING_COLUMNS, TASKS, Task
 
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""

@@ -15,19 +15,15 @@ from dimoo_core.presets import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
 from manifests.cells import UndecodableText, has_control_characters, shown, text_cell, whole_cell
 from manifests.columns import COLUMNS
-from manifests.errors import ManifestRowError
-from manifests.failure import RowFailure
+from manifests.errors import ManifestRowError, RowFailure
 from manifests.row.captions import CaptionRequest, caption_cells
-from manifests.row.choices import choices_cell
-from manifests.row.code_grid import CodeGrid, code_grid_cells
 from manifests.row.content_id import content_id
-from manifests.row.image_source import ImageSource, image_source, image_sources
+from manifests.row.images import CodeGrid, ImageSource, code_grid_cells, image_source, image_sources
 from manifests.row.mask import Mask, mask_cells
-from manifests.row.row_defaults import RowDefaults
-from manifests.row.row_settings import choice_settings, image_settings, text_settings
-from manifests.row.series import Series, series_cells
+from manifests.row.series import Series, choices_cell, series_cells
+from manifests.row.settings import RowDefaults, choice_settings, image_settings, text_settings
 from manifests.row.task_name import find_task, unknown_task
-from manifests.task import TASKS, Task
+from manifests.tasks import TASKS, Task
 
 __all__ = ["ImageSource", "Row", "RowDefaults", "RowFailure", "content_id", "parse_row", "parse_rows"]
 

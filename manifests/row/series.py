@@ -1,4 +1,4 @@
-"""Which images a row makes, if not one: several samples, views side by side, or turns one after the other."""
+"""Rows with several results: samples, views side by side, successive turns; and the answers to choose from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,31 @@ from typing import Any
 from dimoo_core.request.templates import multi_view
 from manifests.cells import has_control_characters, shown, text_cell, texts_cell, whole_cell
 from manifests.errors import ManifestRowError
-from manifests.task import Task
+from manifests.tasks import Task
+
+MAX_CHOICES = 64
+_UNUSED = ("block_length", "steps", "temperature")
+
+
+def choices_cell(record: Mapping[str, Any], task: Task) -> tuple[str, ...]:
+    """The choices of a row; empty where it gives none.
+
+    Raises:
+        ManifestRowError: They are no list of 2 to 64 different texts, or stand beside a setting that they leave no use.
+    """
+    choices = texts_cell("choices", record.get("choices")) if task.kind == "text" else None
+    if choices is None:
+        return ()
+    if not 2 <= len(choices) <= MAX_CHOICES:
+        raise ManifestRowError(f"choices must be 2 to {MAX_CHOICES} texts, got {len(choices)}")
+    for index, choice in enumerate(choices):
+        if choice in choices[:index]:
+            raise ManifestRowError(f"choices must differ, got {shown(choice)} twice: leave one out")
+    for name in _UNUSED:
+        if record.get(name) is not None:
+            raise ManifestRowError(f"{name} is not used with choices, got {shown(record[name])}: leave it null")
+    return choices
+
 
 MAX_SAMPLES = 64
 """Most images of one row: they are in hand together until the last one is stored."""

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from dimoo_core.request.templates import MAP_NAMES, MULTI_VIEW_SYSTEM, edit_type_template
 from manifests.cells import has_control_characters, shown
 from manifests.row.series import VIEWS
-from manifests.task import TASKS, Task
+from manifests.tasks import TASKS, Task
 
 _VIEW_PREFIX = "multi_view_"
 _IGNORED = "; prompt is ignored"

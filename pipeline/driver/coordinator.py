@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dimoo_core.errors import ConfigError, WeightsError
-from manifests.errors import ManifestError
-from manifests.failure import FailureClass
+from manifests.errors import FailureClass, ManifestError
 from pipeline.driver.failure_streak import StreakWatch
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.pool import WorkerPool

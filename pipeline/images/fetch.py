@@ -7,7 +7,7 @@ from functools import partial
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageDecoder
 from pipeline.images.limited_call import CallAbandoned, LimitedCalls
 from pipeline.protocol.source_policy import SourcePolicy

@@ -8,7 +8,7 @@ from dimoo_core.codec.resize import centered, crop_sizes_for, fit, random_offset
 from dimoo_core.errors import RequestError
 from dimoo_core.request.builder import num_image_tokens
 from dimoo_core.settings import MAX_POSITIONS, Resolution
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.images.fetch import ImageFetcher

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
 from pipeline.ordered_map import ordered_map
 from pipeline.output.committed_segments import CommittedSegments

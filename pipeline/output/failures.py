@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from pipeline.output.committed_segments import CommittedSegments
 from pipeline.output.outcome import failures_bytes
 from pipeline.output.part_name import FAILURES_PREFIX, QUARANTINE_PREFIX, PartName

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.schema import passthrough_schema
 
 FORMAT_VERSION = 1

@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 
-from manifests.failure import FAILURE_CLASSES, FailureClass
+from manifests.errors import FAILURE_CLASSES, FailureClass
 from pipeline.storage.errors import StoreError
 from pipeline.storage.store import Store
 

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
-from manifests.failure import FailureClass
+from manifests.errors import FailureClass
 from pipeline.storage.errors import AccessDenied, ObjectNotFound
 from pipeline.storage.retry import Patience
 from pipeline.storage.store import Store

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dimoo_core.errors import ConfigError
-from manifests.failure import FailureClass
+from manifests.errors import FailureClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

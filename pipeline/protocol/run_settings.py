@@ -7,7 +7,7 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import MemoryNeed
 from dimoo_core.request.templates import MATCH_QUESTION
 from dimoo_core.settings import DtypeName, EngineConfig, Resolution
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.protocol.failure_policy import FailurePolicy
 from pipeline.protocol.flush_policy import FlushPolicy
 from pipeline.protocol.hook_settings import HookSettings

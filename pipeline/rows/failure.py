@@ -3,8 +3,7 @@
 import torch
 
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
-from manifests.errors import ManifestRowError
-from manifests.failure import FailureClass, RowFailure
+from manifests.errors import FailureClass, ManifestRowError, RowFailure
 from manifests.redact import public_text
 from manifests.row.parse import Row
 from pipeline.images.decoder import ImageUnreadable

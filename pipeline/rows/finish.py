@@ -14,12 +14,12 @@ from dimoo_core.checkpoint.load import Model
 from dimoo_core.errors import CodecNotFinite
 from dimoo_core.request.request import TextResult
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from manifests.row.task_name import task_named
-from manifests.task_kind import SETTING_COLUMNS
+from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
 from pipeline.output.outcome import AnswerDone, Outcome, RowDone, StoredImage
 from pipeline.protocol.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings

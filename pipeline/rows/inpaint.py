@@ -10,8 +10,7 @@ from torch import Tensor
 from dimoo_core.errors import DimooError
 from dimoo_core.request.inpainting import centered_box, dilated, token_mask
 from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
-from manifests.row.mask import Mask
-from manifests.row.padding import Padding
+from manifests.row.mask import Mask, Padding
 
 MASK_MODES = ("1", "L")
 """Pillow's names for black and white, and for shades of gray."""

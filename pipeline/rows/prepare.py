@@ -19,12 +19,12 @@ from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import Request
 from dimoo_core.request.templates import NO, YES, match_question
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
-from manifests.failure import RowFailure
-from manifests.row.code_grid import CodeGrid
+from manifests.errors import RowFailure
+from manifests.row.images import CodeGrid
 from manifests.row.mask import Mask
 from manifests.row.parse import Row
 from manifests.row.task_name import task_named
-from manifests.task import OUTPAINT
+from manifests.tasks import OUTPAINT
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.inputs import InputImages
 from pipeline.protocol.run_settings import RunSettings

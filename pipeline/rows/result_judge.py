@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 from PIL import Image
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from manifests.row.parse import Row, cells_of_rows
 from pipeline.rows.made_row import ImageFile, MadeRow
 from pipeline.rows.row_hooks import RowHooks, Scores

@@ -11,11 +11,10 @@ import pyarrow as pa
 
 from manifests.cells import shown
 from manifests.columns import COLUMNS
-from manifests.errors import ManifestRowError
-from manifests.failure import RowFailure
+from manifests.errors import ManifestRowError, RowFailure
 from manifests.redact import public_text
 from manifests.row.parse import Row, cells_of_rows, id_of, parse_row, parse_rows
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.errors import RunFailed
 from pipeline.protocol.hook_settings import HookSettings
 from pipeline.rows.failure import failure_class_of

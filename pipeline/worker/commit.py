@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import Fence
 from pipeline.output.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes

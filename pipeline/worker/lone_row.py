@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.output.failures import QUARANTINED
 from pipeline.output.suspects import SuspectRecord

@@ -4,7 +4,7 @@ import queue
 from contextlib import suppress
 from functools import partial
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row
 from pipeline.output.directory import RunDirectory

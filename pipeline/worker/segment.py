@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from pipeline.output.outcome import Outcome
 from pipeline.output.own_columns import own_columns
 from pipeline.output.part_name import PartName

@@ -2,7 +2,7 @@
 
 import threading
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from pipeline.errors import WorkerUnfit
 from pipeline.output.failures import QUARANTINED
 from pipeline.output.outcome import Outcome, RowDone

@@ -4,7 +4,7 @@ import random
 
 from PIL import Image
 
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.fetch import ImageFetcher
 from pipeline.protocol.source_policy import SourcePolicy

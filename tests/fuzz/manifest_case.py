@@ -11,13 +11,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.errors import ManifestError
-from manifests.failure import RowFailure
+from manifests.errors import ManifestError, RowFailure
 from manifests.files.duplicates import find_duplicate_ids
 from manifests.files.plan import plan_shards
 from manifests.files.reader import SegmentReader, inspect_file, read_ids
 from manifests.row.parse import Row, parse_rows
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.schema import check_schemas
 from tests.fuzz.mutation import mutated
 from tests.support.manifest_rows import SCHEMA, mixed_rows

@@ -13,8 +13,8 @@ from jobs.tools.task_list import TaskEntry, task_entries
 from manifests.columns import COLUMNS, IMAGE, NUMBER, TEXT, WHOLE
 from manifests.errors import ManifestRowError
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
-from manifests.task import TASKS
+from manifests.row.settings import RowDefaults
+from manifests.tasks import TASKS
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture
 

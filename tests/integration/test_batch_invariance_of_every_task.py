@@ -9,7 +9,7 @@ import pytest
 
 from dimoo_core.presets import PRESETS
 from jobs.tools.task_list import TaskEntry, task_entries
-from manifests.task import TASKS
+from manifests.tasks import TASKS
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture
 from tests.support.run_output import RunOutput

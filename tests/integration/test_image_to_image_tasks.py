@@ -8,8 +8,8 @@ from PIL import Image
 
 from manifests.errors import ManifestRowError
 from manifests.row.parse import Row, parse_row
-from manifests.row.row_defaults import IMAGE_TO_IMAGE, RowDefaults
-from manifests.task import TASKS
+from manifests.row.settings import IMAGE_TO_IMAGE, RowDefaults
+from manifests.tasks import TASKS
 from pipeline.output.part_name import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture, write_manifest

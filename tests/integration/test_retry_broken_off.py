@@ -11,7 +11,7 @@ import pytest
 import pipeline.worker.worker
 from jobs.run.retry import retry_job
 from jobs.run.retry_choice import RetryChoice
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.output.directory import RunDirectory

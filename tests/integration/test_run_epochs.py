@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.driver.leases import LeaseBook
 from pipeline.errors import RunInUse, RunSuperseded
 from pipeline.manifest import open_manifest

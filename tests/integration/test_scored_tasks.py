@@ -11,7 +11,7 @@ from dimoo_core.checkpoint.locate import BUILTIN
 from dimoo_core.presets import PRESETS
 from manifests.errors import ManifestRowError
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from shapes.pipeline_run import png
 from shapes.tile import scene_codes
 from shapes.world import BOARDS, COLOURS, SHAPES, Piece, Scene

@@ -19,9 +19,9 @@ from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import TextSettings
 from jobs.cli import app
 from manifests.errors import ManifestRowError
-from manifests.row.image_source import MAX_IMAGES
+from manifests.row.images import MAX_IMAGES
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.images import inputs as input_images
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest, write_photos

@@ -12,7 +12,7 @@ from dimoo_core.request.request import Request
 from dimoo_core.request.templates import UNCONDITIONAL_PROMPT, PromptTemplate, chat, edit_type_template
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.row.task_name import find_task
 from pipeline.images.upright_image import upright_rgb
 from tests.parity.checkpoints import Checkpoints

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dimoo_core.request.request import Request
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.row.task_name import REFERENCE_TASKS, find_task
-from manifests.task import TASKS
+from manifests.tasks import TASKS
 from pipeline.protocol.run_settings import RunSettings
 from pipeline.rows.prepare import RowPreparer
 from pipeline.storage.retry import Patience

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from pipeline.images.fetch import ImageFetcher
 from pipeline.storage.errors import ObjectNotFound
 from tests.soak.point import Phase

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from pipeline.output.directory import RunDirectory
 from pipeline.output.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes

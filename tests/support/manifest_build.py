@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from manifests.row.parse import Row, parse_rows
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 
 
 def build(*arguments: object, exit_code: int = 0) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.driver.leases import LeaseBook
 from pipeline.manifest import open_manifest
 from pipeline.protocol.messages import (

@@ -58,7 +58,7 @@ def test_a_run_with_null_workers_is_a_whole_run(tmp_path: Path) -> None:
     """In this process, where the benchmark has processes: those take seconds to import torch."""
     from benchmarks.scale.null_run import write_manifest
     from benchmarks.scale.null_worker import NullWorker
-    from manifests.row.row_defaults import RowDefaults
+    from manifests.row.settings import RowDefaults
     from pipeline.driver.leases import LeaseBook
     from pipeline.manifest import open_manifest
     from pipeline.protocol.messages import Event, LeaseQueue

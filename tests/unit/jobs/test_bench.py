@@ -12,7 +12,7 @@ from jobs.cli import app
 from jobs.tools import bench as machine_bench
 from jobs.tools.bench_case import BenchResult, bench_cases
 from jobs.tools.bench_lines import bench_lines
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 
 SMALL = (
     "text_to_image.steps=4",

@@ -13,7 +13,7 @@ from jobs.report.plots import course_plots
 from jobs.report.row import ReportRow
 from jobs.report.statistics import Histogram, RunStatistics, most_common
 from manifests.row.task_name import REFERENCE_TASKS
-from manifests.task import TASKS
+from manifests.tasks import TASKS
 from pipeline.output.epoch_report import EpochReport
 
 HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"

@@ -19,7 +19,7 @@ from jobs.run.run import conclude, run_job
 from jobs.run.run_identity import segment_rows_of
 from jobs.run.summary import RunSummary
 from jobs.spec.spec import load_spec
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import ManifestFile, plan_shards
 from pipeline.errors import RunFailed
 from pipeline.output.directory import RunDirectory

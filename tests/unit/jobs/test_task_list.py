@@ -8,9 +8,9 @@ from jobs.cli import app
 from jobs.tools.task_list import reference_entries, task_entries
 from manifests.columns import COLUMNS
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.row.task_name import REFERENCE_TASKS, task_named
-from manifests.task import TASKS
+from manifests.tasks import TASKS
 from tests.unit.jobs.test_command_line import imported_after
 
 

@@ -14,7 +14,7 @@ from jobs.spec.spec import load_spec
 from manifests.errors import ManifestRowError
 from manifests.row.captions import DETAILS, CaptionRequest, Captions
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from shapes.generation_defaults import GENERATION
 from shapes.phrases import CAPTION_REQUESTS
 

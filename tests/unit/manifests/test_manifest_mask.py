@@ -9,7 +9,7 @@ from manifests.errors import ManifestError, ManifestRowError
 from manifests.row.content_id import content_id
 from manifests.row.mask import Mask
 from manifests.row.parse import parse_row
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.schema import check_schema, passthrough_schema
 
 

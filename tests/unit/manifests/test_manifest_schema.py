@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from manifests.errors import ManifestError, ManifestRowError
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.schema import check_schema, check_schemas, passthrough_schema
 
 TEXT_TO_IMAGE = RowDefaults(task="text_to_image")

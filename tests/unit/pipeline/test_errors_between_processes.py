@@ -11,7 +11,7 @@ import jobs
 import manifests
 import pipeline
 from dimoo_core.errors import ConfigError, DimooError
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from pipeline.errors import RunFailed
 from pipeline.output.outcome import RunTotals

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
-from manifests.errors import ManifestRowError
-from manifests.failure import FailureClass
+from manifests.errors import FailureClass, ManifestRowError
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.protocol.failure_policy import FailurePolicy
 from pipeline.rows.failure import failure_class_of

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.fetch import ImageFetcher
 from pipeline.images.image_format import FORMATS

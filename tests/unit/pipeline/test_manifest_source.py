@@ -5,7 +5,7 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.errors import ManifestError
-from manifests.row.row_defaults import RowDefaults
+from manifests.row.settings import RowDefaults
 from pipeline.manifest import SHARD_SEGMENTS, ManifestSource, open_manifest
 from pipeline.storage.errors import StoreError
 from tests.support.manifest_rows import image_row, write_manifest

@@ -7,8 +7,8 @@ import pytest
 
 from dimoo_core.errors import RequestError
 from dimoo_core.settings import TextSettings
-from manifests.failure import RowFailure
-from manifests.row.image_source import ImageSource
+from manifests.errors import RowFailure
+from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.protocol.run_settings import RunSettings

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from manifests.schema import OUTPUT_COLUMNS
 from pipeline.output.outcome import (

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import ManifestFile, Segment, plan_shards
 from pipeline.output.directory import RunDirectory, differences
 from pipeline.output.outcome import PartSummary, RunTotals, part_bytes

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from pipeline.images.fetch import ImageFetcher
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import AccessDenied, SourceRefused, StoreError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.failure import RowFailure
+from manifests.errors import RowFailure
 from manifests.files.plan import ManifestFile, Segment, plan_shards
 from manifests.row.parse import Row
 from pipeline.driver.leases import LeaseBook

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.row.image_source import ImageSource
+from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.fetch import ImageFetcher
 from pipeline.images.image_format import words_of_unknown
