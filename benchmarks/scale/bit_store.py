@@ -9,8 +9,8 @@ from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
 from pipeline.output.outcome import PartSummary, RowDone, part_bytes
 from pipeline.output.segment_set import SegmentSet
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
-from pipeline.storage.store import Store
 
 _FAILING_SEGMENTS = 50  # one of so many has a failed row
 

@@ -15,8 +15,8 @@ from dimoo_core.engine.engine import EngineStats
 from dimoo_core.request.request import ImageResult, Result, TextResult
 from pipeline.protocol.messages import Event
 from pipeline.protocol.run_settings import RunSettings
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from pipeline.worker.worker import Worker
 
 _RESULTS_A_STEP = 64

@@ -23,9 +23,9 @@ from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.part_name import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.rows.made_row import ImageFile
+from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.store import Store
 from pipeline.storage.uri import folder_of, is_relative
 
 _THREADS = 16

@@ -13,8 +13,8 @@ from jobs.manifest.picture_source import is_image_name, read_image_names, read_t
 from jobs.manifest.record import OpenFile, Record
 from jobs.manifest.text_source import read_csv, read_json_lines, read_prompts
 from manifests.errors import ManifestError
+from pipeline.storage.base import Store
 from pipeline.storage.reader import ObjectReader, open_store
-from pipeline.storage.store import Store
 from pipeline.storage.uri import parse_uri
 
 Format = Literal[

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from jobs.report.row import ReportRow
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
-from pipeline.storage.store import Store
 
 CONTACT_SHEET_KEY = "report/contact-sheet.png"
 MAX_PICTURES = 24

@@ -15,8 +15,8 @@ from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.fetch import ImageFetcher, ignore_pillow_warnings
 from pipeline.ordered_map import ordered_map
 from pipeline.protocol.source_policy import SourcePolicy
+from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
-from pipeline.storage.store import Store
 
 THUMB_PX, SOURCE_PX = 320, 640
 THUMBS_PREFIX, SOURCES_PREFIX = "report/thumbs/", "report/sources/"

@@ -11,8 +11,8 @@ from jobs.report.statistics import RunStatistics
 from manifests.files.parquet import ParquetReader
 from pipeline.ordered_map import ordered_map
 from pipeline.output.part_name import PARTS_PREFIX, PartName, parts_by_segment
+from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
-from pipeline.storage.store import Store
 
 _READ_THREADS = 4
 _BATCH_ROWS = 1024

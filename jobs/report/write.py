@@ -18,8 +18,8 @@ from jobs.report.statistics import RunStatistics
 from pipeline.errors import NotARun
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.epoch_report import read_epoch_reports
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 
 REPLAY_PREFIX = "replay/"
 """Where ``dimoo-batch replay`` leaves its pictures."""

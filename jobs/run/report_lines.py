@@ -9,8 +9,8 @@ from jobs.run.retry_backlog import DEFAULT_CLASSES
 from jobs.run.summary import RunSummary
 from pipeline.output.directory import RunDirectory
 from pipeline.output.part_name import FAILURES_PREFIX, PARTS_PREFIX
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 
 _IMAGES_PREFIX = "images/"
 _MAX_SHOWN_FAILURES = 5

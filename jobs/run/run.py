@@ -40,8 +40,8 @@ from pipeline.output.partials import names_with_drafts
 from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.run_settings import RunSettings
 from pipeline.protocol.shutdown import StopNotice
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 
 _BUILTIN_HINT = (
     "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "

@@ -10,7 +10,7 @@ from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch_report import EpochReport
 from pipeline.output.part_name import PARTS_PREFIX
-from pipeline.storage.store import Store
+from pipeline.storage.base import Store
 
 MAX_PARTS_READ = 5_000
 """More are counted as noted: each is a request or two, and a run of 10^8 rows has millions."""

@@ -35,9 +35,9 @@ from pipeline.rows.finish import RowFinisher, encode_image
 from pipeline.rows.prepare import RowPreparer
 from pipeline.rows.row_flow import MadeImages, RowFlow, WeighedAnswer
 from pipeline.rows.row_hooks import RowHooks
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 from pipeline.storage.retry import Patience
-from pipeline.storage.store import Store
 from pipeline.storage.uri import folder_of
 
 MAX_PICTURES = 16

@@ -21,8 +21,8 @@ from pipeline.output.part_name import PARTS_PREFIX, parts_by_segment
 from pipeline.protocol.run_settings import RunSettings
 from pipeline.rows.raw_row import RawRow
 from pipeline.rows.row_hooks import RowHooks
+from pipeline.storage.base import Store
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import size_words
 from jobs.tools.diagnosis import Diagnosis
+from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from pipeline.storage.uri import parse_uri
 
 _GIB = 2**30

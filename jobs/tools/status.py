@@ -12,8 +12,8 @@ from pipeline.output.directory import SUCCESS_KEY
 from pipeline.output.epoch import SILENCE_S
 from pipeline.output.epoch_report import EpochReport, read_epoch_reports
 from pipeline.output.retries import RetryRecords, RunRetry
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from pipeline.verify.facts import read_run_facts
 
 State = Literal["complete", "running", "silent", "stopped", "not started"]

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from jobs.counted import counted
 from jobs.tools.committed_rows import count_committed
 from pipeline.output.epoch import claimed_epoch
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from pipeline.verify.audit import AuditTotals, RunAudit
 from pipeline.verify.facts import read_run_facts
 from pipeline.verify.finding import Finding, one_line

@@ -25,8 +25,8 @@ from pipeline.output.failures import CopyCheck, FailureCopies
 from pipeline.output.outcome import PartSummary, RunTotals, part_summary
 from pipeline.output.part_name import FAILURES_PREFIX, PARTS_PREFIX, PartName
 from pipeline.output.retries import RETRIES_PREFIX
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound, StoreError
-from pipeline.storage.store import Store
 
 RUN_KEY = "run.json"
 SUCCESS_KEY = "_SUCCESS"

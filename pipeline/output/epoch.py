@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 
 from pipeline.errors import RunInUse, RunSuperseded
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound, StoreError
-from pipeline.storage.store import Store
 
 EPOCHS_PREFIX = "_epochs/"
 BEAT_INTERVAL_S = 5.0

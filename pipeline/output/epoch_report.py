@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
-from pipeline.storage.store import Store
 
 _EPOCH_FILE = re.compile(r"_epochs/(?P<number>\d{6,})(?P<beat>-beat)?\.json")
 

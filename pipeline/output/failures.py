@@ -13,8 +13,8 @@ from pipeline.output.committed_segments import CommittedSegments
 from pipeline.output.outcome import failures_bytes
 from pipeline.output.part_name import FAILURES_PREFIX, QUARANTINE_PREFIX, PartName
 from pipeline.output.segment_set import SegmentSet
+from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied
-from pipeline.storage.store import Store
 
 QUARANTINED = "WorkerDied"
 """The error type of rows that are not run any more."""

@@ -21,9 +21,9 @@ from manifests.files.parquet import ParquetReader
 from pipeline.output.committed_segments import CommittedSegments
 from pipeline.output.outcome import DONE_SCHEMA, AnswerDone, RowDone, StoredImage
 from pipeline.output.part_name import PartName
+from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
 from pipeline.storage.retry import Patience
-from pipeline.storage.store import Store
 
 DRAFTS_PREFIX = "_drafts/"
 _SCHEMA = DONE_SCHEMA.append(pa.field("scores", pa.list_(pa.float64()), nullable=False)).append(

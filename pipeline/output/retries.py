@@ -9,8 +9,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 
 from manifests.errors import FAILURE_CLASSES, FailureClass
+from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
-from pipeline.storage.store import Store
 
 RETRIES_PREFIX = "_retries/"
 _KEY = re.compile(r"_retries/(?P<number>\d{6,})\.json")

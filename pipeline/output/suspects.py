@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from manifests.errors import FailureClass
+from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, ObjectNotFound
 from pipeline.storage.retry import Patience
-from pipeline.storage.store import Store
 
 SUSPECTS_PREFIX = "_suspects/"
 _CLASSES: dict[str, FailureClass] = {"crash": "crash", "engine": "engine", "timeout": "timeout"}

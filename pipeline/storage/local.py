@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.storage.base import PROBE_PREFIX, TEMP_PREFIX, Store
 from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
-from pipeline.storage.store import PROBE_PREFIX, TEMP_PREFIX, Store
 
 MIN_FREE_BYTES = 64 * 2**20
 MIN_FREE_FILES = 1000

@@ -4,8 +4,8 @@ import threading
 from typing import BinaryIO
 
 from dimoo_core.errors import ConfigError
+from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
-from pipeline.storage.store import Store
 from pipeline.storage.uri import parse_uri, redact_uri, split_uri
 
 
@@ -75,7 +75,7 @@ def open_store(uri: str) -> Store:
     """
     location = parse_uri(uri)
     if location.scheme == "s3":
-        from pipeline.storage.s3_store import S3Store  # boto3 takes half a second to import
+        from pipeline.storage.s3 import S3Store  # boto3 takes half a second to import
 
         return S3Store(location.bucket, location.path)
     from pipeline.storage.local import LocalStore

@@ -14,9 +14,9 @@ from functools import partial
 from itertools import filterfalse
 
 from pipeline.ordered_map import ordered_map
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
 from pipeline.storage.retry import Patience
-from pipeline.storage.store import Store
 from pipeline.verify.coverage import RowCoverage
 from pipeline.verify.facts import RunFacts, read_run_facts
 from pipeline.verify.finding import Finding

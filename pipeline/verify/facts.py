@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import NotARun
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
-from pipeline.storage.store import Store
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 

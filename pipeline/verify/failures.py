@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from manifests.files.parquet import ParquetReader
-from pipeline.storage.store import Store
+from pipeline.storage.base import Store
 from pipeline.verify.damage import CONTENT_ERRORS, damage_of
 from pipeline.verify.finding import Finding
 from pipeline.verify.segment_name import SegmentName

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound, StoreError
-from pipeline.storage.store import Store
 from pipeline.verify.finding import Finding
 
 _CHUNK_BYTES = 8 << 20  # of one request; more than most images have

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from manifests.files.parquet import ParquetReader
-from pipeline.storage.store import Store
+from pipeline.storage.base import Store
 from pipeline.verify.damage import CONTENT_ERRORS, damage_of
 from pipeline.verify.facts import RunFacts
 from pipeline.verify.failures import audit_copy, audit_quarantine, parse_failures

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
-from pipeline.storage.store import Store
 from pipeline.verify.finding import Finding
 from pipeline.verify.part import PartAudit
 

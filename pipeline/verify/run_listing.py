@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.storage.store import Store
+from pipeline.storage.base import Store
 from pipeline.verify.finding import Finding
 from pipeline.verify.segment_name import SegmentName
 

@@ -11,8 +11,8 @@ import pipeline.worker.worker
 from jobs.run.resume import ResumeChoice
 from pipeline.errors import RunFailed
 from pipeline.output.partials import DRAFTS_PREFIX
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from pipeline.verify.audit import RunAudit
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.damage import table_of, write

@@ -17,10 +17,10 @@ from pipeline.manifest import open_manifest
 from pipeline.output.epoch import Fence, claimed_epoch, latest_epoch
 from pipeline.protocol.messages import Event, LeaseQueue, SegmentCommitted, WorkerFailed
 from pipeline.protocol.run_settings import RunSettings
+from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from pipeline.worker.worker import Worker
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest

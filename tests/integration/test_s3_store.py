@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
 from pipeline.storage.reader import ObjectReader, open_store
-from pipeline.storage.store import Store
 from tests.support.store_contract import StoreContract
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.storage.base import Store
 from pipeline.storage.local import LocalStore
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from tests.support.damage import (
     Damage,
     copied,

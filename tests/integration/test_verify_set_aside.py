@@ -12,10 +12,10 @@ import pytest
 from jobs.tools.verify import VerifyChoice, verify_output
 from pipeline.errors import RunSuperseded
 from pipeline.output.epoch import claimed_epoch, latest_epoch
+from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.damage import (
     Damage,

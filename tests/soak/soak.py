@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 from pipeline.verify.audit import RunAudit
 from tests.soak.fault import FaultLog
 from tests.soak.point import Phase

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, StoreError
 from pipeline.storage.local import LocalStore
-from pipeline.storage.s3_store import S3Store
-from pipeline.storage.store import Store
+from pipeline.storage.s3 import S3Store
 from pipeline.worker.worker import Worker
 from tests.soak.fault import FaultKind, FaultSource
 from tests.soak.point import Phase, Role, point_after_delete, point_after_write, point_before_write

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound, StoreError
 from pipeline.storage.reader import open_store
-from pipeline.storage.store import Store
 
 BAD_NEW_KEYS = (
     "",

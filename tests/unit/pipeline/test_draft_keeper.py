@@ -15,9 +15,9 @@ from pipeline.output.outcome import AnswerDone, RowDone, StoredImage
 from pipeline.output.partials import DRAFTS_PREFIX, Drafts
 from pipeline.protocol.flush_policy import FlushPolicy
 from pipeline.protocol.messages import Lease
+from pipeline.storage.base import Store
 from pipeline.storage.local import LocalStore
 from pipeline.storage.retry import Patience
-from pipeline.storage.store import Store
 from pipeline.worker.partials import DraftKeeper
 from pipeline.worker.segment import OpenSegment
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.storage.base import RangedFile
 from pipeline.storage.errors import StoreError
-from pipeline.storage.ranged_file import RangedFile
 
 
 class CountedObject:

@@ -4,7 +4,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
-from pipeline.storage.s3_error import BOTO_ERRORS, to_store_error
+from pipeline.storage.s3_client import BOTO_ERRORS, to_store_error
 
 URI = "s3://bucket/key"
 ENDPOINT = "http://127.0.0.1:9"

@@ -1,4 +1,4 @@
-"""A store on S3 or a compatible service, through boto3.
+"""A store on S3 or a compatible service, through boto3; large objects in several requests, whole or not there at all.
 
 Endpoint, region and credentials are boto3's business: environment, profile, instance role. Importing this module
 imports boto3, which takes half a second; ``open_store`` does so only for ``s3://``.
@@ -7,22 +7,68 @@ imports boto3, which takes half a second; ``open_store`` does so only for ``s3:/
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
+from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, BucketNotFound, StoreError
-from pipeline.storage.hedge import Hedge
-from pipeline.storage.multipart import MULTIPART_BYTES, give_up_unfinished, put_in_parts
-from pipeline.storage.pace import Pace
-from pipeline.storage.s3_client import MAX_CONNECTIONS, READ_TIMEOUT_S, new_client
-from pipeline.storage.s3_error import BODY_ERRORS, BOTO_ERRORS, NOT_S3_HINT, code_of, status_of, to_store_error
-from pipeline.storage.store import Store
+from pipeline.storage.s3_client import (
+    BODY_ERRORS,
+    BOTO_ERRORS,
+    MAX_CONNECTIONS,
+    NOT_S3_HINT,
+    READ_TIMEOUT_S,
+    code_of,
+    new_client,
+    status_of,
+    to_store_error,
+)
+from pipeline.storage.throttle import Hedge, Pace
 from pipeline.storage.uri import redact_uri
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectOutputTypeDef
+
+
+PART_BYTES = 16 * 1024 * 1024
+MULTIPART_BYTES = 4 * PART_BYTES
+"""Objects of more bytes are written in parts: a connection that breaks off then costs one of them."""
+
+
+def put_in_parts(client: "S3Client", bucket: str, key: str, data: bytes, content_type: str) -> None:
+    """Write an object part by part; if that fails, the parts that were stored are given up again.
+
+    A process that is killed meanwhile leaves them to ``give_up_unfinished``.
+    """
+    upload_id = client.create_multipart_upload(Bucket=bucket, Key=key, ContentType=content_type)["UploadId"]
+    try:
+        parts: list[CompletedPartTypeDef] = []
+        for number, start in enumerate(range(0, len(data), PART_BYTES), start=1):
+            body = memoryview(data)[start : start + PART_BYTES].tobytes()
+            answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=body)
+            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts})
+    except BaseException:
+        with suppress(ClientError, BotoCoreError):
+            client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+        raise
+
+
+def give_up_unfinished(client: "S3Client", bucket: str, prefix: str) -> int:
+    """Abort every upload below a prefix that was begun and not ended; how many there were."""
+    unfinished = list(_unfinished(client, bucket, prefix))
+    for key, upload_id in unfinished:
+        client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+    return len(unfinished)
+
+
+def _unfinished(client: "S3Client", bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
+    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+        yield from ((upload["Key"], upload["UploadId"]) for upload in page.get("Uploads", []))
+
 
 _MAX_BODY_ATTEMPTS = 4
 _MAX_CONFLICT_ATTEMPTS = 8
