@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
-from pipeline.output.outcome import PartSummary, RowDone, part_bytes
-from pipeline.output.segment_set import SegmentSet
+from pipeline.output.parts import SegmentSet
+from pipeline.output.results import PartSummary, RowDone, part_bytes
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
 

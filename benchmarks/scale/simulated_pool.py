@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from manifests.files.plan import Segment
 from pipeline.driver.pool import WorkerPool
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
     Lease,

@@ -20,9 +20,8 @@ from pipeline.driver.leases import LeaseBook
 from pipeline.manifest import SHARD_SEGMENTS
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import claimed_epoch
-from pipeline.output.outcome import RunTotals
-from pipeline.output.part_name import PartName
-from pipeline.output.segment_set import SegmentSet
+from pipeline.output.parts import PartName, SegmentSet
+from pipeline.output.results import RunTotals
 
 FILE_ROWS = 1_000_000
 _ID_BATCH_ROWS = 65_536

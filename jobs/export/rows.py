@@ -21,7 +21,7 @@ from pipeline.errors import NotARun
 from pipeline.manifest import ManifestSource, manifest_file_uris
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
-from pipeline.output.part_name import PARTS_PREFIX, PartName, parts_by_segment
+from pipeline.output.parts import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.rows.made_row import ImageFile
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError

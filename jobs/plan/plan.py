@@ -21,7 +21,7 @@ from manifests.row.settings import RowDefaults
 from pipeline.manifest import open_manifest
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import RunDirectory
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.storage.reader import ObjectReader, open_store
 
 _FIXED_OBJECTS = 4  # run.json, _SUCCESS, and the claim and the sign of life of one start

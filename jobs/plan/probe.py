@@ -22,7 +22,7 @@ from manifests.files.plan import Segment, ShardPlan
 from manifests.files.reader import SegmentReader
 from manifests.row.settings import RowDefaults
 from pipeline.manifest import open_manifest
-from pipeline.output.epoch_report import read_epoch_reports
+from pipeline.output.epoch import read_epoch_reports
 from pipeline.storage.reader import ObjectReader, open_store
 from pipeline.storage.uri import folder_of, is_relative
 

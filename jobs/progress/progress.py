@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.counted import counted, duration
 from jobs.progress.rate_record import RateRecord, error_of_count
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
     SegmentCommitted,

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.report.row import ReportRow
 from manifests.columns import COLUMNS
-from pipeline.output.outcome import DONE_SCHEMA, FAILURE_SCHEMA
+from pipeline.output.results import DONE_SCHEMA, FAILURE_SCHEMA
 
 MAX_FILTERS = 3
 MAX_VALUES = 20

@@ -17,7 +17,7 @@ from jobs.report.facts import RunFactSheet
 from jobs.report.plots import course_plots, plots
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
-from pipeline.output.epoch_report import EpochReport
+from pipeline.output.epoch import EpochReport
 
 PAGE_KEY = "report/index.html"
 DATA_PREFIX = "report/data/"

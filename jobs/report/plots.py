@@ -6,7 +6,7 @@ from itertools import pairwise
 from jobs.counted import counted, duration
 from jobs.report.chart import Plot, bar_plot, histogram_plot, line_plot
 from jobs.report.statistics import Histogram, RunStatistics, most_common
-from pipeline.output.epoch_report import EpochReport
+from pipeline.output.epoch import EpochReport
 
 _MAX_BARS = 24
 _MAX_NAMES = 12

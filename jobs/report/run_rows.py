@@ -10,7 +10,7 @@ from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
 from manifests.files.parquet import ParquetReader
 from pipeline.ordered_map import ordered_map
-from pipeline.output.part_name import PARTS_PREFIX, PartName, parts_by_segment
+from pipeline.output.parts import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 

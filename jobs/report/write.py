@@ -17,7 +17,7 @@ from jobs.report.run_rows import read_rows
 from jobs.report.statistics import RunStatistics
 from pipeline.errors import NotARun
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
-from pipeline.output.epoch_report import read_epoch_reports
+from pipeline.output.epoch import read_epoch_reports
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 

@@ -8,7 +8,7 @@ from jobs.counted import duration
 from jobs.run.retry_backlog import DEFAULT_CLASSES
 from jobs.run.summary import RunSummary
 from pipeline.output.directory import RunDirectory
-from pipeline.output.part_name import FAILURES_PREFIX, PARTS_PREFIX
+from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 

@@ -32,8 +32,8 @@ from pipeline.errors import NotARun, RunFailed
 from pipeline.manifest import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.output.directory import RunDirectory, results_digest
 from pipeline.output.epoch import RunEpoch, claimed_epoch
-from pipeline.output.outcome import RunTotals
 from pipeline.output.partials import names_with_drafts
+from pipeline.output.results import RunTotals
 from pipeline.output.retries import RetryRecords, RunRetry
 from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.run_settings import RunSettings

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from dimoo_core.errors import ConfigError
 from manifests.errors import FAILURE_CLASSES, FailureClass
 from manifests.files.plan import Segment
-from pipeline.output.committed_segments import CommittedSegments
 from pipeline.output.failures import QUARANTINED
-from pipeline.output.outcome import PartSummary
+from pipeline.output.parts import CommittedSegments
+from pipeline.output.results import PartSummary
 from pipeline.output.retries import SegmentRetry
 
 DEFAULT_CLASSES: tuple[FailureClass, ...] = ("timeout", "oom", "engine", "store", "crash")

@@ -31,12 +31,11 @@ from pipeline.driver.leases import LeaseBook
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest
-from pipeline.output.committed_segments import CommittedSegments
 from pipeline.output.directory import RunDirectory, results_digest
 from pipeline.output.epoch import claimed_epoch
-from pipeline.output.outcome import RunTotals
-from pipeline.output.part_name import PartName
 from pipeline.output.partials import names_with_drafts
+from pipeline.output.parts import CommittedSegments, PartName
+from pipeline.output.results import RunTotals
 from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.run_settings import RunSettings
 from pipeline.protocol.shutdown import StopNotice

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, Self
 
 from jobs.progress.progress import ProgressState
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

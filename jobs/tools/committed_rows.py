@@ -8,8 +8,8 @@ from itertools import islice
 
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import RunDirectory
-from pipeline.output.epoch_report import EpochReport
-from pipeline.output.part_name import PARTS_PREFIX
+from pipeline.output.epoch import EpochReport
+from pipeline.output.parts import PARTS_PREFIX
 from pipeline.storage.base import Store
 
 MAX_PARTS_READ = 5_000

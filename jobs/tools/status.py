@@ -9,8 +9,7 @@ from typing import Any, Literal
 from jobs.counted import duration
 from jobs.tools.committed_rows import MAX_PARTS_READ, count_committed
 from pipeline.output.directory import SUCCESS_KEY
-from pipeline.output.epoch import SILENCE_S
-from pipeline.output.epoch_report import EpochReport, read_epoch_reports
+from pipeline.output.epoch import SILENCE_S, EpochReport, read_epoch_reports
 from pipeline.output.retries import RetryRecords, RunRetry
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store

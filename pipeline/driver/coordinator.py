@@ -14,7 +14,7 @@ from pipeline.driver.leases import LeaseBook
 from pipeline.driver.pool import WorkerPool
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed, RunStopped, RunSuperseded, WorkerUnfit
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.messages import (
     Event,

@@ -20,10 +20,9 @@ from dimoo_core.errors import ConfigError
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
 from pipeline.ordered_map import ordered_map
-from pipeline.output.committed_segments import CommittedSegments
 from pipeline.output.failures import CopyCheck, FailureCopies
-from pipeline.output.outcome import PartSummary, RunTotals, part_summary
-from pipeline.output.part_name import FAILURES_PREFIX, PARTS_PREFIX, PartName
+from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX, CommittedSegments, PartName
+from pipeline.output.results import PartSummary, RunTotals, part_summary
 from pipeline.output.retries import RETRIES_PREFIX
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound, StoreError

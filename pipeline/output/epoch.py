@@ -1,8 +1,9 @@
-"""Which driver may work on a run: epochs, claimed one after the other in the store, and the fence between them.
+"""Which driver may work on a run: epochs, claimed in the store, the fence between them, heartbeats.
 
-Every start of a run claims the next number with a conditional write. A driver whose number is not the last one any
-more has been superseded: it and its workers see that before they commit, and stop. ``docs/durability.md`` says why that
-is enough.
+Every start of a run claims the next number with a conditional write. A driver whose number is no longer the last has
+been superseded: it and its workers see that before they commit, and stop. ``docs/durability.md`` says why that is
+enough. A driver writes its counts with each heartbeat; anybody can read them. They say what it believed then; what is
+committed is in the parts.
 """
 
 import json
@@ -14,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,74 @@ import psutil
 from pipeline.errors import RunInUse, RunSuperseded
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound, StoreError
+
+_EPOCH_FILE = re.compile(r"_epochs/(?P<number>\d{6,})(?P<beat>-beat)?\.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochReport:
+    """One start of a run.
+
+    Attributes:
+        number: Counts the starts from 1.
+        owner: Machine and process, for people.
+        claimed_at: When it began; None if its claim cannot be read.
+        heard_at: Its latest sign of life, by its own clock; None if it gave none.
+        has_ended: It has said that it ends.
+        note: What it told last, see ``jobs.progress.run_note``; empty before the first row.
+    """
+
+    number: int
+    owner: str
+    claimed_at: datetime | None
+    heard_at: datetime | None
+    has_ended: bool
+    note: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_epoch_reports(store: Store) -> list[EpochReport]:
+    """Every start of the run, in order; files that cannot be read as such are taken for empty.
+
+    Raises:
+        StoreError: The store is out of reach.
+    """
+    keys: dict[int, dict[str, str]] = {}
+    for key in store.list("_epochs/"):
+        if match := _EPOCH_FILE.fullmatch(key):
+            keys.setdefault(int(match["number"]), {})["beat" if match["beat"] else "claim"] = key
+    return [_report(store, number, files) for number, files in sorted(keys.items())]
+
+
+def _report(store: Store, number: int, files: Mapping[str, str]) -> EpochReport:
+    claim, beat = (_read(store, files.get(kind)) for kind in ("claim", "beat"))
+    note = beat.get("note")
+    host = str(claim.get("host", "an unknown machine")).partition("/")[0]
+    return EpochReport(
+        number=number,
+        owner=f"process {claim.get('pid', '?')} on {host}",
+        claimed_at=_time(claim.get("claimed_at")),
+        heard_at=_time(beat.get("at")),
+        has_ended=bool(beat.get("ended", False)),
+        note=note if isinstance(note, dict) else {},
+    )
+
+
+def _read(store: Store, key: str | None) -> dict[str, Any]:
+    if key is None:
+        return {}
+    try:
+        found = json.loads(store.get(key))
+    except (ObjectNotFound, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+
 
 EPOCHS_PREFIX = "_epochs/"
 BEAT_INTERVAL_S = 5.0

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from manifests.errors import RowFailure
-from pipeline.output.committed_segments import CommittedSegments
-from pipeline.output.outcome import failures_bytes
-from pipeline.output.part_name import FAILURES_PREFIX, QUARANTINE_PREFIX, PartName
-from pipeline.output.segment_set import SegmentSet
+from pipeline.output.parts import FAILURES_PREFIX, QUARANTINE_PREFIX, CommittedSegments, PartName, SegmentSet
+from pipeline.output.results import failures_bytes
 from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied
 

@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.files.parquet import ParquetReader
-from pipeline.output.committed_segments import CommittedSegments
-from pipeline.output.outcome import DONE_SCHEMA, AnswerDone, RowDone, StoredImage
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import CommittedSegments, PartName
+from pipeline.output.results import DONE_SCHEMA, AnswerDone, RowDone, StoredImage
 from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
 from pipeline.storage.retry import Patience

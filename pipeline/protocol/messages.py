@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dimoo_core.errors import DimooError
 from manifests.files.plan import Segment
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.output.retries import SegmentRetry
 from pipeline.output.suspects import Suspicion
 

@@ -21,7 +21,7 @@ from manifests.row.parse import Row
 from manifests.row.task_name import task_named
 from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
-from pipeline.output.outcome import AnswerDone, Outcome, RowDone, StoredImage
+from pipeline.output.results import AnswerDone, Outcome, RowDone, StoredImage
 from pipeline.protocol.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
 from pipeline.rows.made_row import ImageFile
 from pipeline.rows.result_judge import Judged, ResultJudge, SegmentRows

@@ -14,7 +14,7 @@ from pipeline.errors import NotARun
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import SUCCESS_KEY
 from pipeline.output.epoch import RunEpoch
-from pipeline.output.part_name import FAILURES_PREFIX, PARTS_PREFIX, QUARANTINE_PREFIX, PartName
+from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX, QUARANTINE_PREFIX, PartName
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
 from pipeline.storage.retry import Patience

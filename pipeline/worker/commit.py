@@ -9,9 +9,9 @@ from functools import partial
 from manifests.errors import RowFailure
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import Fence
-from pipeline.output.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
-from pipeline.output.part_name import PartName
 from pipeline.output.partials import Drafts
+from pipeline.output.parts import PartName
+from pipeline.output.results import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.messages import Event, SegmentCommitted, SegmentHeldBack
 from pipeline.protocol.run_settings import RunSettings

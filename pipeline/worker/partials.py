@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.output.outcome import RowDone
 from pipeline.output.partials import DraftRow, Drafts, row_fingerprint
+from pipeline.output.results import RowDone
 from pipeline.protocol.flush_policy import FlushPolicy
 from pipeline.worker.segment import OpenSegment
 

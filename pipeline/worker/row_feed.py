@@ -8,7 +8,7 @@ from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row
 from pipeline.output.directory import RunDirectory
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import PartName
 from pipeline.protocol.messages import Lease, LeaseQueue
 from pipeline.rows.prepare import RowPreparer
 from pipeline.rows.raw_row import RawRow

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from manifests.errors import RowFailure
-from pipeline.output.outcome import Outcome
-from pipeline.output.own_columns import own_columns
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import PartName
+from pipeline.output.results import Outcome, own_columns
 from pipeline.protocol.messages import Lease
 
 

@@ -5,7 +5,7 @@ import threading
 from manifests.errors import RowFailure
 from pipeline.errors import WorkerUnfit
 from pipeline.output.failures import QUARANTINED
-from pipeline.output.outcome import Outcome, RowDone
+from pipeline.output.results import Outcome, RowDone
 from pipeline.protocol.messages import Streak
 from pipeline.worker.segment import OpenSegment
 

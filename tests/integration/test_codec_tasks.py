@@ -16,7 +16,7 @@ from dimoo_core.codec.resize import centered, crop_sizes_for, fit
 from manifests.errors import ManifestRowError
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
-from pipeline.output.part_name import PARTS_PREFIX
+from pipeline.output.parts import PARTS_PREFIX
 from pipeline.worker import deliver as row_delivery
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest

@@ -10,7 +10,7 @@ from manifests.errors import ManifestRowError
 from manifests.row.parse import Row, parse_row
 from manifests.row.settings import IMAGE_TO_IMAGE, RowDefaults
 from manifests.tasks import TASKS
-from pipeline.output.part_name import PARTS_PREFIX
+from pipeline.output.parts import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture, write_manifest
 

@@ -13,7 +13,7 @@ from PIL import Image
 from manifests.errors import ManifestRowError
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
-from pipeline.output.part_name import PARTS_PREFIX
+from pipeline.output.parts import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 

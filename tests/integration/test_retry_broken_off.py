@@ -15,8 +15,8 @@ from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.output.directory import RunDirectory
-from pipeline.output.outcome import PartSummary
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import PartName
+from pipeline.output.results import PartSummary
 from pipeline.storage.errors import StoreError
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.failed_run import IDS, add_photos, check_good, retry, rows

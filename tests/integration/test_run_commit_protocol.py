@@ -14,7 +14,7 @@ import pytest
 import pipeline.worker.worker
 from dimoo_core.checkpoint.load import Model
 from manifests.errors import RowFailure
-from pipeline.output.outcome import part_bytes
+from pipeline.output.results import part_bytes
 from pipeline.storage.errors import StoreError
 from tests.support.manifest_rows import SCHEMA, encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput

@@ -14,9 +14,8 @@ from jobs.progress.progress import ProgressState
 from jobs.progress.run_note import MAX_POINTS, RunNote
 from jobs.tools.status import RunStatus, read_status
 from pipeline.output.directory import RunDirectory
-from pipeline.output.epoch import RunEpoch, claimed_epoch
-from pipeline.output.epoch_report import read_epoch_reports
-from pipeline.output.outcome import RunTotals
+from pipeline.output.epoch import RunEpoch, claimed_epoch, read_epoch_reports
+from pipeline.output.results import RunTotals
 from pipeline.output.retries import RetryRecords, RunRetry
 from pipeline.protocol.messages import SegmentCommitted, WorkerProgress, WorkerReady
 from pipeline.storage.reader import open_store

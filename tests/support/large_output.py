@@ -8,8 +8,8 @@ import pyarrow as pa
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from pipeline.output.directory import RunDirectory
-from pipeline.output.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import PartName
+from pipeline.output.results import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.storage.reader import open_store
 from tests.support.manifest_rows import encoded, picture
 

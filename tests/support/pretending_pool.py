@@ -7,7 +7,7 @@ from manifests.files.plan import ManifestFile, Segment, plan_shards
 from pipeline.driver.coordinator import Coordinator, CoordinatorReport
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.pool import WorkerPool
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
     Lease,

@@ -10,7 +10,7 @@ from benchmarks.scale.bit_store import BitStore
 from benchmarks.scale.simulated_pool import Fleet
 from benchmarks.scale.simulated_run import plan_of, scan_ids, start_run
 from pipeline.output.directory import RunDirectory
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import PartName
 from tests.support.run_output import RunOutput
 
 

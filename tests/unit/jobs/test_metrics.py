@@ -8,7 +8,7 @@ import pytest
 
 from jobs.progress.metrics import METRICS, RAY_PREFIX, MetricsExport
 from jobs.progress.progress import ProgressState
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
 from tests.support.command import REPOSITORY
 

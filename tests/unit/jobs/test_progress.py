@@ -7,7 +7,7 @@ import pytest
 
 from jobs.counted import duration
 from jobs.progress.progress import ProgressState
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerReady
 from tests.support.progress import Clock, state_of, worked
 

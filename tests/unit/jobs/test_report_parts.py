@@ -14,7 +14,7 @@ from jobs.report.row import ReportRow
 from jobs.report.statistics import Histogram, RunStatistics, most_common
 from manifests.row.task_name import REFERENCE_TASKS
 from manifests.tasks import TASKS
-from pipeline.output.epoch_report import EpochReport
+from pipeline.output.epoch import EpochReport
 
 HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"
 FACTS = RunFactSheet(

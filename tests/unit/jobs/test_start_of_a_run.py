@@ -23,8 +23,8 @@ from manifests.errors import RowFailure
 from manifests.files.plan import ManifestFile, plan_shards
 from pipeline.errors import RunFailed
 from pipeline.output.directory import RunDirectory
-from pipeline.output.outcome import PartSummary, RunTotals, part_bytes
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import PartName
+from pipeline.output.results import PartSummary, RunTotals, part_bytes
 from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import SCHEMA, image_row, write_manifest

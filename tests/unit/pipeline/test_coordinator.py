@@ -6,7 +6,7 @@ from itertools import count
 
 from pipeline.driver.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
 from pipeline.driver.leases import LeaseBook
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
     Lease,

@@ -12,7 +12,7 @@ from pipeline.driver.coordinator import MAX_LOSSES, Coordinator, CoordinatorRepo
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.messages import (
     Event,

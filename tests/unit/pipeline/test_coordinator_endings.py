@@ -12,7 +12,7 @@ from pipeline.driver.coordinator import LEASES_PER_WORKER, Coordinator, Coordina
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed, RunStopped
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.messages import (
     Event,

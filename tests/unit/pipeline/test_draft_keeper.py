@@ -11,8 +11,8 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.files.plan import Segment
-from pipeline.output.outcome import AnswerDone, RowDone, StoredImage
 from pipeline.output.partials import DRAFTS_PREFIX, Drafts
+from pipeline.output.results import AnswerDone, RowDone, StoredImage
 from pipeline.protocol.flush_policy import FlushPolicy
 from pipeline.protocol.messages import Lease
 from pipeline.storage.base import Store

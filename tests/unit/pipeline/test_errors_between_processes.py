@@ -14,7 +14,7 @@ from dimoo_core.errors import ConfigError, DimooError
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from pipeline.errors import RunFailed
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Lease,
     SegmentCommitted,

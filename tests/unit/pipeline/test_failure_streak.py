@@ -13,7 +13,7 @@ from pipeline.driver.failure_streak import StreakWatch
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.local_pool import LocalPool
 from pipeline.errors import RunFailed, TooManyFailures, WorkerUnfit
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.failure_policy import FailurePolicy
 from pipeline.protocol.messages import (
     Event,

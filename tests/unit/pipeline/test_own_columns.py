@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.columns import COLUMNS
-from pipeline.output.own_columns import MAX_CELL_CHARS, own_columns
+from pipeline.output.results import MAX_CELL_CHARS, own_columns
 
 
 def found(**columns: Any) -> Any:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from manifests.schema import OUTPUT_COLUMNS
-from pipeline.output.outcome import (
+from pipeline.output.results import (
     DONE_SCHEMA,
     FAILURE_SCHEMA,
     Outcome,

@@ -10,8 +10,8 @@ from dimoo_core.errors import ConfigError
 from manifests.errors import RowFailure
 from manifests.files.plan import ManifestFile, Segment, plan_shards
 from pipeline.output.directory import RunDirectory, differences
-from pipeline.output.outcome import PartSummary, RunTotals, part_bytes
-from pipeline.output.part_name import PartName
+from pipeline.output.parts import PartName
+from pipeline.output.results import PartSummary, RunTotals, part_bytes
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
 

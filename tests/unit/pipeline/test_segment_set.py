@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.files.plan import ManifestFile, ShardPlan, plan_shards
-from pipeline.output.segment_set import SegmentSet
+from pipeline.output.parts import SegmentSet
 
 
 def plan_of(*file_rows: int) -> ShardPlan:

@@ -11,7 +11,7 @@ from manifests.errors import ManifestError
 from pipeline.driver.coordinator import LEASES_PER_WORKER, Coordinator
 from pipeline.driver.local_pool import LocalPool
 from pipeline.errors import RunFailed
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
     SegmentCommitted,

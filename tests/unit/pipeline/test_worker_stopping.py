@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dimoo_core.request.request import Result
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
     LeaseQueue,

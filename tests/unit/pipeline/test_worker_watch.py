@@ -6,7 +6,7 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from pipeline.driver.watchdog import WorkerWatch
-from pipeline.output.outcome import RunTotals
+from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
 from pipeline.protocol.worker_life import WorkerLife
 
