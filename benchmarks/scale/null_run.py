@@ -20,7 +20,7 @@ from pipeline.manifest import open_manifest
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import claimed_epoch
 from pipeline.protocol.messages import Event, WorkerReady
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.reader import open_store
 
 Kind = Literal["texts", "images"]

@@ -14,7 +14,7 @@ from dimoo_core.checkpoint.locate import Checkpoint
 from dimoo_core.engine.engine import EngineStats
 from dimoo_core.request.request import ImageResult, Result, TextResult
 from pipeline.protocol.messages import Event
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 from pipeline.worker.worker import Worker

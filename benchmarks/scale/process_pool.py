@@ -10,7 +10,7 @@ from multiprocessing.queues import Queue
 
 from pipeline.driver.pool import WorkerPool
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerEnded
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 
 
 class ProcessPool(WorkerPool):

@@ -11,8 +11,7 @@ from dimoo_core.presets import find_preset
 from dimoo_core.settings import EngineConfig
 from jobs.spec.spec import JobSpec
 from manifests.row.settings import RowDefaults
-from pipeline.protocol.hook_settings import HookSettings
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import HookSettings, RunSettings
 from pipeline.rows.hooks import hook_digest
 
 SECTIONS = ("sources", "engine", "pipeline", "failures", "worker_life")

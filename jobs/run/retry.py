@@ -36,7 +36,7 @@ from pipeline.output.partials import names_with_drafts
 from pipeline.output.results import RunTotals
 from pipeline.output.retries import RetryRecords, RunRetry
 from pipeline.output.suspects import SuspectRecord, Suspicion
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.protocol.shutdown import StopNotice
 from pipeline.storage.reader import open_store
 

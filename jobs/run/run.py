@@ -37,7 +37,7 @@ from pipeline.output.partials import names_with_drafts
 from pipeline.output.parts import CommittedSegments, PartName
 from pipeline.output.results import RunTotals
 from pipeline.output.suspects import SuspectRecord
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.protocol.shutdown import StopNotice
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store

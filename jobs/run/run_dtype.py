@@ -8,7 +8,7 @@ from jobs.run.workers import Workers
 from jobs.spec.spec import JobSpec
 from pipeline.manifest import ManifestSource
 from pipeline.output.directory import RunDirectory
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 
 if TYPE_CHECKING:
     from dimoo_core.checkpoint.check import CheckedCheckpoint

@@ -11,8 +11,7 @@ from dimoo_core.checkpoint.locate import Checkpoint, digest, find_checkpoint
 from dimoo_core.presets import PRESETS
 from jobs.spec.spec import JobSpec
 from pipeline.manifest import ManifestSource
-from pipeline.protocol.hook_settings import HookSettings
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import HookSettings, RunSettings
 from pipeline.rows.hooks import hook_digest
 
 _MAX_SEGMENT_ROWS = 64

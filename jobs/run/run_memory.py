@@ -18,7 +18,7 @@ from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row, parse_rows
 from pipeline.manifest import ManifestSource
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.reader import ObjectReader
 
 _FIRST_ROWS = 64  # are looked at; a manifest is long

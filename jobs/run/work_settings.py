@@ -4,7 +4,7 @@ from typing import Any
 
 from dimoo_core.settings import BatchInvariance, EngineConfig
 from jobs.spec.spec import JobSpec
-from pipeline.protocol.flush_policy import FlushPolicy
+from pipeline.protocol.settings import FlushPolicy
 
 
 def settings_of_work(spec: JobSpec, *, batch_invariance: BatchInvariance, compile: bool) -> dict[str, Any]:

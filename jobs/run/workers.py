@@ -11,7 +11,7 @@ from jobs.run.cluster import cores_each, known_address, ray_cluster
 from jobs.spec.spec import JobSpec
 from pipeline.driver.pool import WorkerPool
 from pipeline.output.suspects import SuspectRecord
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA's driver, AMD's, and Windows' own Linux
 

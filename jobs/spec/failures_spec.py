@@ -7,7 +7,7 @@ from pydantic import Field
 from dimoo_core.errors import ConfigError
 from jobs.spec.section import Section
 from pipeline.driver.failure_limit import FailureLimit
-from pipeline.protocol.failure_policy import FailurePolicy
+from pipeline.protocol.settings import FailurePolicy
 
 
 class TriesSpec(Section):

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from dimoo_core.errors import ConfigError
 from jobs.spec.section import Section
-from pipeline.protocol.hook_settings import HookSettings
+from pipeline.protocol.settings import HookSettings
 from pipeline.rows.hooks import find_hook
 
 

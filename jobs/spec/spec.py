@@ -26,8 +26,7 @@ from jobs.spec.sources_spec import SourcesSpec
 from jobs.spec.tokenize_spec import TokenizeSpec
 from jobs.spec.worker_life_spec import WorkerLifeSpec
 from manifests.row.settings import RowDefaults
-from pipeline.protocol.flush_policy import FlushPolicy
-from pipeline.protocol.run_settings import ImageFormat
+from pipeline.protocol.settings import FlushPolicy, ImageFormat
 
 DEFAULT_MODEL = BUILTIN
 

@@ -2,7 +2,7 @@
 
 from dimoo_core.errors import ConfigError
 from jobs.spec.section import Section
-from pipeline.protocol.worker_life import WorkerLife
+from pipeline.protocol.settings import WorkerLife
 
 
 class WorkerLifeSpec(Section):

@@ -30,7 +30,7 @@ from manifests.row.parse import Row
 from pipeline.errors import NotARun
 from pipeline.images.fetch import ignore_pillow_warnings
 from pipeline.output.directory import RunDirectory
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.rows.finish import RowFinisher, encode_image
 from pipeline.rows.prepare import RowPreparer
 from pipeline.rows.row_flow import MadeImages, RowFlow, WeighedAnswer

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pipeline.driver.pool import WorkerPool, drain
 from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, SegmentCommitted, WorkerFailed
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.errors import StoreError
 from pipeline.worker.worker import Worker
 

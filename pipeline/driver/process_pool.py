@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline.driver.pool import WorkerPool
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerDied
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.protocol.shutdown import exit_after
 
 _JOIN_TIMEOUT_S = 10.0

@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from dimoo_core.errors import ConfigError
 from pipeline.driver.pool import WorkerPool, drain
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerDied
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.protocol.shutdown import exit_after
 
 _ACTOR_POLL_S = 0.5

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.protocol.messages import Event, SegmentCommitted, WorkerDied, WorkerDrained, WorkerProgress, WorkerReady
-from pipeline.protocol.worker_life import WorkerLife
+from pipeline.protocol.settings import WorkerLife
 
 _LOOK_INTERVAL_S = 1.0
 _MAX_PAUSE_S = 30.0

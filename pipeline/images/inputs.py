@@ -12,7 +12,7 @@ from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.images.fetch import ImageFetcher
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.errors import StoreError
 from pipeline.storage.retry import Patience
 

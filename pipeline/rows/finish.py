@@ -22,7 +22,7 @@ from manifests.row.task_name import task_named
 from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import AnswerDone, Outcome, RowDone, StoredImage
-from pipeline.protocol.run_settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
+from pipeline.protocol.settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
 from pipeline.rows.made_row import ImageFile
 from pipeline.rows.result_judge import Judged, ResultJudge, SegmentRows
 from pipeline.rows.row_flow import FittedImage, MadeImage, MadeImages, WeighedAnswer

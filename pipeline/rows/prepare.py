@@ -27,7 +27,7 @@ from manifests.row.task_name import task_named
 from manifests.tasks import OUTPAINT
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.inputs import InputImages
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.rows.failure import row_failure
 from pipeline.rows.inpaint import MaskUnusable, grown_codes, grown_image, kept_pixels, painted_pixels, painted_tokens
 from pipeline.rows.rounds import answer, best_of, choice, codec_alone, match, samples, turns, views

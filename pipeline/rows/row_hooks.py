@@ -16,7 +16,7 @@ from manifests.redact import public_text
 from manifests.row.parse import Row, cells_of_rows, id_of, parse_row, parse_rows
 from manifests.row.settings import RowDefaults
 from pipeline.errors import RunFailed
-from pipeline.protocol.hook_settings import HookSettings
+from pipeline.protocol.settings import HookSettings
 from pipeline.rows.failure import failure_class_of
 from pipeline.rows.hooks import HookFailed, HookRejected, call_hook, load_hook
 from pipeline.rows.made_row import MadeRow

@@ -14,7 +14,7 @@ from pipeline.output.parts import PartName
 from pipeline.output.results import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.messages import Event, SegmentCommitted, SegmentHeldBack
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.retry import Patience
 from pipeline.worker.partials import DraftKeeper
 from pipeline.worker.segment import OpenSegment

@@ -6,8 +6,8 @@ from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.output.failures import QUARANTINED
 from pipeline.output.suspects import SuspectRecord
-from pipeline.protocol.failure_policy import FailurePolicy
 from pipeline.protocol.messages import Lease
+from pipeline.protocol.settings import FailurePolicy
 from pipeline.rows.raw_row import RawRow
 
 

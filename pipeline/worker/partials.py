@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pipeline.output.partials import DraftRow, Drafts, row_fingerprint
 from pipeline.output.results import RowDone
-from pipeline.protocol.flush_policy import FlushPolicy
+from pipeline.protocol.settings import FlushPolicy
 from pipeline.worker.segment import OpenSegment
 
 

@@ -31,7 +31,7 @@ from pipeline.protocol.messages import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.rows.finish import RowFinisher
 from pipeline.rows.prepare import RowPreparer
 from pipeline.rows.row_flow import RowFlow

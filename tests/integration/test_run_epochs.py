@@ -16,7 +16,7 @@ from pipeline.errors import RunInUse, RunSuperseded
 from pipeline.manifest import open_manifest
 from pipeline.output.epoch import Fence, claimed_epoch, latest_epoch
 from pipeline.protocol.messages import Event, LeaseQueue, SegmentCommitted, WorkerFailed
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore

@@ -14,7 +14,7 @@ from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from manifests.row.task_name import REFERENCE_TASKS, find_task
 from manifests.tasks import TASKS
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.rows.prepare import RowPreparer
 from pipeline.storage.retry import Patience
 from tests.parity.checkpoints import Checkpoints

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.driver.pool import WorkerPool
 from pipeline.errors import RunFailed
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerDied
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.worker.worker import Worker
 
 

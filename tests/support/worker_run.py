@@ -10,7 +10,7 @@ from pipeline.protocol.messages import (
     Event,
     LeaseQueue,
 )
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.worker.worker import Worker
 from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
 

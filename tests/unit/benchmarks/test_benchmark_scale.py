@@ -62,7 +62,7 @@ def test_a_run_with_null_workers_is_a_whole_run(tmp_path: Path) -> None:
     from pipeline.driver.leases import LeaseBook
     from pipeline.manifest import open_manifest
     from pipeline.protocol.messages import Event, LeaseQueue
-    from pipeline.protocol.run_settings import RunSettings
+    from pipeline.protocol.settings import RunSettings
 
     for kind in ("texts", "images"):
         manifest = tmp_path / f"{kind}.parquet"

@@ -20,7 +20,7 @@ from pipeline.protocol.messages import (
     WorkerDied,
     WorkerFailed,
 )
-from pipeline.protocol.worker_life import WorkerLife
+from pipeline.protocol.settings import WorkerLife
 from pipeline.storage.local import LocalStore
 from tests.support.pretending_pool import PretendingPool, commit, run, segments
 

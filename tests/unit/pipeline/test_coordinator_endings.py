@@ -24,8 +24,8 @@ from pipeline.protocol.messages import (
     WorkerFailed,
     WorkerReady,
 )
+from pipeline.protocol.settings import WorkerLife
 from pipeline.protocol.shutdown import StopNotice
-from pipeline.protocol.worker_life import WorkerLife
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
 from tests.support.pretending_pool import PretendingPool, commit, progress, run, segments

@@ -13,8 +13,8 @@ from dimoo_core.errors import ConfigError
 from manifests.files.plan import Segment
 from pipeline.output.partials import DRAFTS_PREFIX, Drafts
 from pipeline.output.results import AnswerDone, RowDone, StoredImage
-from pipeline.protocol.flush_policy import FlushPolicy
 from pipeline.protocol.messages import Lease
+from pipeline.protocol.settings import FlushPolicy
 from pipeline.storage.base import Store
 from pipeline.storage.local import LocalStore
 from pipeline.storage.retry import Patience

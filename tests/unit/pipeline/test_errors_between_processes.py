@@ -26,7 +26,7 @@ from pipeline.protocol.messages import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 

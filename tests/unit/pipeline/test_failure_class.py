@@ -4,7 +4,7 @@ import torch
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import FailureClass, ManifestRowError
 from pipeline.images.decoder import ImageUnreadable
-from pipeline.protocol.failure_policy import FailurePolicy
+from pipeline.protocol.settings import FailurePolicy
 from pipeline.rows.failure import failure_class_of
 from pipeline.rows.inpaint import MaskUnusable
 from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError

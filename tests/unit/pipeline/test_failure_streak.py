@@ -14,7 +14,6 @@ from pipeline.driver.leases import LeaseBook
 from pipeline.driver.local_pool import LocalPool
 from pipeline.errors import RunFailed, TooManyFailures, WorkerUnfit
 from pipeline.output.results import RunTotals
-from pipeline.protocol.failure_policy import FailurePolicy
 from pipeline.protocol.messages import (
     Event,
     Lease,
@@ -24,6 +23,7 @@ from pipeline.protocol.messages import (
     WorkerFailed,
     WorkerProgress,
 )
+from pipeline.protocol.settings import FailurePolicy
 from pipeline.worker.streak import MAX_UNFIT_WORKERS
 from tests.support.in_process import command
 from tests.support.manifest_rows import image_row, write_manifest

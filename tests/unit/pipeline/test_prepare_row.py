@@ -11,7 +11,7 @@ from manifests.errors import RowFailure
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 from pipeline.rows.prepare import RowPreparer
 from pipeline.storage import retry
 from pipeline.storage.errors import StoreError

@@ -11,7 +11,7 @@ from dimoo_core.errors import ConfigError
 from manifests.files.plan import Segment
 from pipeline.driver.ray_pool import RayPool
 from pipeline.protocol.messages import Event, Lease, WorkerDied, WorkerReady
-from pipeline.protocol.run_settings import RunSettings
+from pipeline.protocol.settings import RunSettings
 
 LEASE = Lease(Segment(0, 0, "m.parquet", 0, 0, 1))
 SETTINGS = RunSettings(model="m", device="cpu", dtype="float32", output_uri="out")

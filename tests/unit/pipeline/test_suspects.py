@@ -9,8 +9,8 @@ from manifests.files.plan import ManifestFile, Segment, plan_shards
 from manifests.row.parse import Row
 from pipeline.driver.leases import LeaseBook
 from pipeline.output.suspects import SuspectRecord, Suspicion
-from pipeline.protocol.failure_policy import FailurePolicy
 from pipeline.protocol.messages import Lease
+from pipeline.protocol.settings import FailurePolicy
 from pipeline.storage.local import LocalStore
 from pipeline.worker.lone_row import LoneRows
 

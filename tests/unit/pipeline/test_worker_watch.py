@@ -8,7 +8,7 @@ from dimoo_core.errors import ConfigError
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
-from pipeline.protocol.worker_life import WorkerLife
+from pipeline.protocol.settings import WorkerLife
 
 MIB = 2**20
 
