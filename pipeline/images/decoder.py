@@ -18,8 +18,7 @@ from typing import IO, Any
 from PIL import Image
 
 from dimoo_core.errors import DimooError
-from pipeline.images.decoder_process import GO, REQUEST
-from pipeline.images.image_format import words_of_unknown
+from pipeline.images.decoder_process import GO, REQUEST, words_of_unknown
 from pipeline.protocol.source_policy import SourcePolicy
 
 _HOME = Path(__file__).resolve().parents[2]

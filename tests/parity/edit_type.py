@@ -14,7 +14,7 @@ from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from manifests.row.task_name import find_task
-from pipeline.images.upright_image import upright_rgb
+from pipeline.images.decoder_process import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 from tests.parity.layout import check_crop, clear_cells, no_noise

@@ -14,7 +14,7 @@ from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import Request
 from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
-from pipeline.images.upright_image import upright_rgb
+from pipeline.images.decoder_process import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 

@@ -14,7 +14,7 @@ from dimoo_core.codec.resize import (
     plan_fit,
     random_offset,
 )
-from pipeline.images.upright_image import upright_rgb
+from pipeline.images.decoder_process import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 
