@@ -22,7 +22,7 @@ from pipeline.manifest import ManifestSource, manifest_file_uris
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.parts import PARTS_PREFIX, PartName, parts_by_segment
-from pipeline.rows.made_row import ImageFile
+from pipeline.rows.row_hooks import ImageFile
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader

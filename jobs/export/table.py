@@ -16,7 +16,7 @@ from jobs.export.hub_feature import hub_features
 from jobs.export.rows import FinishedRow
 from jobs.export.target import ExportTarget
 from jobs.report.facts import RunFactSheet
-from pipeline.rows.made_row import ImageFile
+from pipeline.rows.row_hooks import ImageFile
 
 MAX_FILE_BYTES = 256 * 2**20
 _BATCH_BYTES = 16 * 2**20

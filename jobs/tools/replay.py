@@ -32,8 +32,8 @@ from pipeline.images.fetch import ignore_pillow_warnings
 from pipeline.output.directory import RunDirectory
 from pipeline.protocol.settings import RunSettings
 from pipeline.rows.finish import RowFinisher, encode_image
+from pipeline.rows.flow import MadeImages, RowFlow, WeighedAnswer
 from pipeline.rows.prepare import RowPreparer
-from pipeline.rows.row_flow import MadeImages, RowFlow, WeighedAnswer
 from pipeline.rows.row_hooks import RowHooks
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store

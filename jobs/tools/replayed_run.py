@@ -19,8 +19,7 @@ from manifests.row.parse import Row
 from pipeline.manifest import ManifestSource
 from pipeline.output.parts import PARTS_PREFIX, parts_by_segment
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.raw_row import RawRow
-from pipeline.rows.row_hooks import RowHooks
+from pipeline.rows.row_hooks import RawRow, RowHooks
 from pipeline.storage.base import Store
 from pipeline.storage.reader import ObjectReader
 

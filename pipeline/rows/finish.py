@@ -23,11 +23,8 @@ from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import AnswerDone, Outcome, RowDone, StoredImage
 from pipeline.protocol.settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
-from pipeline.rows.made_row import ImageFile
-from pipeline.rows.result_judge import Judged, ResultJudge, SegmentRows
-from pipeline.rows.row_flow import FittedImage, MadeImage, MadeImages, WeighedAnswer
-from pipeline.rows.row_hooks import RowHooks
-from pipeline.rows.row_seed import row_seed
+from pipeline.rows.flow import FittedImage, MadeImage, MadeImages, WeighedAnswer, row_seed
+from pipeline.rows.row_hooks import ImageFile, Judged, ResultJudge, RowHooks, SegmentRows
 from pipeline.storage.retry import Patience
 
 _CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}

@@ -29,10 +29,23 @@ from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.inputs import InputImages
 from pipeline.protocol.settings import RunSettings
 from pipeline.rows.failure import row_failure
+from pipeline.rows.flow import (
+    FittedImage,
+    MadeImage,
+    MadeImages,
+    Rounds,
+    RowFlow,
+    answer,
+    best_of,
+    choice,
+    codec_alone,
+    match,
+    row_seed,
+    samples,
+    turns,
+    views,
+)
 from pipeline.rows.inpaint import MaskUnusable, grown_codes, grown_image, kept_pixels, painted_pixels, painted_tokens
-from pipeline.rows.rounds import answer, best_of, choice, codec_alone, match, samples, turns, views
-from pipeline.rows.row_flow import FittedImage, MadeImage, MadeImages, Rounds, RowFlow
-from pipeline.rows.row_seed import row_seed
 from pipeline.storage.errors import StoreError
 from pipeline.storage.retry import Patience
 

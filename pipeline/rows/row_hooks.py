@@ -1,27 +1,102 @@
-"""Functions of a user's own inside a run: rows before the engine, results after it. Called beside the engine's thread.
+"""A user's own functions inside a run: rows before the engine, results after it. Called beside the engine's thread.
 
-What they raise or reject is the row's failure, of stage ``hook``, and names the function.
+What they raise or reject is the row's failure, of stage ``hook``, and names the function. Nothing of a finished row is
+stored before its hooks have seen it.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import pyarrow as pa
+from PIL import Image
 
 from manifests.cells import shown
 from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError, RowFailure
+from manifests.files.plan import Segment
 from manifests.redact import public_text
+from manifests.row.images import ImageSource
 from manifests.row.parse import Row, cells_of_rows, id_of, parse_row, parse_rows
 from manifests.row.settings import RowDefaults
 from pipeline.errors import RunFailed
 from pipeline.protocol.settings import HookSettings
 from pipeline.rows.failure import failure_class_of
 from pipeline.rows.hooks import HookFailed, HookRejected, call_hook, load_hook
-from pipeline.rows.made_row import MadeRow
-from pipeline.rows.raw_row import RawRow
 from pipeline.storage.errors import StoreError
+from pipeline.storage.uri import folder_of
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row whose cells hooks are going to see; ``id`` is what it is known by and stays."""
+
+    index: int
+    id: str
+    cells: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """The bytes of an image file and the ending that its name should have, with the dot."""
+
+    data: bytes
+    suffix: str
+
+
+class MadeRow:
+    """One finished row; hooks may change ``cells["text"]`` and ``pixels``.
+
+    Args:
+        cells: The row's columns: those of the manifest, and over them what was made and from what.
+        pixels: The row's own image, decoded; None for texts and codes.
+        read_input: The image that a text is about, decoded; asked once, if a hook looks at it.
+        encode: The file of an image, as the run stores it.
+    """
+
+    def __init__(
+        self,
+        cells: dict[str, Any],
+        pixels: Image.Image | None,
+        read_input: Callable[[], Image.Image | None],
+        encode: Callable[[Image.Image], ImageFile],
+    ) -> None:
+        self.cells = cells
+        self.made_pixels = pixels
+        self._read_input = read_input
+        self._encode = encode
+
+    @property
+    def pixels(self) -> Image.Image | None:
+        """The row's image, or the input image of a text; None where there is none."""
+        return self._input if self.made_pixels is None else self.made_pixels
+
+    @pixels.setter
+    def pixels(self, image: Image.Image) -> None:
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"pixels must be an image of Pillow, got {type(image).__name__}")
+        if self.made_pixels is None:
+            raise ValueError("the row has made no image, so there is none to change")
+        self.made_pixels = image
+
+    @property
+    def image(self) -> ImageFile | None:
+        """``pixels`` as a file."""
+        pixels = self.pixels
+        return None if pixels is None else self._encode(pixels)
+
+    @property
+    def words(self) -> str:
+        """The answer, or the prompt that the image was made from."""
+        text = self.cells["text"]
+        return str(self.cells["prompt"] if text is None else text)
+
+    @cached_property
+    def _input(self) -> Image.Image | None:
+        return self._read_input()
+
 
 Scores = tuple[float | None, ...]
 """One for each of ``HookSettings.scores``, in their order."""
@@ -150,3 +225,73 @@ def _failure(row: Row | RawRow, error: HookFailed | HookRejected | StoreError, s
     attempts = error.attempts if isinstance(error, StoreError) else 1
     message = public_text(str(error))
     return RowFailure(row.index, row.id, stage, type(error).__name__, message, failure_class_of(error), attempts)
+
+
+class SegmentRows(Protocol):
+    """A segment and its rows as the manifest has them."""
+
+    @property
+    def segment(self) -> Segment:
+        """Which rows these are."""
+
+    @property
+    def rows(self) -> pa.Table:
+        """Every column of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What hooks have left of a finished row, and what they think of it."""
+
+    text: str | None
+    pixels: Image.Image | None
+    scores: Scores
+
+
+class ResultJudge:
+    """Asks a run's hooks about results. Threads may share it.
+
+    Args:
+        hooks: Whom to ask.
+        read_input: Reads an image that the manifest in a folder names.
+        encode: The file of an image, as the run stores it.
+    """
+
+    def __init__(
+        self,
+        hooks: RowHooks,
+        read_input: Callable[[ImageSource, str], Image.Image],
+        encode: Callable[[Image.Image], ImageFile],
+    ) -> None:
+        self._hooks = hooks
+        self._read_input = read_input
+        self._encode = encode
+
+    def judge(
+        self, row: Row, at: SegmentRows, columns: dict[str, Any], text: str | None, pixels: Image.Image | None
+    ) -> Judged | RowFailure:
+        """What is to be stored of a row; or why nothing is.
+
+        Args:
+            row: As it was run.
+            at: Where the manifest has it.
+            columns: What the output says of it, over the manifest's own cells.
+            text: Its answer.
+            pixels: Its own image.
+
+        Raises:
+            RunFailed: As ``RowHooks.after``.
+        """
+        if not self._hooks.look_at_results:
+            return Judged(text, pixels, ())
+        (cells,) = cells_of_rows(at.rows.slice(row.index - at.segment.first_row, 1))
+        made = MadeRow(
+            {**cells, **columns, "text": text}, pixels, lambda: self._input_of(row, at.segment), self._encode
+        )
+        scores = self._hooks.after(row, made)
+        if isinstance(scores, RowFailure):
+            return scores
+        return Judged(made.cells["text"], made.made_pixels, scores)
+
+    def _input_of(self, row: Row, segment: Segment) -> Image.Image | None:
+        return self._read_input(row.inputs[0], folder_of(segment.file_uri)) if row.inputs else None

@@ -13,7 +13,7 @@ from dimoo_core.request.request import TextResult
 from manifests.row.parse import Row
 from pipeline.rows.failure import row_failure
 from pipeline.rows.finish import RowFinisher
-from pipeline.rows.row_flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
+from pipeline.rows.flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
 from pipeline.worker.commit import Settlement
 from pipeline.worker.segment import OpenSegment
 from pipeline.worker.worker_threads import WorkerThreads

@@ -8,7 +8,7 @@ from pipeline.output.failures import QUARANTINED
 from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.messages import Lease
 from pipeline.protocol.settings import FailurePolicy
-from pipeline.rows.raw_row import RawRow
+from pipeline.rows.row_hooks import RawRow
 
 
 class LoneRows:

@@ -11,8 +11,7 @@ from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import PartName
 from pipeline.protocol.messages import Lease, LeaseQueue
 from pipeline.rows.prepare import RowPreparer
-from pipeline.rows.raw_row import RawRow
-from pipeline.rows.row_hooks import RowHooks
+from pipeline.rows.row_hooks import RawRow, RowHooks
 from pipeline.storage.reader import ObjectReader
 from pipeline.storage.retry import Patience
 from pipeline.storage.uri import folder_of

@@ -33,8 +33,8 @@ from pipeline.protocol.messages import (
 )
 from pipeline.protocol.settings import RunSettings
 from pipeline.rows.finish import RowFinisher
+from pipeline.rows.flow import RowFlow
 from pipeline.rows.prepare import RowPreparer
-from pipeline.rows.row_flow import RowFlow
 from pipeline.rows.row_hooks import RowHooks
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import open_store

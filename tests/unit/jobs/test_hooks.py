@@ -11,7 +11,7 @@ from jobs.export.export import ExportRequest, RowFilter
 from jobs.export.rows import FinishedRow
 from jobs.word_filter import WordFilter
 from pipeline.rows.hooks import HookFailed, load_hook
-from pipeline.rows.made_row import ImageFile
+from pipeline.rows.row_hooks import ImageFile
 from tests.unit.jobs.test_manifest_build import _in_folder, build, column, write
 
 __all__ = ["_in_folder"]

@@ -10,9 +10,8 @@ from dimoo_core.errors import RequestError
 from dimoo_core.request.request import ImageResult, Request, RequestFailed, TextResult
 from dimoo_core.settings import TextSettings
 from manifests.row.parse import Row
-from pipeline.rows.rounds import answer as one_answer
-from pipeline.rows.rounds import samples
-from pipeline.rows.row_flow import MadeImages, Rounds, RowFlow
+from pipeline.rows.flow import MadeImages, Rounds, RowFlow, samples
+from pipeline.rows.flow import answer as one_answer
 
 ROW = Row(index=3, id="id3", task="vqa", prompt="?", image=None, settings=TextSettings(), seed=None)
 

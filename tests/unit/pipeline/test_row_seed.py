@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from dimoo_core.settings import ImageSettings
 from manifests.row.parse import Row
-from pipeline.rows.row_seed import nth_seed, row_seed
+from pipeline.rows.flow import nth_seed, row_seed
 
 
 def row(row_id: str, index: int = 0, seed: int | None = None) -> Row:
