@@ -16,7 +16,7 @@ from pipeline.rows.finish import RowFinisher
 from pipeline.rows.flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
 from pipeline.worker.commit import Settlement
 from pipeline.worker.segment import OpenSegment
-from pipeline.worker.worker_threads import WorkerThreads
+from pipeline.worker.threads import WorkerThreads
 
 _MAX_CODEC_ROWS = 64  # whose images are taken through the codec before the next ones are looked for
 

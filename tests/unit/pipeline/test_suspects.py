@@ -12,7 +12,7 @@ from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.messages import Lease
 from pipeline.protocol.settings import FailurePolicy
 from pipeline.storage.local import LocalStore
-from pipeline.worker.lone_row import LoneRows
+from pipeline.worker.feed import LoneRows
 
 SEGMENTS = list(plan_shards([ManifestFile("m.parquet", 1, 4, "d")], shard_rows=1000, segment_rows=1))
 NAMES = [segment.name for segment in SEGMENTS]

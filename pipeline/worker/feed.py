@@ -1,15 +1,22 @@
-"""The way of rows to the engine: segments read ahead, their rows made into requests on the fetch threads."""
+"""Rows prefetched for the engine: segments read ahead, their rows made into requests on the fetch threads.
+
+Rows of a suspect segment run one at a time: the one that is alone with a dying worker is the one that kills.
+"""
 
 import queue
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row
 from pipeline.output.directory import RunDirectory
+from pipeline.output.failures import QUARANTINED
 from pipeline.output.parts import PartName
+from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.messages import Lease, LeaseQueue
+from pipeline.protocol.settings import FailurePolicy
 from pipeline.rows.prepare import RowPreparer
 from pipeline.rows.row_hooks import RawRow, RowHooks
 from pipeline.storage.reader import ObjectReader
@@ -17,9 +24,33 @@ from pipeline.storage.retry import Patience
 from pipeline.storage.uri import folder_of
 from pipeline.worker.commit import Settlement
 from pipeline.worker.deliver import FedRow, RowDelivery
-from pipeline.worker.lone_row import LoneRows
 from pipeline.worker.segment import OpenSegment
-from pipeline.worker.worker_threads import WorkerThreads
+from pipeline.worker.threads import WorkerThreads
+
+
+class LoneRows:
+    """Decides, row by row, whether a suspect segment's row is run once more. Used by the feeder thread."""
+
+    def __init__(self, record: SuspectRecord, policy: FailurePolicy) -> None:
+        self._record = record
+        self._policy = policy
+
+    def admit(self, lease: Lease, row: Row | RawRow) -> Row | RawRow | RowFailure:
+        """The row, after the store knows that it is the next to be run; or its failure, if too many workers died.
+
+        Raises:
+            StoreError: The store cannot be told.
+        """
+        suspicion = lease.suspicion
+        assert suspicion is not None
+        failure_class = suspicion.failure_class
+        if suspicion.is_convicted(row.index, self._policy.max_tries(failure_class)):
+            times = 1 + suspicion.deaths[row.index]
+            message = f"{times} workers died while they ran this row, the last one with no other: {suspicion.reason}"
+            return RowFailure(row.index, row.id, "generate", QUARANTINED, message, failure_class, times)
+        self._record.put(lease.segment.name, replace(suspicion, running=row.index))
+        return row
+
 
 _POLL_TIMEOUT_S = 0.05
 
