@@ -21,10 +21,9 @@ from pipeline.verify.coverage import RowCoverage
 from pipeline.verify.facts import RunFacts, read_run_facts
 from pipeline.verify.finding import Finding
 from pipeline.verify.image import ImageAudit, ImageClaim, audit_image
+from pipeline.verify.listing import RunListing, SegmentName, list_run
 from pipeline.verify.part import PartAudit, audit_part, image_keys
 from pipeline.verify.retries import RetryAudit
-from pipeline.verify.run_listing import RunListing, list_run
-from pipeline.verify.segment_name import SegmentName
 
 _PART_THREADS = 8
 _IMAGE_THREADS = 16

@@ -6,9 +6,8 @@ from typing import Any, BinaryIO
 
 from manifests.files.parquet import ParquetReader
 from pipeline.storage.base import Store
-from pipeline.verify.damage import CONTENT_ERRORS, damage_of
-from pipeline.verify.finding import Finding
-from pipeline.verify.segment_name import SegmentName
+from pipeline.verify.finding import CONTENT_ERRORS, Finding, damage_of
+from pipeline.verify.listing import SegmentName
 
 _FIELDS = {
     "row": int,

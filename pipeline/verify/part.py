@@ -14,12 +14,11 @@ import pyarrow as pa
 
 from manifests.files.parquet import ParquetReader
 from pipeline.storage.base import Store
-from pipeline.verify.damage import CONTENT_ERRORS, damage_of
 from pipeline.verify.facts import RunFacts
 from pipeline.verify.failures import audit_copy, audit_quarantine, parse_failures
-from pipeline.verify.finding import Finding, row_span
+from pipeline.verify.finding import CONTENT_ERRORS, Finding, damage_of, row_span
 from pipeline.verify.image import ImageClaim
-from pipeline.verify.segment_name import SegmentName
+from pipeline.verify.listing import SegmentName
 
 _COLUMNS = {
     "row": pa.int64(),
