@@ -27,7 +27,7 @@ from benchmarks.result_file import environment, write_result
 from dimoo_core.checkpoint.load import Model, load_model
 from dimoo_core.checkpoint.locate import BUILTIN, digest, find_checkpoint
 from dimoo_core.settings import ImageSettings, TextSettings
-from jobs.spec.generation_defaults import with_generation_defaults
+from jobs.spec.resolve import with_generation_defaults
 from jobs.spec.spec import load_spec
 from shapes.evaluation import Category, planned
 from shapes.example import Example

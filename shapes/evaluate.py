@@ -108,7 +108,7 @@ def _assignments(args: argparse.Namespace) -> list[str]:
 def _settings(args: argparse.Namespace, directory: Path) -> Any:
     """The settings of images and of texts that a run with this command line would have."""
     from dimoo_core.presets import find_preset
-    from jobs.spec.generation_defaults import with_generation_defaults
+    from jobs.spec.resolve import with_generation_defaults
     from jobs.spec.spec import load_spec
 
     spec = with_generation_defaults(load_spec(None, {"manifest": "-"}, _assignments(args)), directory)

@@ -84,8 +84,7 @@ def _measured(
     from dimoo_core.settings import EngineConfig
     from jobs.run.run_memory import check_run_memory, memory_of_shapes, settings_shape
     from jobs.run.workers import Workers
-    from jobs.spec.adapter import check_model, with_found_adapter
-    from jobs.spec.generation_defaults import with_generation_defaults
+    from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
     from jobs.tools.bench import MachineBench
     from jobs.tools.bench_case import bench_cases
 

@@ -148,8 +148,8 @@ def validate(
     """
     from dimoo_core.errors import ConfigError, DimooError
     from jobs.manifest.manifest_check import validate_manifest
+    from jobs.spec.resolve import row_defaults_of
     from jobs.spec.spec import load_spec
-    from jobs.spec.unrun_spec import row_defaults_of
     from manifests.errors import ManifestError, RowFailure
 
     def tell(failure: RowFailure) -> None:

@@ -53,8 +53,8 @@ def plan(
     from jobs.plan.plan_lines import plan_json, plan_lines
     from jobs.plan.probe import probe_plan
     from jobs.plan.row_cost import read_model_facts
+    from jobs.spec.resolve import resolved_spec
     from jobs.spec.spec import load_spec
-    from jobs.spec.unrun_spec import resolved_spec
     from manifests.errors import ManifestError
 
     try:

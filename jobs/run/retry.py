@@ -22,7 +22,7 @@ from jobs.run.run_identity import what_decides_results
 from jobs.run.summary import RunSummary
 from jobs.run.work_settings import settings_of_work
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
-from jobs.spec.adapter import check_model
+from jobs.spec.resolve import check_model
 from jobs.spec.spec import JobSpec
 from manifests.files.plan import ShardPlan
 from pipeline.driver.coordinator import CoordinatorReport

@@ -21,8 +21,7 @@ from jobs.run.run_identity import segment_rows_of, what_decides_results
 from jobs.run.summary import RunSummary
 from jobs.run.work_settings import settings_of_work
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
-from jobs.spec.adapter import check_model, with_found_adapter
-from jobs.spec.generation_defaults import with_generation_defaults
+from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
 from jobs.spec.spec import JobSpec
 from manifests.files.plan import ShardPlan
 from manifests.redact import public_uri

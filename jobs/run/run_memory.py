@@ -12,7 +12,7 @@ from dimoo_core.memory.check import check_memory, dtype_that_fits
 from dimoo_core.memory.need import MemoryNeed, RequestShape, size_words
 from dimoo_core.settings import PIXELS_PER_TOKEN, DtypeName, EngineConfig, ImageSettings, Resolution, TextSettings
 from jobs.run.workers import Workers
-from jobs.spec.generation_defaults import with_generation_defaults
+from jobs.spec.resolve import with_generation_defaults
 from jobs.spec.spec import JobSpec
 from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader

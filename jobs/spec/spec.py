@@ -17,14 +17,8 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import BatchInvariance, DtypeName, EngineConfig
 from jobs.spec.assignment import assign
-from jobs.spec.captions_spec import CaptionsSpec
-from jobs.spec.failures_spec import FailuresSpec
-from jobs.spec.generation_spec import ImageToImageSpec, TextToImageSpec, UnderstandingSpec
-from jobs.spec.hooks_spec import HooksSpec
-from jobs.spec.section import Section
-from jobs.spec.sources_spec import SourcesSpec
-from jobs.spec.tokenize_spec import TokenizeSpec
-from jobs.spec.worker_life_spec import WorkerLifeSpec
+from jobs.spec.generation import CaptionsSpec, ImageToImageSpec, TextToImageSpec, UnderstandingSpec
+from jobs.spec.sections import FailuresSpec, HooksSpec, Section, SourcesSpec, TokenizeSpec, WorkerLifeSpec
 from manifests.row.settings import RowDefaults
 from pipeline.protocol.settings import FlushPolicy, ImageFormat
 

@@ -23,7 +23,7 @@ from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
 from jobs.run.recorded_run import check_preset
 from jobs.run.run_memory import memory_of_rows
-from jobs.spec.adapter import check_model
+from jobs.spec.resolve import check_model
 from jobs.tools.replayed_run import OneRow, find_row, read_row, settings_of
 from manifests.errors import RowFailure
 from manifests.row.parse import Row

@@ -71,7 +71,7 @@ def _memory(directory: Path) -> Diagnosis:
 
     from jobs.run.run_memory import check_run_memory, memory_of_model
     from jobs.run.workers import Workers
-    from jobs.spec.adapter import check_model
+    from jobs.spec.resolve import check_model
 
     device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
     chosen: list[str] = []

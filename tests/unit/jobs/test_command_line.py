@@ -46,7 +46,7 @@ def test_the_driver_of_ray_workers_does_not_import_torch() -> None:
 
 
 def test_a_checkpoint_is_checked_without_torch() -> None:
-    code = "from jobs.spec.adapter import check_model; check_model(Path('dimoo_core/builtin'), None)"
+    code = "from jobs.spec.resolve import check_model; check_model(Path('dimoo_core/builtin'), None)"
     assert "torch" not in imported_after(f"from pathlib import Path; {code}")
 
 

@@ -9,7 +9,7 @@ import pytest
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import ChoiceSettings, TextSettings
-from jobs.spec.generation_defaults import with_generation_defaults
+from jobs.spec.resolve import with_generation_defaults
 from jobs.spec.spec import load_spec
 from manifests.errors import ManifestRowError
 from manifests.row.captions import DETAILS, CaptionRequest, Captions

@@ -1,7 +1,7 @@
-"""What a checkpoint itself says about generating with it: defaults below the job spec, which are below the row.
+"""What a job spec means together with its model: the checkpoint's own defaults and the adapter.
 
-They are the sections of the job spec under the same names in the checkpoint's ``generation_config.json``. Other keys of
-that file belong to other libraries and are left alone.
+A checkpoint's ``generation_config.json`` may hold sections of the job spec under the same names; they are below the job
+spec, which is below the row. Other keys of that file belong to other libraries and are left alone.
 """
 
 import json
@@ -10,13 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dimoo_core.checkpoint.check import CheckedCheckpoint, check_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
-from jobs.spec.captions_spec import CaptionsSpec
-from jobs.spec.generation_spec import UnderstandingSpec
-from jobs.spec.section import within_section
+from dimoo_core.memory.check import check_mapping
+from jobs.spec.generation import CaptionsSpec, UnderstandingSpec
+from jobs.spec.sections import within_section
 from jobs.spec.spec import JobSpec, spec_problems
 from manifests.errors import ManifestRowError
-from manifests.row.settings import text_settings
+from manifests.row.settings import RowDefaults, text_settings
 
 FILE_NAME = "generation_config.json"
 SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")
@@ -88,3 +90,55 @@ def _lengths(defaults: UnderstandingSpec, given: dict[str, Any]) -> dict[str, An
         "block_length": settings.block_length,
         "steps": settings.num_steps,
     }
+
+
+def with_found_adapter(spec: JobSpec) -> JobSpec:
+    """The spec with its adapter by the name that every worker and every resume finds it by.
+
+    Args:
+        spec: As a person wrote it.
+
+    Raises:
+        WeightsError: There is no such adapter.
+    """
+    if spec.adapter is None:
+        return spec
+    try:
+        adapter = find_checkpoint(spec.adapter)
+    except WeightsError as error:
+        raise WeightsError(f"adapter: {error}") from error
+    return spec.model_copy(update={"adapter": adapter.name})
+
+
+def check_model(directory: Path, adapter: str | None) -> CheckedCheckpoint:
+    """Check a checkpoint and the adapter of that name, which has been found before.
+
+    Raises:
+        WeightsError: A worker could not load them.
+        ConfigError: This process may not have as much address space as their files take.
+    """
+    sizes = {path: path.stat().st_size for path in directory.glob("*.safetensors") if path.is_file()}
+    if sizes:
+        check_mapping(max(sizes, key=sizes.__getitem__))
+    return check_checkpoint(directory, adapter=None if adapter is None else find_checkpoint(adapter).directory)
+
+
+def resolved_spec(spec: JobSpec) -> JobSpec:
+    """The spec with the defaults of its checkpoint, where that is on this machine; a hub id is taken to have none.
+
+    Raises:
+        ConfigError: A value of the spec is out of range.
+        WeightsError: The checkpoint's own defaults are wrong.
+    """
+    if spec.model == BUILTIN or Path(spec.model).expanduser().is_dir():
+        return with_generation_defaults(spec, find_checkpoint(spec.model).directory)
+    return spec
+
+
+def row_defaults_of(spec: JobSpec) -> RowDefaults:
+    """What its rows take from the job.
+
+    Raises:
+        ConfigError, WeightsError: As ``resolved_spec``.
+    """
+    return resolved_spec(spec).row_defaults()
