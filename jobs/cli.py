@@ -93,9 +93,9 @@ def run(
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, raise_stopped)
     from jobs.commands.run_errors import ending_with_exit_codes, resume_hint
-    from jobs.run.report_lines import summary_lines
     from jobs.run.resume import ResumeChoice
     from jobs.run.run import run_job
+    from jobs.run.summary import summary_lines
     from jobs.spec.spec import load_spec
     from pipeline.protocol.shutdown import StopNotice
 

@@ -82,7 +82,7 @@ def _measured(
     from dimoo_core.checkpoint.locate import find_checkpoint
     from dimoo_core.presets import PRESETS
     from dimoo_core.settings import EngineConfig
-    from jobs.run.run_memory import check_run_memory, memory_of_shapes, settings_shape
+    from jobs.run.resources import check_run_memory, memory_of_shapes, settings_shape
     from jobs.run.workers import Workers
     from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
     from jobs.tools.bench import MachineBench

@@ -61,7 +61,7 @@ def retry(
     signal.signal(signal.SIGTERM, raise_stopped)
     from jobs.commands.run_errors import ending_with_exit_codes, resume_hint
     from jobs.run.retry import retry_job
-    from jobs.run.retry_choice import RetryChoice
+    from jobs.run.retry_plan import RetryChoice
     from pipeline.protocol.shutdown import StopNotice
 
     limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []

@@ -11,7 +11,7 @@ from dimoo_core.errors import DimooError
 from dimoo_core.memory.need import MemoryNeed, RequestShape
 from jobs.manifest.manifest_check import manifest_rows
 from jobs.plan.row_cost import ModelFacts, RowCosts
-from jobs.run.run_identity import segment_rows_of
+from jobs.run.identity import segment_rows_of
 from jobs.spec.spec import JobSpec
 from jobs.tools.model_list import MEMORY_DTYPES
 from manifests.errors import RowFailure

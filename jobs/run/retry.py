@@ -12,15 +12,12 @@ from dimoo_core.errors import ConfigError
 from jobs.progress.metrics import MetricsExport
 from jobs.progress.progress import ProgressState
 from jobs.progress.watched_work import watched_work
-from jobs.run.recorded_run import recorded_settings
+from jobs.run.identity import settings_of_work, what_decides_results
+from jobs.run.recorded import recorded_settings
+from jobs.run.resources import with_memory
 from jobs.run.resume import ResumeChoice, words_of_changes
-from jobs.run.retry_backlog import Backlog, chosen_classes
-from jobs.run.retry_choice import RetryChoice
-from jobs.run.retry_summary import RetrySummary
-from jobs.run.run_dtype import with_memory
-from jobs.run.run_identity import what_decides_results
-from jobs.run.summary import RunSummary
-from jobs.run.work_settings import settings_of_work
+from jobs.run.retry_plan import Backlog, RetryChoice, chosen_classes
+from jobs.run.summary import RetrySummary, RunSummary
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from jobs.spec.resolve import check_model
 from jobs.spec.spec import JobSpec

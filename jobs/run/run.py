@@ -13,13 +13,11 @@ from dimoo_core.settings import DtypeName
 from jobs.progress.metrics import MetricsExport
 from jobs.progress.progress import ProgressState
 from jobs.progress.watched_work import watched_work
-from jobs.run.lost_description import LostDescription
-from jobs.run.recorded_run import way_of_working
+from jobs.run.identity import segment_rows_of, settings_of_work, what_decides_results
+from jobs.run.recorded import LostDescription, way_of_working
+from jobs.run.resources import with_memory, with_recorded_dtype
 from jobs.run.resume import ResumeChoice, output_of_new_run, outputs_beside, words_of_changes
-from jobs.run.run_dtype import with_memory, with_recorded_dtype
-from jobs.run.run_identity import segment_rows_of, what_decides_results
 from jobs.run.summary import RunSummary
-from jobs.run.work_settings import settings_of_work
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
 from jobs.spec.spec import JobSpec

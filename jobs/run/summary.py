@@ -1,11 +1,19 @@
-"""What a finished run reports: one JSON object for programs, a few lines for people."""
+"""What a finished run or retry reports: one JSON object for programs, a few lines for people."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Literal, Self
 
+from jobs.counted import duration
 from jobs.progress.progress import ProgressState
+from jobs.run.retry_plan import DEFAULT_CLASSES
+from pipeline.output.directory import RunDirectory
+from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.output.results import RunTotals
+from pipeline.storage.base import Store
+from pipeline.storage.reader import open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +100,96 @@ class RunSummary:
 
 def _rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 4)
+
+
+_IMAGES_PREFIX = "images/"
+_MAX_SHOWN_FAILURES = 5
+
+
+def summary_lines(summary: RunSummary) -> Iterator[str]:
+    """What was done, where it is, the first failures, and what to do next."""
+    yield from result_lines(summary)
+    yield from next_lines(summary)
+
+
+def result_lines(summary: RunSummary) -> Iterator[str]:
+    """What was done, where it is, and the first failures."""
+    store = open_store(summary.output)
+    resumed = f" ({summary.resumed} of these rows by earlier starts)" if summary.resumed else ""
+    rate = [f"{summary.rows_per_s:.2f} rows/s"] if summary.rows_per_s else []
+    busy = [f"engine busy {summary.engine_busy_ratio:.0%}"] if summary.engine_busy_ratio is not None else []
+    speed = f" ({', '.join([*rate, *busy])})" if rate else ""  # without a row in this start there is none
+    yield f"{summary.done} rows done, {summary.failed} failed{resumed}, in {duration(summary.wall_s)}{speed}"
+    if any(True for _ in store.list(_IMAGES_PREFIX)):
+        yield f"  images             {store.uri_of(_IMAGES_PREFIX)}"
+    yield f"  texts and metadata {store.uri_of(PARTS_PREFIX)}*.parquet"
+    if summary.failed:
+        yield f"  failures           {store.uri_of(FAILURES_PREFIX)}*.parquet"
+        yield f"  try them again     dimoo-batch retry {summary.output} --class CLASS, when its cause is mended"
+        yield from _first_failures(store, summary.failed)
+
+
+def next_lines(summary: RunSummary) -> Iterator[str]:
+    """Commands that come next."""
+    output = shlex.quote(summary.output)
+    yield f"next: dimoo-batch report {output}"
+    worth = ", ".join(f"{count} {name}" for name in DEFAULT_CLASSES if (count := summary.failures.get(name)))
+    if worth:
+        yield f"next: dimoo-batch retry {output}, since the same rows need not fail again: {worth}"
+
+
+def _first_failures(store: Store, num_failed: int) -> Iterator[str]:
+    for failure in islice(RunDirectory(store).failures(), _MAX_SHOWN_FAILURES):
+        yield f"    row {failure.row} ({failure.id}), {failure.stage}: {failure.message}"
+    if num_failed > _MAX_SHOWN_FAILURES:
+        yield f"    … and {num_failed - _MAX_SHOWN_FAILURES} more"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySummary:
+    """Outcome of one start of a retry.
+
+    Attributes:
+        run: Counts of the whole run as it is now.
+        retry: Number of the retry; 0 if there was nothing to run again.
+        classes: Of failures that were tried again.
+        retried: Rows that this start ran again.
+        mended: Those of them that are done now.
+        kept: Failed rows that were not asked for, by their class.
+        left: Rows of segments that the run has not committed yet.
+    """
+
+    run: RunSummary
+    retry: int
+    classes: tuple[str, ...]
+    retried: int
+    mended: int
+    kept: dict[str, int]
+    left: int
+
+    @property
+    def exit_code(self) -> int:
+        """0: every row is done; 3: some are still failed, or were never run."""
+        return 0 if self.run.exit_code == 0 and not self.left else 3
+
+    def to_json(self) -> dict[str, object]:
+        """For standard output."""
+        return self.run.to_json() | {
+            "status": "incomplete" if self.left else self.run.status,
+            "retry": self.retry,
+            "classes": list(self.classes),
+            "retried": self.retried,
+            "mended": self.mended,
+            "kept": self.kept,
+            "left": self.left,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        if self.retried:
+            yield f"retry {self.retry}: {self.mended} of {self.retried} failed rows are done now"
+        yield from result_lines(replace(self.run, resumed=0))  # a row may have outcomes of several starts
+        if self.left:
+            yield f"  {self.left} rows were never run: the run command itself goes on with them"
+        else:
+            yield from next_lines(self.run)

@@ -86,7 +86,7 @@ def model_entry(model: str) -> ModelEntry:
 
 def _checked(model: str, directory: Path, note: str) -> ModelEntry:
     from dimoo_core.checkpoint.check import check_checkpoint
-    from jobs.run.run_memory import memory_of_model
+    from jobs.run.resources import memory_of_model
 
     found = check_checkpoint(directory)
     return ModelEntry(

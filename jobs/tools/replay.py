@@ -21,8 +21,8 @@ from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import EngineConfig
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
-from jobs.run.recorded_run import check_preset
-from jobs.run.run_memory import memory_of_rows
+from jobs.run.recorded import check_preset
+from jobs.run.resources import memory_of_rows
 from jobs.spec.resolve import check_model
 from jobs.tools.replayed_run import OneRow, find_row, read_row, settings_of
 from manifests.errors import RowFailure

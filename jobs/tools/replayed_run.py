@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from dimoo_core.checkpoint.locate import digest, find_checkpoint
 from dimoo_core.errors import ConfigError
-from jobs.run.recorded_run import recorded_settings
+from jobs.run.recorded import recorded_settings
 from manifests.errors import RowFailure
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment

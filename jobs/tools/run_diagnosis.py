@@ -69,7 +69,7 @@ def diagnose_model_memory(model: str) -> Iterator[Diagnosis]:
 def _memory(directory: Path) -> Diagnosis:
     import torch
 
-    from jobs.run.run_memory import check_run_memory, memory_of_model
+    from jobs.run.resources import check_run_memory, memory_of_model
     from jobs.run.workers import Workers
     from jobs.spec.resolve import check_model
 

@@ -10,7 +10,7 @@ import pytest
 
 import pipeline.worker.worker
 from jobs.run.retry import retry_job
-from jobs.run.retry_choice import RetryChoice
+from jobs.run.retry_plan import RetryChoice
 from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed

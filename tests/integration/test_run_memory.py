@@ -49,7 +49,7 @@ def test_a_model_that_does_not_fit_is_refused_before_ray_starts_and_leaves_nothi
 def test_a_type_that_memory_has_chosen_stays_where_there_is_more(
     manifest: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.run.run_memory.dtype_that_fits", lambda need, num_workers: "bfloat16")
+    monkeypatch.setattr("jobs.run.resources.dtype_that_fits", lambda need, num_workers: "bfloat16")
     first = run(manifest, tiny_checkpoint, "--workers", 0)
     assert first.exit_code == 0, first.stderr
     assert "dtype bfloat16: float32 would need" in first.stderr

@@ -14,7 +14,7 @@ import pytest
 
 from dimoo_core.errors import DimooError
 from jobs.run.retry import retry_job
-from jobs.run.retry_choice import RetryChoice
+from jobs.run.retry_plan import RetryChoice
 from pipeline.output import epoch
 from pipeline.storage import retry
 from pipeline.worker.partials import DraftKeeper

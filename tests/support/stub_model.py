@@ -108,7 +108,7 @@ def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
         patch.setattr(f"{module}.check_model", lambda directory, adapter: None)
         patch.setattr(f"{module}.with_memory", lambda settings, *arguments, **options: settings)
         patch.setattr(f"{module}.with_memory", lambda settings, *arguments, **options: settings)
-    patch.setattr("jobs.run.run_identity.digest", lambda directory: "stub")
+    patch.setattr("jobs.run.identity.digest", lambda directory: "stub")
     patch.setattr("pipeline.worker.worker.load_model", lambda *arguments, **options: model)
     patch.setattr("pipeline.worker.worker.Engine", StubEngine)
     return model

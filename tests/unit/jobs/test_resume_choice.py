@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.run.result_key import key_as_set
+from jobs.run.identity import key_as_set
 from jobs.run.resume import ResumeChoice, output_of_new_run
 from pipeline.output.directory import RunDirectory
 from pipeline.storage.local import LocalStore

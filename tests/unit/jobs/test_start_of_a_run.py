@@ -13,11 +13,10 @@ from dimoo_core.errors import ConfigError
 from jobs.commands.run_errors import resume_hint
 from jobs.run import workers as workers_module
 from jobs.run.cluster import known_address, ray_cluster
-from jobs.run.report_lines import summary_lines
+from jobs.run.identity import segment_rows_of
 from jobs.run.resume import ResumeChoice
 from jobs.run.run import conclude, run_job
-from jobs.run.run_identity import segment_rows_of
-from jobs.run.summary import RunSummary
+from jobs.run.summary import RunSummary, summary_lines
 from jobs.spec.spec import load_spec
 from manifests.errors import RowFailure
 from manifests.files.plan import ManifestFile, plan_shards

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.run.retry import retry_job
-from jobs.run.retry_choice import RetryChoice
+from jobs.run.retry_plan import RetryChoice
 from jobs.tools.verify import VerifyChoice, verify_output
 from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here

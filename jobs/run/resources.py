@@ -1,9 +1,10 @@
-"""What a run, a row or a benchmark needs of memory: the model's own, and that of its largest request."""
+"""Memory that a run, a row or a benchmark needs, and the type of weights: asked for, recorded, or what fits."""
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from dimoo_core.checkpoint.check import CheckedCheckpoint, expected_shapes
 from dimoo_core.checkpoint.lora import check_adapter
@@ -18,8 +19,13 @@ from manifests.errors import RowFailure
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row, parse_rows
 from pipeline.manifest import ManifestSource
+from pipeline.output.directory import RunDirectory
 from pipeline.protocol.settings import RunSettings
 from pipeline.storage.reader import ObjectReader
+
+if TYPE_CHECKING:
+    from dimoo_core.checkpoint.check import CheckedCheckpoint
+
 
 _FIRST_ROWS = 64  # are looked at; a manifest is long
 _LEAST_PX = PIXELS_PER_TOKEN**2  # of an image whose size only its file says
@@ -144,3 +150,51 @@ def check_run_memory(
 
 def _cropped_px(resolution: Resolution) -> int:
     return resolution**2 if isinstance(resolution, int) else _LEAST_PX
+
+
+_CHOSEN = ("float32", "bfloat16")
+
+
+def with_recorded_dtype(settings: RunSettings, spec: JobSpec, run: RunDirectory) -> RunSettings:
+    """The settings with the type that the run has begun with, if none is asked for: memory is not to change it.
+
+    A type that is never chosen here was asked for then, and has to be asked for again.
+    """
+    recorded = (run.description() or {}).get("results", {})
+    is_same_device = recorded.get("device") == settings.device.partition(":")[0]
+    if spec.dtype != "auto" or not is_same_device or recorded.get("dtype") not in _CHOSEN:
+        return settings
+    return replace(settings, dtype=recorded["dtype"])
+
+
+def with_memory(
+    settings: RunSettings,
+    spec: JobSpec,
+    found: "CheckedCheckpoint",
+    source: ManifestSource,
+    local: Workers | None,
+    say: Callable[[str], None],
+    *,
+    is_begun: bool,
+) -> RunSettings:
+    """The settings with a type that fits on this machine; what only workers can see is left for them to check.
+
+    Args:
+        settings: Of the run, with its type as it was asked for or recorded.
+        spec: As a person wrote it.
+        found: Its model.
+        source: Its manifest.
+        local: Its workers, if they are on this machine.
+        say: Told which type was chosen.
+        is_begun: Whether the run has a type already.
+
+    Raises:
+        ConfigError: It does not fit.
+    """
+
+    num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
+    need = memory_of_rows(settings, found, first_rows(source, settings, spec.limit), num_rows)
+    if local is not None:
+        need = check_run_memory(need, local, is_auto=spec.dtype == "auto", is_recorded=is_begun, say=say)
+    left_to_workers = need if local is None or not need.is_on_host else None
+    return replace(settings, dtype=need.dtype, memory=left_to_workers, is_dtype_fixed=is_begun)
