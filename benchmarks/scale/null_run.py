@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.scale.process_pool import ProcessPool
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 from jobs.run.run import conclude
 from manifests.row.settings import RowDefaults
 from pipeline.driver.coordinator import Coordinator

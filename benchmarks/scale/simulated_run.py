@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from benchmarks.scale.bit_store import BitStore
 from benchmarks.scale.simulated_pool import Fleet, SimulatedPool
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 from jobs.run.run import conclude
 from manifests.files.duplicates import find_duplicate_ids
 from manifests.files.plan import ManifestFile, Segment, ShardPlan, plan_shards

@@ -6,7 +6,7 @@ Ray puts ``ray_`` before each name, and serves them on every node's metrics port
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 
 RAY_PREFIX = "ray_"
 _RUN_TAG, _WORKER_TAG, _CLASS_TAG = "run", "worker", "failure_class"

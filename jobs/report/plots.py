@@ -11,7 +11,7 @@ from pipeline.output.epoch import EpochReport
 _MAX_BARS = 24
 _MAX_NAMES = 12
 _POINTS_OF_TWO_INTERVALS = 3
-_POINT_FIELDS = 5  # seconds, rows, tokens, steps, busy seconds; see ``jobs.progress.run_note``
+_POINT_FIELDS = 5  # seconds, rows, tokens, steps, busy seconds; see ``jobs.progress.monitor``
 
 
 def plots(statistics: RunStatistics) -> Iterator[Plot]:

@@ -10,8 +10,8 @@ from typing import Any
 from dimoo_core.checkpoint.locate import Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
 from jobs.progress.metrics import MetricsExport
-from jobs.progress.progress import ProgressState
-from jobs.progress.watched_work import watched_work
+from jobs.progress.monitor import watched_work
+from jobs.progress.state import ProgressState
 from jobs.run.identity import settings_of_work, what_decides_results
 from jobs.run.recorded import recorded_settings
 from jobs.run.resources import with_memory

@@ -11,8 +11,8 @@ from typing import Any
 from dimoo_core.checkpoint.locate import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.settings import DtypeName
 from jobs.progress.metrics import MetricsExport
-from jobs.progress.progress import ProgressState
-from jobs.progress.watched_work import watched_work
+from jobs.progress.monitor import watched_work
+from jobs.progress.state import ProgressState
 from jobs.run.identity import segment_rows_of, settings_of_work, what_decides_results
 from jobs.run.recorded import LostDescription, way_of_working
 from jobs.run.resources import with_memory, with_recorded_dtype

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Literal, Self
 
 from jobs.counted import duration
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 from jobs.run.retry_plan import DEFAULT_CLASSES
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX

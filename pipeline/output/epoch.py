@@ -39,7 +39,7 @@ class EpochReport:
         claimed_at: When it began; None if its claim cannot be read.
         heard_at: Its latest sign of life, by its own clock; None if it gave none.
         has_ended: It has said that it ends.
-        note: What it told last, see ``jobs.progress.run_note``; empty before the first row.
+        note: What it told last, see ``jobs.progress.monitor``; empty before the first row.
     """
 
     number: int

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.progress.progress import ProgressState
-from jobs.progress.run_note import MAX_POINTS, RunNote
+from jobs.progress.monitor import MAX_POINTS, RunNote
+from jobs.progress.state import ProgressState
 from jobs.tools.status import RunStatus, read_status
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import RunEpoch, claimed_epoch, read_epoch_reports
@@ -195,7 +195,7 @@ def test_what_is_no_output_is_refused(tmp_path: Path) -> None:
 
 def test_the_course_of_a_long_run_stays_short_and_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
-    monkeypatch.setattr("jobs.progress.run_note.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("jobs.progress.monitor.time.monotonic", lambda: now_s)
     notes: list[Any] = []
     note = RunNote(state_of(), notes.append)
     for _ in range(20 * MAX_POINTS):

@@ -1,6 +1,6 @@
 """A run's progress by a clock of the test's own."""
 
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 from pipeline.protocol.messages import WorkerProgress
 
 

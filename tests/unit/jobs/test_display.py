@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jobs.progress import display as progress
 from jobs.progress.display import PanelDisplay, PlainDisplay, _cells, _facts
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerReady
 from tests.support.progress import Clock, state_of, worked

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.progress.metrics import METRICS, RAY_PREFIX, MetricsExport
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
 from tests.support.command import REPOSITORY

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.counted import duration
-from jobs.progress.progress import ProgressState
+from jobs.progress.state import ProgressState
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerReady
 from tests.support.progress import Clock, state_of, worked

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jobs.progress.thumbnails import HEIGHT, WIDTH, Thumbnails, can_show, drawn
+from jobs.progress.display import HEIGHT, WIDTH, Thumbnails, can_show, drawn
 from pipeline.storage.errors import StoreError
 
 

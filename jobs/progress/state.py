@@ -1,12 +1,13 @@
-"""How far a run is: counts kept from the events of its workers. How they are shown is in ``display``."""
+"""Progress of a run: counts kept from the events of its workers, and how sure the remaining time is."""
 
+import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from jobs.counted import counted, duration
-from jobs.progress.rate_record import RateRecord, error_of_count
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
@@ -17,6 +18,43 @@ from pipeline.protocol.messages import (
     WorkerProgress,
     WorkerReady,
 )
+
+_INTERVAL_S = 5.0
+_MAX_POINTS = 61
+_MIN_RATES = 5  # before these the spread says more about the beginning than about the run
+_STANDARD_ERRORS = 2.0
+
+
+def error_of_count(num_rows: int) -> float:
+    """How far a rate may be off, by that rate, of which no more is known than how many rows it is of."""
+    return _STANDARD_ERRORS / math.sqrt(num_rows)
+
+
+class RateRecord:
+    """Rows settled over time, a point every five seconds; the latest sixty intervals count."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque(maxlen=_MAX_POINTS)
+
+    def is_due(self) -> bool:
+        """Whether the time of the next point has come."""
+        return not self._points or time.monotonic() - self._points[-1][0] >= _INTERVAL_S
+
+    def take(self, num_settled: int) -> None:
+        """So many rows are settled now, when a point is due."""
+        self._points.append((time.monotonic(), num_settled))
+
+    @property
+    def relative_error(self) -> float | None:
+        """Twice the standard error of the mean rate, by that rate; None while there are too few intervals."""
+        points = list(self._points)
+        rates = [(rows - before) / (at - then) for (then, before), (at, rows) in pairwise(points)]
+        mean = sum(rates) / len(rates) if rates else 0.0
+        if len(rates) < _MIN_RATES or mean <= 0:
+            return None
+        variance = sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1)
+        return _STANDARD_ERRORS * math.sqrt(variance / len(rates)) / mean
+
 
 _NUM_LATEST = 8
 _MIN_RATE_ROWS, _MIN_RATE_S = 3, 10.0  # before, a rate says how the first rows came, not how the others will
