@@ -11,7 +11,7 @@ from jobs.commands.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 from jobs.counted import counted
 
 if TYPE_CHECKING:
-    from jobs.manifest.manifest_request import BuildReport, BuildRequest
+    from jobs.manifest.request import BuildReport, BuildRequest
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
 
@@ -81,8 +81,14 @@ def build(
     """
     from dimoo_core.errors import ConfigError, DimooError
     from jobs.manifest.build import build_manifest
-    from jobs.manifest.manifest_option import constant_cell, dedupe_choice, listed_values, name_value_pairs, share_value
-    from jobs.manifest.manifest_request import BuildRequest
+    from jobs.manifest.request import (
+        BuildRequest,
+        constant_cell,
+        dedupe_choice,
+        listed_values,
+        name_value_pairs,
+        share_value,
+    )
     from manifests.errors import ManifestError
 
     try:
@@ -147,7 +153,7 @@ def validate(
     Exit status: 0 every row is valid, 1 it cannot be read, 2 wrong columns or options, 3 some rows are invalid.
     """
     from dimoo_core.errors import ConfigError, DimooError
-    from jobs.manifest.manifest_check import validate_manifest
+    from jobs.manifest.inspect import validate_manifest
     from jobs.spec.resolve import row_defaults_of
     from jobs.spec.spec import load_spec
     from manifests.errors import ManifestError, RowFailure
@@ -187,7 +193,7 @@ def show(
       dimoo-batch manifest show s3://bucket/manifest/ --start 1000 --rows 20 --json | jq .prompt
     """
     from dimoo_core.errors import ConfigError, DimooError
-    from jobs.manifest.manifest_show import shown_lines
+    from jobs.manifest.inspect import shown_lines
     from manifests.errors import ManifestError
 
     try:

@@ -8,9 +8,8 @@ evaluator reads is in ``benchmark_metadata``. ``dimoo-batch export --to benchmar
 import json
 from collections.abc import Iterator, Mapping
 
-from jobs.manifest.parquet_source import read_parquet
+from jobs.manifest.readers import json_objects, read_csv, read_parquet
 from jobs.manifest.record import OpenFile, Record, open_text
-from jobs.manifest.text_source import json_objects, read_csv
 from manifests.errors import ManifestError
 
 BENCHMARKS = ("geneval", "dpg-bench", "oneig-en", "tiif", "imgedit", "gedit")

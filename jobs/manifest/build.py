@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
+from jobs.manifest.dedupe import Seen
 from jobs.manifest.files import ManifestFiles
-from jobs.manifest.manifest_request import BuildReport, BuildRequest
-from jobs.manifest.record_builder import RecordBuilder
-from jobs.manifest.row_table import BuildCounts, RowTables
-from jobs.manifest.seen import Seen
+from jobs.manifest.request import BuildReport, BuildRequest
 from jobs.manifest.sources import read_source, source_types
+from jobs.manifest.table import BuildCounts, RowTables
+from jobs.manifest.transform import RecordBuilder
 from manifests.columns import is_text
 from manifests.errors import ManifestError
 from manifests.row.settings import RowDefaults

@@ -8,10 +8,17 @@ import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
 from jobs.manifest import benchmarks as benchmark
-from jobs.manifest.parquet_source import parquet_types, read_parquet
-from jobs.manifest.picture_source import is_image_name, read_image_names, read_tar
+from jobs.manifest.readers import (
+    is_image_name,
+    parquet_types,
+    read_csv,
+    read_image_names,
+    read_json_lines,
+    read_parquet,
+    read_prompts,
+    read_tar,
+)
 from jobs.manifest.record import OpenFile, Record
-from jobs.manifest.text_source import read_csv, read_json_lines, read_prompts
 from manifests.errors import ManifestError
 from pipeline.storage.base import Store
 from pipeline.storage.reader import ObjectReader, open_store

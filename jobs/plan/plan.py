@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from dimoo_core.engine.flops import Cost
 from dimoo_core.errors import DimooError
 from dimoo_core.memory.need import MemoryNeed, RequestShape
-from jobs.manifest.manifest_check import manifest_rows
+from jobs.manifest.inspect import manifest_rows
 from jobs.plan.row_cost import ModelFacts, RowCosts
 from jobs.run.identity import segment_rows_of
 from jobs.spec.spec import JobSpec

@@ -1,22 +1,29 @@
-"""The way of a record from its source into a manifest: filled in, named, filtered, without duplicates, selected."""
+"""The way of a record from its source into a manifest: filled in, named, filtered, without duplicates, selected.
 
+Prompts may be templates, ``a {color} {animal}``, filled from a record's columns and from lists of values. Selection is
+by sampling, splits, and repetition with other seeds.
+"""
+
+import difflib
 import hashlib
-from collections.abc import Iterable, Iterator
+import heapq
+import itertools
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dimoo_core.errors import ConfigError
-from jobs.manifest.manifest_request import BuildRequest
+from jobs.manifest.dedupe import Seen
 from jobs.manifest.record import Record
-from jobs.manifest.row_table import BuildCounts, row_digest
-from jobs.manifest.seen import Seen
-from jobs.manifest.selection import repeated, sample_count, sample_share, split_of
+from jobs.manifest.request import BuildRequest
 from jobs.manifest.sources import SourceFile
-from jobs.manifest.template import PromptTemplate, combinations
+from jobs.manifest.table import BuildCounts, row_digest
 from jobs.word_filter import WordFilter
 from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.errors import ManifestRowError
+from manifests.row.content_id import content_id
 from manifests.row.images import image_source
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.fetch import ImageFetcher
@@ -24,6 +31,110 @@ from pipeline.rows.hooks import HookFailed, call_hook, load_hook
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
 from pipeline.storage.uri import folder_of, is_relative, parse_uri
+
+
+class PromptTemplate:
+    """A text with names in braces; ``{{`` and ``}}`` stand for braces.
+
+    Raises:
+        ConfigError: A brace is left open, or something else than a name is in braces.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        try:
+            parts = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise ConfigError(f"the template {text!r} is not valid: {error}") from error
+        self.names = tuple(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
+        plain = all(name.isidentifier() for name in self.names)
+        if not plain or any(form or conversion for _, _, form, conversion in parts):
+            raise ConfigError(
+                f"the template {text!r} must have nothing but names of columns in braces, as in {{color}}"
+            )
+
+    def fill(self, values: Mapping[str, object]) -> str:
+        """The text with its names replaced.
+
+        Raises:
+            ManifestRowError: A name has no value here.
+        """
+        for name in self.names:
+            if values.get(name) is None:
+                there = [key for key, value in values.items() if value is not None]
+                near = difflib.get_close_matches(name, there, n=1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
+                known = ", ".join(there) or "nothing"
+                raise ManifestRowError(f"the template needs {name!r}, which has no value here; there is {known}{hint}")
+        return self._text.format_map({name: values[name] for name in self.names})
+
+
+def combinations(record: Record, variables: Mapping[str, Sequence[str]]) -> Iterator[Record]:
+    """The record with every combination of the variables' values, the last variable changing fastest."""
+    for values in itertools.product(*variables.values()):
+        yield record.with_cells({**record.cells, **dict(zip(variables, values, strict=True))})
+
+
+def num_combinations(variables: Mapping[str, Sequence[str]]) -> int:
+    """How many there are for each record."""
+    count = 1
+    for values in variables.values():
+        count *= len(values)
+    return count
+
+
+_UNIT = 2.0**-64
+
+
+def chance(seed: int, key: str) -> float:
+    """A number in [0, 1) that depends on the two alone."""
+    digest = hashlib.blake2b(f"{seed}:{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") * _UNIT
+
+
+def sample_share(records: Iterable[Record], share: float, seed: int) -> Iterator[Record]:
+    """About this share of the records, each by a chance of its own, in their order."""
+    for number, record in enumerate(records):
+        if chance(seed, f"sample {number}") < share:
+            yield record
+
+
+def sample_count(records: Iterable[Record], count: int, seed: int) -> Iterator[Record]:
+    """Exactly ``count`` of the records, each set of them as likely, in their order; all if there are no more.
+
+    Memory grows with ``count``, not with the records.
+    """
+    kept: list[tuple[float, int, Record]] = []
+    for number, record in enumerate(records):
+        entry = (-chance(seed, f"sample {number}"), number, record)
+        if len(kept) < count:
+            heapq.heappush(kept, entry)
+        elif entry > kept[0]:
+            heapq.heapreplace(kept, entry)
+    for _, _, record in sorted(kept, key=lambda entry: entry[1]):
+        yield record
+
+
+def repeated(record: Record, count: int) -> Iterator[Record]:
+    """The record ``count`` times, with the columns ``sample`` (from 0) and ``seed``, and an id of its own each.
+
+    The first has the record's seed, or 0; each that follows has one more.
+    """
+    first = record.cells.get("seed") or 0
+    row_id = record.cells.get("id") or content_id(record.cells)
+    for sample in range(count):
+        yield record.with_cells({**record.cells, "id": f"{row_id}-{sample}", "seed": first + sample, "sample": sample})
+
+
+def split_of(record: Record, splits: Mapping[str, float], seed: int) -> str:
+    """The split of a record: by chance, but the same for equal content, so that no row is in two."""
+    point = chance(seed, f"split {content_id({**record.cells, 'seed': None})}")
+    for name, share in splits.items():
+        point -= share
+        if point < 0:
+            return name
+    return next(reversed(dict(splits)))
+
 
 _BLOCK_BYTES = 1 << 20
 
@@ -185,7 +296,7 @@ class RecordBuilder:
         return digest.hexdigest()
 
     def _is_new_image(self, record: Record, seen: Seen) -> bool:
-        from jobs.manifest.image_hash import image_hash
+        from jobs.manifest.dedupe import image_hash
 
         source = image_source(record.cells.get("image"))
         if source is None:

@@ -1,6 +1,6 @@
 """Records gathered into tables of one schema, each row checked by the parsing that a run does."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -9,9 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from dimoo_core.errors import DimooError
-from jobs.manifest.missing_column import missing_column
-from jobs.manifest.record import Record
-from jobs.manifest.stored_cell import stored_cell, stored_type
+from jobs.manifest.readers import delimiter_hint
+from jobs.manifest.record import Record, stored_cell, stored_type
 from manifests.cells import shown
 from manifests.columns import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
@@ -19,7 +18,57 @@ from manifests.row.content_id import content_id
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from manifests.row.task_name import find_task
-from manifests.schema import OUTPUT_COLUMNS, check_schema
+from manifests.schema import OUTPUT_COLUMNS, check_schema, nearest_name
+from manifests.tasks import Task
+
+_MAX_LISTED = 12
+_EQUAL_RATIO = 1.0  # for a task there is an option, so that only its own name in other letters is worth a guess
+
+
+def missing_column(names: Collection[str], task: Task | None) -> str | None:
+    """What to say where no row has a column that rows of this task need; None if every such column is there.
+
+    Args:
+        names: The columns of the source, and those that options add.
+        task: Of the rows; None if nothing says which.
+    """
+    if task is None:
+        if "task" in names:
+            return None
+        hint = _hint(("task",), names, _EQUAL_RATIO)
+        return f"no column 'task' and no --task{hint or ': give --task, see dimoo-batch tasks'}"
+    for needed in _needed(task):
+        if not set(needed).intersection(names):
+            wanted = " or ".join(map(repr, needed))
+            option = "--prompt, or " if needed == ("prompt",) else ""
+            found = ", ".join([name for name in names if name not in COLUMNS][:_MAX_LISTED])
+            give = f": give {option}a column {wanted}"
+            hint = f"; found {found}{give}, or --rename NAME={needed[0]}" if found else give
+            hint = _hint(needed, names) or hint
+            return f"no column {wanted}, which task {task.name!r} needs{hint}"
+    return None
+
+
+def _needed(task: Task) -> Iterator[tuple[str, ...]]:
+    """Columns that a row of the task fills, or of which it fills one."""
+    if task.needs_prompt:
+        yield ("prompt",)
+    yield from ((column,) for column in task.needed_columns)
+    if task.one_of:
+        yield task.one_of
+
+
+def _hint(needed: Collection[str], names: Collection[str], ratio: float = 0.6) -> str:
+    """What was probably meant, and how to say it; empty if nothing comes near."""
+    unknown = [name for name in names if name not in COLUMNS]
+    for name in unknown:
+        if mended := delimiter_hint(name):
+            return f"; found {name!r}: {mended}"
+    for column in needed:
+        if near := nearest_name(column, unknown, ratio):
+            return f"; found {near!r}: did you mean that? Then give --rename '{near}={column}'"
+    return ""
+
 
 MAX_TABLE_ROWS = 50_000
 MAX_TABLE_BYTES = 32 * 2**20
