@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
+from jobs.export.base import Export, ExportTarget
 from jobs.export.folder import BenchmarkExport, FolderExport
 from jobs.export.rows import FinishedRow, FinishedRows
 from jobs.export.table import LanceExport, ParquetExport, table_schema
-from jobs.export.target import Export, ExportTarget
 from jobs.export.webdataset import TarExport
 from jobs.word_filter import WordFilter
 from pipeline.rows.hooks import HookFailed, call_hook, load_hook

@@ -8,10 +8,8 @@ from typing import TextIO
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
-from jobs.export.column_name import folder_cells
-from jobs.export.json_cells import json_line
+from jobs.export.base import ExportTarget, folder_cells, json_line
 from jobs.export.rows import FinishedRow
-from jobs.export.target import ExportTarget
 
 
 class FolderExport:

@@ -10,11 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from jobs.export.column_name import exported_cells, exported_names
-from jobs.export.hub_card import hub_card
-from jobs.export.hub_feature import hub_features
+from jobs.export.base import ExportTarget, exported_cells, exported_names
+from jobs.export.huggingface import hub_card, hub_features
 from jobs.export.rows import FinishedRow
-from jobs.export.target import ExportTarget
 from jobs.report.facts import RunFactSheet
 from pipeline.rows.row_hooks import ImageFile
 

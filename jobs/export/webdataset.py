@@ -5,10 +5,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.export.column_name import exported_cells
-from jobs.export.json_cells import json_line
+from jobs.export.base import ExportTarget, exported_cells, json_line
 from jobs.export.rows import FinishedRow
-from jobs.export.target import ExportTarget
 
 MAX_TAR_ROWS = 10_000
 MAX_TAR_BYTES = 2**30
