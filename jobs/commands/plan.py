@@ -48,9 +48,8 @@ def plan(
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     from dimoo_core.errors import ConfigError, DimooError, WeightsError
-    from jobs.plan.gpu_table import find_gpus
+    from jobs.plan.lines import find_gpus, plan_json, plan_lines
     from jobs.plan.plan import plan_run
-    from jobs.plan.plan_lines import plan_json, plan_lines
     from jobs.plan.probe import probe_plan
     from jobs.plan.row_cost import read_model_facts
     from jobs.spec.resolve import resolved_spec

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from dimoo_core.engine.flops import Cost
 from jobs.cli import app
+from jobs.plan.lines import plan_lines
 from jobs.plan.plan import Group, RunPlan
-from jobs.plan.plan_lines import plan_lines
 from jobs.plan.probe import Probe, _spread, _steady_seconds
 from manifests.files.plan import ManifestFile, plan_shards
 from pipeline.storage.reader import open_store
