@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jobs.report.contact_sheet import contact_sheet
+from jobs.report.pictures import contact_sheet
 from jobs.report.row import ReportRow
 from pipeline.storage.local import LocalStore
 

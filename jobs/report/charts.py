@@ -1,8 +1,13 @@
-"""Plots as SVG, drawn without a script: they take the page's colours and can be read as a table."""
+"""Charts as SVG, drawn without a script: they take the page's colours and can be read as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
+
+from jobs.counted import counted, duration
+from jobs.report.statistics import Histogram, RunStatistics, most_common
+from pipeline.output.epoch import EpochReport
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360.0, 180.0, 48.0, 30.0, 12.0
 """As wide as a phone shows it, nearly: letters are no smaller there than they are drawn."""
@@ -119,3 +124,68 @@ def _axis(labels: Sequence[str], unit: str) -> str:
 def _svg(title: str, note: str, height: float, parts: Sequence[str]) -> str:
     name = escape(f"{title}. {note}", quote=True)
     return f'<svg viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
+
+
+_MAX_BARS = 24
+_MAX_NAMES = 12
+_POINTS_OF_TWO_INTERVALS = 3
+_POINT_FIELDS = 5  # seconds, rows, tokens, steps, busy seconds; see ``jobs.progress.monitor``
+
+
+def plots(statistics: RunStatistics) -> Iterator[Plot]:
+    """The plots that there are numbers for."""
+    done = statistics.num_done
+    if done:
+        yield bar_plot("Tasks", counted(done, "finished row"), "task", most_common(statistics.tasks, _MAX_NAMES))
+    if statistics.num_images:
+        num_images, num_sizes = counted(statistics.num_images, "image"), counted(len(statistics.sizes), "size")
+        note = f"{num_images}, {num_sizes} in pixels"
+        yield bar_plot("Sizes", note, "size", most_common(statistics.sizes, _MAX_NAMES))
+        yield _histogram("File sizes", "of an image file", "KiB", statistics.file_kib)
+    if statistics.num_texts:
+        yield _histogram("Text lengths", "of an answer or caption", "words", statistics.text_words)
+    if statistics.score_percent.count:
+        yield _histogram("Scores", "in percent", "%", statistics.score_percent)
+    if done:
+        steps = {f"{steps} steps": count for steps, count in sorted(statistics.steps.items())}
+        yield bar_plot("Steps", "Denoising steps of a row", "steps", most_common(steps, _MAX_NAMES))
+    if statistics.failures:
+        failures = {f"{stage}: {error}": count for (stage, error), count in statistics.failures.items()}
+        note = f"{statistics.num_failed:,} of {statistics.num_failed + done:,} rows"
+        yield bar_plot("Failures", note, "stage and error", most_common(failures, _MAX_NAMES))
+
+
+def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
+    """How fast the run went, from what its starts noted: rows a second, and the time of a step."""
+    rates, steps, before_s = [], [], 0.0
+    for report in reports:
+        points = _points_of(report)
+        for old, new in pairwise(points):
+            elapsed_s, at_s = new[0] - old[0], before_s + new[0]
+            if elapsed_s > 0:
+                rates.append((at_s, max(0.0, new[1] - old[1]) / elapsed_s))
+            if new[3] > old[3]:
+                steps.append((at_s, 1000 * max(0.0, new[4] - old[4]) / (new[3] - old[3])))
+        before_s += points[-1][0] if points else 0.0
+    ends = ("start", f"{duration(before_s)} of work")
+    if len(rates) > 1:
+        note = f"Rows settled a second, in {len(reports)} start{'s' if len(reports) > 1 else ''} of the run"
+        yield line_plot("Throughput", note, "rows a second", rates, ends)
+    if len(steps) > 1:
+        yield line_plot("Step time", "Milliseconds of a step, mean of all engines", "milliseconds", steps, ends)
+
+
+def _points_of(report: EpochReport) -> list[list[float]]:
+    """What a start noted. Its last interval may be short, whose rate says nothing: it joins the one before."""
+    points = [point for point in report.note.get("points", []) if len(point) == _POINT_FIELDS]
+    if len(points) >= _POINTS_OF_TWO_INTERVALS:
+        before_last, last = (new[0] - old[0] for old, new in pairwise(points[-_POINTS_OF_TWO_INTERVALS:]))
+        if last < before_last / 2:
+            del points[-2]
+    return points
+
+
+def _histogram(title: str, what: str, unit: str, numbers: Histogram) -> Plot:
+    note = f"{what}: {numbers.least:,.0f} to {numbers.most:,.0f} {unit}, mean {numbers.mean:,.1f}"
+    num_bars = min(_MAX_BARS, 4 + round(numbers.count**0.5))
+    return histogram_plot(title, note, unit, numbers.bars(num_bars))
