@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from jobs.spec.spec import JobSpec  # noqa: E402
-from jobs.tools.task_list import ROW_COLUMNS, TaskEntry, reference_entries, task_entries  # noqa: E402
+from jobs.tools.catalog import ROW_COLUMNS, TaskEntry, reference_entries, task_entries  # noqa: E402
 from manifests.columns import COLUMNS  # noqa: E402
 from pipeline.output.results import DONE_SCHEMA, FAILURE_SCHEMA  # noqa: E402
 

@@ -165,7 +165,7 @@ def tasks(
       dimoo-batch tasks --json | jq '.[] | select(.name == "inpaint")'
       dimoo-batch tasks --json | jq -c '.[].example' > rows.jsonl
     """
-    from jobs.tools.task_list import reference_entries, task_entries
+    from jobs.tools.catalog import reference_entries, task_entries
 
     entries = [*task_entries(), *reference_entries()]
     if as_json:

@@ -12,7 +12,7 @@ from jobs.commands.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 if TYPE_CHECKING:
     from dimoo_core.settings import DtypeName
     from jobs.spec.spec import JobSpec
-    from jobs.tools.bench_case import BenchTask
+    from jobs.tools.bench_cases import BenchTask
 
 
 def bench(
@@ -61,7 +61,7 @@ def bench(
         fail(str(error), EXIT_WRONG_INPUT)
     except DimooError as error:
         fail(str(error), EXIT_FAILED)
-    from jobs.tools.bench_lines import bench_json, bench_lines
+    from jobs.tools.bench_cases import bench_json, bench_lines
 
     typer.echo(json.dumps(bench_json(machine, results)) if as_json else "\n".join(bench_lines(machine, results)))
     if failed := [result for result in results if result.error is not None]:
@@ -86,7 +86,7 @@ def _measured(
     from jobs.run.workers import Workers
     from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
     from jobs.tools.bench import MachineBench
-    from jobs.tools.bench_case import bench_cases
+    from jobs.tools.bench_cases import bench_cases
 
     checkpoint = find_checkpoint(job.model)
     job = with_found_adapter(with_generation_defaults(job, checkpoint.directory))
@@ -144,7 +144,7 @@ def _tasks(given: list[str] | None) -> "tuple[BenchTask, ...]":
     from typing import get_args
 
     from dimoo_core.errors import ConfigError
-    from jobs.tools.bench_case import BenchTask
+    from jobs.tools.bench_cases import BenchTask
 
     known: tuple[BenchTask, ...] = get_args(BenchTask)
     if unknown := sorted(set(given or ()) - set(known)):

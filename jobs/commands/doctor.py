@@ -29,14 +29,16 @@ def doctor(
 
     Exit status: 0 nothing is wrong, 1 something is.
     """
-    from jobs.tools.machine_diagnosis import (
+    from jobs.tools.doctor import (
         diagnose_disk,
         diagnose_gpu,
+        diagnose_model,
+        diagnose_model_memory,
         diagnose_ray,
         diagnose_shared_memory,
+        diagnose_store,
         diagnose_versions,
     )
-    from jobs.tools.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
 
     diagnoses = [
         *diagnose_versions(),
@@ -64,7 +66,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
       dimoo-batch models
       dimoo-batch models --json
     """
-    from jobs.tools.model_list import model_entries
+    from jobs.tools.catalog import model_entries
 
     entries = model_entries()
     if as_json:

@@ -26,8 +26,7 @@ def status(
     Exit status: 0 it could be read, whatever it says; 1 the store broke off; 2 not a run, or it cannot be read.
     """
     from dimoo_core.errors import DimooError
-    from jobs.tools.committed_rows import MAX_PARTS_READ
-    from jobs.tools.status import read_status
+    from jobs.tools.status import MAX_PARTS_READ, read_status
     from pipeline.storage.errors import StoreError
 
     try:

@@ -13,7 +13,7 @@ from jobs.manifest.inspect import manifest_rows
 from jobs.plan.row_cost import ModelFacts, RowCosts
 from jobs.run.identity import segment_rows_of
 from jobs.spec.spec import JobSpec
-from jobs.tools.model_list import MEMORY_DTYPES
+from jobs.tools.catalog import MEMORY_DTYPES
 from manifests.errors import RowFailure
 from manifests.files.plan import ShardPlan
 from manifests.row.parse import Row

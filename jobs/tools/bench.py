@@ -16,7 +16,7 @@ from dimoo_core.engine.engine import Engine
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import ImageResult, Request, RequestFailed
 from dimoo_core.settings import EngineConfig, ImageSettings, Resolution
-from jobs.tools.bench_case import BenchCase, BenchResult
+from jobs.tools.bench_cases import BenchCase, BenchResult
 
 _PROMPT = "a small harbour at dawn, fishing boats beside a stone pier, gulls above the water, soft light, oil painting"
 _QUESTION = "Describe the image in detail."

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 
 from jobs.counted import counted
-from jobs.tools.committed_rows import count_committed
+from jobs.tools.status import count_committed
 from pipeline.output.epoch import claimed_epoch
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store

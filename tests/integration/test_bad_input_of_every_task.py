@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.tools.task_list import TaskEntry, task_entries
+from jobs.tools.catalog import TaskEntry, task_entries
 from manifests.columns import COLUMNS, IMAGE, NUMBER, TEXT, WHOLE
 from manifests.errors import ManifestRowError
 from manifests.row.parse import parse_row

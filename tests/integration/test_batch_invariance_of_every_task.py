@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.presets import PRESETS
-from jobs.tools.task_list import TaskEntry, task_entries
+from jobs.tools.catalog import TaskEntry, task_entries
 from manifests.tasks import TASKS
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture

@@ -13,16 +13,18 @@ from typer.testing import CliRunner
 
 from dimoo_core.memory.free import FreeMemory
 from jobs.cli import app
-from jobs.tools import machine_diagnosis
-from jobs.tools.diagnosis import Diagnosis
-from jobs.tools.machine_diagnosis import (
+from jobs.tools import doctor as machine_diagnosis
+from jobs.tools.doctor import (
+    Diagnosis,
     diagnose_disk,
     diagnose_gpu,
+    diagnose_model,
+    diagnose_model_memory,
     diagnose_ray,
     diagnose_shared_memory,
+    diagnose_store,
     diagnose_versions,
 )
-from jobs.tools.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
 from tests.support.fault_proxy import running_fault_proxy
 from tests.support.s3_server import S3Server
 

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from dimoo_core.request.request import RequestFailed
 from jobs.cli import app
 from jobs.tools import bench as machine_bench
-from jobs.tools.bench_case import BenchResult, bench_cases
-from jobs.tools.bench_lines import bench_lines
+from jobs.tools.bench_cases import BenchResult, bench_cases, bench_lines
 from manifests.row.settings import RowDefaults
 
 SMALL = (

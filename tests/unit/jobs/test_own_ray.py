@@ -8,7 +8,7 @@ import ray
 
 from dimoo_core.errors import ConfigError
 from jobs.run.cluster import ray_cluster, short_temporary_folder
-from jobs.tools.machine_diagnosis import diagnose_ray
+from jobs.tools.doctor import diagnose_ray
 from pipeline.errors import RunFailed
 
 

@@ -5,7 +5,7 @@ import json
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.tools.task_list import reference_entries, task_entries
+from jobs.tools.catalog import reference_entries, task_entries
 from manifests.columns import COLUMNS
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
