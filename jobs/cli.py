@@ -15,13 +15,12 @@ from jobs.commands import bench as bench_command
 from jobs.commands import export as export_command
 from jobs.commands import manifest as manifest_command
 from jobs.commands import plan as plan_command
-from jobs.commands.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 from jobs.commands.doctor import doctor, models
 from jobs.commands.replay import replay
 from jobs.commands.report import report
 from jobs.commands.retry import retry
 from jobs.commands.status import status
-from jobs.commands.stop_signal import drain_at_signal, raise_stopped
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, drain_at_signal, fail, raise_stopped
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -92,7 +91,7 @@ def run(
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, raise_stopped)
-    from jobs.commands.run_errors import ending_with_exit_codes, resume_hint
+    from jobs.commands.support import ending_with_exit_codes, resume_hint
     from jobs.run.resume import ResumeChoice
     from jobs.run.run import run_job
     from jobs.run.summary import summary_lines

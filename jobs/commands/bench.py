@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.commands.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 if TYPE_CHECKING:
     from dimoo_core.settings import DtypeName

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.command import EXIT_FAILED
+from jobs.commands.support import EXIT_FAILED
 
 
 def doctor(

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
-from jobs.counted import counted
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs.text import counted
 
 
 def export(

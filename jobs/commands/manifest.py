@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.commands.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
-from jobs.counted import counted
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs.text import counted
 
 if TYPE_CHECKING:
     from jobs.manifest.request import BuildReport, BuildRequest

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
 
 
 def replay(

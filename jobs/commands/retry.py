@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.stop_signal import drain_at_signal, raise_stopped
+from jobs.commands.support import drain_at_signal, raise_stopped
 
 
 def retry(
@@ -59,7 +59,7 @@ def retry(
     never run, 4 stopped since too many rows failed again, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
-    from jobs.commands.run_errors import ending_with_exit_codes, resume_hint
+    from jobs.commands.support import ending_with_exit_codes, resume_hint
     from jobs.run.retry import retry_job
     from jobs.run.retry_plan import RetryChoice
     from pipeline.protocol.shutdown import StopNotice

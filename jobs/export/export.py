@@ -13,7 +13,7 @@ from jobs.export.folder import BenchmarkExport, FolderExport
 from jobs.export.rows import FinishedRow, FinishedRows
 from jobs.export.table import LanceExport, ParquetExport, table_schema
 from jobs.export.webdataset import TarExport
-from jobs.word_filter import WordFilter
+from jobs.text import WordFilter
 from pipeline.rows.hooks import HookFailed, call_hook, load_hook
 from pipeline.storage.reader import open_store
 

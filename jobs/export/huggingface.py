@@ -7,9 +7,9 @@ import pyarrow as pa
 import yaml
 
 from dimoo_core.errors import ConfigError
-from jobs.counted import counted
 from jobs.report.card import plain_words, table_lines
 from jobs.report.facts import RunFactSheet
+from jobs.text import counted
 
 _PLAIN = frozenset(
     {"null", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "string",

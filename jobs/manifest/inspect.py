@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from jobs.counted import counted
 from jobs.spec.spec import JobSpec
+from jobs.text import counted
 from manifests.columns import COLUMNS
 from manifests.errors import RowFailure
 from manifests.files.plan import plan_shards

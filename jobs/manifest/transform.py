@@ -20,7 +20,7 @@ from jobs.manifest.record import Record
 from jobs.manifest.request import BuildRequest
 from jobs.manifest.sources import SourceFile
 from jobs.manifest.table import BuildCounts, row_digest
-from jobs.word_filter import WordFilter
+from jobs.text import WordFilter
 from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.errors import ManifestRowError
 from manifests.row.content_id import content_id

@@ -7,9 +7,9 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import size_words
-from jobs.counted import duration
 from jobs.plan.plan import Group, RunPlan
 from jobs.plan.probe import Probe
+from jobs.text import duration
 from manifests.tasks import TASKS
 
 USED_SHARE = 0.5

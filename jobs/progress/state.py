@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from jobs.counted import counted, duration
+from jobs.text import counted, duration
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,

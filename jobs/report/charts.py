@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from jobs.counted import counted, duration
 from jobs.report.statistics import Histogram, RunStatistics, most_common
+from jobs.text import counted, duration
 from pipeline.output.epoch import EpochReport
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360.0, 180.0, 48.0, 30.0, 12.0

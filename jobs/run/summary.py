@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Literal, Self
 
-from jobs.counted import duration
 from jobs.progress.state import ProgressState
 from jobs.run.retry_plan import DEFAULT_CLASSES
+from jobs.text import duration
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.output.results import RunTotals

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal
 
-from jobs.counted import duration
+from jobs.text import duration
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.epoch import SILENCE_S, EpochReport, read_epoch_reports

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 
-from jobs.counted import counted
+from jobs.text import counted
 from jobs.tools.status import count_committed
 from pipeline.output.epoch import claimed_epoch
 from pipeline.storage.base import Store

@@ -9,7 +9,7 @@ import pytest
 from dimoo_core.errors import ConfigError
 from jobs.export.export import ExportRequest, RowFilter
 from jobs.export.rows import FinishedRow
-from jobs.word_filter import WordFilter
+from jobs.text import WordFilter
 from pipeline.rows.hooks import HookFailed, load_hook
 from pipeline.rows.row_hooks import ImageFile
 from tests.unit.jobs.test_manifest_build import _in_folder, build, column, write

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.commands.run_errors import resume_hint
+from jobs.commands.support import resume_hint
 from jobs.run import workers as workers_module
 from jobs.run.cluster import known_address, ray_cluster
 from jobs.run.identity import segment_rows_of

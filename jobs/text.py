@@ -1,4 +1,4 @@
-"""Texts that are left out: those with words of a blocklist, and those that are too short."""
+"""Small things about text: numbers with their nouns, and prompts or captions that are left out by their words."""
 
 import re
 from pathlib import Path
@@ -43,3 +43,15 @@ def _phrases(path: Path) -> list[str]:
     if not phrases:
         raise ConfigError(f"the blocklist {path} holds no words: give one a line")
     return phrases
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Such as ``1 row`` or ``1,200 rows``; ``plural`` is for nouns that take more than an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
