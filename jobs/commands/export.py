@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs import api
+from jobs.commands.support import exit_codes
 from jobs.text import counted
 
 
@@ -46,12 +47,7 @@ def export(
 
     Exit status: 0 exported, 1 storage failed, 2 wrong input.
     """
-    from dimoo_core.errors import ConfigError, DimooError
-    from jobs.export.export import ExportRequest, export_run
-    from manifests.errors import ManifestError
-    from pipeline.errors import NotARun
-
-    request = ExportRequest(
+    request = api.ExportRequest(
         output=output,
         format=to,
         target=target,
@@ -67,12 +63,8 @@ def export(
         blocklist=blocklist,
         min_words=min_words,
     )
-    try:
-        report = export_run(request)
-    except (ConfigError, ManifestError, NotARun) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_FAILED)
+    with exit_codes():
+        report = api.export_run(request)
     left_out = f", {report.filtered:,} left out" if report.filtered else ""
     made = f"{counted(report.rows, 'row')} with {counted(report.images, 'image')} in {counted(report.files, 'file')}"
     empty = f", {report.empty_texts:,} of empty text (--min-words 1 leaves such out)" if report.empty_texts else ""
