@@ -55,7 +55,10 @@ def build(
     splits: Annotated[str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.")] = None,
     seed: Annotated[int, typer.Option(help="Of sampling and splits.")] = 0,
     hooks: Annotated[
-        list[str] | None, typer.Option("--hook", metavar="MODULE:FUNCTION", help="Called with each row; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+        ),
     ] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out prompts with these words, one a line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out prompts with fewer words.", min=0)] = 0,

@@ -1,6 +1,6 @@
 """The program of a decoder: a process that opens image files which nobody has to trust.
 
-``python -m pipeline.decoder_process MAX_PIXELS TIMEOUT_S MEMORY_BYTES`` reads requests from standard input and answers
+``python -m dimoo_batch._decoder MAX_PIXELS TIMEOUT_S MEMORY_BYTES`` reads requests from standard input and answers
 on standard output, one at a time; it ends with its input. A file that takes too long or too much memory, or that
 crashes the libraries that decode it, ends or fails this process and nothing else. It is given no credentials.
 
@@ -89,7 +89,3 @@ def _limit_memory(num_bytes: int) -> None:
     limit = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

@@ -86,7 +86,7 @@ def test_a_hook_that_fails_ends_the_build_with_its_row(hook: str, words: str) ->
     [
         ("my_hooks:none", "cannot be imported: module 'my_hooks' has no attribute 'none'"),
         ("no_such_module:f", "cannot be imported: No module named 'no_such_module'"),
-        ("nothing", "neither module:function nor an entry point of dimoo_batch.hooks"),
+        ("nothing", "neither module:function nor ./file.py:function nor an entry point of dimoo_batch.hooks"),
         ("my_hooks:HOOKS.x", "cannot be imported"),
     ],
 )
