@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.plain import PlainTransformer
 from dimoo_core.config import ModelConfig
 from dimoo_core.key_value_slab import KeyValueSlab
-from dimoo_core.packing import StreamView, pack
-from dimoo_core.transformer import Observer, PackedBatch, Transformer
+from dimoo_core.packing import PackedBatch, StreamView, pack
+from dimoo_core.transformer import Observer, Transformer
 
 _META = torch.device("meta")
 _NUM_NOISE_COLUMNS = 2

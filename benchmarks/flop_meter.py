@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from benchmarks.counting_transformer import Flops
 from dimoo_core.config import ModelConfig
-from dimoo_core.transformer import PackedBatch, Transformer
+from dimoo_core.packing import PackedBatch
+from dimoo_core.transformer import Transformer
 
 
 def stream_flops(config: ModelConfig, num_computed: int, num_read: int, num_keys: int) -> Flops:

@@ -26,9 +26,10 @@ from benchmarks.shape import SHAPES, Shape
 from benchmarks.workload import parse_size
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import BatchInvariance, EngineConfig
+from dimoo_core.packing import PackedBatch
 from dimoo_core.preset import DEFAULT_PRESET, PRESETS, find_preset
 from dimoo_core.request import Request, RequestFailed
-from dimoo_core.transformer import PackedBatch, Transformer
+from dimoo_core.transformer import Transformer
 
 _CPU = torch.device("cpu")
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from dimoo_core.decoding import Decoding, StepTrace
+from dimoo_core.guidance import guide_text
 from dimoo_core.request import Request
-from dimoo_core.sampling import extent_of, guide_text
+from dimoo_core.sampling import extent_of
 from dimoo_core.settings import ChoiceSettings
 from dimoo_core.tokens import SpecialTokens
 

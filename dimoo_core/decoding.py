@@ -3,16 +3,25 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from dimoo_core.request import Request, StreamRole
-from dimoo_core.step_cache import StepCache
 
 _NEVER = 2**31
 """A step that no request has."""
+
+
+class CacheTrace(Protocol):
+    """What a trace shows of a step cache."""
+
+    def positions(self, stream: int) -> Tensor | None:
+        """What the next step computes of a stream, None for all."""
+
+    def scores(self, stream: int) -> Tensor | None:
+        """Best image logit of each position as of its last computation, None if none were kept yet."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -25,7 +34,7 @@ class StepTrace:
     sampled_ids: Tensor
     confidence: Tensor
     committed: Tensor  # positions whose id was decided
-    cache: StepCache | None = None  # as it was left by this step
+    cache: CacheTrace | None = None  # as it was left by this step
 
 
 @dataclass(frozen=True, slots=True, eq=False)

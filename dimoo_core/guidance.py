@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dimoo_core.request import Request, StreamRole
-from dimoo_core.sampling import guide_image, guide_image_to_image
 from dimoo_core.settings import ImageSettings
 
 _KEPT_DTYPE = torch.float16  # a difference of logits, scaled by a few units: three digits are enough
@@ -73,3 +72,32 @@ class ImageGuidance:
             scale = self._settings.cfg_image_scale if role == "uncond_image" else self._settings.cfg_scale
             guided_MV = guided_MV + scale * kept_NV[reads_M].float()
         return guided_MV
+
+
+def guide_image(cond_MV: Tensor, uncond_MV: Tensor, cfg_scale: float) -> Tensor:
+    """Classifier-free guidance of text-to-image; ``cfg_scale`` 0 would return ``cond_MV``."""
+    return (1 + cfg_scale) * cond_MV - cfg_scale * uncond_MV
+
+
+def guide_image_to_image(
+    cond_MV: Tensor,
+    uncond_text_MV: Tensor | None,
+    uncond_image_MV: Tensor | None,
+    cfg_scale: float,
+    cfg_image_scale: float,
+) -> Tensor:
+    """Guidance away from "no text" and from "no images"; a part whose scale is 0 needs no logits.
+
+    Source: ``generate_i2i`` of the reference, which computes all three streams even then.
+    """
+    guided_MV = cond_MV
+    if uncond_text_MV is not None:
+        guided_MV = guided_MV + cfg_scale * (cond_MV - uncond_text_MV)
+    if uncond_image_MV is not None:
+        guided_MV = guided_MV + cfg_image_scale * (cond_MV - uncond_image_MV)
+    return guided_MV
+
+
+def guide_text(cond_MV: Tensor, uncond_MV: Tensor, cfg_scale: float) -> Tensor:
+    """Classifier-free guidance of text: the same formula in the order in which the reference rounds it."""
+    return uncond_MV + (cfg_scale + 1) * (cond_MV - uncond_MV)

@@ -7,7 +7,6 @@ Dimensions: B images, H rows and W columns of codes.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from dimoo_core.errors import CodecNotFinite, RequestError
-from dimoo_core.sampling import extent_of
 from dimoo_core.vq_model import VQModel
 
 Out = TypeVar("Out")
@@ -50,15 +48,6 @@ class ImageCodec:
         self._thread = _single_thread() if model.device.type == "cpu" else None
         if model.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
-
-    @classmethod
-    def load(cls, directory: Path, *, device: torch.device | str, max_batch: int = 1) -> "ImageCodec":
-        """Load ``vqvae/`` of a checkpoint directory.
-
-        Raises:
-            WeightsError: If it is missing, damaged, or not a VQ model of this kind.
-        """
-        return cls(VQModel.load(directory / "vqvae", device=device), max_batch=max_batch)
 
     def encode(self, images: Sequence[Image.Image]) -> list[Tensor]:
         """VQ codes of each image, (H, W) int64 on the CPU.
@@ -177,7 +166,7 @@ def _all_finite(results: list[Out | CodecNotFinite]) -> list[Out]:
 
 
 def _to_image(pixels_3hw: Tensor) -> Image.Image | CodecNotFinite:
-    if not extent_of(pixels_3hw).isfinite():
+    if not pixels_3hw.isfinite().all():
         return CodecNotFinite(f"an image's pixels {_NOT_FINITE}")
     bytes_hw3 = (pixels_3hw.clip(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
     return Image.fromarray(bytes_hw3.numpy())

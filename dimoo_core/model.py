@@ -15,7 +15,7 @@ from dimoo_core.memory_check import refusing_for_memory
 from dimoo_core.settings import DtypeName
 from dimoo_core.tokens import SpecialTokens
 from dimoo_core.transformer import Transformer
-from dimoo_core.weights import load_transformer
+from dimoo_core.weights import load_codec, load_transformer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ def load_model(
     target, weight_dtype = _device(device), _dtype(dtype)
     found = check_checkpoint(directory, adapter=adapter)
     with refusing_for_memory():
-        codec = ImageCodec.load(directory, device=target, max_batch=1 if target.type == "cpu" else 16)
+        codec = load_codec(directory, device=target, max_batch=1 if target.type == "cpu" else 16)
         transformer = load_transformer(directory, found.config, device=target, dtype=weight_dtype, adapter=adapter)
     return Model(found.config, found.tokens, transformer, codec, RequestLayout(found.tokenizer, found.tokens), target)
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from dimoo_core.attention import PackedLayout
-from dimoo_core.key_run import StreamPart, key_runs
+from dimoo_core.key_run import KeyRun, StreamPart, key_runs
 from dimoo_core.key_value_slab import KeyValueSlab
-from dimoo_core.transformer import PackedBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,26 @@ class StreamView:
     def part(self) -> StreamPart:
         """How much of it there is, and where its keys are kept."""
         return StreamPart(len(self.ids_T), len(self.read_R), self.slab, self.positions_T)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Streams side by side on one token axis, and the positions whose final hidden state is wanted.
+
+    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream. ``runs`` are the
+    streams once more, by where their keys lie: those that keep some have more keys than tokens in this batch.
+    ``distinct`` are tokens of which no two have the same id, and which of these each token is like: before positions
+    come in, the first layer's projections depend on the id alone, and many ids are the mask or stand in several
+    streams. None where ids are unknown: every token is projected.
+    """
+
+    ids_T: Tensor
+    positions_T: Tensor
+    layout: PackedLayout
+    read_R: Tensor
+    read_layout: PackedLayout
+    runs: tuple[KeyRun, ...]
+    distinct: tuple[Tensor, Tensor] | None = None
 
 
 def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:

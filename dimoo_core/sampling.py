@@ -11,35 +11,6 @@ import torch
 from torch import Tensor
 
 
-def guide_image(cond_MV: Tensor, uncond_MV: Tensor, cfg_scale: float) -> Tensor:
-    """Classifier-free guidance of text-to-image; ``cfg_scale`` 0 would return ``cond_MV``."""
-    return (1 + cfg_scale) * cond_MV - cfg_scale * uncond_MV
-
-
-def guide_image_to_image(
-    cond_MV: Tensor,
-    uncond_text_MV: Tensor | None,
-    uncond_image_MV: Tensor | None,
-    cfg_scale: float,
-    cfg_image_scale: float,
-) -> Tensor:
-    """Guidance away from "no text" and from "no images"; a part whose scale is 0 needs no logits.
-
-    Source: ``generate_i2i`` of the reference, which computes all three streams even then.
-    """
-    guided_MV = cond_MV
-    if uncond_text_MV is not None:
-        guided_MV = guided_MV + cfg_scale * (cond_MV - uncond_text_MV)
-    if uncond_image_MV is not None:
-        guided_MV = guided_MV + cfg_image_scale * (cond_MV - uncond_image_MV)
-    return guided_MV
-
-
-def guide_text(cond_MV: Tensor, uncond_MV: Tensor, cfg_scale: float) -> Tensor:
-    """Classifier-free guidance of text: the same formula in the order in which the reference rounds it."""
-    return uncond_MV + (cfg_scale + 1) * (cond_MV - uncond_MV)
-
-
 def gumbel(uniform: Tensor) -> Tensor:
     """Standard Gumbel noise from uniform noise in [0, 1), finite at both ends."""
     return -torch.log(-torch.log(uniform + 1e-20) + 1e-20)

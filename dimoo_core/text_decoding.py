@@ -12,16 +12,9 @@ import torch
 from torch import Tensor
 
 from dimoo_core.decoding import Decoding, Scope, StepTrace
+from dimoo_core.guidance import guide_text
 from dimoo_core.request import FinishReason, Request, StreamRole
-from dimoo_core.sampling import (
-    entropy_of,
-    extent_of,
-    guide_text,
-    noisy_text_scores,
-    num_within_entropy,
-    parted,
-    probability_of,
-)
+from dimoo_core.sampling import entropy_of, extent_of, noisy_text_scores, num_within_entropy, parted, probability_of
 from dimoo_core.schedule import even_transfer_counts
 from dimoo_core.settings import TextSettings
 from dimoo_core.tokens import SpecialTokens

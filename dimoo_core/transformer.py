@@ -15,32 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimoo_core.attention import PackedLayout, packed_attention
+from dimoo_core.attention import packed_attention
 from dimoo_core.config import ModelConfig
 from dimoo_core.elementwise import EAGER, Elementwise
 from dimoo_core.float8_weight import FLOAT8, Float8Weight
-from dimoo_core.key_run import KeyRun
+from dimoo_core.packing import PackedBatch
 from dimoo_core.row_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, silu
-
-
-@dataclass(frozen=True, slots=True)
-class PackedBatch:
-    """Streams side by side on one token axis, and the positions whose final hidden state is wanted.
-
-    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream. ``runs`` are the
-    streams once more, by where their keys lie: those that keep some have more keys than tokens in this batch.
-    ``distinct`` are tokens of which no two have the same id, and which of these each token is like: before positions
-    come in, the first layer's projections depend on the id alone, and many ids are the mask or stand in several
-    streams. None where ids are unknown: every token is projected.
-    """
-
-    ids_T: Tensor
-    positions_T: Tensor
-    layout: PackedLayout
-    read_R: Tensor
-    read_layout: PackedLayout
-    runs: tuple[KeyRun, ...]
-    distinct: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

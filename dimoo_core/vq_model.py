@@ -17,9 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dimoo_core.checkpoint_files import CODEC_CONFIG, CODEC_WEIGHTS
-from dimoo_core.tensor_reader import check_finite, read_tensors
 from dimoo_core.vq_config import VQConfig
-from dimoo_core.weight_check import check_codec
 
 _NORM_EPS = 1e-6
 
@@ -36,25 +34,8 @@ class VQModel(nn.Module):
         self.post_quant_conv = nn.Conv2d(config.code_size, config.latent_channels, 1)
         self.decoder = _Decoder(config)
 
-    @classmethod
-    def load(cls, directory: Path, *, device: torch.device | str) -> "VQModel":
-        """Load ``config.json`` and the weights beside it, as float32.
-
-        Raises:
-            WeightsError: As ``check_codec``, or a tensor is not finite.
-        """
-        config, path = check_codec(directory), directory / CODEC_WEIGHTS
-        on_device: dict[str, Tensor] = {}
-        for name, weight in read_tensors(path):
-            check_finite(weight, f"{path}: {name}", torch.float32)
-            on_device[name] = weight.to(device, torch.float32, copy=True)
-        with torch.device("meta"):
-            model = cls(config)
-        model.load_state_dict(on_device, assign=True)
-        return model.eval().requires_grad_(False)
-
     def save(self, directory: Path, *, dtype: torch.dtype = torch.float32) -> None:
-        """Write what ``load`` and diffusers read."""
+        """Write what ``load_vq_model`` and diffusers read."""
         directory.mkdir(parents=True, exist_ok=True)
         self.config.write(directory / CODEC_CONFIG)
         weights = {name: tensor.to(dtype).contiguous() for name, tensor in self.state_dict().items()}

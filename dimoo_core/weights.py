@@ -1,4 +1,4 @@
-"""Filling a transformer from safetensors files, tensor by tensor, every name, shape and value checked.
+"""Filling a transformer and an image codec from safetensors files: every name, shape and value is checked.
 
 Two tensors at a time are in host memory beyond what the page cache holds: as they lie in their file, or in float32
 where an adapter is merged. Nothing in a checkpoint is executed: safetensors holds numbers only, pickle files are not
@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from dimoo_core.adapter import Adapter, read_adapter
-from dimoo_core.checkpoint_files import weight_paths
+from dimoo_core.checkpoint_files import CODEC_WEIGHTS, weight_paths
 from dimoo_core.config import ModelConfig
 from dimoo_core.float8_weight import Float8Weight
+from dimoo_core.image_codec import ImageCodec
 from dimoo_core.tensor_names import PREFIX
 from dimoo_core.tensor_reader import check_finite, read_ahead, read_tensors
 from dimoo_core.transformer import Block, Transformer
-from dimoo_core.weight_check import check_weights, expected_shapes
+from dimoo_core.vq_model import VQModel
+from dimoo_core.weight_check import check_codec, check_weights, expected_shapes
 
 
 def load_transformer(
@@ -52,6 +54,32 @@ def load_transformer(
     for name, tensor in read_ahead(_finite_tensors(weight_paths(directory), targets, lora)):
         targets[name].copy_(tensor)
     return transformer
+
+
+def load_codec(directory: Path, *, device: torch.device | str, max_batch: int = 1) -> ImageCodec:
+    """The image codec of the checkpoint in ``directory``, from its ``vqvae/``.
+
+    Raises:
+        WeightsError: As ``load_vq_model``.
+    """
+    return ImageCodec(load_vq_model(directory / "vqvae", device=device), max_batch=max_batch)
+
+
+def load_vq_model(directory: Path, *, device: torch.device | str) -> VQModel:
+    """Load ``config.json`` and the weights beside it, as float32.
+
+    Raises:
+        WeightsError: As ``check_codec``, or a tensor is not finite.
+    """
+    config, path = check_codec(directory), directory / CODEC_WEIGHTS
+    on_device: dict[str, Tensor] = {}
+    for name, weight in read_tensors(path):
+        check_finite(weight, f"{path}: {name}", torch.float32)
+        on_device[name] = weight.to(device, torch.float32, copy=True)
+    with torch.device("meta"):
+        model = VQModel(config)
+    model.load_state_dict(on_device, assign=True)
+    return model.eval().requires_grad_(False)
 
 
 def _finite_tensors(

@@ -89,10 +89,10 @@ def run(
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, raise_stopped)
-    from jobs.report_lines import resume_hint, summary_lines
+    from jobs.report_lines import summary_lines
     from jobs.resume_choice import ResumeChoice
     from jobs.run import run_job
-    from jobs.run_errors import ending_with_exit_codes
+    from jobs.run_errors import ending_with_exit_codes, resume_hint
     from jobs.spec import load_spec
     from pipeline.notice import StopNotice
 

@@ -8,13 +8,13 @@ from functools import partial
 from jobs.spec import JobSpec
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowDefaults, RowFailure, parse_rows
-from pipeline.errors import StoreError
 from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.object_reader import ObjectReader
 from pipeline.ordered_map import ordered_map
 from pipeline.source_policy import SourcePolicy
+from pipeline.store_errors import StoreError
 from pipeline.uri import folder_of
 
 _SEGMENT_ROWS = 4096

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from pipeline.store import open_store
+from pipeline.object_reader import open_store
 from pipeline.uri import split_uri
 
 _FILE_BYTES = 256 * 2**20

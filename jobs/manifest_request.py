@@ -8,7 +8,6 @@ from typing import Any, Literal
 from dimoo_core.errors import ConfigError
 from jobs.manifest_source_format import Format
 from manifests.builder.seen import MAX_DISTANCE
-from manifests.builder.selection import check_splits
 
 Dedupe = Literal["none", "exact", "images"]
 
@@ -77,3 +76,14 @@ class BuildReport:
     def to_json(self) -> dict[str, object]:
         """For standard output."""
         return asdict(self)
+
+
+def check_splits(splits: Mapping[str, float]) -> None:
+    """Make sure that the shares are a partition.
+
+    Raises:
+        ConfigError: A share is not positive, or together they are not 1.
+    """
+    if any(share <= 0 for share in splits.values()) or abs(sum(splits.values()) - 1) > 1e-9:
+        given = ", ".join(f"{name}={share:g}" for name, share in splits.items())
+        raise ConfigError(f"splits must be positive shares that add up to 1, got {given}")

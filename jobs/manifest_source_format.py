@@ -13,8 +13,8 @@ from manifests.builder.picture_source import is_image_name, read_image_names, re
 from manifests.builder.record import OpenFile, Record
 from manifests.builder.text_source import read_csv, read_json_lines, read_prompts
 from manifests.errors import ManifestError
-from pipeline.object_reader import ObjectReader
-from pipeline.store import Store, open_store
+from pipeline.object_reader import ObjectReader, open_store
+from pipeline.store import Store
 from pipeline.uri import parse_uri
 
 Format = Literal[

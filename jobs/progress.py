@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from jobs.counted import counted
+from jobs.counted import counted, duration
 from jobs.rate_record import RateRecord, error_of_count
 from pipeline.event import (
     Event,
@@ -224,10 +224,3 @@ class ProgressState:
 
 def _busy_ratio(busy_s: float, span_s: float) -> float | None:
     return min(1.0, busy_s / span_s) if span_s > 0 else None
-
-
-def duration(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -18,11 +18,11 @@ from manifests.builder.template import PromptTemplate, combinations
 from manifests.column import COLUMNS, IMAGE, IMAGES
 from manifests.errors import ManifestRowError
 from manifests.image_source import image_source
-from pipeline.errors import StoreError
 from pipeline.fetch import ImageFetcher
 from pipeline.hook import HookFailed, call_hook, load_hook
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.object_reader import ObjectReader
+from pipeline.store_errors import StoreError
 from pipeline.uri import folder_of, is_relative, parse_uri
 
 _BLOCK_BYTES = 1 << 20

@@ -29,13 +29,14 @@ from manifests.row import Row, RowFailure
 from pipeline.errors import NotARun
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher, encode_image
+from pipeline.object_reader import open_store
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
 from pipeline.row_flow import MadeImages, RowFlow, WeighedAnswer
 from pipeline.row_hooks import RowHooks
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 from pipeline.uri import folder_of
 
 MAX_PICTURES = 16

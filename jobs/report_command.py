@@ -32,7 +32,7 @@ def report(
     """
     from dimoo_core.errors import DimooError
     from jobs.report.write import write_report
-    from pipeline.errors import StoreError
+    from pipeline.store_errors import StoreError
 
     try:
         summary = write_report(output, lambda line: typer.echo(line, err=True), manifest=manifest, max_rows=rows)

@@ -4,12 +4,13 @@ import shlex
 from collections.abc import Iterator
 from itertools import islice
 
-from jobs.progress import duration
+from jobs.counted import duration
 from jobs.retry_backlog import DEFAULT_CLASSES
 from jobs.summary import RunSummary
+from pipeline.object_reader import open_store
 from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.run_directory import RunDirectory
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 
 _IMAGES_PREFIX = "images/"
 _MAX_SHOWN_FAILURES = 5
@@ -52,11 +53,3 @@ def _first_failures(store: Store, num_failed: int) -> Iterator[str]:
         yield f"    row {failure.row} ({failure.id}), {failure.stage}: {failure.message}"
     if num_failed > _MAX_SHOWN_FAILURES:
         yield f"    … and {num_failed - _MAX_SHOWN_FAILURES} more"
-
-
-def resume_hint(target: str) -> str:
-    """How to go on after a stop."""
-    return (
-        f"rows committed so far are kept ({target}); run the same command again to go on, dimoo-batch status says how "
-        "far it is"
-    )

@@ -6,8 +6,8 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError
 from jobs.result_key import check_names, is_named, key_as_set
+from pipeline.object_reader import open_store
 from pipeline.run_directory import RunDirectory, differences
-from pipeline.store import open_store
 
 _FIXED = ("image_format", "limit", "segment_rows")
 """Keys that name parts and images or say how many there are: a run cannot go on with others."""

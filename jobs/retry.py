@@ -32,11 +32,11 @@ from pipeline.errors import NotARun, RunFailed
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.notice import StopNotice
+from pipeline.object_reader import open_store
 from pipeline.outcome import RunTotals
 from pipeline.retry_record import RetryRecords, RunRetry
 from pipeline.run_directory import RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
-from pipeline.store import open_store
 from pipeline.suspect import SuspectRecord, Suspicion
 from pipeline.worker_watch import WorkerWatch
 

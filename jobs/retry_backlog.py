@@ -7,7 +7,7 @@ from dimoo_core.errors import ConfigError
 from manifests.failure import FAILURE_CLASSES, FailureClass
 from manifests.shard import Segment
 from pipeline.committed_segments import CommittedSegments
-from pipeline.lone_row import QUARANTINED
+from pipeline.failure_copies import QUARANTINED
 from pipeline.outcome import PartSummary
 from pipeline.retry_record import SegmentRetry
 

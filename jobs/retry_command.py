@@ -59,10 +59,9 @@ def retry(
     never run, 4 stopped since too many rows failed again, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
-    from jobs.report_lines import resume_hint
     from jobs.retry import retry_job
     from jobs.retry_choice import RetryChoice
-    from jobs.run_errors import ending_with_exit_codes
+    from jobs.run_errors import ending_with_exit_codes, resume_hint
     from pipeline.notice import StopNotice
 
     limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []

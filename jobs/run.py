@@ -34,11 +34,12 @@ from pipeline.errors import RunFailed
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import ManifestSource, open_manifest
 from pipeline.notice import StopNotice
+from pipeline.object_reader import open_store
 from pipeline.outcome import RunTotals
 from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory, results_digest
 from pipeline.run_settings import RunSettings
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 from pipeline.suspect import SuspectRecord
 from pipeline.worker_watch import WorkerWatch
 

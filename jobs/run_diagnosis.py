@@ -7,8 +7,9 @@ from pathlib import Path
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory_need import size_words
 from jobs.diagnosis import Diagnosis
-from pipeline.errors import AccessDenied, BucketNotFound, StoreError
-from pipeline.store import Store, open_store
+from pipeline.object_reader import open_store
+from pipeline.store import Store
+from pipeline.store_errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.uri import parse_uri
 
 _GIB = 2**30

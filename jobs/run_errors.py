@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from dimoo_core.errors import ConfigError, DimooError, WeightsError
 from jobs.command import EXIT_FAILED, EXIT_TOO_MANY_FAILURES, EXIT_WRONG_INPUT, fail
-from jobs.report_lines import resume_hint
 from jobs.stop_signal import Stopped
 from manifests.errors import ManifestError
-from pipeline.errors import NotARun, RunInUse, RunStopped, StoreError, TooManyFailures
+from pipeline.errors import NotARun, RunInUse, RunStopped, TooManyFailures
+from pipeline.store_errors import StoreError
 
 
 @contextmanager
@@ -35,3 +35,11 @@ def ending_with_exit_codes(target: Callable[[], str]) -> Iterator[None]:
     except (KeyboardInterrupt, Stopped) as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
         fail(f"stopped\n{resume_hint(target())}", 128 + number)
+
+
+def resume_hint(target: str) -> str:
+    """How to go on after a stop."""
+    return (
+        f"rows committed so far are kept ({target}); run the same command again to go on, dimoo-batch status says how "
+        "far it is"
+    )

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from jobs.committed_rows import MAX_PARTS_READ, count_committed
-from jobs.progress import duration
+from jobs.counted import duration
 from pipeline.epoch import SILENCE_S
 from pipeline.epoch_report import EpochReport, read_epoch_reports
+from pipeline.object_reader import open_store
 from pipeline.retry_record import RetryRecords, RunRetry
 from pipeline.run_directory import SUCCESS_KEY
 from pipeline.run_facts import read_run_facts
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 
 State = Literal["complete", "running", "silent", "stopped", "not started"]
 _MEANINGS: dict[State, str] = {

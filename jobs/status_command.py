@@ -28,7 +28,7 @@ def status(
     from dimoo_core.errors import DimooError
     from jobs.committed_rows import MAX_PARTS_READ
     from jobs.status import read_status
-    from pipeline.errors import StoreError
+    from pipeline.store_errors import StoreError
 
     try:
         found = read_status(output, max_parts=None if exact else MAX_PARTS_READ)

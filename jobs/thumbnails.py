@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.errors import StoreError
+from pipeline.store_errors import StoreError
 
 WIDTH, HEIGHT = 20, 20
 """Most pixels of a picture; a character is one wide and two high, which is nearly a square."""

@@ -9,10 +9,11 @@ from jobs.committed_rows import count_committed
 from jobs.counted import counted
 from pipeline.epoch import claimed_epoch
 from pipeline.finding import Finding, one_line
+from pipeline.object_reader import open_store
 from pipeline.run_audit import AuditTotals, RunAudit
 from pipeline.run_facts import read_run_facts
 from pipeline.set_aside import SetAside
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,8 @@ from typing import Any
 from manifests.cell import numbers_cell, shown, whole_cell
 from manifests.errors import ManifestRowError
 from manifests.image_source import ImageSource, image_source
-from manifests.padding import PAD_COLUMNS, Padding, padding_cells
-
-MASK_COLUMNS = ("mask_image", "mask_box", "mask_ratio")
-"""Columns that say it; a row fills one of them."""
+from manifests.padding import Padding, padding_cells
+from manifests.task_kind import MASK_COLUMNS, PAD_COLUMNS
 
 MAX_DILATION = 128
 """Tokens along the largest side that an image can have."""

@@ -8,9 +8,7 @@ from typing import Any
 from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
 from manifests.cell import numbers_cell, shown
 from manifests.errors import ManifestRowError
-
-PAD_COLUMNS = ("pad_px", "pad_ratio")
-"""Columns that say it; a row fills one of them at most."""
+from manifests.task_kind import PAD_COLUMNS
 
 _SIDES = ("left", "top", "right", "bottom")
 

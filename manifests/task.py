@@ -15,9 +15,7 @@ from dimoo_core.prompts import (
     SUBJECT_SYSTEM,
     dense_prediction,
 )
-from manifests.mask import MASK_COLUMNS
-from manifests.padding import PAD_COLUMNS
-from manifests.task_kind import NEEDED_COLUMNS, SETTING_COLUMNS, TaskKind
+from manifests.task_kind import MASK_COLUMNS, NEEDED_COLUMNS, PAD_COLUMNS, SETTING_COLUMNS, TaskKind
 
 CAPTION, INPAINT, OUTPAINT = "caption", "inpaint", "outpaint"
 

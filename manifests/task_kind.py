@@ -4,8 +4,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from manifests.mask import MASK_COLUMNS
-from manifests.padding import PAD_COLUMNS
+PAD_COLUMNS = ("pad_px", "pad_ratio")
+"""Columns that say it; a row fills one of them at most."""
+
+
+MASK_COLUMNS = ("mask_image", "mask_box", "mask_ratio")
+"""Columns that say it; a row fills one of them."""
+
 
 CODE_COLUMNS = ("vq_codes", "vq_grid")
 """Columns that a row of a decoding fills, and that the row of an encoding has in the output."""

@@ -12,8 +12,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from dimoo_batch._remote import call
-from pipeline.event import Event, WorkerDied
-from pipeline.lease import Lease, LeaseQueue
+from pipeline.event import Event, Lease, LeaseQueue, WorkerDied
 from pipeline.notice import exit_after
 from pipeline.pool import WorkerPool
 from pipeline.run_settings import RunSettings

@@ -13,6 +13,7 @@ from manifests.failure import FailureClass
 from pipeline.errors import RunFailed, RunStopped, RunSuperseded, WorkerUnfit
 from pipeline.event import (
     Event,
+    Lease,
     SegmentCommitted,
     SegmentHeldBack,
     SegmentRepeated,
@@ -25,7 +26,7 @@ from pipeline.event import (
     WorkerReady,
 )
 from pipeline.failure_streak import StreakWatch
-from pipeline.lease import Lease, LeaseBook
+from pipeline.lease import LeaseBook
 from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool

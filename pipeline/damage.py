@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.errors import ObjectNotFound, StoreError
+from pipeline.store_errors import ObjectNotFound, StoreError
 
 CONTENT_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, StoreError)
 """What reading a damaged file may raise; a store that is out of reach is among it, see ``damage_of``."""

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from manifests.parquet_reader import ParquetReader
 from pipeline.committed_segments import CommittedSegments
-from pipeline.errors import AccessDenied, ObjectNotFound, StoreError
 from pipeline.outcome import DONE_SCHEMA, AnswerDone, RowDone, StoredImage
 from pipeline.part_name import PartName
 from pipeline.retry import Patience
 from pipeline.store import Store
+from pipeline.store_errors import AccessDenied, ObjectNotFound, StoreError
 
 DRAFTS_PREFIX = "_drafts/"
 _SCHEMA = DONE_SCHEMA.append(pa.field("scores", pa.list_(pa.float64()), nullable=False)).append(

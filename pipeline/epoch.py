@@ -21,8 +21,9 @@ from typing import Any
 
 import psutil
 
-from pipeline.errors import ObjectNotFound, RunInUse, RunSuperseded, StoreError
+from pipeline.errors import RunInUse, RunSuperseded
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound, StoreError
 
 EPOCHS_PREFIX = "_epochs/"
 BEAT_INTERVAL_S = 5.0

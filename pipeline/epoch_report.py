@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pipeline.errors import ObjectNotFound
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 
 _EPOCH_FILE = re.compile(r"_epochs/(?P<number>\d{6,})(?P<beat>-beat)?\.json")
 

@@ -5,10 +5,12 @@ import torch
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import ManifestRowError
 from manifests.failure import FailureClass
-from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from manifests.public_text import public_text
+from manifests.row import Row, RowFailure
 from pipeline.hook import HookFailed, HookRejected
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable
+from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 _BAD_INPUT = (ManifestRowError, RequestError, ImageUnreadable, MaskUnusable, ConfigError)
 _OUT_OF_MEMORY = (BatchTooLarge, torch.OutOfMemoryError, MemoryError)
@@ -46,3 +48,10 @@ def _class_of_store_error(error: StoreError) -> FailureClass:
     if error.code in _TIMEOUT_CODES:
         return "timeout"
     return "bad_input" if error.code in _BAD_NAME_CODES else "store"
+
+
+def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:
+    """The failure of one row at a stage of its way."""
+    attempts = error.attempts if isinstance(error, StoreError) else 1
+    failure_class = failure_class_of(error)
+    return RowFailure(row.index, row.id, stage, type(error).__name__, public_text(str(error)), failure_class, attempts)

@@ -10,12 +10,14 @@ from contextlib import suppress
 
 from manifests.failure import RowFailure
 from pipeline.committed_segments import CommittedSegments
-from pipeline.errors import AccessDenied
-from pipeline.lone_row import QUARANTINED
 from pipeline.outcome import failures_bytes
 from pipeline.part_name import FAILURES_PREFIX, QUARANTINE_PREFIX, PartName
 from pipeline.segment_set import SegmentSet
 from pipeline.store import Store
+from pipeline.store_errors import AccessDenied
+
+QUARANTINED = "WorkerDied"
+"""The error type of rows that are not run any more."""
 
 
 class FailureCopies:

@@ -8,11 +8,11 @@ from PIL import Image
 
 from dimoo_core.errors import ConfigError
 from manifests.row import ImageSource
-from pipeline.errors import StoreError
 from pipeline.image_decoder import ImageDecoder
 from pipeline.limited_call import CallAbandoned, LimitedCalls
 from pipeline.object_reader import ObjectReader
 from pipeline.source_policy import SourcePolicy
+from pipeline.store_errors import StoreError
 from pipeline.uri import is_relative, redact_uri
 
 

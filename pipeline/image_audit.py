@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipeline.errors import ObjectNotFound, StoreError
 from pipeline.finding import Finding
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound, StoreError
 
 _CHUNK_BYTES = 8 << 20  # of one request; more than most images have
 _HEAD_BYTES = 64 << 10  # holds what tells format and shape

@@ -10,10 +10,11 @@ from dimoo_core.layout import num_image_tokens
 from dimoo_core.settings import MAX_POSITIONS, Resolution
 from manifests.image_source import ImageSource
 from manifests.row import Row
-from pipeline.errors import RunFailed, StoreError
+from pipeline.errors import RunFailed
 from pipeline.fetch import ImageFetcher
 from pipeline.retry import Patience
 from pipeline.run_settings import RunSettings
+from pipeline.store_errors import StoreError
 
 
 class InputImages:

@@ -3,47 +3,18 @@
 Memory grows with the workers, not with the segments: what is ahead is an iterator, what is done is forgotten.
 """
 
-import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from manifests.shard import Segment
+from pipeline.event import Lease
 from pipeline.retry_record import SegmentRetry
 from pipeline.suspect import Suspicion
 
 COPY_AFTER_S = 10.0
 """How long a segment is held before it may be copied; most of those that take no longer end by themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A segment handed to one worker.
-
-    Attributes:
-        repeats: Its rows whose id an earlier row has, with that row.
-        suspicion: Set if a worker died with the segment: its rows are run one at a time, with no others.
-        has_drafts: Whether another worker, or an earlier start, may have left finished rows of the segment.
-        retry: Set if the segment is committed and rows that failed in it are run again; None: all its rows are run.
-        num_unfit: How many workers were given up because they failed on its rows, and on others.
-    """
-
-    segment: Segment
-    repeats: Mapping[int, int] = field(default_factory=dict)
-    suspicion: Suspicion | None = None
-    retry: SegmentRetry | None = None
-    has_drafts: bool = field(default=False, compare=False)  # a hint: the lease is the same
-    num_unfit: int = 0
-
-    @property
-    def num_rows(self) -> int:
-        """How many rows are to be run."""
-        return self.segment.num_rows if self.retry is None else self.retry.num_rows
-
-
-LeaseQueue = queue.SimpleQueue[Lease | None]
-"""Leases for one worker; None after the last."""
 
 
 class LeaseBook:

@@ -5,11 +5,10 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from pipeline.errors import StoreError
-from pipeline.event import Event, SegmentCommitted, WorkerFailed
-from pipeline.lease import Lease, LeaseQueue
+from pipeline.event import Event, Lease, LeaseQueue, SegmentCommitted, WorkerFailed
 from pipeline.pool import WorkerPool, drain
 from pipeline.run_settings import RunSettings
+from pipeline.store_errors import StoreError
 from pipeline.suspect import SuspectRecord, Suspicion
 from pipeline.worker import Worker
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.errors import AccessDenied, ObjectNotFound, StoreError
 from pipeline.store import PROBE_PREFIX, TEMP_PREFIX, Store
+from pipeline.store_errors import AccessDenied, ObjectNotFound, StoreError
 
 MIN_FREE_BYTES = 64 * 2**20
 MIN_FREE_FILES = 1000

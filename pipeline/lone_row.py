@@ -4,13 +4,11 @@ from dataclasses import replace
 
 from manifests.failure import RowFailure
 from manifests.row import Row
+from pipeline.event import Lease
+from pipeline.failure_copies import QUARANTINED
 from pipeline.failure_policy import FailurePolicy
-from pipeline.lease import Lease
 from pipeline.raw_row import RawRow
 from pipeline.suspect import SuspectRecord
-
-QUARANTINED = "WorkerDied"
-"""The error type of rows that are not run any more."""
 
 
 class LoneRows:

@@ -15,8 +15,7 @@ from manifests.reader import inspect_file, read_ids
 from manifests.row import RowDefaults
 from manifests.schema import check_schemas
 from manifests.shard import ManifestFile, ShardPlan, fingerprint, plan_shards
-from pipeline.object_reader import ObjectReader
-from pipeline.store import open_store
+from pipeline.object_reader import ObjectReader, open_store
 
 _INSPECT_THREADS = 16
 _BUILDABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".tar")

@@ -4,9 +4,9 @@ import threading
 from typing import BinaryIO
 
 from dimoo_core.errors import ConfigError
-from pipeline.errors import StoreError
-from pipeline.store import Store, open_store
-from pipeline.uri import redact_uri, split_uri
+from pipeline.store import Store
+from pipeline.store_errors import StoreError
+from pipeline.uri import parse_uri, redact_uri, split_uri
 
 
 class ObjectReader:
@@ -62,3 +62,22 @@ class ObjectReader:
             for store in self._bucket_stores.values():
                 store.close()
             self._bucket_stores.clear()
+
+
+def open_store(uri: str) -> Store:
+    """The store at a local path, a ``file://`` URI or ``s3://bucket/prefix``; nothing is contacted or created yet.
+
+    S3 endpoint, region and credentials come from the environment, profile or instance, the usual AWS way.
+
+    Raises:
+        ConfigError: The URI is of another kind, or malformed.
+        StoreError: The AWS settings cannot be used, for example a profile that does not exist.
+    """
+    location = parse_uri(uri)
+    if location.scheme == "s3":
+        from pipeline.s3_store import S3Store  # boto3 takes half a second to import
+
+        return S3Store(location.bucket, location.path)
+    from pipeline.local_store import LocalStore
+
+    return LocalStore(location.path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from manifests.row import RowFailure
-from pipeline.lease import Lease
+from pipeline.event import Lease
 from pipeline.outcome import Outcome
 from pipeline.own_columns import own_columns
 from pipeline.part_name import PartName

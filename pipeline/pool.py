@@ -8,8 +8,7 @@ import queue
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from pipeline.event import Event
-from pipeline.lease import Lease
+from pipeline.event import Event, Lease
 
 
 class WorkerPool(ABC):

@@ -21,12 +21,10 @@ from dimoo_core.request import Request
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
 from manifests.code_grid import CodeGrid
 from manifests.mask import Mask
-from manifests.public_text import public_text
 from manifests.row import Row, RowFailure
 from manifests.task import OUTPAINT
 from manifests.task_name import task_named
-from pipeline.errors import StoreError
-from pipeline.failure_class import failure_class_of
+from pipeline.failure_class import row_failure
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.input_images import InputImages
 from pipeline.painting import MaskUnusable, grown_codes, grown_image, kept_pixels, painted_pixels, painted_tokens
@@ -35,6 +33,7 @@ from pipeline.rounds import answer, best_of, choice, codec_alone, match, samples
 from pipeline.row_flow import FittedImage, MadeImage, MadeImages, Rounds, RowFlow
 from pipeline.row_seed import row_seed
 from pipeline.run_settings import RunSettings
+from pipeline.store_errors import StoreError
 
 
 class RowPreparer:
@@ -194,10 +193,3 @@ def _codes_tensor(grid: CodeGrid, num_codes: int) -> Tensor:
         fix = "tokenize the images with this model"
         raise RequestError(f"vq_codes must be from 0 to {num_codes - 1} for this model, got {largest}: {fix}")
     return torch.tensor(grid.codes, dtype=torch.int64).view(grid.rows, grid.columns)
-
-
-def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:
-    """The failure of one row at a stage of its way."""
-    attempts = error.attempts if isinstance(error, StoreError) else 1
-    failure_class = failure_class_of(error)
-    return RowFailure(row.index, row.id, stage, type(error).__name__, public_text(str(error)), failure_class, attempts)

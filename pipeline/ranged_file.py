@@ -3,7 +3,7 @@
 import io
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.errors import StoreError
+from pipeline.store_errors import StoreError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -18,8 +18,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from dimoo_batch._remote import WorkerActor
 from dimoo_core.errors import ConfigError
-from pipeline.event import Event, WorkerDied
-from pipeline.lease import Lease, LeaseQueue
+from pipeline.event import Event, Lease, LeaseQueue, WorkerDied
 from pipeline.notice import exit_after
 from pipeline.pool import WorkerPool, drain
 from pipeline.run_settings import RunSettings

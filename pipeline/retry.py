@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.errors import StoreError
+from pipeline.store_errors import StoreError
 
 MAX_TRIES = 7
 FIRST_WAIT_S = 1.0

@@ -8,10 +8,10 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline.errors import ObjectNotFound
 from pipeline.finding import Finding
 from pipeline.part_audit import PartAudit
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 
 _CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"}
 

@@ -9,8 +9,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 
 from manifests.failure import FAILURE_CLASSES, FailureClass
-from pipeline.errors import StoreError
 from pipeline.store import Store
+from pipeline.store_errors import StoreError
 
 RETRIES_PREFIX = "_retries/"
 _KEY = re.compile(r"_retries/(?P<number>\d{6,})\.json")

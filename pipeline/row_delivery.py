@@ -11,9 +11,9 @@ from torch import Tensor
 from dimoo_core.errors import CodecNotFinite
 from dimoo_core.request import TextResult
 from manifests.row import Row
+from pipeline.failure_class import row_failure
 from pipeline.finish import RowFinisher
 from pipeline.open_segment import OpenSegment
-from pipeline.prepare import row_failure
 from pipeline.row_flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
 from pipeline.settlement import Settlement
 from pipeline.worker_threads import WorkerThreads

@@ -6,7 +6,7 @@ from functools import partial
 
 from manifests.reader import SegmentReader
 from manifests.row import Row, RowFailure
-from pipeline.lease import Lease, LeaseQueue
+from pipeline.event import Lease, LeaseQueue
 from pipeline.lone_row import LoneRows
 from pipeline.object_reader import ObjectReader
 from pipeline.open_segment import OpenSegment

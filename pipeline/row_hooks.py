@@ -14,12 +14,13 @@ from manifests.column import COLUMNS
 from manifests.errors import ManifestRowError
 from manifests.public_text import public_text
 from manifests.row import Row, RowDefaults, RowFailure, cells_of_rows, id_of, parse_row, parse_rows
-from pipeline.errors import RunFailed, StoreError
+from pipeline.errors import RunFailed
 from pipeline.failure_class import failure_class_of
 from pipeline.hook import HookFailed, HookRejected, call_hook, load_hook
 from pipeline.hook_settings import HookSettings
 from pipeline.made_row import MadeRow
 from pipeline.raw_row import RawRow
+from pipeline.store_errors import StoreError
 
 Scores = tuple[float | None, ...]
 """One for each of ``HookSettings.scores``, in their order."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import filterfalse
 
-from pipeline.errors import ObjectNotFound
 from pipeline.finding import Finding
 from pipeline.image_audit import ImageAudit, ImageClaim, audit_image
 from pipeline.ordered_map import ordered_map
@@ -25,6 +24,7 @@ from pipeline.run_facts import RunFacts, read_run_facts
 from pipeline.run_listing import RunListing, list_run
 from pipeline.segment_name import SegmentName
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 
 _PART_THREADS = 8
 _IMAGE_THREADS = 16

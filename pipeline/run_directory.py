@@ -20,13 +20,13 @@ from dimoo_core.errors import ConfigError
 from manifests.failure import RowFailure
 from manifests.shard import Segment, ShardPlan
 from pipeline.committed_segments import CommittedSegments
-from pipeline.errors import ObjectNotFound, StoreError
 from pipeline.failure_copies import CopyCheck, FailureCopies
 from pipeline.ordered_map import ordered_map
 from pipeline.outcome import PartSummary, RunTotals, part_summary
 from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX, PartName
 from pipeline.retry_record import RETRIES_PREFIX
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound, StoreError
 
 RUN_KEY = "run.json"
 SUCCESS_KEY = "_SUCCESS"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import NotARun, ObjectNotFound
+from pipeline.errors import NotARun
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 

@@ -9,7 +9,7 @@ from boto3.session import Session
 from botocore.config import Config
 from botocore.loaders import Loader, create_loader
 
-from pipeline.errors import StoreError
+from pipeline.store_errors import StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

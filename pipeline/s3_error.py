@@ -5,7 +5,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError, HTTPError)
 """Everything that boto3 and its HTTP layer raise for requests and bodies."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
-from pipeline.errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.hedge import Hedge
 from pipeline.multipart import MULTIPART_BYTES, give_up_unfinished, put_in_parts
 from pipeline.pace import Pace
 from pipeline.s3_client import MAX_CONNECTIONS, READ_TIMEOUT_S, new_client
 from pipeline.s3_error import BODY_ERRORS, BOTO_ERRORS, NOT_S3_HINT, code_of, status_of, to_store_error
 from pipeline.store import Store
+from pipeline.store_errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.uri import redact_uri
 
 if TYPE_CHECKING:

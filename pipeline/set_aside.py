@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pipeline.epoch import RunEpoch
-from pipeline.errors import NotARun, ObjectNotFound
+from pipeline.errors import NotARun
 from pipeline.finding import Finding
 from pipeline.ordered_map import ordered_map
 from pipeline.part_name import FAILURES_PREFIX, PARTS_PREFIX, QUARANTINE_PREFIX, PartName
 from pipeline.retry import Patience
 from pipeline.run_directory import SUCCESS_KEY
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 
 DAMAGED_PREFIX = "_damaged/"
 _MOVE_THREADS = 8

@@ -11,13 +11,13 @@ from pipeline.draft import Drafts
 from pipeline.draft_keeper import DraftKeeper
 from pipeline.epoch import Fence
 from pipeline.event import Event, SegmentCommitted, SegmentHeldBack
-from pipeline.failure_streak import StreakKeeper
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.part_name import PartName
 from pipeline.retry import Patience
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
+from pipeline.streak_keeper import StreakKeeper
 from pipeline.suspect import SuspectRecord
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimoo_core.errors import ConfigError
-from pipeline.errors import SourceRefused
+from pipeline.store_errors import SourceRefused
 from pipeline.uri import Location, parse_uri
 
 MAX_INPUT_PIXELS = 178_956_970  # Pillow's own limit for what it calls a decompression bomb

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
-from pipeline.errors import AccessDenied, ObjectNotFound, StoreError
 from pipeline.ranged_file import RangedFile
-from pipeline.uri import parse_uri
+from pipeline.store_errors import AccessDenied, ObjectNotFound, StoreError
 
 PROBE_PREFIX = "_probe/"
 """Where ``check_writable`` tries things out; no reader looks there."""
@@ -26,25 +25,6 @@ _KEY_RULE = (
     "a key is a relative path without empty, '.' or '..' parts, backslashes and control characters, "
     f"and no part begins with {TEMP_PREFIX!r}"
 )
-
-
-def open_store(uri: str) -> "Store":
-    """The store at a local path, a ``file://`` URI or ``s3://bucket/prefix``; nothing is contacted or created yet.
-
-    S3 endpoint, region and credentials come from the environment, profile or instance, the usual AWS way.
-
-    Raises:
-        ConfigError: The URI is of another kind, or malformed.
-        StoreError: The AWS settings cannot be used, for example a profile that does not exist.
-    """
-    location = parse_uri(uri)
-    if location.scheme == "s3":
-        from pipeline.s3_store import S3Store  # boto3 takes half a second to import
-
-        return S3Store(location.bucket, location.path)
-    from pipeline.local_store import LocalStore  # imports this module
-
-    return LocalStore(location.path)
 
 
 class Store(ABC):

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from manifests.failure import FailureClass
-from pipeline.errors import AccessDenied, ObjectNotFound
 from pipeline.retry import Patience
 from pipeline.store import Store
+from pipeline.store_errors import AccessDenied, ObjectNotFound
 
 SUSPECTS_PREFIX = "_suspects/"
 _CLASSES: dict[str, FailureClass] = {"crash": "crash", "engine": "engine", "timeout": "timeout"}

@@ -18,9 +18,10 @@ from dimoo_core.model import load_model
 from dimoo_core.request import Request, Result
 from pipeline.engine_clock import EngineClock
 from pipeline.epoch import BEAT_INTERVAL_S, Fence
-from pipeline.errors import StoreError, WorkerUnfit
+from pipeline.errors import WorkerUnfit
 from pipeline.event import (
     Event,
+    LeaseQueue,
     WorkerDrained,
     WorkerDraining,
     WorkerEnded,
@@ -30,8 +31,8 @@ from pipeline.event import (
 )
 from pipeline.fetch import ignore_pillow_warnings
 from pipeline.finish import RowFinisher
-from pipeline.lease import LeaseQueue
 from pipeline.lone_row import LoneRows
+from pipeline.object_reader import open_store
 from pipeline.open_segment import OpenSegment
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
@@ -42,7 +43,7 @@ from pipeline.row_hooks import RowHooks
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
 from pipeline.settlement import Settlement
-from pipeline.store import open_store
+from pipeline.store_errors import StoreError
 from pipeline.suspect import SuspectRecord
 from pipeline.worker_threads import WorkerThreads
 

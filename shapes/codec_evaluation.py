@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from dimoo_core.image_codec import ImageCodec
+from dimoo_core.weights import load_codec
 from shapes.split import Split
 from shapes.task import sample
 from shapes.tile import Codes, render_codes
@@ -68,7 +69,7 @@ def _error(image: Image.Image, copy: Image.Image) -> float:
 def main() -> None:
     """``python -m shapes.codec_evaluation DIR [IMAGES]``: scores on test scenes."""
     torch.set_num_threads(1)
-    codec = ImageCodec.load(Path(sys.argv[1]), device="cpu", max_batch=16)
+    codec = load_codec(Path(sys.argv[1]), device="cpu", max_batch=16)
     print(evaluate_codec(codec, "test", int(sys.argv[2]) if len(sys.argv) > 2 else 1000))
 
 

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dimoo_core.config import ModelConfig
+from dimoo_core.packing import PackedBatch
 from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.transformer import Observer, PackedBatch, Transformer
+from dimoo_core.transformer import Observer, Transformer
 from shapes.initial_weights import initial_weights
 
 _PREFIX = "model.transformer."

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from dimoo_core.weights import load_codec
+
 _CPU_MINUTES, _GPU_MINUTES = 305.0, 16.0
 _SHARES = {
     "all-tasks": 0.278,
@@ -74,14 +76,13 @@ def _make_tokenizer(directory: Path) -> None:
 def _train_codec(directory: Path, *, device: str, num_threads: int, minutes: float | None) -> None:
     import torch
 
-    from dimoo_core.image_codec import ImageCodec
     from shapes.codec_evaluation import evaluate_codec
     from shapes.codec_training import CodecTraining
 
     torch.set_num_threads(num_threads)
     is_finished = CodecTraining(directory, device=device).run(minutes=minutes)
     if is_finished:
-        codec = ImageCodec.load(directory, device=device, max_batch=16)
+        codec = load_codec(directory, device=device, max_batch=16)
         print(evaluate_codec(codec, "tune", num_images=400))
     else:
         print("stopped; the same command goes on")

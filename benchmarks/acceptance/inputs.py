@@ -11,12 +11,12 @@ from torch import Tensor
 from benchmarks.acceptance.row import PAINTED_SHARES, Row, input_images
 from benchmarks.reference_inputs import ReferenceInputs
 from dimoo_core.checkpoint_check import check_checkpoint
-from dimoo_core.image_codec import ImageCodec
 from dimoo_core.layout import RequestLayout
 from dimoo_core.noise import SeededNoise
 from dimoo_core.request import Request, StreamRole
 from dimoo_core.settings import ImageSettings
 from dimoo_core.tokens import SpecialTokens
+from dimoo_core.weights import load_codec
 
 _CPU = torch.device("cpu")
 _NOT_SPECIAL = ("image_offset", "num_codes", "num_ids")
@@ -46,7 +46,7 @@ class Inputs:
         self.tokenizer = found.tokenizer
         self.tokens = found.tokens
         self.num_parameters = found.num_parameters
-        self.codec = ImageCodec.load(checkpoint, device=device, max_batch=1)
+        self.codec = load_codec(checkpoint, device=device, max_batch=1)
         self.layout = RequestLayout(found.tokenizer, found.tokens)
         self._offsets = found.offsets
         self._input_size = input_size

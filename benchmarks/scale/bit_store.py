@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from manifests.row import RowFailure
 from manifests.shard import Segment, ShardPlan
-from pipeline.errors import ObjectNotFound
 from pipeline.outcome import PartSummary, RowDone, part_bytes
 from pipeline.segment_set import SegmentSet
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 
 _FAILING_SEGMENTS = 50  # one of so many has a failed row
 

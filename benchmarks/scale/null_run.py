@@ -19,9 +19,9 @@ from pipeline.epoch import claimed_epoch
 from pipeline.event import Event, WorkerReady
 from pipeline.lease import LeaseBook
 from pipeline.manifest_source import open_manifest
+from pipeline.object_reader import open_store
 from pipeline.run_directory import RunDirectory
 from pipeline.run_settings import RunSettings
-from pipeline.store import open_store
 
 Kind = Literal["texts", "images"]
 

@@ -14,8 +14,9 @@ from dimoo_core.checkpoint import Checkpoint
 from dimoo_core.engine import EngineStats
 from dimoo_core.request import ImageResult, Result, TextResult
 from pipeline.event import Event
+from pipeline.object_reader import open_store
 from pipeline.run_settings import RunSettings
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 from pipeline.worker import Worker
 
 _RESULTS_A_STEP = 64

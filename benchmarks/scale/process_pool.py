@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 
-from pipeline.event import Event, WorkerEnded
-from pipeline.lease import Lease, LeaseQueue
+from pipeline.event import Event, Lease, LeaseQueue, WorkerEnded
 from pipeline.pool import WorkerPool
 from pipeline.run_settings import RunSettings
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from manifests.shard import Segment
-from pipeline.event import Event, SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
-from pipeline.lease import Lease
+from pipeline.event import Event, Lease, SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
 

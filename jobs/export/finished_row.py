@@ -17,7 +17,7 @@ from manifests.image_source import ImageSource, image_source, image_sources
 from manifests.parquet_reader import ParquetReader
 from manifests.reader import SegmentReader, inspect_file
 from manifests.shard import Segment, ShardPlan
-from pipeline.errors import NotARun, StoreError
+from pipeline.errors import NotARun
 from pipeline.made_row import ImageFile
 from pipeline.manifest_source import ManifestSource, manifest_file_uris
 from pipeline.object_reader import ObjectReader
@@ -25,6 +25,7 @@ from pipeline.ordered_map import ordered_map
 from pipeline.part_name import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.run_directory import SUCCESS_KEY, RunDirectory
 from pipeline.store import Store
+from pipeline.store_errors import StoreError
 from pipeline.uri import folder_of, is_relative
 
 _THREADS = 16

@@ -4,7 +4,6 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -13,25 +12,12 @@ from jobs.export.finished_row import FinishedRow, FinishedRows
 from jobs.export.folder_export import BenchmarkExport, FolderExport
 from jobs.export.table_export import LanceExport, ParquetExport, table_schema
 from jobs.export.tar_export import TarExport
-from jobs.export.target import ExportTarget
+from jobs.export.target import Export, ExportTarget
 from jobs.word_filter import WordFilter
 from pipeline.hook import HookFailed, call_hook, load_hook
-from pipeline.store import open_store
+from pipeline.object_reader import open_store
 
 FORMATS = ("files", "imagefolder", "webdataset", "hf-parquet", "lance", "benchmark")
-
-
-class Export(Protocol):
-    """Takes rows in order and makes something of them."""
-
-    def add(self, row: FinishedRow) -> None:
-        """Take a row."""
-
-    def finish(self) -> None:
-        """Complete what was made; called once, after the last row."""
-
-    def close(self) -> None:
-        """Let go of what is open, finished or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

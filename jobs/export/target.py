@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 from dimoo_core.errors import ConfigError
-from pipeline.store import open_store
+from jobs.export.finished_row import FinishedRow
+from pipeline.object_reader import open_store
 from pipeline.uri import parse_uri
 
 
@@ -39,3 +41,16 @@ class ExportTarget:
             self.store.put(key, path.read_bytes())
             path.unlink()
         self.num_files += 1
+
+
+class Export(Protocol):
+    """Takes rows in order and makes something of them."""
+
+    def add(self, row: FinishedRow) -> None:
+        """Take a row."""
+
+    def finish(self) -> None:
+        """Complete what was made; called once, after the last row."""
+
+    def close(self) -> None:
+        """Let go of what is open, finished or not."""

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from dimoo_core.memory_need import size_words
+from jobs.counted import duration
 from jobs.plan.gpu_table import USED_SHARE, Gpu
 from jobs.plan.probe import Probe
 from jobs.plan.run_plan import Group, RunPlan
-from jobs.progress import duration
 from manifests.task import TASKS
 
 _SECONDS_PER_HOUR, _SECONDS_PER_MINUTE = 3600, 60

@@ -23,8 +23,7 @@ from manifests.row import RowDefaults
 from manifests.shard import Segment, ShardPlan
 from pipeline.epoch_report import read_epoch_reports
 from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import ObjectReader
-from pipeline.store import open_store
+from pipeline.object_reader import ObjectReader, open_store
 from pipeline.uri import folder_of, is_relative
 
 

@@ -17,11 +17,10 @@ from jobs.spec import JobSpec
 from manifests.row import Row, RowDefaults, RowFailure
 from manifests.shard import ShardPlan
 from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import ObjectReader
+from pipeline.object_reader import ObjectReader, open_store
 from pipeline.ordered_map import ordered_map
 from pipeline.outcome import RunTotals
 from pipeline.run_directory import RunDirectory
-from pipeline.store import open_store
 
 _FIXED_OBJECTS = 4  # run.json, _SUCCESS, and the claim and the sign of life of one start
 _BYTES_PER_PIXEL = {"png": 1.5, "jpeg": 0.35, "webp": 0.25}  # before a probe; what generated images come to

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from jobs.report.row import ReportRow
-from pipeline.errors import ObjectNotFound
 from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 
 CONTACT_SHEET_KEY = "report/contact-sheet.png"
 MAX_PICTURES = 24

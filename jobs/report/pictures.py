@@ -11,12 +11,12 @@ from PIL import Image
 
 from jobs.report.manifest_rows import ManifestCell
 from jobs.report.row import ReportRow
-from pipeline.errors import StoreError
 from pipeline.fetch import ImageFetcher, ignore_pillow_warnings
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.ordered_map import ordered_map
 from pipeline.source_policy import SourcePolicy
 from pipeline.store import Store
+from pipeline.store_errors import StoreError
 
 THUMB_PX, SOURCE_PX = 320, 640
 THUMBS_PREFIX, SOURCES_PREFIX = "report/thumbs/", "report/sources/"

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from jobs.counted import counted
-from jobs.progress import duration
+from jobs.counted import counted, duration
 from jobs.report.chart import Plot, bar_plot, histogram_plot, line_plot
 from jobs.report.statistics import Histogram, RunStatistics, most_common
 from pipeline.epoch_report import EpochReport

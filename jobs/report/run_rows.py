@@ -9,10 +9,10 @@ import pyarrow as pa
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics
 from manifests.parquet_reader import ParquetReader
-from pipeline.errors import StoreError
 from pipeline.ordered_map import ordered_map
 from pipeline.part_name import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.store import Store
+from pipeline.store_errors import StoreError
 
 _READ_THREADS = 4
 _BATCH_ROWS = 1024

@@ -17,8 +17,9 @@ from jobs.report.run_rows import read_rows
 from jobs.report.statistics import RunStatistics
 from pipeline.epoch_report import read_epoch_reports
 from pipeline.errors import NotARun
+from pipeline.object_reader import open_store
 from pipeline.run_directory import SUCCESS_KEY, RunDirectory
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 
 REPLAY_PREFIX = "replay/"
 """Where ``dimoo-batch replay`` leaves its pictures."""

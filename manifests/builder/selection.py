@@ -4,7 +4,6 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 
-from dimoo_core.errors import ConfigError
 from manifests.builder.record import Record
 from manifests.content_id import content_id
 
@@ -49,17 +48,6 @@ def repeated(record: Record, count: int) -> Iterator[Record]:
     row_id = record.cells.get("id") or content_id(record.cells)
     for sample in range(count):
         yield record.with_cells({**record.cells, "id": f"{row_id}-{sample}", "seed": first + sample, "sample": sample})
-
-
-def check_splits(splits: Mapping[str, float]) -> None:
-    """Make sure that the shares are a partition.
-
-    Raises:
-        ConfigError: A share is not positive, or together they are not 1.
-    """
-    if any(share <= 0 for share in splits.values()) or abs(sum(splits.values()) - 1) > 1e-9:
-        given = ", ".join(f"{name}={share:g}" for name, share in splits.items())
-        raise ConfigError(f"splits must be positive shares that add up to 1, got {given}")
 
 
 def split_of(record: Record, splits: Mapping[str, float], seed: int) -> str:

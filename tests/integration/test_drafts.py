@@ -11,8 +11,9 @@ import pipeline.worker
 from jobs.resume_choice import ResumeChoice
 from pipeline.draft import DRAFTS_PREFIX
 from pipeline.errors import RunFailed
+from pipeline.object_reader import open_store
 from pipeline.run_audit import RunAudit
-from pipeline.store import Store, open_store
+from pipeline.store import Store
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.damage import table_of, write
 from tests.support.in_process import run_here

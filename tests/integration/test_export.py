@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.export.finished_row import FinishedRow
-from pipeline.store import open_store
+from pipeline.object_reader import open_store
 from tests.support.exported import expected_pixels, export, pixels
 from tests.support.run_output import RunOutput
 

@@ -17,7 +17,7 @@ from jobs.plan.plan_lines import plan_lines
 from jobs.plan.probe import Probe, _spread, _steady_seconds
 from jobs.plan.run_plan import Group, RunPlan
 from manifests.shard import ManifestFile, plan_shards
-from pipeline.store import open_store
+from pipeline.object_reader import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import (
     FAST_SETTINGS,

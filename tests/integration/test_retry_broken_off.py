@@ -12,10 +12,11 @@ import pipeline.worker
 from jobs.retry import retry_job
 from jobs.retry_choice import RetryChoice
 from manifests.row import Row, RowFailure
-from pipeline.errors import RunFailed, StoreError
+from pipeline.errors import RunFailed
 from pipeline.outcome import PartSummary
 from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
+from pipeline.store_errors import StoreError
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.failed_run import IDS, add_photos, check_good, retry, rows
 from tests.support.in_process import run_here

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from dimoo_core.errors import ConfigError
 from jobs.cli import app
-from pipeline.store import open_store
+from pipeline.object_reader import open_store
 from tests.support.failed_run import IDS, NEVER, check_good, retry, rows
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest

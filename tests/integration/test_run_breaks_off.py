@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dimoo_core.engine import Engine
-from pipeline.errors import StoreError
 from pipeline.local_store import LocalStore
 from pipeline.object_reader import ObjectReader
+from pipeline.store_errors import StoreError
 from tests.support.in_process import check_one_line, command, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput

@@ -14,8 +14,8 @@ import pytest
 import pipeline.worker
 from dimoo_core.model import Model
 from manifests.row import RowFailure
-from pipeline.errors import StoreError
 from pipeline.outcome import part_bytes
+from pipeline.store_errors import StoreError
 from tests.support.manifest_rows import SCHEMA, encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.six_rows import IDS, write_six_rows

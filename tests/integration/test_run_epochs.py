@@ -12,13 +12,15 @@ import pytest
 
 from manifests.row import RowDefaults
 from pipeline.epoch import Fence, claimed_epoch, latest_epoch
-from pipeline.errors import RunInUse, RunSuperseded, StoreError
-from pipeline.event import Event, SegmentCommitted, WorkerFailed
-from pipeline.lease import LeaseBook, LeaseQueue
+from pipeline.errors import RunInUse, RunSuperseded
+from pipeline.event import Event, LeaseQueue, SegmentCommitted, WorkerFailed
+from pipeline.lease import LeaseBook
 from pipeline.local_store import LocalStore
 from pipeline.manifest_source import open_manifest
+from pipeline.object_reader import open_store
 from pipeline.run_settings import RunSettings
-from pipeline.store import Store, open_store
+from pipeline.store import Store
+from pipeline.store_errors import StoreError
 from pipeline.worker import Worker
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest

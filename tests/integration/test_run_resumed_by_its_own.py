@@ -9,7 +9,7 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.model import Model
-from pipeline.store import open_store
+from pipeline.object_reader import open_store
 from tests.support.manifest_rows import write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.six_rows import IDS, write_six_rows

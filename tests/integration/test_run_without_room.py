@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import local_store
-from pipeline.errors import StoreError
 from pipeline.local_store import LocalStore
+from pipeline.store_errors import StoreError
 from tests.support.manifest_rows import image_row, write_manifest
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.errors import AccessDenied, BucketNotFound, StoreError
+from pipeline.object_reader import open_store
 from pipeline.s3_store import S3Store
-from pipeline.store import Store, open_store
+from pipeline.store import Store
+from pipeline.store_errors import AccessDenied, BucketNotFound, StoreError
 
 if TYPE_CHECKING:
     from tests.support.s3_server import S3Server

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.errors import ObjectNotFound
-from pipeline.object_reader import ObjectReader
-from pipeline.store import Store, open_store
+from pipeline.object_reader import ObjectReader, open_store
+from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound
 from tests.support.store_contract import StoreContract
 
 if TYPE_CHECKING:

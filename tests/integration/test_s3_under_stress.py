@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline import multipart
-from pipeline.errors import AccessDenied, StoreError
+from pipeline.object_reader import open_store
 from pipeline.s3_store import S3Store
-from pipeline.store import open_store
+from pipeline.store_errors import AccessDenied, StoreError
 from tests.support.fault_proxy import FaultProxy, running_fault_proxy
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from shutil import copytree
 import pytest
 import torch
 
-from dimoo_core.image_codec import ImageCodec
 from dimoo_core.tokenizer import Tokenizer
+from dimoo_core.weights import load_codec
 from shapes.evaluate import main
 from shapes.package import package
 from shapes.training_log import TrainingLog
@@ -50,7 +50,7 @@ def test_weights_are_saved_when_a_stage_is_done(tmp_path: Path) -> None:
 
     training = CodecTraining(tmp_path, stages=(Stage("encoder", 2, 0.02),), batch_size=2)
     assert training.run()
-    assert ImageCodec.load(tmp_path, device="cpu").num_codes == 128
+    assert load_codec(tmp_path, device="cpu").num_codes == 128
 
 
 @pytest.mark.soak

@@ -16,10 +16,10 @@ from jobs.status import RunStatus, read_status
 from pipeline.epoch import RunEpoch, claimed_epoch
 from pipeline.epoch_report import read_epoch_reports
 from pipeline.event import SegmentCommitted, WorkerProgress, WorkerReady
+from pipeline.object_reader import open_store
 from pipeline.outcome import RunTotals
 from pipeline.retry_record import RetryRecords, RunRetry
 from pipeline.run_directory import RunDirectory
-from pipeline.store import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.large_output import SEGMENT_ROWS, write_large_output
 from tests.support.manifest_rows import image_row, text_row, write_manifest

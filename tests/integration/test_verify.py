@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import AccessDenied, RunFailed, StoreError
+from pipeline.errors import RunFailed
 from pipeline.local_store import LocalStore
 from pipeline.open_segment import OpenSegment
 from pipeline.retry import Patience
 from pipeline.settlement import Settlement
+from pipeline.store_errors import AccessDenied, StoreError
 from tests.support.damage import (
     Damage,
     copy,

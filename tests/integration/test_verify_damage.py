@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.local_store import LocalStore
-from pipeline.store import Store, open_store
+from pipeline.object_reader import open_store
+from pipeline.store import Store
 from tests.support.damage import (
     Damage,
     copied,

@@ -11,9 +11,11 @@ import pytest
 
 from jobs.verify import VerifyChoice, verify_output
 from pipeline.epoch import claimed_epoch, latest_epoch
-from pipeline.errors import RunSuperseded, StoreError
+from pipeline.errors import RunSuperseded
 from pipeline.local_store import LocalStore
-from pipeline.store import Store, open_store
+from pipeline.object_reader import open_store
+from pipeline.store import Store
+from pipeline.store_errors import StoreError
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.damage import (
     Damage,

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import StepTrace
+from dimoo_core.decoding import CacheTrace, StepTrace
 from dimoo_core.layout import image_request, image_to_image_request, with_newlines
 from dimoo_core.model import Model
 from dimoo_core.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise
@@ -18,7 +18,6 @@ from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, chat,
 from dimoo_core.request import ImageResult, Request
 from dimoo_core.schedule import cosine_keep_counts
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, StepCacheConfig
-from dimoo_core.step_cache import StepCache
 from tests.parity.checkpoints import Checkpoints, run_alone
 from tests.parity.edit_type import image_spans, user_words
 from tests.parity.golden import GUIDED_ATOL, Comparison, Golden, Mismatch
@@ -211,7 +210,7 @@ def _check_step(
         _check_cache(golden, comparison, trace.cache, step)
 
 
-def _check_cache(golden: Golden, comparison: Comparison, cache: StepCache, step: int) -> None:
+def _check_cache(golden: Golden, comparison: Comparison, cache: CacheTrace, step: int) -> None:
     """What a step leaves for the next one: the positions to compute, and the scores that they were chosen by.
 
     Scores that choose nothing, before a refresh, are recorded but not kept here.

@@ -9,8 +9,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from pipeline.errors import RunFailed
-from pipeline.event import Event, WorkerDied
-from pipeline.lease import Lease, LeaseQueue
+from pipeline.event import Event, Lease, LeaseQueue, WorkerDied
 from pipeline.pool import WorkerPool
 from pipeline.run_settings import RunSettings
 from pipeline.worker import Worker

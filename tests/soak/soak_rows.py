@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from manifests.image_source import ImageSource
-from pipeline.errors import ObjectNotFound
 from pipeline.fetch import ImageFetcher
+from pipeline.store_errors import ObjectNotFound
 from tests.soak.point import Phase
 from tests.support.manifest_rows import image_row, text_row, write_manifest
 

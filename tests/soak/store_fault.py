@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import AccessDenied, StoreError
 from pipeline.local_store import LocalStore
 from pipeline.s3_store import S3Store
 from pipeline.store import Store
+from pipeline.store_errors import AccessDenied, StoreError
 from pipeline.worker import Worker
 from tests.soak.fault import FaultKind, FaultSource
 from tests.soak.point import Phase, Role, point_after_delete, point_after_write, point_before_write

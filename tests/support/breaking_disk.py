@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import StoreError
 from pipeline.local_store import LocalStore
+from pipeline.store_errors import StoreError
 
 
 @dataclass

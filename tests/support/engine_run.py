@@ -10,9 +10,9 @@ from dimoo_core.decoding import StepTrace
 from dimoo_core.engine import Engine
 from dimoo_core.model import Model
 from dimoo_core.noise import SeededNoise
+from dimoo_core.packing import PackedBatch
 from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.settings import ImageSettings, TextSettings
-from dimoo_core.transformer import PackedBatch
 
 CPU = torch.device("cpu")
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from manifests.row import RowFailure
 from manifests.shard import Segment
+from pipeline.object_reader import open_store
 from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
 from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory
-from pipeline.store import open_store
 from tests.support.manifest_rows import encoded, picture
 
 SEGMENT_ROWS = 1000

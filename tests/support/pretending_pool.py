@@ -7,6 +7,7 @@ from manifests.shard import ManifestFile, Segment, plan_shards
 from pipeline.coordinator import Coordinator, CoordinatorReport
 from pipeline.event import (
     Event,
+    Lease,
     SegmentCommitted,
     WorkerDied,
     WorkerDrained,
@@ -15,7 +16,7 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.lease import Lease, LeaseBook
+from pipeline.lease import LeaseBook
 from pipeline.outcome import RunTotals
 from pipeline.pool import WorkerPool
 

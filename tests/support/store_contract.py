@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import ObjectNotFound, StoreError
-from pipeline.store import Store, open_store
+from pipeline.object_reader import open_store
+from pipeline.store import Store
+from pipeline.store_errors import ObjectNotFound, StoreError
 
 BAD_NEW_KEYS = (
     "",

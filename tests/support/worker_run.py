@@ -6,8 +6,9 @@ from typing import Any
 from manifests.row import RowDefaults
 from pipeline.event import (
     Event,
+    LeaseQueue,
 )
-from pipeline.lease import LeaseBook, LeaseQueue
+from pipeline.lease import LeaseBook
 from pipeline.manifest_source import open_manifest
 from pipeline.run_settings import RunSettings
 from pipeline.worker import Worker

@@ -17,11 +17,11 @@ from benchmarks.shape import EIGHT_B, TINY
 from benchmarks.workload import caption_requests, image_requests, mixed_requests, parse_size, stream_lengths
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
-from dimoo_core.packing import pack, read_everything
+from dimoo_core.packing import PackedBatch, pack, read_everything
 from dimoo_core.request import Request, RequestFailed
 from dimoo_core.schedule import cosine_keep_counts
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
-from dimoo_core.transformer import Observer, PackedBatch, Transformer
+from dimoo_core.transformer import Observer, Transformer
 
 _IMAGE = ImageSettings(width_px=64, height_px=96, num_steps=5)
 _CPU = torch.device("cpu")

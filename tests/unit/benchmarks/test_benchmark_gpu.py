@@ -19,8 +19,9 @@ from benchmarks.result_file import write_result
 from benchmarks.shape import TINY
 from benchmarks.timing import CaseTiming, Run, Subject
 from dimoo_core.float8_weight import FLOAT8
+from dimoo_core.packing import PackedBatch
 from dimoo_core.preset import PRESETS, find_preset
-from dimoo_core.transformer import PackedBatch, Transformer
+from dimoo_core.transformer import Transformer
 
 pytestmark = pytest.mark.soak
 

@@ -59,8 +59,8 @@ def test_a_run_with_null_workers_is_a_whole_run(tmp_path: Path) -> None:
     from benchmarks.scale.null_run import write_manifest
     from benchmarks.scale.null_worker import NullWorker
     from manifests.row import RowDefaults
-    from pipeline.event import Event
-    from pipeline.lease import LeaseBook, LeaseQueue
+    from pipeline.event import Event, LeaseQueue
+    from pipeline.lease import LeaseBook
     from pipeline.manifest_source import open_manifest
     from pipeline.run_settings import RunSettings
 

@@ -7,7 +7,7 @@ from dimoo_core.cache_budget import cache_budget, profile_step
 from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.model import Model
-from dimoo_core.transformer import PackedBatch
+from dimoo_core.packing import PackedBatch
 
 
 def test_on_a_cpu_caches_may_take_a_share_of_the_memory_that_is_free(tiny_model: Model) -> None:

@@ -9,9 +9,9 @@ from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError, RequestTimedOut
 from dimoo_core.model import Model
+from dimoo_core.packing import PackedBatch
 from dimoo_core.request import ImageResult, RequestFailed, TextResult
 from dimoo_core.settings import TargetCacheConfig
-from dimoo_core.transformer import PackedBatch
 from tests.support.engine_run import SMALL_IMAGE, answer_of, ids_of, image_codes, image_of, memory_for, run_all
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from dimoo_core.errors import RequestError, WeightsError
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.model import Model
+from dimoo_core.weights import load_codec
 
 
 def random_image(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -39,7 +40,7 @@ def test_a_batch_returns_each_image_what_it_gets_alone_in_the_order_given(tiny_m
 
 
 def test_batches_of_one_size_go_through_together_and_come_back_in_order(tiny_checkpoint: Path) -> None:
-    codec = ImageCodec.load(tiny_checkpoint, device="cpu", max_batch=3)
+    codec = load_codec(tiny_checkpoint, device="cpu", max_batch=3)
     sizes = [(32, 32), (48, 16)] * 4
     images = [random_image(*size, seed) for seed, size in enumerate(sizes)]
     for image, codes in zip(images, codec.encode(images), strict=True):
@@ -52,7 +53,7 @@ def test_large_images_go_through_one_by_one_whatever_the_batch(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of 1024x1024 keeps a GPU busy, and sixteen would take 48 GiB of it."""
-    codec = ImageCodec.load(tiny_checkpoint, device="cpu", max_batch=16)
+    codec = load_codec(tiny_checkpoint, device="cpu", max_batch=16)
     seen: list[tuple[int, ...]] = []
 
     def latents(pixels: torch.Tensor) -> torch.Tensor:
@@ -115,7 +116,7 @@ def test_codes_and_pixels_do_not_depend_on_the_number_of_threads(tiny_model: Mod
 
 def test_a_checkpoint_without_a_codec_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"vqvae/config\.json is missing: the checkpoint has no image codec"):
-        ImageCodec.load(tmp_path, device="cpu")
+        load_codec(tmp_path, device="cpu")
 
 
 def test_a_damaged_codec_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -125,4 +126,4 @@ def test_a_damaged_codec_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None
     with pytest.raises(
         WeightsError, match=r"safetensors is not a readable safetensors file: it is cut off within its header"
     ):
-        ImageCodec.load(tmp_path, device="cpu")
+        load_codec(tmp_path, device="cpu")

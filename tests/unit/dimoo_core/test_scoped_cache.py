@@ -12,6 +12,7 @@ from dimoo_core.engine import Engine
 from dimoo_core.engine_config import EngineConfig
 from dimoo_core.image_focus import PassPlan, num_looked_at
 from dimoo_core.model import Model
+from dimoo_core.packing import PackedBatch
 from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
 from dimoo_core.request import Request
 from dimoo_core.settings import (
@@ -22,7 +23,6 @@ from dimoo_core.settings import (
     TextCacheConfig,
     TextSettings,
 )
-from dimoo_core.transformer import PackedBatch
 from tests.support.engine_run import answer_of, ids_of, image_codes, image_of, noise_of, run_all, traces_of
 
 TEXT = TextSettings(max_tokens=24, block_length=6, num_steps=12)

@@ -14,6 +14,7 @@ from dimoo_core.errors import WeightsError
 from dimoo_core.image_codec import ImageCodec
 from dimoo_core.vq_config import VQConfig, codec_shapes
 from dimoo_core.vq_model import VQModel
+from dimoo_core.weights import load_vq_model
 
 PUBLISHED = VQConfig(  # the published blocks, narrower
     block_out_channels=(16, 16, 32, 32, 48),
@@ -49,7 +50,7 @@ def ours_in(directory: Path, config: VQConfig) -> VQModel:
     torch.manual_seed(0)
     model = VQModel(config)
     model.save(directory)
-    return VQModel.load(directory, device="cpu")
+    return load_vq_model(directory, device="cpu")
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_weights_that_diffusers_wrote_are_read(tmp_path: Path, pixels: torch.Ten
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 5, "up_block_types": ("UpDecoderBlock2D",) * 5}
     theirs = TheirModel(**asdict(PUBLISHED), **blocks, lookup_from_codebook=True).eval()
     theirs.save_pretrained(tmp_path)
-    ours = VQModel.load(tmp_path, device="cpu")
+    ours = load_vq_model(tmp_path, device="cpu")
     assert ours.config == PUBLISHED
     with torch.inference_mode():
         assert torch.equal(ours.encode(pixels), theirs.encode(pixels).latents)
@@ -138,7 +139,7 @@ def test_another_network_is_refused_by_what_differs(tmp_path: Path, changed: dic
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(WeightsError, match=message):
-        VQModel.load(tmp_path, device="cpu")
+        load_vq_model(tmp_path, device="cpu")
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -146,10 +147,10 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(WeightsError, match="is not a readable safetensors file: it is cut off within its header"):
-        VQModel.load(tmp_path, device="cpu")
+        load_vq_model(tmp_path, device="cpu")
     weights.unlink()
     with pytest.raises(WeightsError, match=r"diffusion_pytorch_model\.safetensors is missing"):
-        VQModel.load(tmp_path, device="cpu")
+        load_vq_model(tmp_path, device="cpu")
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(WeightsError, match=r"config\.json is not valid JSON"):
-        VQModel.load(tmp_path, device="cpu")
+        load_vq_model(tmp_path, device="cpu")

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.progress import ProgressState, duration
+from jobs.counted import duration
+from jobs.progress import ProgressState
 from pipeline.event import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerReady
 from pipeline.outcome import RunTotals
 from tests.support.progress import Clock, state_of, worked

@@ -12,9 +12,10 @@ import pytest
 from dimoo_core.errors import ConfigError
 from jobs import workers as workers_module
 from jobs.cluster import known_address, ray_cluster
-from jobs.report_lines import resume_hint, summary_lines
+from jobs.report_lines import summary_lines
 from jobs.resume_choice import ResumeChoice
 from jobs.run import conclude, run_job
+from jobs.run_errors import resume_hint
 from jobs.run_identity import segment_rows_of
 from jobs.spec import load_spec
 from jobs.summary import RunSummary

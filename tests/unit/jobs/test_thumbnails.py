@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 
 from jobs.thumbnails import HEIGHT, WIDTH, Thumbnails, can_show, drawn
-from pipeline.errors import StoreError
+from pipeline.store_errors import StoreError
 
 
 def png(size: tuple[int, int], colour: tuple[int, int, int]) -> bytes:

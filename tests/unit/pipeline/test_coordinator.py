@@ -7,12 +7,13 @@ from itertools import count
 from pipeline.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
 from pipeline.event import (
     Event,
+    Lease,
     SegmentCommitted,
     SegmentRepeated,
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.lease import Lease, LeaseBook
+from pipeline.lease import LeaseBook
 from pipeline.outcome import RunTotals
 from tests.support.pretending_pool import PretendingPool, commit, progress, run, segments
 

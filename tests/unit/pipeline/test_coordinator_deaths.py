@@ -12,10 +12,11 @@ from pipeline.coordinator import MAX_LOSSES, Coordinator, CoordinatorReport
 from pipeline.errors import RunFailed
 from pipeline.event import (
     Event,
+    Lease,
     WorkerDied,
     WorkerFailed,
 )
-from pipeline.lease import Lease, LeaseBook
+from pipeline.lease import LeaseBook
 from pipeline.local_store import LocalStore
 from pipeline.outcome import RunTotals
 from pipeline.suspect import SuspectRecord, Suspicion

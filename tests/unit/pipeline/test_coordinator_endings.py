@@ -9,9 +9,10 @@ import pytest
 from dimoo_core.errors import ConfigError, DimooError, WeightsError
 from manifests.errors import ManifestError
 from pipeline.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
-from pipeline.errors import RunFailed, RunStopped, StoreError
+from pipeline.errors import RunFailed, RunStopped
 from pipeline.event import (
     Event,
+    Lease,
     SegmentCommitted,
     WorkerDied,
     WorkerDrained,
@@ -19,10 +20,11 @@ from pipeline.event import (
     WorkerFailed,
     WorkerReady,
 )
-from pipeline.lease import Lease, LeaseBook
+from pipeline.lease import LeaseBook
 from pipeline.local_store import LocalStore
 from pipeline.notice import StopNotice
 from pipeline.outcome import RunTotals
+from pipeline.store_errors import StoreError
 from pipeline.suspect import SuspectRecord
 from pipeline.worker_life import WorkerLife
 from pipeline.worker_watch import WorkerWatch

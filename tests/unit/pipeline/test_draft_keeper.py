@@ -13,8 +13,8 @@ from dimoo_core.errors import ConfigError
 from manifests.shard import Segment
 from pipeline.draft import DRAFTS_PREFIX, Drafts
 from pipeline.draft_keeper import DraftKeeper
+from pipeline.event import Lease
 from pipeline.flush_policy import FlushPolicy
-from pipeline.lease import Lease
 from pipeline.local_store import LocalStore
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import AnswerDone, RowDone, StoredImage

@@ -13,8 +13,9 @@ import pipeline
 from dimoo_core.errors import ConfigError, DimooError
 from manifests.row import RowFailure
 from manifests.shard import Segment
-from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, RunFailed, StoreError
+from pipeline.errors import RunFailed
 from pipeline.event import (
+    Lease,
     SegmentCommitted,
     WorkerDied,
     WorkerDrained,
@@ -24,9 +25,9 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.lease import Lease
 from pipeline.outcome import RunTotals
 from pipeline.run_settings import RunSettings
+from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 
 def every_error() -> set[type[DimooError]]:

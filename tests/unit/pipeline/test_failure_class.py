@@ -4,11 +4,11 @@ import torch
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import ManifestRowError
 from manifests.failure import FailureClass
-from pipeline.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 from pipeline.failure_class import failure_class_of
 from pipeline.failure_policy import FailurePolicy
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.painting import MaskUnusable
+from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ from dimoo_core.errors import CodecNotFinite, LogitsNotFinite
 from dimoo_core.request import RequestFailed, Result
 from pipeline.coordinator import Coordinator, CoordinatorReport
 from pipeline.errors import RunFailed, TooManyFailures, WorkerUnfit
-from pipeline.event import Event, SegmentCommitted, SegmentHeldBack, Streak, WorkerFailed, WorkerProgress
+from pipeline.event import Event, Lease, SegmentCommitted, SegmentHeldBack, Streak, WorkerFailed, WorkerProgress
 from pipeline.failure_policy import FailurePolicy
-from pipeline.failure_streak import MAX_UNFIT_WORKERS, StreakWatch
-from pipeline.lease import Lease, LeaseBook
+from pipeline.failure_streak import StreakWatch
+from pipeline.lease import LeaseBook
 from pipeline.local_pool import LocalPool
 from pipeline.outcome import RunTotals
+from pipeline.streak_keeper import MAX_UNFIT_WORKERS
 from tests.support.in_process import command
 from tests.support.manifest_rows import image_row, write_manifest
 from tests.support.pretending_pool import PretendingPool, commit, segments

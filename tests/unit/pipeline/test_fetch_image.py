@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from manifests.image_source import ImageSource
-from pipeline.errors import ObjectNotFound, StoreError
 from pipeline.fetch import ImageFetcher
 from pipeline.image_decoder import ImageUnreadable
 from pipeline.image_format import FORMATS
 from pipeline.source_policy import MAX_INPUT_PIXELS, SourcePolicy
+from pipeline.store_errors import ObjectNotFound, StoreError
 from tests.support.manifest_rows import encoded, picture
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import AccessDenied, StoreError
 from pipeline.local_store import LocalStore
-from pipeline.store import open_store
+from pipeline.object_reader import open_store
+from pipeline.store_errors import AccessDenied, StoreError
 from tests.support.store_contract import StoreContract
 
 

@@ -10,11 +10,12 @@ from dimoo_core.settings import TextSettings
 from manifests.image_source import ImageSource
 from manifests.row import Row, RowFailure
 from pipeline import retry
-from pipeline.errors import RunFailed, StoreError
+from pipeline.errors import RunFailed
 from pipeline.object_reader import ObjectReader
 from pipeline.prepare import RowPreparer
 from pipeline.retry import Patience
 from pipeline.run_settings import RunSettings
+from pipeline.store_errors import StoreError
 from tests.support.manifest_rows import encoded, picture
 from tests.support.stub_model import StubModel
 

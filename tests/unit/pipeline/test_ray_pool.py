@@ -9,8 +9,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryErr
 import pipeline.ray_pool
 from dimoo_core.errors import ConfigError
 from manifests.shard import Segment
-from pipeline.event import Event, WorkerDied, WorkerReady
-from pipeline.lease import Lease
+from pipeline.event import Event, Lease, WorkerDied, WorkerReady
 from pipeline.ray_pool import RayPool
 from pipeline.run_settings import RunSettings
 

@@ -4,8 +4,8 @@ import time
 import pytest
 
 from pipeline import retry
-from pipeline.errors import StoreError
 from pipeline.retry import Patience
+from pipeline.store_errors import StoreError
 
 
 class Flaky:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from manifests.row import RowFailure
 from manifests.schema import OUTPUT_COLUMNS
 from manifests.shard import Segment
-from pipeline.lease import Lease
+from pipeline.event import Lease
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import (
     DONE_SCHEMA,

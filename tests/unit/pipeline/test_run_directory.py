@@ -9,11 +9,11 @@ import pytest
 from dimoo_core.errors import ConfigError
 from manifests.row import RowFailure
 from manifests.shard import ManifestFile, Segment, plan_shards
-from pipeline.errors import StoreError
 from pipeline.local_store import LocalStore
 from pipeline.outcome import PartSummary, RunTotals, part_bytes
 from pipeline.part_name import PartName
 from pipeline.run_directory import RunDirectory, differences
+from pipeline.store_errors import StoreError
 
 SEGMENT = Segment(3, 7, "m.parquet", 40, 0, 2)
 NAME = PartName("0000003-00007")

@@ -5,9 +5,9 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.image_source import ImageSource
-from pipeline.errors import AccessDenied, SourceRefused, StoreError
 from pipeline.fetch import ImageFetcher
 from pipeline.source_policy import SourcePolicy
+from pipeline.store_errors import AccessDenied, SourceRefused, StoreError
 from tests.support.manifest_rows import encoded, picture
 
 LOCAL_FILES = (

@@ -7,8 +7,9 @@ import pytest
 from manifests.failure import RowFailure
 from manifests.row import Row
 from manifests.shard import ManifestFile, Segment, plan_shards
+from pipeline.event import Lease
 from pipeline.failure_policy import FailurePolicy
-from pipeline.lease import Lease, LeaseBook
+from pipeline.lease import LeaseBook
 from pipeline.local_store import LocalStore
 from pipeline.lone_row import LoneRows
 from pipeline.suspect import SuspectRecord, Suspicion

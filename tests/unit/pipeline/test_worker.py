@@ -9,7 +9,7 @@ import pytest
 from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import ManifestError
 from pipeline.coordinator import LEASES_PER_WORKER, Coordinator
-from pipeline.errors import RunFailed, StoreError
+from pipeline.errors import RunFailed
 from pipeline.event import (
     Event,
     SegmentCommitted,
@@ -22,6 +22,7 @@ from pipeline.local_pool import LocalPool
 from pipeline.local_store import LocalStore
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import RunTotals
+from pipeline.store_errors import StoreError
 from tests.support.manifest_rows import text_row, write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.stub_model import StubEngine, StubModel, use_stub_model

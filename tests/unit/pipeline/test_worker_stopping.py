@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import pytest
 
 from dimoo_core.request import Result
-from pipeline.errors import StoreError
 from pipeline.event import (
     Event,
+    LeaseQueue,
     SegmentCommitted,
     WorkerDrained,
     WorkerDraining,
@@ -18,11 +18,11 @@ from pipeline.event import (
     WorkerFailed,
     WorkerProgress,
 )
-from pipeline.lease import LeaseQueue
 from pipeline.local_store import LocalStore
 from pipeline.open_segment import OpenSegment
 from pipeline.outcome import RunTotals
 from pipeline.settlement import Settlement
+from pipeline.store_errors import StoreError
 from pipeline.worker import Worker
 from tests.support.run_output import RunOutput
 from tests.support.stub_model import StubEngine, StubModel, use_stub_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dimoo_core.image_codec import ImageCodec
+from dimoo_core.weights import load_codec
 from shapes.codebook import code_vectors
 from shapes.codec import build_codec, draw_grids, save_codec
 from shapes.codec_training import CodecTraining, Stage
@@ -47,7 +47,7 @@ def test_a_short_training_lowers_the_loss_of_each_network(trained: Path) -> None
 
 @pytest.mark.soak
 def test_the_product_loads_what_training_saves(trained: Path) -> None:
-    codec = ImageCodec.load(trained, device="cpu")
+    codec = load_codec(trained, device="cpu")
     assert (codec.num_codes, codec.pixels_per_code) == (NUM_CODES, 16)
     (image,) = codec.decode([torch.zeros(3, 4, dtype=torch.int64)])
     assert image.size == (64, 48)
@@ -86,6 +86,6 @@ def test_training_boards_are_no_scenes_of_the_other_splits() -> None:
 def test_saved_weights_are_rounded_to_half_precision_and_no_more(tmp_path: Path) -> None:
     model = build_codec()
     save_codec(model, tmp_path)
-    loaded = ImageCodec.load(tmp_path, device="cpu")
+    loaded = load_codec(tmp_path, device="cpu")
     pixels = torch.rand(1, 3, 48, 48)
     torch.testing.assert_close(loaded.latents(pixels), model.encode(pixels), rtol=0.05, atol=0.02)
