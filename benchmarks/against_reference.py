@@ -24,9 +24,9 @@ from benchmarks.reference_clone import ReferenceClone, clone_state
 from benchmarks.reference_comparison import ReferenceComparison, Work, WorkResult, summary, with_steps
 from benchmarks.result_file import environment, write_result
 from benchmarks.workload import stream_lengths
-from dimoo_core.model import Model, load_model
-from dimoo_core.preset import PRESETS, find_preset
-from dimoo_core.random_checkpoint import write_random_checkpoint
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+from dimoo_core.presets import PRESETS, find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
 
 WORKS = {

@@ -8,9 +8,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from dimoo_core.attention import PackedLayout, packed_attention
-from dimoo_core.config import ModelConfig
-from dimoo_core.row_invariance import FREE
+from dimoo_core.model.attention import PackedLayout, packed_attention
+from dimoo_core.model.batch_invariance import FREE
+from dimoo_core.model_config import ModelConfig
 
 _CALLS_A_REPEAT = 10
 

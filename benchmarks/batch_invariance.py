@@ -22,9 +22,9 @@ from benchmarks.random_weights import random_transformer
 from benchmarks.result_file import environment, write_result
 from benchmarks.shape import SHAPES, Shape
 from benchmarks.workload import mixed_requests
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import BatchInvariance, EngineConfig
-from dimoo_core.request import Request
+from dimoo_core.engine.engine import Engine
+from dimoo_core.request.request import Request
+from dimoo_core.settings import BatchInvariance, EngineConfig
 
 
 class RowCount(TorchFunctionMode):

@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.shape import Shape
 from benchmarks.workload import caption_requests, image_requests, without_parallel_commits
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS, Preset
-from dimoo_core.request import Request
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS, Preset
+from dimoo_core.request.request import Request
 from dimoo_core.settings import ImageSettings, TextSettings
 
 _CAPTION_TOKENS, _CAPTION_BLOCK = 128, 32

@@ -10,8 +10,8 @@ from benchmarks.flop_comparison import flops_by_hand
 from benchmarks.shape import Shape
 from benchmarks.timing import CaseTiming, Run
 from benchmarks.workload import stream_lengths
-from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
-from dimoo_core.request import Request
+from dimoo_core.engine.flops import Cost, Generation, image_cost, text_cost
+from dimoo_core.request.request import Request
 from dimoo_core.settings import ImageSettings, TextSettings
 
 _CPU = torch.device("cpu")

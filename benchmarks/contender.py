@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS
 from dimoo_core.settings import ImageSettings, ParallelCommit, TargetCacheConfig, TextCacheConfig, TextSettings
 
 Kind = Literal["steps", "preset", "setting"]

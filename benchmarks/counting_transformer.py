@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import PlainTransformer
-from dimoo_core.config import ModelConfig
-from dimoo_core.key_value_slab import KeyValueSlab
-from dimoo_core.packing import PackedBatch, StreamView, pack
-from dimoo_core.transformer import Observer, Transformer
+from dimoo_core.model.kv_pool import KeyValueSlab
+from dimoo_core.model.packed_batch import PackedBatch, StreamView, pack
+from dimoo_core.model.transformer import Observer, Transformer
+from dimoo_core.model_config import ModelConfig
 
 _META = torch.device("meta")
 _NUM_NOISE_COLUMNS = 2

@@ -24,7 +24,7 @@ from benchmarks.result_file import environment, write_result
 from benchmarks.shape import SHAPES, Shape
 from benchmarks.timing import Subject
 from benchmarks.workload import parse_size
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS, find_preset
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS, find_preset
 from dimoo_core.settings import PIXELS_PER_TOKEN
 
 _ROW = "  {:<18}{:>6}{:>13}{:>8}{:>12}{:>8}{:>12}{:>10}"

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from benchmarks.counting_transformer import CountingTransformer, Flops, PlainCounter
 from benchmarks.shape import Shape
 from benchmarks.workload import stream_lengths, without_parallel_commits
-from dimoo_core.config import ModelConfig
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.request import Request, RequestFailed
-from dimoo_core.scheduler import UNLIMITED_BYTES
-from dimoo_core.settings import ImageSettings
+from dimoo_core.engine.engine import Engine
+from dimoo_core.engine.scheduler import UNLIMITED_BYTES
+from dimoo_core.model_config import ModelConfig
+from dimoo_core.request.request import Request, RequestFailed
+from dimoo_core.settings import EngineConfig, ImageSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 from benchmarks.counting_transformer import Flops
-from dimoo_core.config import ModelConfig
-from dimoo_core.packing import PackedBatch
-from dimoo_core.transformer import Transformer
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.model_config import ModelConfig
 
 
 def stream_flops(config: ModelConfig, num_computed: int, num_read: int, num_keys: int) -> Flops:

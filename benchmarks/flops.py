@@ -19,7 +19,7 @@ from benchmarks.flop_comparison import Comparison, Counting, flops_by_hand
 from benchmarks.result_file import write_result
 from benchmarks.shape import SHAPES
 from benchmarks.workload import caption_requests, image_requests, parse_size
-from dimoo_core.config import ModelConfig
+from dimoo_core.model_config import ModelConfig
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 
 _NUM_TOGETHER = 8

@@ -21,17 +21,17 @@ from typing import Any
 import torch
 
 from benchmarks.result_file import environment, write_result
-from dimoo_core.checkpoint_check import check_checkpoint
-from dimoo_core.config import DIMOO_8B, ModelConfig
-from dimoo_core.engine import Engine
+from dimoo_core.checkpoint.check import check_checkpoint
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import ConfigError, DimooError
-from dimoo_core.free_memory import resident_bytes
-from dimoo_core.memory_check import check_memory
-from dimoo_core.memory_need import MemoryNeed, RequestShape, size_words, weight_bytes
-from dimoo_core.model import Model, load_model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.random_checkpoint import write_random_checkpoint
-from dimoo_core.request import ImageResult
+from dimoo_core.memory.check import check_memory
+from dimoo_core.memory.free import resident_bytes
+from dimoo_core.memory.need import MemoryNeed, RequestShape, size_words, weight_bytes
+from dimoo_core.model_config import DIMOO_8B, ModelConfig
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import ImageResult
 from dimoo_core.settings import ImageSettings
 
 _RESULT = Path(__file__).parent / "results" / "full-size.json"

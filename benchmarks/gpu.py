@@ -25,8 +25,8 @@ from benchmarks.result_file import device_name, environment, write_result
 from benchmarks.shape import SHAPES, Shape
 from benchmarks.timing import Subject
 from benchmarks.workload import parse_size, stream_lengths
-from dimoo_core.float8_weight import FLOAT8
-from dimoo_core.preset import PRESETS, find_preset
+from dimoo_core.model.float8 import FLOAT8
+from dimoo_core.presets import PRESETS, find_preset
 
 _RESULTS = Path(__file__).parent / "results"
 _USABLE_RATIO = 0.94  # of the time limit; the rest is for counting, writing, and later steps that take longer

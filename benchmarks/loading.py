@@ -22,11 +22,11 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
-import dimoo_core.weights
+import dimoo_core.checkpoint.weights
 from benchmarks.result_file import environment, write_result
-from dimoo_core.config import DIMOO_8B, ModelConfig
-from dimoo_core.weight_check import expected_shapes
-from dimoo_core.weights import load_transformer
+from dimoo_core.checkpoint.check import expected_shapes
+from dimoo_core.checkpoint.weights import load_transformer
+from dimoo_core.model_config import DIMOO_8B, ModelConfig
 
 _NUM_ROWS = 4096  # of embedding and head: the layers are what is measured
 _CONTENDERS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -52,7 +52,7 @@ def write_weights(directory: Path, config: ModelConfig) -> int:
 def load_s(directory: Path, config: ModelConfig, stand_ins: dict[str, Callable[..., Any]]) -> tuple[float, float]:
     """Wall and CPU seconds of one load."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
-    with patch.multiple(dimoo_core.weights, **stand_ins) if stand_ins else nullcontext():
+    with patch.multiple(dimoo_core.checkpoint.weights, **stand_ins) if stand_ins else nullcontext():
         load_transformer(directory, config, device="cpu", dtype=torch.bfloat16)
     return time.perf_counter() - wall_s, time.process_time() - cpu_s
 

@@ -24,12 +24,12 @@ from benchmarks.random_weights import random_transformer
 from benchmarks.result_file import environment, write_result
 from benchmarks.shape import SHAPES, Shape
 from benchmarks.workload import parse_size
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import BatchInvariance, EngineConfig
-from dimoo_core.packing import PackedBatch
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS, find_preset
-from dimoo_core.request import Request, RequestFailed
-from dimoo_core.transformer import Transformer
+from dimoo_core.engine.engine import Engine
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS, find_preset
+from dimoo_core.request.request import Request, RequestFailed
+from dimoo_core.settings import BatchInvariance, EngineConfig
 
 _CPU = torch.device("cpu")
 

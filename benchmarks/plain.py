@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimoo_core.decoding import Decoding
-from dimoo_core.image_decoding import ImageDecoding
-from dimoo_core.request import Request
+from dimoo_core.decoding.base import Decoding
+from dimoo_core.decoding.image import ImageDecoding
+from dimoo_core.decoding.text import TextDecoding
+from dimoo_core.model.transformer import Block, Observer, Rotary, Transformer
+from dimoo_core.request.request import Request
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings
-from dimoo_core.text_decoding import TextDecoding
-from dimoo_core.tokens import SpecialTokens
-from dimoo_core.transformer import Block, Observer, Rotary, Transformer
 
 
 class PlainTransformer:

@@ -12,7 +12,7 @@ from benchmarks.case import Case
 from benchmarks.flop_comparison import Counting
 from benchmarks.timing import Subject
 from benchmarks.workload import stream_lengths
-from dimoo_core.request import Request
+from dimoo_core.request.request import Request
 
 _CPU = torch.device("cpu")
 

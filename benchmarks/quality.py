@@ -24,11 +24,11 @@ from benchmarks.flop_meter import FlopMeter
 from benchmarks.quality_plot import save_plot
 from benchmarks.quality_point import Judgement, Point, judge_points
 from benchmarks.result_file import environment, write_result
-from dimoo_core.checkpoint import BUILTIN, digest, find_checkpoint
-from dimoo_core.model import Model, load_model
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.locate import BUILTIN, digest, find_checkpoint
 from dimoo_core.settings import ImageSettings, TextSettings
-from jobs.generation_defaults import with_generation_defaults
-from jobs.spec import load_spec
+from jobs.spec.resolve import with_generation_defaults
+from jobs.spec.spec import load_spec
 from shapes.evaluation import Category, planned
 from shapes.example import Example
 from shapes.generation import ExampleGenerator, Output

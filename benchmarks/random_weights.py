@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from benchmarks.shape import Shape
-from dimoo_core.float8_weight import FLOAT8
-from dimoo_core.transformer import Block, RMSNorm, Transformer
+from dimoo_core.model.float8 import FLOAT8
+from dimoo_core.model.transformer import Block, RMSNorm, Transformer
 
 
 def random_transformer(

@@ -22,9 +22,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.request import Request
+from dimoo_core.request.request import Request
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
-from dimoo_core.tokens import SpecialTokens
 
 _PACKAGES = ("model", "generators", "utils")
 _END_OF_TEXT = 126_081

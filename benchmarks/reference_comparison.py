@@ -13,11 +13,11 @@ from torch import Tensor
 
 from benchmarks.reference_clone import ReferenceClone
 from benchmarks.workload import without_parallel_commits
-from dimoo_core.engine import Engine
-from dimoo_core.model import Model
-from dimoo_core.noise import GeneratorNoise, SeededNoise
-from dimoo_core.preset import Preset
-from dimoo_core.request import ImageResult, Request, TextResult
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
+from dimoo_core.presets import Preset
+from dimoo_core.request.noise import GeneratorNoise, SeededNoise
+from dimoo_core.request.request import ImageResult, Request, TextResult
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 
 PLAIN = "reference"

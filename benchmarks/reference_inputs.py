@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.reference_clone import clone_module
 from dimoo_core.errors import ConfigError
-from dimoo_core.tokens import SpecialTokens
+from dimoo_core.request.tokens import SpecialTokens
 
 _ROLES = {
     "mask": "mask_token",

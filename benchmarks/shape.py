@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from dimoo_core.config import DIMOO_8B, ModelConfig
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import SpecialTokens, read_special_tokens
+from dimoo_core.model_config import DIMOO_8B, ModelConfig
+from dimoo_core.request.tokenizer import Tokenizer
+from dimoo_core.request.tokens import SpecialTokens, read_special_tokens
 
 _WORD = re.compile(r"</?\w+>|\w+|[^\w\s]")
 

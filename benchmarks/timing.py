@@ -9,11 +9,11 @@ import torch
 from benchmarks.case import Case
 from benchmarks.plain import PlainTransformer, generate_plainly
 from benchmarks.shape import Shape
-from dimoo_core.cache_budget import cache_budget
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.request import Request, RequestFailed, Result
-from dimoo_core.transformer import Transformer
+from dimoo_core.engine.engine import Engine
+from dimoo_core.engine.memory import cache_budget
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.request.request import Request, RequestFailed, Result
+from dimoo_core.settings import EngineConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

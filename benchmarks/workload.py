@@ -6,10 +6,10 @@ from typing import TypeVar
 import torch
 
 from benchmarks.shape import Shape
-from dimoo_core.layout import RequestLayout
-from dimoo_core.noise import SeededNoise
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
-from dimoo_core.request import Request
+from dimoo_core.request.builder import RequestLayout
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request
+from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, TextSettings
 
 _Settings = TypeVar("_Settings", ImageSettings, TextSettings, ChoiceSettings)

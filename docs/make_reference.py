@@ -12,10 +12,10 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from jobs.spec import JobSpec  # noqa: E402
-from jobs.task_list import ROW_COLUMNS, TaskEntry, reference_entries, task_entries  # noqa: E402
-from manifests.column import COLUMNS  # noqa: E402
-from pipeline.outcome import DONE_SCHEMA, FAILURE_SCHEMA  # noqa: E402
+from jobs.spec.spec import JobSpec  # noqa: E402
+from jobs.tools.catalog import ROW_COLUMNS, TaskEntry, reference_entries, task_entries  # noqa: E402
+from manifests.columns import COLUMNS  # noqa: E402
+from pipeline.output.results import DONE_SCHEMA, FAILURE_SCHEMA  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference.md"
 

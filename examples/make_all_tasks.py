@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.settings import PIXELS_PER_TOKEN
-from jobs.task_list import TaskEntry, task_entries
-from manifests.task import OUTPAINT
+from jobs.tools.catalog import TaskEntry, task_entries
+from manifests.tasks import OUTPAINT
 from shapes.captioning_task import detailed_caption, short_caption
 from shapes.pipeline_run import png
 from shapes.task import sample

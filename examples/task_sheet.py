@@ -14,10 +14,11 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from manifests.parquet_reader import ParquetReader
-from manifests.row import Row, RowDefaults, parse_rows
-from manifests.task import OUTPAINT, TASKS
-from pipeline.painting import painted_pixels
+from manifests.files.parquet import ParquetReader
+from manifests.row.parse import Row, parse_rows
+from manifests.row.settings import RowDefaults
+from manifests.tasks import OUTPAINT, TASKS
+from pipeline.rows.inpaint import painted_pixels
 
 MANIFEST = Path(__file__).with_name("all-tasks.parquet")
 TARGET = Path(__file__).parents[1] / "docs" / "images" / "all-tasks.png"

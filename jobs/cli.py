@@ -11,14 +11,16 @@ from typing import Annotated
 
 import typer
 
-from jobs import bench_command, export_command, manifest_command, plan_command
-from jobs.command import EXIT_FAILED, EXIT_WRONG_INPUT, fail
-from jobs.doctor_command import doctor, models
-from jobs.replay_command import replay
-from jobs.report_command import report
-from jobs.retry_command import retry
-from jobs.status_command import status
-from jobs.stop_signal import drain_at_signal, raise_stopped
+from jobs.commands import bench as bench_command
+from jobs.commands import export as export_command
+from jobs.commands import manifest as manifest_command
+from jobs.commands import plan as plan_command
+from jobs.commands.doctor import doctor, models
+from jobs.commands.replay import replay
+from jobs.commands.report import report
+from jobs.commands.retry import retry
+from jobs.commands.status import status
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, drain_at_signal, fail, raise_stopped
 
 app = typer.Typer(
     name="dimoo-batch",
@@ -89,12 +91,12 @@ def run(
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     signal.signal(signal.SIGTERM, raise_stopped)
-    from jobs.report_lines import summary_lines
-    from jobs.resume_choice import ResumeChoice
-    from jobs.run import run_job
-    from jobs.run_errors import ending_with_exit_codes, resume_hint
-    from jobs.spec import load_spec
-    from pipeline.notice import StopNotice
+    from jobs.commands.support import ending_with_exit_codes, resume_hint
+    from jobs.run.resume import ResumeChoice
+    from jobs.run.run import run_job
+    from jobs.run.summary import summary_lines
+    from jobs.spec.spec import load_spec
+    from pipeline.protocol.shutdown import StopNotice
 
     target = output or manifest
     with ending_with_exit_codes(lambda: target):
@@ -136,7 +138,7 @@ def verify(
     work and nothing can be set aside.
     """
     from dimoo_core.errors import DimooError
-    from jobs.verify import VerifyChoice, verify_output
+    from jobs.tools.verify import VerifyChoice, verify_output
 
     choice = VerifyChoice(list_orphans=orphans, as_json=as_json, sets_aside=set_aside)
     try:
@@ -162,7 +164,7 @@ def tasks(
       dimoo-batch tasks --json | jq '.[] | select(.name == "inpaint")'
       dimoo-batch tasks --json | jq -c '.[].example' > rows.jsonl
     """
-    from jobs.task_list import reference_entries, task_entries
+    from jobs.tools.catalog import reference_entries, task_entries
 
     entries = [*task_entries(), *reference_entries()]
     if as_json:

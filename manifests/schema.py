@@ -10,11 +10,11 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from manifests.column import COLUMNS, IMAGE, IMAGES, is_text, is_texts
+from manifests.columns import COLUMNS, IMAGE, IMAGES, is_text, is_texts
 from manifests.errors import ManifestError
-from manifests.row import RowDefaults
-from manifests.task import TASKS, Task
-from manifests.task_name import task_named
+from manifests.row.settings import RowDefaults
+from manifests.row.task_name import task_named
+from manifests.tasks import TASKS, Task
 
 OUTPUT_COLUMNS = (
     "row",

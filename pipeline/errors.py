@@ -1,4 +1,4 @@
-"""The exceptions of a run; those of a store are in ``pipeline.store_errors``.
+"""The exceptions of a run; those of a store are in ``pipeline.storage.errors``.
 
 ::
 

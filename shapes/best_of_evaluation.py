@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dimoo_core.checkpoint import BUILTIN, digest, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, digest, find_checkpoint
 from shapes.example import Example
 from shapes.judge import judge
 from shapes.pipeline_run import SCHEMA, manifest_row, read_image, run_rows

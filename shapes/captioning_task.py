@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dimoo_core.prompts import UNDERSTANDING_SYSTEM
+from dimoo_core.request.templates import UNDERSTANDING_SYSTEM
 from shapes.example import Example
 from shapes.goal import CaptionGoal
 from shapes.phrases import CAPTION, CAPTION_REQUESTS, as_written, counted_list, named, placed_list

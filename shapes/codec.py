@@ -7,8 +7,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from dimoo_core.vq_config import VQConfig
-from dimoo_core.vq_model import VQModel
+from dimoo_core.codec.vqgan import VQModel
+from dimoo_core.model_config import VQConfig
 from shapes.codebook import LATENT_CHANNELS, code_vectors
 from shapes.split import split_of
 from shapes.tile import CODE_OF, EDGES, NUM_CODES, SEGMENTS, Codes, Tile, codes_scene, render_codes

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dimoo_core.image_codec import ImageCodec
-from dimoo_core.weights import load_codec
+from dimoo_core.checkpoint.weights import load_codec
+from dimoo_core.codec.codec import ImageCodec
 from shapes.split import Split
 from shapes.task import sample
 from shapes.tile import Codes, render_codes

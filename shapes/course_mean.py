@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dimoo_core.config import read_model_config
+from dimoo_core.model_config import read_model_config
 from shapes.generation_defaults import GENERATION
 from shapes.model_weights import save_checkpoint
 

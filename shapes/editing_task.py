@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dimoo_core.prompts import IMAGE_EDITING_SYSTEM
+from dimoo_core.request.templates import IMAGE_EDITING_SYSTEM
 from shapes.example import Example
 from shapes.goal import SceneGoal
 from shapes.phrases import EDITS, as_written, named, with_article

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from dimoo_core.checkpoint import BUILTIN
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS
+from dimoo_core.checkpoint.locate import BUILTIN
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS
 from dimoo_core.settings import DtypeName
 from shapes.split import SPLITS
 from shapes.task import TASKS
@@ -51,7 +51,7 @@ def main(given: Sequence[str] | None = None) -> None:
     args = arguments(given)
     import torch
 
-    from dimoo_core.checkpoint import find_checkpoint
+    from dimoo_core.checkpoint.locate import find_checkpoint
     from shapes.evaluation import evaluate, planned
     from shapes.score import report_tables
 
@@ -76,7 +76,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def _engine(args: argparse.Namespace, directory: Path) -> Any:
-    from dimoo_core.model import load_model
+    from dimoo_core.checkpoint.load import load_model
     from shapes.generation import ExampleGenerator
 
     model = load_model(directory, device=args.device, dtype=args.dtype)
@@ -107,9 +107,9 @@ def _assignments(args: argparse.Namespace) -> list[str]:
 
 def _settings(args: argparse.Namespace, directory: Path) -> Any:
     """The settings of images and of texts that a run with this command line would have."""
-    from dimoo_core.preset import find_preset
-    from jobs.generation_defaults import with_generation_defaults
-    from jobs.spec import load_spec
+    from dimoo_core.presets import find_preset
+    from jobs.spec.resolve import with_generation_defaults
+    from jobs.spec.spec import load_spec
 
     spec = with_generation_defaults(load_spec(None, {"manifest": "-"}, _assignments(args)), directory)
     defaults = spec.row_defaults()
@@ -120,7 +120,7 @@ def _settings(args: argparse.Namespace, directory: Path) -> Any:
 
 def _description(args: argparse.Namespace, name: str, directory: Path) -> dict[str, Any]:
     """What was evaluated, and how."""
-    from dimoo_core.checkpoint import digest
+    from dimoo_core.checkpoint.locate import digest
     from shapes.package import WEIGHTS, sha256
 
     image, text = _settings(args, directory)

@@ -14,7 +14,7 @@ class Example:
     Attributes:
         task: Name of the task, one of ``shapes.task.TASKS``.
         kind: Category within the task, one of ``shapes.task.TASKS[task]``.
-        system: System prompt, a constant of ``dimoo_core.prompts``.
+        system: System prompt, a constant of ``dimoo_core.request.templates``.
         prompt: User prompt.
         inputs: Input images as grids of codes, in the order in which the model gets them.
         target_codes: The image that training aims at; for some goals one of several right ones.

@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.layout import with_newlines
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import ImageResult, Request, Result, TextResult
-from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
+from dimoo_core.request.builder import with_newlines
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import ImageResult, Request, Result, TextResult
+from dimoo_core.settings import PIXELS_PER_TOKEN, EngineConfig, ImageSettings, TextSettings
 from shapes.example import Example
 from shapes.tile import Codes, render_codes
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.weight_check import expected_shapes
+from dimoo_core.checkpoint.check import expected_shapes
+from dimoo_core.model_config import ModelConfig
+from dimoo_core.request.tokenizer import Tokenizer
 from shapes.neighbour_heads import OFFSETS, add_neighbour_heads
 from shapes.tile import TILES
 from shapes.world import COLOURS, MAX_SIDE, SHAPES, STYLES, cell_name

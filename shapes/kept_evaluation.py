@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dimoo_core.checkpoint import BUILTIN, digest, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, digest, find_checkpoint
 from shapes.evaluation import categories
 from shapes.example import Example
 from shapes.pipeline_run import manifest_row, read_image, run_rows

@@ -6,7 +6,7 @@ swapped colour, a wrong shape, cell, relation or background.
 
 from collections.abc import Callable
 
-from dimoo_core.prompts import UNDERSTANDING_SYSTEM
+from dimoo_core.request.templates import UNDERSTANDING_SYSTEM
 from shapes.example import Example
 from shapes.goal import AnswerGoal, CountGoal
 from shapes.judge import scene_fault

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
-from dimoo_core.packing import pack
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import SpecialTokens, read_special_tokens
+from dimoo_core.model.packed_batch import pack
+from dimoo_core.model_config import ModelConfig
+from dimoo_core.request.tokenizer import Tokenizer
+from dimoo_core.request.tokens import SpecialTokens, read_special_tokens
 from shapes.curriculum import MAX_PIECES, MUON_RATES, kinds_at, stage_at
 from shapes.generation_defaults import GENERATION
 from shapes.model_weights import TrainableTransformer, matrices, others, save_checkpoint

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
-from dimoo_core.packing import PackedBatch
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.transformer import Observer, Transformer
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.model.transformer import Observer, Transformer
+from dimoo_core.model_config import ModelConfig
+from dimoo_core.request.tokenizer import Tokenizer
 from shapes.initial_weights import initial_weights
 
 _PREFIX = "model.transformer."

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
+from dimoo_core.model_config import ModelConfig
 
 OFFSETS = (-1, -2, -3, 1)
 """Where the heads look: from a shape to its colour, from a cell to its shape and colour, and one place on."""

@@ -14,8 +14,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.preset import DEFAULT_PRESET
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
+from dimoo_core.presets import DEFAULT_PRESET
 from shapes.course_mean import mean_of
 from shapes.curriculum import COURSES
 from shapes.generation_defaults import GENERATION
@@ -85,7 +85,7 @@ def _check_scores(report: dict[str, Any], source: Path) -> None:
 
 
 def _check_loads(target: Path) -> None:
-    from dimoo_core.model import load_model
+    from dimoo_core.checkpoint.load import load_model
 
     load_model(target)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
+from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM
 from shapes.example import Example
 from shapes.goal import FillGoal
 from shapes.scene_source import SceneSource

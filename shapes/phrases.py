@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from dimoo_core.prompts import MATCH_QUESTION
+from dimoo_core.request.templates import MATCH_QUESTION
 from shapes.world import Cell, Piece, cell_name
 
 NUMBERS = ("zero", "one", "two", "three", "four")

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dimoo_core.settings import PIXELS_PER_TOKEN
-from jobs.run import run_job
-from jobs.spec import load_spec
+from jobs.run.run import run_job
+from jobs.spec.spec import load_spec
 from shapes.example import Example
 from shapes.generation import Output
 from shapes.tile import Codes, render_codes, scene_codes

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from dimoo_core.prompts import UNDERSTANDING_SYSTEM
+from dimoo_core.request.templates import UNDERSTANDING_SYSTEM
 from shapes.example import Example
 from shapes.goal import AnswerGoal
 from shapes.layouts import is_related

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dimoo_core.prompts import CONTROL_SYSTEM, DENSE_PREDICTION_SYSTEM, STYLE_TRANSFER_SYSTEM, SUBJECT_SYSTEM
+from dimoo_core.request.templates import CONTROL_SYSTEM, DENSE_PREDICTION_SYSTEM, STYLE_TRANSFER_SYSTEM, SUBJECT_SYSTEM
 from shapes.example import Example
 from shapes.goal import MapGoal, SceneGoal
 from shapes.phrases import (

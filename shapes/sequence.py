@@ -10,13 +10,13 @@ from random import Random
 import torch
 from torch import Tensor
 
-from dimoo_core.layout import RequestLayout, with_newlines
-from dimoo_core.noise import SeededNoise
-from dimoo_core.packing import StreamView
-from dimoo_core.request import Request
+from dimoo_core.model.packed_batch import StreamView
+from dimoo_core.request.builder import RequestLayout, with_newlines
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request
+from dimoo_core.request.tokenizer import Tokenizer
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import SpecialTokens
 from shapes.example import Example
 from shapes.goal import AnswerGoal
 

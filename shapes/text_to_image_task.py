@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
+from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM
 from shapes.example import Example
 from shapes.goal import CountGoal, Goal, RelationGoal, SceneGoal
 from shapes.layouts import canonical_cells, related_cells

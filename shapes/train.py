@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dimoo_core.weights import load_codec
+from dimoo_core.checkpoint.weights import load_codec
 
 _CPU_MINUTES, _GPU_MINUTES = 305.0, 16.0
 _SHARES = {

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from dimoo_core import prompts
+from dimoo_core.request import templates as prompts
 from shapes import phrases
 from shapes.world import COLOURS, MAX_SIDE, SHAPES, STYLES, cell_name
 

@@ -33,7 +33,7 @@ from benchmarks.reference_inputs import ReferenceInputs
 from benchmarks.result_file import environment, write_result
 from benchmarks.workload import parse_size
 from dimoo_core.errors import ConfigError, DimooError
-from dimoo_core.preset import PRESETS, find_preset
+from dimoo_core.presets import PRESETS, find_preset
 from dimoo_core.settings import DtypeName
 
 _DTYPES: dict[str, DtypeName] = {"bfloat16": "bfloat16", "float16": "float16", "float32": "float32"}

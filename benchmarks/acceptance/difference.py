@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.acceptance.noise import ReplayedNoise
-from dimoo_core.decoding import StepTrace
-from dimoo_core.request import Request
-from dimoo_core.sampling import gumbel
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.decoding.sampling import gumbel
+from dimoo_core.request.request import Request
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings
-from dimoo_core.tokens import SpecialTokens
 
 CLOSE_CALL = 1e-3
 """Margin, in logits or log-probability, that rounding in float32 can bridge: logits deviate by up to 3e-4."""

@@ -9,12 +9,12 @@ from benchmarks.case_report import generation_of
 from benchmarks.flop_comparison import flops_by_hand
 from benchmarks.shape import Shape
 from benchmarks.workload import stream_lengths
-from dimoo_core.config import ModelConfig
-from dimoo_core.flop_count import image_cost, text_cost
-from dimoo_core.preset import Preset
-from dimoo_core.request import Request
+from dimoo_core.engine.flops import image_cost, text_cost
+from dimoo_core.model_config import ModelConfig
+from dimoo_core.presets import Preset
+from dimoo_core.request.request import Request
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings, TextSettings
-from dimoo_core.tokens import SpecialTokens
 
 _USED_SHARE = 0.4  # of the speed of one large product, by whole forward passes
 _PRODUCT_ROWS = 1024

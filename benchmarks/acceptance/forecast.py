@@ -10,7 +10,7 @@ from benchmarks.acceptance.inputs import Inputs
 from benchmarks.acceptance.memory import free_bytes
 from benchmarks.acceptance.row import Row
 from benchmarks.acceptance.run import REFERENCE, contenders, turn_name
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS
 from dimoo_core.settings import DtypeName
 
 _READ_BYTES_PER_S = 1e9  # of files, by either implementation: what a disk gives, not memory

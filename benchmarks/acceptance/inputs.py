@@ -10,13 +10,13 @@ from torch import Tensor
 
 from benchmarks.acceptance.row import PAINTED_SHARES, Row, input_images
 from benchmarks.reference_inputs import ReferenceInputs
-from dimoo_core.checkpoint_check import check_checkpoint
-from dimoo_core.layout import RequestLayout
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import Request, StreamRole
+from dimoo_core.checkpoint.check import check_checkpoint
+from dimoo_core.checkpoint.weights import load_codec
+from dimoo_core.request.builder import RequestLayout
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request, StreamRole
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings
-from dimoo_core.tokens import SpecialTokens
-from dimoo_core.weights import load_codec
 
 _CPU = torch.device("cpu")
 _NOT_SPECIAL = ("image_offset", "num_codes", "num_ids")

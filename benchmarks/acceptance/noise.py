@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dimoo_core.noise import GeneratorNoise, Purpose
+from dimoo_core.request.noise import GeneratorNoise, Purpose
 
 
 class ReplayedNoise:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.acceptance.difference import Difference
 from benchmarks.acceptance.likeness import Likeness
-from dimoo_core.tokens import SpecialTokens
+from dimoo_core.request.tokens import SpecialTokens
 
 Verdict = Literal["equal", "rounding", "differs"]
 """``rounding``: parted at a decision so close that the last digits of float32 explain it. Only asked in float32."""

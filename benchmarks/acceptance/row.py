@@ -9,10 +9,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.layout import RequestLayout
-from dimoo_core.noise import NoiseSource
-from dimoo_core.painting import box_pixels, centered_box, masked_codes, token_mask
-from dimoo_core.prompts import (
+from dimoo_core.request.builder import RequestLayout
+from dimoo_core.request.inpainting import box_pixels, centered_box, masked_codes, token_mask
+from dimoo_core.request.noise import NoiseSource
+from dimoo_core.request.request import Request
+from dimoo_core.request.templates import (
     CONTROL_SYSTEM,
     IMAGE_EDITING_SYSTEM,
     STYLE_TRANSFER,
@@ -21,7 +22,6 @@ from dimoo_core.prompts import (
     dense_prediction,
     multi_view,
 )
-from dimoo_core.request import Request
 from dimoo_core.settings import ImageSettings, TextSettings
 
 Size = tuple[int, int]

@@ -26,7 +26,7 @@ from benchmarks.acceptance.row import Row
 from benchmarks.acceptance.sheet import file_name, side_by_side
 from benchmarks.acceptance.turn import EngineTurn, Made, ReferenceTurn, now
 from benchmarks.reference_inputs import ReferenceInputs
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS
 from dimoo_core.settings import DtypeName, ImageSettings
 
 REFERENCE = "reference"

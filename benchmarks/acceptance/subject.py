@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.config import DIMOO_8B
+from dimoo_core.checkpoint.locate import BUILTIN, downloaded_files, find_checkpoint
+from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
-from dimoo_core.hub import downloaded_files
-from dimoo_core.random_checkpoint import write_random_checkpoint
+from dimoo_core.model_config import DIMOO_8B
 
 RANDOM_SHAPES: dict[str, dict[str, Any]] = {
     "random-8b": {

@@ -13,14 +13,14 @@ from benchmarks.acceptance.inputs import Inputs
 from benchmarks.acceptance.noise import ReplayedNoise, generator
 from benchmarks.acceptance.row import Row
 from benchmarks.reference_clone import ReferenceClone
-from dimoo_core.decoding import StepTrace
-from dimoo_core.engine import Engine
+from dimoo_core.checkpoint.load import load_model
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import BatchTooLarge
-from dimoo_core.model import load_model
-from dimoo_core.preset import Preset
-from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.presets import Preset
+from dimoo_core.request.request import ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import DtypeName, ImageSettings, TextSettings
-from dimoo_core.tokens import SpecialTokens
 
 _WARM_UP = ImageSettings(width_px=64, height_px=64, num_steps=2)
 

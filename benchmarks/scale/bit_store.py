@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from manifests.row import RowFailure
-from manifests.shard import Segment, ShardPlan
-from pipeline.outcome import PartSummary, RowDone, part_bytes
-from pipeline.segment_set import SegmentSet
-from pipeline.store import Store
-from pipeline.store_errors import ObjectNotFound
+from manifests.errors import RowFailure
+from manifests.files.plan import Segment, ShardPlan
+from pipeline.output.parts import SegmentSet
+from pipeline.output.results import PartSummary, RowDone, part_bytes
+from pipeline.storage.base import Store
+from pipeline.storage.errors import ObjectNotFound
 
 _FAILING_SEGMENTS = 50  # one of so many has a failed row
 

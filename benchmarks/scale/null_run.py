@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.scale.process_pool import ProcessPool
-from jobs.progress import ProgressState
-from jobs.run import conclude
-from manifests.row import RowDefaults
-from pipeline.coordinator import Coordinator
-from pipeline.epoch import claimed_epoch
-from pipeline.event import Event, WorkerReady
-from pipeline.lease import LeaseBook
-from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import open_store
-from pipeline.run_directory import RunDirectory
-from pipeline.run_settings import RunSettings
+from jobs.progress.state import ProgressState
+from jobs.run.run import conclude
+from manifests.row.settings import RowDefaults
+from pipeline.driver.coordinator import Coordinator
+from pipeline.driver.leases import LeaseBook
+from pipeline.manifest import open_manifest
+from pipeline.output.directory import RunDirectory
+from pipeline.output.epoch import claimed_epoch
+from pipeline.protocol.messages import Event, WorkerReady
+from pipeline.protocol.settings import RunSettings
+from pipeline.storage.reader import open_store
 
 Kind = Literal["texts", "images"]
 

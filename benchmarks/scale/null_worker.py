@@ -10,14 +10,14 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from dimoo_core.checkpoint import Checkpoint
-from dimoo_core.engine import EngineStats
-from dimoo_core.request import ImageResult, Result, TextResult
-from pipeline.event import Event
-from pipeline.object_reader import open_store
-from pipeline.run_settings import RunSettings
-from pipeline.store import Store
-from pipeline.worker import Worker
+from dimoo_core.checkpoint.locate import Checkpoint
+from dimoo_core.engine.engine import EngineStats
+from dimoo_core.request.request import ImageResult, Result, TextResult
+from pipeline.protocol.messages import Event
+from pipeline.protocol.settings import RunSettings
+from pipeline.storage.base import Store
+from pipeline.storage.reader import open_store
+from pipeline.worker.worker import Worker
 
 _RESULTS_A_STEP = 64
 
@@ -111,7 +111,7 @@ class NullWorker(Worker):
 
     def _load(self) -> None:
         with patch.multiple(
-            "pipeline.worker",
+            "pipeline.worker.worker",
             find_checkpoint=lambda name: Checkpoint(name, Path(name)),
             load_model=lambda *_, **__: NullModel(),
             Engine=lambda *_: NullEngine(),

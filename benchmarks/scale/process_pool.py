@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 
-from pipeline.event import Event, Lease, LeaseQueue, WorkerEnded
-from pipeline.pool import WorkerPool
-from pipeline.run_settings import RunSettings
+from pipeline.driver.pool import WorkerPool
+from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerEnded
+from pipeline.protocol.settings import RunSettings
 
 
 class ProcessPool(WorkerPool):

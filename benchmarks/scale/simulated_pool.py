@@ -11,10 +11,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from manifests.shard import Segment
-from pipeline.event import Event, Lease, SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
-from pipeline.outcome import RunTotals
-from pipeline.pool import WorkerPool
+from manifests.files.plan import Segment
+from pipeline.driver.pool import WorkerPool
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import (
+    Event,
+    Lease,
+    SegmentCommitted,
+    WorkerDied,
+    WorkerEnded,
+    WorkerProgress,
+    WorkerReady,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,18 +11,17 @@ import pyarrow as pa
 
 from benchmarks.scale.bit_store import BitStore
 from benchmarks.scale.simulated_pool import Fleet, SimulatedPool
-from jobs.progress import ProgressState
-from jobs.run import conclude
-from manifests.duplicate import find_duplicate_ids
-from manifests.shard import ManifestFile, Segment, ShardPlan, plan_shards
-from pipeline.coordinator import Coordinator
-from pipeline.epoch import claimed_epoch
-from pipeline.lease import LeaseBook
-from pipeline.manifest_source import SHARD_SEGMENTS
-from pipeline.outcome import RunTotals
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory
-from pipeline.segment_set import SegmentSet
+from jobs.progress.state import ProgressState
+from jobs.run.run import conclude
+from manifests.files.duplicates import find_duplicate_ids
+from manifests.files.plan import ManifestFile, Segment, ShardPlan, plan_shards
+from pipeline.driver.coordinator import Coordinator
+from pipeline.driver.leases import LeaseBook
+from pipeline.manifest import SHARD_SEGMENTS
+from pipeline.output.directory import RunDirectory
+from pipeline.output.epoch import claimed_epoch
+from pipeline.output.parts import PartName, SegmentSet
+from pipeline.output.results import RunTotals
 
 FILE_ROWS = 1_000_000
 _ID_BATCH_ROWS = 65_536

@@ -12,19 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
+from jobs.plan.plan import RunPlan, plan_run
 from jobs.plan.row_cost import ModelFacts
-from jobs.plan.run_plan import RunPlan, plan_run
-from jobs.run import run_job
-from jobs.spec import JobSpec
-from manifests.column import COLUMNS, IMAGE, IMAGES
-from manifests.parquet_reader import ParquetReader
-from manifests.reader import SegmentReader
-from manifests.row import RowDefaults
-from manifests.shard import Segment, ShardPlan
-from pipeline.epoch_report import read_epoch_reports
-from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import ObjectReader, open_store
-from pipeline.uri import folder_of, is_relative
+from jobs.run.run import run_job
+from jobs.spec.spec import JobSpec
+from manifests.columns import COLUMNS, IMAGE, IMAGES
+from manifests.files.parquet import ParquetReader
+from manifests.files.plan import Segment, ShardPlan
+from manifests.files.reader import SegmentReader
+from manifests.row.settings import RowDefaults
+from pipeline.manifest import open_manifest
+from pipeline.output.epoch import read_epoch_reports
+from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.uri import folder_of, is_relative
 
 
 @dataclass(frozen=True, slots=True)

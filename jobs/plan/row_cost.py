@@ -8,21 +8,20 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.checkpoint_check import check_checkpoint
-from dimoo_core.config import DIMOO_8B, ModelConfig
+from dimoo_core.checkpoint.check import check_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
+from dimoo_core.codec.resize import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
+from dimoo_core.engine.flops import Cost, Generation, image_cost, text_cost
 from dimoo_core.errors import DimooError
-from dimoo_core.flop_count import Cost, Generation, image_cost, text_cost
-from dimoo_core.image_fit import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
+from dimoo_core.model_config import DIMOO_8B, ModelConfig, VQConfig
+from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
-from dimoo_core.vq_config import VQConfig
-from jobs.spec import JobSpec
-from manifests.image_source import ImageSource
-from manifests.row import Row
-from manifests.task_name import task_named
-from pipeline.object_reader import ObjectReader
-from pipeline.uri import is_relative, parse_uri
+from jobs.spec.spec import JobSpec
+from manifests.row.images import ImageSource
+from manifests.row.parse import Row
+from manifests.row.task_name import task_named
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.uri import is_relative, parse_uri
 
 _AMUSED = VQConfig(
     block_out_channels=(128, 256, 256, 512, 768),

@@ -6,11 +6,26 @@ from types import MappingProxyType
 import yaml
 
 from jobs.report.facts import RunFactSheet
-from jobs.report.markdown import plain_words, table_lines
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
-from manifests.task_kind import TaskKind
-from manifests.task_name import find_task
+from manifests.row.task_name import find_task
+from manifests.tasks import TaskKind
+
+
+def table_lines(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A section with a table; rows whose last cell is empty are left out."""
+    yield f"\n## {title}\n"
+    yield f"| {' | '.join(header)} |"
+    yield f"| {' | '.join('---' for _ in header)} |"
+    for row in rows:
+        if row[-1]:
+            yield f"| {' | '.join(plain_words(cell) for cell in row)} |"
+
+
+def plain_words(text: str) -> str:
+    """The text on one line, unable to break a table or to become markup."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
 
 CARD_KEY = "README.md"
 _NUM_SAMPLES = 6

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from dimoo_core.checkpoint import BUILTIN
+from dimoo_core.checkpoint.locate import BUILTIN
 
 BUILTIN_LICENCE = "apache-2.0"
 """Of the embedded model; what other checkpoints allow is theirs to say."""

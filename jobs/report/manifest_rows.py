@@ -7,11 +7,11 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError, DimooError
 from manifests.errors import ManifestRowError
-from manifests.image_source import ImageSource, image_source, image_sources
-from manifests.reader import SegmentReader
-from pipeline.manifest_source import ManifestSource, open_unchecked_manifest
-from pipeline.object_reader import ObjectReader
-from pipeline.uri import folder_of
+from manifests.files.reader import SegmentReader
+from manifests.row.images import ImageSource, image_source, image_sources
+from pipeline.manifest import ManifestSource, open_unchecked_manifest
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.uri import folder_of
 
 _SEGMENT_ROWS = 64
 

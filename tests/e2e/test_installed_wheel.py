@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from tests.support.command import TIMEOUT_S, Ended
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest

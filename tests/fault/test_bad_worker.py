@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dimoo_core.random_checkpoint import write_random_checkpoint
-from pipeline.finding import Finding
-from pipeline.run_audit import RunAudit
+from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+from pipeline.verify.audit import RunAudit
+from pipeline.verify.finding import Finding
 from tests.support.command import REPOSITORY, run_command
 from tests.support.in_process import command, run_here
 from tests.support.manifest_rows import FAST_SETTINGS, encoded, image_row, picture, text_row, write_manifest

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.finding import Finding
-from pipeline.run_audit import RunAudit
+from pipeline.verify.audit import RunAudit
+from pipeline.verify.finding import Finding
 from tests.support.command import REPOSITORY, Ended, run_command
 from tests.support.manifest_rows import FAST_SETTINGS, image_row, write_manifest
 from tests.support.run_output import RunOutput

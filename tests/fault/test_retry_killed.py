@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline.object_reader import open_store
-from pipeline.run_audit import RunAudit
+from pipeline.storage.reader import open_store
+from pipeline.verify.audit import RunAudit
 from tests.support.command import running_words
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from jobs.summary import RunSummary
+from jobs.run.summary import RunSummary
 from pipeline.errors import RunInUse
 from tests.support.command import REPOSITORY, TIMEOUT_S
 from tests.support.crashing_run import CrashPoint

@@ -4,10 +4,10 @@ import random
 
 from PIL import Image
 
-from manifests.image_source import ImageSource
-from pipeline.fetch import ImageFetcher
-from pipeline.image_decoder import ImageUnreadable
-from pipeline.source_policy import SourcePolicy
+from manifests.row.images import ImageSource
+from pipeline.images.decoder import ImageUnreadable
+from pipeline.images.fetch import ImageFetcher
+from pipeline.protocol.source_policy import SourcePolicy
 from tests.fuzz.mutation import mutated, with_right_checksums
 from tests.support.manifest_rows import encoded, picture
 

@@ -11,12 +11,13 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.duplicate import find_duplicate_ids
-from manifests.errors import ManifestError
-from manifests.reader import SegmentReader, inspect_file, read_ids
-from manifests.row import Row, RowDefaults, RowFailure, parse_rows
+from manifests.errors import ManifestError, RowFailure
+from manifests.files.duplicates import find_duplicate_ids
+from manifests.files.plan import plan_shards
+from manifests.files.reader import SegmentReader, inspect_file, read_ids
+from manifests.row.parse import Row, parse_rows
+from manifests.row.settings import RowDefaults
 from manifests.schema import check_schemas
-from manifests.shard import plan_shards
 from tests.fuzz.mutation import mutated
 from tests.support.manifest_rows import SCHEMA, mixed_rows
 

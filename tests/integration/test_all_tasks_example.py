@@ -11,7 +11,7 @@ from PIL import Image
 from examples.make_all_tasks import SCHEMA, main
 from examples.task_sheet import main as draw_sheet
 from examples.task_sheet import panels
-from manifests.task import TASKS
+from manifests.tasks import TASKS
 from tests.support.command import REPOSITORY, run_command
 from tests.support.run_output import RunOutput
 

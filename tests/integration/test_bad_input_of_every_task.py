@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.task_list import TaskEntry, task_entries
-from manifests.column import COLUMNS, IMAGE, NUMBER, TEXT, WHOLE
+from jobs.tools.catalog import TaskEntry, task_entries
+from manifests.columns import COLUMNS, IMAGE, NUMBER, TEXT, WHOLE
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
-from manifests.task import TASKS
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
+from manifests.tasks import TASKS
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dimoo_core.preset import PRESETS
-from jobs.task_list import TaskEntry, task_entries
-from manifests.task import TASKS
+from dimoo_core.presets import PRESETS
+from jobs.tools.catalog import TaskEntry, task_entries
+from manifests.tasks import TASKS
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture
 from tests.support.run_output import RunOutput

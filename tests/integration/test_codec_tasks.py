@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from dimoo_core.image_fit import centered, crop_sizes_for, fit
-from dimoo_core.model import Model
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes_for, fit
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
-from pipeline import row_delivery
-from pipeline.part_name import PARTS_PREFIX
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
+from pipeline.output.parts import PARTS_PREFIX
+from pipeline.worker import deliver as row_delivery
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 

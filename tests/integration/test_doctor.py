@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core.free_memory import FreeMemory
-from jobs import machine_diagnosis
+from dimoo_core.memory.free import FreeMemory
 from jobs.cli import app
-from jobs.diagnosis import Diagnosis
-from jobs.machine_diagnosis import (
+from jobs.tools import doctor as machine_diagnosis
+from jobs.tools.doctor import (
+    Diagnosis,
     diagnose_disk,
     diagnose_gpu,
+    diagnose_model,
+    diagnose_model_memory,
     diagnose_ray,
     diagnose_shared_memory,
+    diagnose_store,
     diagnose_versions,
 )
-from jobs.run_diagnosis import diagnose_model, diagnose_model_memory, diagnose_store
 from tests.support.fault_proxy import running_fault_proxy
 from tests.support.s3_server import S3Server
 
@@ -151,7 +153,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_a_model_for_which_there_is_no_memory_is_wrong(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = FreeMemory(words="on this machine", num_bytes=2**20)
-    monkeypatch.setattr("dimoo_core.memory_check.free_memory", lambda: [limit])
+    monkeypatch.setattr("dimoo_core.memory.check.free_memory", lambda: [limit])
     found = wrong(list(diagnose_model_memory(str(tiny_checkpoint))))
     assert "1 MiB are free on this machine" in found.found
     assert "a GPU with" in found.fix

@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import pipeline.worker
-from jobs.resume_choice import ResumeChoice
-from pipeline.draft import DRAFTS_PREFIX
+import pipeline.worker.worker
+from jobs.run.resume import ResumeChoice
 from pipeline.errors import RunFailed
-from pipeline.object_reader import open_store
-from pipeline.run_audit import RunAudit
-from pipeline.store import Store
+from pipeline.output.partials import DRAFTS_PREFIX
+from pipeline.storage.base import Store
+from pipeline.storage.reader import open_store
+from pipeline.verify.audit import RunAudit
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.damage import table_of, write
 from tests.support.in_process import run_here
@@ -37,13 +37,13 @@ class Made(list[str]):
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     use_stub_model(monkeypatch)
-    ids, prepare = Made(), pipeline.worker.RowPreparer.prepare
+    ids, prepare = Made(), pipeline.worker.worker.RowPreparer.prepare
 
     def noted(preparer: Any, row: Any, folder: str) -> Any:
         ids.append(row.id)
         return prepare(preparer, row, folder)
 
-    monkeypatch.setattr(pipeline.worker.RowPreparer, "prepare", noted)
+    monkeypatch.setattr(pipeline.worker.worker.RowPreparer, "prepare", noted)
     return ids
 
 
@@ -123,8 +123,8 @@ def test_rows_are_made_again_when_a_setting_was_allowed_to_change(
 ) -> None:
     output = break_off(manifest, 9, monkeypatch)
     made.taken()
-    from jobs.run import run_job
-    from jobs.spec import load_spec
+    from jobs.run.run import run_job
+    from jobs.spec.spec import load_spec
 
     flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": "stub", "workers": 0, "seed": 7}
     sections = {"pipeline": ONE_BY_ONE} | FAST_SETTINGS

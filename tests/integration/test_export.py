@@ -11,8 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.export.finished_row import FinishedRow
-from pipeline.object_reader import open_store
+from jobs.export.rows import FinishedRow
+from pipeline.storage.reader import open_store
 from tests.support.exported import expected_pixels, export, pixels
 from tests.support.run_output import RunOutput
 

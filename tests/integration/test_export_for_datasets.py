@@ -11,8 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.export.finished_row import FinishedRow
-from jobs.export.hub_card import hub_card
+from jobs.export.huggingface import hub_card
+from jobs.export.rows import FinishedRow
 from jobs.report.facts import RunFactSheet
 from tests.support.exported import expected_pixels, export, load_dataset, pixels
 from tests.support.in_process import run_here

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.replay import replay_row
-from pipeline.object_reader import open_store
-from pipeline.run_audit import RunAudit
+from jobs.tools.replay import replay_row
+from pipeline.storage.reader import open_store
+from pipeline.verify.audit import RunAudit
 from tests.support.command import REPOSITORY, run_command
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import FAST_SETTINGS, encoded, image_row, picture, text_row, write_manifest

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from manifests.errors import ManifestRowError
-from manifests.row import Row, RowDefaults, parse_row
-from manifests.row_defaults import IMAGE_TO_IMAGE
-from manifests.task import TASKS
-from pipeline.part_name import PARTS_PREFIX
+from manifests.row.parse import Row, parse_row
+from manifests.row.settings import IMAGE_TO_IMAGE, RowDefaults
+from manifests.tasks import TASKS
+from pipeline.output.parts import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture, write_manifest
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.object_reader import open_store
+from pipeline.storage.reader import open_store
 from tests.support.manifest_build import build, column
 from tests.support.manifest_rows import encoded, picture
 

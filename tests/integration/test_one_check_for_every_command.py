@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import WeightsError
-from jobs.model_list import ModelState, model_entry
 from jobs.plan.row_cost import read_model_facts
-from jobs.run_diagnosis import diagnose_model
+from jobs.tools.catalog import ModelState, model_entry
+from jobs.tools.doctor import diagnose_model
 from tests.support.broken_checkpoint import BROKEN_CHECKPOINTS, BrokenCheckpoint
 from tests.support.in_process import check_one_line, command, run_here
 from tests.support.manifest_rows import image_row, write_manifest

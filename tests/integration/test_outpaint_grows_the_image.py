@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
-from pipeline.part_name import PARTS_PREFIX
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
+from pipeline.output.parts import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 

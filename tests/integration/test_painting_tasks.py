@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from pipeline.part_name import PARTS_PREFIX
+from pipeline.output.parts import PARTS_PREFIX
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 

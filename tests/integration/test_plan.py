@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core.flop_count import Cost
+from dimoo_core.engine.flops import Cost
 from jobs.cli import app
-from jobs.plan.plan_lines import plan_lines
+from jobs.plan.lines import plan_lines
+from jobs.plan.plan import Group, RunPlan
 from jobs.plan.probe import Probe, _spread, _steady_seconds
-from jobs.plan.run_plan import Group, RunPlan
-from manifests.shard import ManifestFile, plan_shards
-from pipeline.object_reader import open_store
+from manifests.files.plan import ManifestFile, plan_shards
+from pipeline.storage.reader import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import (
     FAST_SETTINGS,
@@ -120,8 +120,8 @@ def test_arithmetic_agrees_within_two_hundredths_with_that_of_the_run(
     import torch
     from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-    from dimoo_core.random_checkpoint import write_random_checkpoint
-    from dimoo_core.transformer import Transformer
+    from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+    from dimoo_core.model.transformer import Transformer
 
     load_models_once(patch)
     deep_checkpoint = write_random_checkpoint(tmp_path / "deep", num_layers=12)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline import worker
+from pipeline.worker import worker
 from tests.integration.test_series_tasks import FAST, SERIES_SCHEMA
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture, write_manifest
@@ -37,7 +37,7 @@ def test_a_name_of_the_reference_makes_the_same_image_and_stays_in_the_output(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_models_once(monkeypatch)
-    monkeypatch.setattr("jobs.replay.load_model", worker.load_model)
+    monkeypatch.setattr("jobs.tools.replay.load_model", worker.load_model)
     manifest = write_manifest(tmp_path / "m.parquet", _rows(), SERIES_SCHEMA)
     first = run_here(manifest, tmp_path / "out", tiny_checkpoint, **FAST)
     assert (first.done, first.failed) == (2 * len(PAIRS), 1)

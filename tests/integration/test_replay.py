@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.replay import ReplaySummary
-from pipeline.object_reader import open_store
+from jobs.tools.replay import ReplaySummary
+from pipeline.storage.reader import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 
@@ -18,7 +18,7 @@ from tests.support.manifest_rows import encoded, image_row, picture, text_row, w
 @pytest.fixture
 def output(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     load_models_once(monkeypatch)
-    monkeypatch.setattr("jobs.replay.load_model", lambda *arguments, **options: _loaded(*arguments, **options))
+    monkeypatch.setattr("jobs.tools.replay.load_model", lambda *arguments, **options: _loaded(*arguments, **options))
     rows = [
         image_row("first"),
         image_row("long", steps=5, width=32, height=48),
@@ -31,7 +31,7 @@ def output(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _loaded(*arguments: Any, **options: Any) -> Any:
-    from pipeline import worker
+    from pipeline.worker import worker
 
     return worker.load_model(*arguments, **options)
 
@@ -69,7 +69,7 @@ def test_an_answer_comes_out_as_in_the_run(output: Path) -> None:
 
 def test_an_answer_is_told_without_the_space_that_it_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
     summary = ReplaySummary(row=0, id="a", outcome=" a cat", is_same=True, steps=3)
-    monkeypatch.setattr("jobs.replay.replay_row", lambda *arguments, **options: summary)
+    monkeypatch.setattr("jobs.tools.replay.replay_row", lambda *arguments, **options: summary)
     assert "row 0 (a) in 3 steps: a cat\n" in replay(Path("out"), "a").stdout
     assert json.loads(replay(Path("out"), "a", "--json").stdout)["outcome"] == " a cat"
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-import pipeline.worker
-from jobs.retry import retry_job
-from jobs.retry_choice import RetryChoice
-from manifests.row import Row, RowFailure
+import pipeline.worker.worker
+from jobs.run.retry import retry_job
+from jobs.run.retry_plan import RetryChoice
+from manifests.errors import RowFailure
+from manifests.row.parse import Row
 from pipeline.errors import RunFailed
-from pipeline.outcome import PartSummary
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory
-from pipeline.store_errors import StoreError
+from pipeline.output.directory import RunDirectory
+from pipeline.output.parts import PartName
+from pipeline.output.results import PartSummary
+from pipeline.storage.errors import StoreError
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.failed_run import IDS, add_photos, check_good, retry, rows
 from tests.support.in_process import run_here
@@ -32,7 +33,7 @@ _OURS = ("images/", "parts/", "_failures/", "_SUCCESS", "_retries/")
 IDS_OF_SLOW = ["slow0", "slow1", "quick0", "slow2", "slow3", "quick1"]
 
 
-_PREPARE = pipeline.worker.RowPreparer.prepare
+_PREPARE = pipeline.worker.worker.RowPreparer.prepare
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def fail_slow_rows(patch: pytest.MonkeyPatch, beginning: str) -> None:
             return RowFailure(row.index, row.id, "generate", "RequestTimedOut", "it was slow", "timeout")
         return _PREPARE(preparer, row, folder)
 
-    patch.setattr(pipeline.worker.RowPreparer, "prepare", prepare)
+    patch.setattr(pipeline.worker.worker.RowPreparer, "prepare", prepare)
 
 
 def test_a_start_that_breaks_off_at_any_write_is_made_good_by_the_same_command(

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from dimoo_core.errors import ConfigError
 from jobs.cli import app
-from pipeline.object_reader import open_store
+from pipeline.storage.reader import open_store
 from tests.support.failed_run import IDS, NEVER, check_good, retry, rows
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest
@@ -53,7 +53,7 @@ def test_rows_of_the_named_class_are_run_again_and_all_others_stay(retriable: Pa
 def test_what_is_worth_a_try_is_tried_by_default_and_the_rest_is_named(
     retriable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.workers.ray_cluster", lambda *arguments, **options: pytest.fail("Ray was asked"))
+    monkeypatch.setattr("jobs.run.workers.ray_cluster", lambda *arguments, **options: pytest.fail("Ray was asked"))
     before = {key: open_store(str(retriable)).get(key) for key in all_keys(retriable)}
     ended = retry(retriable, "--workers", 2)
     assert ended.exit_code == 3, ended.output

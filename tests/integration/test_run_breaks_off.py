@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dimoo_core.engine import Engine
-from pipeline.local_store import LocalStore
-from pipeline.object_reader import ObjectReader
-from pipeline.store_errors import StoreError
+from dimoo_core.engine.engine import Engine
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.reader import ObjectReader
 from tests.support.in_process import check_one_line, command, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
@@ -109,8 +109,8 @@ def test_a_store_that_stays_unreachable_ends_the_run_after_some_patience(
         raise StoreError("write", store.uri_of(key), "EndpointConnectionError", retryable=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.retry.MAX_TRIES", 3)
-        patch.setattr("pipeline.retry.MAX_WAIT_S", 0.01)
+        patch.setattr("pipeline.storage.retry.MAX_TRIES", 3)
+        patch.setattr("pipeline.storage.retry.MAX_WAIT_S", 0.01)
         patch.setattr(LocalStore, "put", put)
         patch.setattr(LocalStore, "check_writable", lambda store: None)
         result = call(manifest, tiny_checkpoint)

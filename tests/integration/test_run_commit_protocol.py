@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline.worker
-from dimoo_core.model import Model
-from manifests.row import RowFailure
-from pipeline.outcome import part_bytes
-from pipeline.store_errors import StoreError
+import pipeline.worker.worker
+from dimoo_core.checkpoint.load import Model
+from manifests.errors import RowFailure
+from pipeline.output.results import part_bytes
+from pipeline.storage.errors import StoreError
 from tests.support.manifest_rows import SCHEMA, encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.six_rows import IDS, write_six_rows
@@ -52,7 +52,7 @@ def test_a_finished_run_does_nothing_and_reports_the_same_totals(
 ) -> None:
     first = run(manifest, tmp_path / "out", tiny_checkpoint)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "parts").iterdir()}
-    monkeypatch.setattr("pipeline.worker.load_model", None)
+    monkeypatch.setattr("pipeline.worker.worker.load_model", None)
     second = run(manifest, tmp_path / "out", tiny_checkpoint)
     assert (second.done, second.failed, second.rows) == (first.done, first.failed, first.rows) == (4, 2, 6)
     assert second.resumed == 6
@@ -95,13 +95,13 @@ def test_a_part_that_another_worker_committed_first_stands_and_is_counted(
     foreign = part_bytes(failures, pq.read_table(manifest).slice(2, 2), 2, writer="another", run="r")
     output = RunOutput(tmp_path / "out")
 
-    load_model = pipeline.worker.load_model
+    load_model = pipeline.worker.worker.load_model
 
     def commit_and_load(*args: Any, **options: Any) -> Model:
         output.store.put("parts/0000000-00001.parquet", foreign)
         return load_model(*args, **options)
 
-    monkeypatch.setattr("pipeline.worker.load_model", commit_and_load)
+    monkeypatch.setattr("pipeline.worker.worker.load_model", commit_and_load)
     summary = run(manifest, tmp_path / "out", tiny_checkpoint)
     assert (summary.done, summary.failed) == (2, 4)
     assert output.store.get("parts/0000000-00001.parquet") == foreign

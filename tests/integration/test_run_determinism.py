@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import RunFailed
-from pipeline.object_reader import open_store
-from pipeline.run_audit import RunAudit
-from pipeline.store_errors import StoreError
+from pipeline.storage.errors import StoreError
+from pipeline.storage.reader import open_store
+from pipeline.verify.audit import RunAudit
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, mixed_rows, text_row, write_manifest, write_photos

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from manifests.row import RowDefaults
-from pipeline.epoch import Fence, claimed_epoch, latest_epoch
+from manifests.row.settings import RowDefaults
+from pipeline.driver.leases import LeaseBook
 from pipeline.errors import RunInUse, RunSuperseded
-from pipeline.event import Event, LeaseQueue, SegmentCommitted, WorkerFailed
-from pipeline.lease import LeaseBook
-from pipeline.local_store import LocalStore
-from pipeline.manifest_source import open_manifest
-from pipeline.object_reader import open_store
-from pipeline.run_settings import RunSettings
-from pipeline.store import Store
-from pipeline.store_errors import StoreError
-from pipeline.worker import Worker
+from pipeline.manifest import open_manifest
+from pipeline.output.epoch import Fence, claimed_epoch, latest_epoch
+from pipeline.protocol.messages import Event, LeaseQueue, SegmentCommitted, WorkerFailed
+from pipeline.protocol.settings import RunSettings
+from pipeline.storage.base import Store
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.reader import open_store
+from pipeline.worker.worker import Worker
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dimoo_core import memory_check
-from dimoo_core.free_memory import FreeMemory
+from dimoo_core.memory import check as memory_check
+from dimoo_core.memory.free import FreeMemory
 from tests.support.in_process import check_one_line, command
 
 
@@ -38,7 +38,7 @@ def test_a_model_that_does_not_fit_is_refused_before_ray_starts_and_leaves_nothi
     def never(*args: object, **options: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("jobs.workers.ray_cluster", never)
+    monkeypatch.setattr("jobs.run.workers.ray_cluster", never)
     free(monkeypatch, 150 * 2**20)
     ended = run(manifest, tiny_checkpoint, "--workers", workers)
     assert ended.exit_code == 2
@@ -49,7 +49,7 @@ def test_a_model_that_does_not_fit_is_refused_before_ray_starts_and_leaves_nothi
 def test_a_type_that_memory_has_chosen_stays_where_there_is_more(
     manifest: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.run_memory.dtype_that_fits", lambda need, num_workers: "bfloat16")
+    monkeypatch.setattr("jobs.run.resources.dtype_that_fits", lambda need, num_workers: "bfloat16")
     first = run(manifest, tiny_checkpoint, "--workers", 0)
     assert first.exit_code == 0, first.stderr
     assert "dtype bfloat16: float32 would need" in first.stderr

@@ -7,8 +7,8 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 import pytest
 
-import pipeline.worker
-from dimoo_core.model import Model
+import pipeline.worker.worker
+from dimoo_core.checkpoint.load import Model
 from tests.support.fault_proxy import running_fault_proxy
 from tests.support.in_process import check_one_line, command, run_here
 from tests.support.manifest_rows import encoded, image_row, mixed_rows, picture, text_row, write_manifest, write_photos
@@ -161,7 +161,7 @@ def test_throttling_and_broken_answers_slow_a_run_and_fail_no_row(
 ) -> None:
     with running_fault_proxy(s3_env.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        load_model = pipeline.worker.load_model
+        load_model = pipeline.worker.worker.load_model
 
         def spoil_and_load(*args: Any, **options: Any) -> Model:
             proxy.answer("PUT", 503, "SlowDown", times=2)
@@ -170,7 +170,7 @@ def test_throttling_and_broken_answers_slow_a_run_and_fail_no_row(
             proxy.cut_bodies("GET", 10)
             return load_model(*args, **options)
 
-        monkeypatch.setattr("pipeline.worker.load_model", spoil_and_load)
+        monkeypatch.setattr("pipeline.worker.worker.load_model", spoil_and_load)
         summary = run_here(manifest_uri, f"s3://{s3_bucket}/out", tiny_checkpoint, pipeline={"segment_rows": 2})
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_env.endpoint)
     assert (summary.done, summary.failed) == (len(mixed_results), 0)

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from dimoo_core.checkpoint.load import Model
 from dimoo_core.errors import ConfigError
-from dimoo_core.model import Model
-from pipeline.object_reader import open_store
+from pipeline.storage.reader import open_store
 from tests.support.manifest_rows import write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.six_rows import IDS, write_six_rows
@@ -69,7 +69,7 @@ def test_a_run_that_has_committed_nothing_can_be_started_anew(
         raise ConfigError("no such device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.worker.load_model", load_model)
+        patch.setattr("pipeline.worker.worker.load_model", load_model)
         with pytest.raises(ConfigError, match="no such device"):
             run(manifest, tmp_path / "out", tiny_checkpoint, seed=1)
     with pytest.raises(ConfigError, match=r"seed: 1 there, 0 now.* or delete its run\.json"):

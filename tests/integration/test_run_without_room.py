@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import local_store
-from pipeline.local_store import LocalStore
-from pipeline.store_errors import StoreError
+from pipeline.storage import local as local_store
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
 from tests.support.manifest_rows import image_row, write_manifest
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.object_reader import open_store
-from pipeline.s3_store import S3Store
-from pipeline.store import Store
-from pipeline.store_errors import AccessDenied, BucketNotFound, StoreError
+from pipeline.storage.base import Store
+from pipeline.storage.errors import AccessDenied, BucketNotFound, StoreError
+from pipeline.storage.reader import open_store
+from pipeline.storage.s3 import S3Store
 
 if TYPE_CHECKING:
     from tests.support.s3_server import S3Server

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.object_reader import ObjectReader, open_store
-from pipeline.store import Store
-from pipeline.store_errors import ObjectNotFound
+from pipeline.storage.base import Store
+from pipeline.storage.errors import ObjectNotFound
+from pipeline.storage.reader import ObjectReader, open_store
 from tests.support.store_contract import StoreContract
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.object_reader import ObjectReader, open_store
-from pipeline.s3_store import S3Store
-from pipeline.store import Store
-from pipeline.store_errors import ObjectNotFound, StoreError
+from pipeline.storage.base import Store
+from pipeline.storage.errors import ObjectNotFound, StoreError
+from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.s3 import S3Store
 from tests.support.fault_proxy import FaultProxy, running_fault_proxy
 
 if TYPE_CHECKING:

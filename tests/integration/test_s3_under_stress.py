@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline import multipart
-from pipeline.object_reader import open_store
-from pipeline.s3_store import S3Store
-from pipeline.store_errors import AccessDenied, StoreError
+from pipeline.storage import s3 as multipart
+from pipeline.storage.errors import AccessDenied, StoreError
+from pipeline.storage.reader import open_store
+from pipeline.storage.s3 import S3Store
 from tests.support.fault_proxy import FaultProxy, running_fault_proxy
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def proxy(s3_server: "S3Server", s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects of more than 6 MiB go in parts of 5 MiB, the least that S3 takes."""
     monkeypatch.setattr(multipart, "PART_BYTES", 5 * MIB)
-    monkeypatch.setattr("pipeline.s3_store.MULTIPART_BYTES", 6 * MIB)
+    monkeypatch.setattr("pipeline.storage.s3.MULTIPART_BYTES", 6 * MIB)
 
 
 def unfinished(server: "S3Server", bucket: str) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dimoo_core.checkpoint import BUILTIN
-from dimoo_core.preset import PRESETS
+from dimoo_core.checkpoint.locate import BUILTIN
+from dimoo_core.presets import PRESETS
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
 from shapes.pipeline_run import png
 from shapes.tile import scene_codes
 from shapes.world import BOARDS, COLOURS, SHAPES, Piece, Scene

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dimoo_core.preset import PRESETS
+from dimoo_core.presets import PRESETS
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 from tests.support.run_output import RunOutput

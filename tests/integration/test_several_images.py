@@ -11,17 +11,18 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from dimoo_core.engine import Engine
-from dimoo_core.image_fit import centered, crop_sizes_for, fit
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import Request, TextResult
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes_for, fit
+from dimoo_core.engine.engine import Engine
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import TextSettings
 from jobs.cli import app
 from manifests.errors import ManifestRowError
-from manifests.image_source import MAX_IMAGES
-from manifests.row import RowDefaults, parse_row
-from pipeline import input_images
+from manifests.row.images import MAX_IMAGES
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
+from pipeline.images import inputs as input_images
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest, write_photos
 from tests.support.run_output import RunOutput

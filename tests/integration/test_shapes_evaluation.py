@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.model import Model, load_model
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.settings import ImageSettings, TextSettings
 from shapes.evaluate import main
 from shapes.evaluation import Category, categories, evaluate, planned

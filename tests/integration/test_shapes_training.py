@@ -9,8 +9,8 @@ from shutil import copytree
 import pytest
 import torch
 
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.weights import load_codec
+from dimoo_core.checkpoint.weights import load_codec
+from dimoo_core.request.tokenizer import Tokenizer
 from shapes.evaluate import main
 from shapes.package import package
 from shapes.training_log import TrainingLog

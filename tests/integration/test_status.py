@@ -10,16 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.progress import ProgressState
-from jobs.run_note import MAX_POINTS, RunNote
-from jobs.status import RunStatus, read_status
-from pipeline.epoch import RunEpoch, claimed_epoch
-from pipeline.epoch_report import read_epoch_reports
-from pipeline.event import SegmentCommitted, WorkerProgress, WorkerReady
-from pipeline.object_reader import open_store
-from pipeline.outcome import RunTotals
-from pipeline.retry_record import RetryRecords, RunRetry
-from pipeline.run_directory import RunDirectory
+from jobs.progress.monitor import MAX_POINTS, RunNote
+from jobs.progress.state import ProgressState
+from jobs.tools.status import RunStatus, read_status
+from pipeline.output.directory import RunDirectory
+from pipeline.output.epoch import RunEpoch, claimed_epoch, read_epoch_reports
+from pipeline.output.results import RunTotals
+from pipeline.output.retries import RetryRecords, RunRetry
+from pipeline.protocol.messages import SegmentCommitted, WorkerProgress, WorkerReady
+from pipeline.storage.reader import open_store
 from tests.support.in_process import load_models_once, run_here
 from tests.support.large_output import SEGMENT_ROWS, write_large_output
 from tests.support.manifest_rows import image_row, text_row, write_manifest
@@ -196,7 +195,7 @@ def test_what_is_no_output_is_refused(tmp_path: Path) -> None:
 
 def test_the_course_of_a_long_run_stays_short_and_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
-    monkeypatch.setattr("jobs.run_note.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("jobs.progress.monitor.time.monotonic", lambda: now_s)
     notes: list[Any] = []
     note = RunNote(state_of(), notes.append)
     for _ in range(20 * MAX_POINTS):

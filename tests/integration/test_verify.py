@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RunFailed
-from pipeline.local_store import LocalStore
-from pipeline.open_segment import OpenSegment
-from pipeline.retry import Patience
-from pipeline.settlement import Settlement
-from pipeline.store_errors import AccessDenied, StoreError
+from pipeline.storage.errors import AccessDenied, StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.retry import Patience
+from pipeline.worker.commit import Settlement
+from pipeline.worker.segment import OpenSegment
 from tests.support.damage import (
     Damage,
     copy,
@@ -191,7 +191,7 @@ def refuse_image(error: StoreError, patch: pytest.MonkeyPatch) -> None:
     stopped = threading.Event()
     stopped.set()
     patch.setattr(LocalStore, "get_range", get_range)
-    patch.setattr("pipeline.run_audit.Patience", lambda stop: Patience(stopped))
+    patch.setattr("pipeline.verify.audit.Patience", lambda stop: Patience(stopped))
 
 
 def test_an_image_that_may_not_be_read_is_a_finding(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.local_store import LocalStore
-from pipeline.object_reader import open_store
-from pipeline.store import Store
+from pipeline.storage.base import Store
+from pipeline.storage.local import LocalStore
+from pipeline.storage.reader import open_store
 from tests.support.damage import (
     Damage,
     copied,

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline.object_reader import open_store
+from pipeline.storage.reader import open_store
 from tests.support.damage import (
     Damage,
     copied,

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from jobs.verify import VerifyChoice, verify_output
-from pipeline.epoch import claimed_epoch, latest_epoch
+from jobs.tools.verify import VerifyChoice, verify_output
 from pipeline.errors import RunSuperseded
-from pipeline.local_store import LocalStore
-from pipeline.object_reader import open_store
-from pipeline.store import Store
-from pipeline.store_errors import StoreError
+from pipeline.output.epoch import claimed_epoch, latest_epoch
+from pipeline.storage.base import Store
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.reader import open_store
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.damage import (
     Damage,
@@ -152,7 +152,7 @@ def test_a_crash_at_any_write_leaves_what_either_command_goes_on_from(
     damaged = Path(shutil.copytree(retried_run, tmp_path / "damaged"))
     edited_bytes("images/0000000/0000000000-image0.png", lambda data: data[:-1])(LocalStore(str(damaged / "out")))
     edited_bytes("parts/0000000-00001-r2.parquet", flipped(in_first_page))(LocalStore(str(damaged / "out")))
-    monkeypatch.setattr("pipeline.set_aside._MOVE_THREADS", 1)  # so that writes are counted in their order
+    monkeypatch.setattr("pipeline.verify.repair._MOVE_THREADS", 1)  # so that writes are counted in their order
     set_aside = VerifyChoice(sets_aside=True)
     broken_at: list[str] = []
     for number in range(100):

@@ -6,10 +6,10 @@ Dimensions: T tokens of a stream, C computed positions, E hidden size.
 import torch
 from torch import Tensor
 
-from dimoo_core.key_value_slab import KeyValueSlab
-from dimoo_core.model import Model
-from dimoo_core.packing import StreamView, pack
-from dimoo_core.transformer import Rotary
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.model.kv_pool import KeyValueSlab
+from dimoo_core.model.packed_batch import StreamView, pack
+from dimoo_core.model.transformer import Rotary
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.forward import check_logits
 from tests.parity.golden import Comparison, Golden

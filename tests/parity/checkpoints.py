@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from dimoo_core.decoding import StepTrace
-from dimoo_core.engine import Engine
-from dimoo_core.model import Model, load_model
-from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
-from dimoo_core.tokenizer import Tokenizer
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
+from dimoo_core.request.request import ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.request.tokenizer import Tokenizer
 from tests.parity.golden import Golden, Mismatch
 
 

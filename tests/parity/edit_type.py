@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dimoo_core.image_fit import centered, crop_sizes, crop_sizes_for, fit, random_offset
-from dimoo_core.model import Model
-from dimoo_core.prompts import UNCONDITIONAL_PROMPT, PromptTemplate, chat, edit_type_template
-from dimoo_core.request import Request
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes, crop_sizes_for, fit, random_offset
+from dimoo_core.request.request import Request
+from dimoo_core.request.templates import UNCONDITIONAL_PROMPT, PromptTemplate, chat, edit_type_template
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
-from manifests.row import RowDefaults, parse_row
-from manifests.task_name import find_task
-from pipeline.upright_image import upright_rgb
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
+from manifests.row.task_name import find_task
+from pipeline.images.decoder_process import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 from tests.parity.layout import check_crop, clear_cells, no_noise

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dimoo_core.model import Model
-from dimoo_core.packing import StreamView, pack, read_everything
-from dimoo_core.transformer import Transformer
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model.transformer import Transformer
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import LOGITS_ATOL, Comparison, Golden, Mismatch
 

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dimoo_core.image_fit import centered, crop_sizes, crop_sizes_for, fit, random_offset
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
-from dimoo_core.request import Request
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes, crop_sizes_for, fit, random_offset
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request
+from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, TextSettings
-from pipeline.upright_image import upright_rgb
+from pipeline.images.decoder_process import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 

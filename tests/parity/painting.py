@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from dimoo_core.model import Model
-from dimoo_core.painting import Box, box_pixels, centered_box, dilated, masked_codes, token_mask
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.request.inpainting import Box, box_pixels, centered_box, dilated, masked_codes, token_mask
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden, Mismatch

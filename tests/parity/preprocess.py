@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from dimoo_core.image_fit import (
+from dimoo_core.codec.resize import (
     Offset,
     best_crop_size,
     crop_sizes,
@@ -14,7 +14,7 @@ from dimoo_core.image_fit import (
     plan_fit,
     random_offset,
 )
-from pipeline.upright_image import upright_rgb
+from pipeline.images.decoder_process import upright_rgb
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 

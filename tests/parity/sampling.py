@@ -5,11 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
-from dimoo_core.guidance import guide_image, guide_image_to_image, guide_text
-from dimoo_core.sampling import gumbel_max_sample, noisy_text_scores, stays_masked
-from dimoo_core.schedule import cosine_keep_counts, even_transfer_counts
+from dimoo_core.decoding.guidance import guide_image, guide_image_to_image, guide_text
+from dimoo_core.decoding.sampling import (
+    cosine_keep_counts,
+    even_transfer_counts,
+    gumbel_max_sample,
+    noisy_text_scores,
+    stays_masked,
+)
+from dimoo_core.engine.kv_cache import positions_to_compute, refresh_steps
 from dimoo_core.settings import StepCacheConfig
-from dimoo_core.step_cache import positions_to_compute, refresh_steps
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden, Mismatch
 

@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import StepTrace
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.model import Model
-from dimoo_core.packing import StreamView, pack, read_everything
-from dimoo_core.request import Request, Result
-from dimoo_core.row_invariance import probe_row_policy
-from dimoo_core.settings import ImageSettings, TextSettings
-from dimoo_core.weights import load_transformer
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.checkpoint.weights import load_transformer
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
+from dimoo_core.model.batch_invariance import probe_row_policy
+from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.request.request import Request, Result
+from dimoo_core.settings import EngineConfig, ImageSettings, TextSettings
 from tests.support.engine_run import answer_of, ids_of, image_of, run_all
 
 Steps = dict[str, list[Tensor]]

@@ -7,12 +7,11 @@ import torch
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import Request
-from dimoo_core.settings import ImageSettings, TextSettings
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import Request
+from dimoo_core.settings import EngineConfig, ImageSettings, TextSettings
 from tests.support.engine_run import CPU, ids_of, run_all
 
 _PROMPTS = ("a red boat", "two cats near the window", "")

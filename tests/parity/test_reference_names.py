@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.request import Request
-from manifests.row import RowDefaults, RowFailure, parse_row
-from manifests.task import TASKS
-from manifests.task_name import REFERENCE_TASKS, find_task
-from pipeline.prepare import RowPreparer
-from pipeline.retry import Patience
-from pipeline.run_settings import RunSettings
+from dimoo_core.request.request import Request
+from manifests.errors import RowFailure
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
+from manifests.row.task_name import REFERENCE_TASKS, find_task
+from manifests.tasks import TASKS
+from pipeline.protocol.settings import RunSettings
+from pipeline.rows.prepare import RowPreparer
+from pipeline.storage.retry import Patience
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import GOLDEN_DIRECTORY, Golden, read_golden
 from tests.support.goldens import PACKED

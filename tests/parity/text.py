@@ -7,12 +7,12 @@ and it is where this engine stops on purpose.
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import StepTrace
-from dimoo_core.layout import answer_request
-from dimoo_core.model import Model
-from dimoo_core.noise import GeneratorNoise
-from dimoo_core.request import Request, TextResult
-from dimoo_core.schedule import even_transfer_counts
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.decoding.sampling import even_transfer_counts
+from dimoo_core.request.builder import answer_request
+from dimoo_core.request.noise import GeneratorNoise
+from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import TextSettings
 from tests.parity.checkpoints import Checkpoints, overridden_head, run_alone
 from tests.parity.golden import Comparison, Golden, Mismatch

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from dimoo_core.config import read_model_config
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import read_special_tokens
+from dimoo_core.model_config import read_model_config
+from dimoo_core.request.tokenizer import Tokenizer
+from dimoo_core.request.tokens import read_special_tokens
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden
 

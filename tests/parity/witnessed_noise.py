@@ -5,7 +5,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from dimoo_core.noise import NoiseSource, Purpose
+from dimoo_core.request.noise import NoiseSource, Purpose
 
 
 class WitnessedNoise:

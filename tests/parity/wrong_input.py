@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from dimoo_core.engine import Engine
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import ConfigError, RequestError
-from dimoo_core.model import Model
-from dimoo_core.request import ImageResult, Request
+from dimoo_core.request.request import ImageResult, Request
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 from tests.parity.checkpoints import Checkpoints, run_alone
 from tests.parity.golden import Comparison, Golden, Mismatch

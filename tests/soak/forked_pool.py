@@ -8,11 +8,11 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from pipeline.driver.pool import WorkerPool
 from pipeline.errors import RunFailed
-from pipeline.event import Event, Lease, LeaseQueue, WorkerDied
-from pipeline.pool import WorkerPool
-from pipeline.run_settings import RunSettings
-from pipeline.worker import Worker
+from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerDied
+from pipeline.protocol.settings import RunSettings
+from pipeline.worker.worker import Worker
 
 
 class SpareWorkers:

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.object_reader import open_store
-from pipeline.run_audit import RunAudit
-from pipeline.store import Store
+from pipeline.storage.base import Store
+from pipeline.storage.reader import open_store
+from pipeline.verify.audit import RunAudit
 from tests.soak.fault import FaultLog
 from tests.soak.point import Phase
 from tests.soak.soak_rows import NUM_ROWS, rows_done, write_soak_manifest

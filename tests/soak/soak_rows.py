@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from manifests.image_source import ImageSource
-from pipeline.fetch import ImageFetcher
-from pipeline.store_errors import ObjectNotFound
+from manifests.row.images import ImageSource
+from pipeline.images.fetch import ImageFetcher
+from pipeline.storage.errors import ObjectNotFound
 from tests.soak.point import Phase
 from tests.support.manifest_rows import image_row, text_row, write_manifest
 

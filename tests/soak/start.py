@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import DimooError
-from jobs.retry import retry_job
-from jobs.retry_choice import RetryChoice
-from pipeline import epoch, retry
-from pipeline.draft_keeper import DraftKeeper
+from jobs.run.retry import retry_job
+from jobs.run.retry_plan import RetryChoice
+from pipeline.output import epoch
+from pipeline.storage import retry
+from pipeline.worker.partials import DraftKeeper
 from tests.soak.fault import FaultLog, FaultSource
 from tests.soak.forked_pool import ForkedPool, SpareWorkers
 from tests.soak.point import POINTS_OF, Phase, Role
@@ -127,7 +128,7 @@ def _run(start: Start) -> int:
 
     spare = SpareWorkers(NUM_SPARE, prepare)
     pool = partial(ForkedPool, spare=spare, num_workers=NUM_WORKERS)
-    for module in ("jobs.run", "jobs.retry"):
+    for module in ("jobs.run.run", "jobs.run.retry"):
         patch.setattr(f"{module}.worker_pool", lambda settings, workers, record, *, has_suspects: pool(settings))
     inject(patch, start.faults_of("driver", "driver"), phase=start.phase, role="driver", spoils=start.spoils)
     try:

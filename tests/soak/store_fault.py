@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.local_store import LocalStore
-from pipeline.s3_store import S3Store
-from pipeline.store import Store
-from pipeline.store_errors import AccessDenied, StoreError
-from pipeline.worker import Worker
+from pipeline.storage.base import Store
+from pipeline.storage.errors import AccessDenied, StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.s3 import S3Store
+from pipeline.worker.worker import Worker
 from tests.soak.fault import FaultKind, FaultSource
 from tests.soak.point import Phase, Role, point_after_delete, point_after_write, point_before_write
 

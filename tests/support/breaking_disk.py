@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.local_store import LocalStore
-from pipeline.store_errors import StoreError
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
 
 
 @dataclass

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipeline.local_store import LocalStore
+from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here
 
 CrashPoint = Literal["before the part", "while the part is written", "after the part"]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.store import Store
+from pipeline.storage.base import Store
 
 Damage = Callable[[Store], None]
 

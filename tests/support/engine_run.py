@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import StepTrace
-from dimoo_core.engine import Engine
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.packing import PackedBatch
-from dimoo_core.request import ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.settings import ImageSettings, TextSettings
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import pytest
 from tests.support.goldens import PACKED, unpack
 
 if TYPE_CHECKING:
-    from dimoo_core.model import Model
+    from dimoo_core.checkpoint.load import Model
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def golden_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint with random weights, in one file. Read only: tests share it."""
-    from dimoo_core.random_checkpoint import write_random_checkpoint
+    from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("tiny"))
 
@@ -37,7 +37,7 @@ def tiny_model(tiny_checkpoint: Path) -> "Model":
 @pytest.fixture(scope="session")
 def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything unusual at once: grouped queries, a padded embedding, weights in three files."""
-    from dimoo_core.random_checkpoint import write_random_checkpoint
+    from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(
         tmp_path_factory.mktemp("odd"),
@@ -62,7 +62,7 @@ def _load_on_one_thread(directory: Path) -> "Model":
     """Load a model; from then on torch uses one thread: with matrices this small, others only wait for each other."""
     import torch
 
-    from dimoo_core.model import load_model
+    from dimoo_core.checkpoint.load import load_model
 
     torch.set_num_threads(1)
     return load_model(directory)

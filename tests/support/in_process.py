@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core import engine as engine_module
-from dimoo_core.model import load_model
-from dimoo_core.row_invariance import RowPolicy, probe_row_policy
+from dimoo_core.checkpoint.load import load_model
+from dimoo_core.engine import engine as engine_module
+from dimoo_core.model.batch_invariance import RowPolicy, probe_row_policy
 from jobs.cli import app
-from jobs.run import run_job
-from jobs.spec import load_spec
-from jobs.summary import RunSummary
-from pipeline import worker as worker_module
+from jobs.run.run import run_job
+from jobs.run.summary import RunSummary
+from jobs.spec.spec import load_spec
+from pipeline.worker import worker as worker_module
 from tests.support.manifest_rows import FAST_SETTINGS
 
 _load_once = functools.cache(load_model)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from manifests.row import RowFailure
-from manifests.shard import Segment
-from pipeline.object_reader import open_store
-from pipeline.outcome import Outcome, PartSummary, RowDone, RunTotals, part_bytes
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory
+from manifests.errors import RowFailure
+from manifests.files.plan import Segment
+from pipeline.output.directory import RunDirectory
+from pipeline.output.parts import PartName
+from pipeline.output.results import Outcome, PartSummary, RowDone, RunTotals, part_bytes
+from pipeline.storage.reader import open_store
 from tests.support.manifest_rows import encoded, picture
 
 SEGMENT_ROWS = 1000

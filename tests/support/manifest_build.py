@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from manifests.row import Row, RowDefaults, parse_rows
+from manifests.row.parse import Row, parse_rows
+from manifests.row.settings import RowDefaults
 
 
 def build(*arguments: object, exit_code: int = 0) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dimoo_core.scheduler import Scheduler, Slot
+from dimoo_core.engine.scheduler import Scheduler, Slot
 
 
 class PacedDecoding:

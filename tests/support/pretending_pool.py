@@ -3,9 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from manifests.shard import ManifestFile, Segment, plan_shards
-from pipeline.coordinator import Coordinator, CoordinatorReport
-from pipeline.event import (
+from manifests.files.plan import ManifestFile, Segment, plan_shards
+from pipeline.driver.coordinator import Coordinator, CoordinatorReport
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.pool import WorkerPool
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import (
     Event,
     Lease,
     SegmentCommitted,
@@ -16,9 +19,6 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.lease import LeaseBook
-from pipeline.outcome import RunTotals
-from pipeline.pool import WorkerPool
 
 Answer = Callable[[str, Lease], Event | None]
 """What a worker does with a lease: the event that it tells, None for nothing."""

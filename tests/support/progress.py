@@ -1,7 +1,7 @@
 """A run's progress by a clock of the test's own."""
 
-from jobs.progress import ProgressState
-from pipeline.event import WorkerProgress
+from jobs.progress.state import ProgressState
+from pipeline.protocol.messages import WorkerProgress
 
 
 class Clock:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.object_reader import open_store
+from pipeline.storage.reader import open_store
 
 
 class RunOutput:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.object_reader import open_store
-from pipeline.store import Store
-from pipeline.store_errors import ObjectNotFound, StoreError
+from pipeline.storage.base import Store
+from pipeline.storage.errors import ObjectNotFound, StoreError
+from pipeline.storage.reader import open_store
 
 BAD_NEW_KEYS = (
     "",

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dimoo_core.checkpoint import Checkpoint
-from dimoo_core.engine import EngineStats
-from dimoo_core.request import ImageResult, Result, TextResult
+from dimoo_core.checkpoint.locate import Checkpoint
+from dimoo_core.engine.engine import EngineStats
+from dimoo_core.request.request import ImageResult, Result, TextResult
 
 
 @dataclass
@@ -102,13 +102,13 @@ def _result_of(request: Any) -> Result:
 def use_stub_model(patch: pytest.MonkeyPatch) -> StubModel:
     """From now on workers of this process load a stub, which is returned."""
     model = StubModel()
-    for module in ("pipeline.worker", "jobs.run", "jobs.retry"):
+    for module in ("pipeline.worker.worker", "jobs.run.run", "jobs.run.retry"):
         patch.setattr(f"{module}.find_checkpoint", lambda name: Checkpoint(name, Path(name)))
-    for module in ("jobs.run", "jobs.retry"):
+    for module in ("jobs.run.run", "jobs.run.retry"):
         patch.setattr(f"{module}.check_model", lambda directory, adapter: None)
         patch.setattr(f"{module}.with_memory", lambda settings, *arguments, **options: settings)
         patch.setattr(f"{module}.with_memory", lambda settings, *arguments, **options: settings)
-    patch.setattr("jobs.run_identity.digest", lambda directory: "stub")
-    patch.setattr("pipeline.worker.load_model", lambda *arguments, **options: model)
-    patch.setattr("pipeline.worker.Engine", StubEngine)
+    patch.setattr("jobs.run.identity.digest", lambda directory: "stub")
+    patch.setattr("pipeline.worker.worker.load_model", lambda *arguments, **options: model)
+    patch.setattr("pipeline.worker.worker.Engine", StubEngine)
     return model

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from manifests.row import RowDefaults
-from pipeline.event import (
+from manifests.row.settings import RowDefaults
+from pipeline.driver.leases import LeaseBook
+from pipeline.manifest import open_manifest
+from pipeline.protocol.messages import (
     Event,
     LeaseQueue,
 )
-from pipeline.lease import LeaseBook
-from pipeline.manifest_source import open_manifest
-from pipeline.run_settings import RunSettings
-from pipeline.worker import Worker
+from pipeline.protocol.settings import RunSettings
+from pipeline.worker.worker import Worker
 from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
 
 IMAGE = encoded(picture(0, (32, 32)))

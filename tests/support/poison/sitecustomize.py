@@ -89,7 +89,7 @@ def poison_stepping(module: Any) -> None:
     module.load_model = load_well_or_badly
 
 
-_POISONS = {"pipeline.prepare": poison_preparing, "pipeline.worker": poison_stepping}
+_POISONS = {"pipeline.rows.prepare": poison_preparing, "pipeline.worker.worker": poison_stepping}
 
 if {"POISON_ROWS", "HANGING_ROWS", "HANGING_STEPS", "LEAK_LOG", "BAD_WORKER"} & set(os.environ):
     sys.meta_path.insert(0, PoisonFinder())

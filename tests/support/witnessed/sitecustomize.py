@@ -15,10 +15,10 @@ from typing import Any
 
 
 class WitnessFinder(MetaPathFinder):
-    """Changes ``pipeline.worker`` when it is imported."""
+    """Changes ``pipeline.worker.worker`` when it is imported."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
-        if name != "pipeline.worker":
+        if name != "pipeline.worker.worker":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         assert spec is not None

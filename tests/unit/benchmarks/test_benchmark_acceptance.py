@@ -28,10 +28,10 @@ from benchmarks.acceptance.row import Workload
 from benchmarks.acceptance.subject import find_subject, random_bytes
 from benchmarks.acceptance.turn import EngineTurn, ReferenceTurn
 from benchmarks.shape import TINY
-from dimoo_core.decoding import StepTrace
+from dimoo_core.decoding.base import StepTrace
 from dimoo_core.errors import ConfigError
-from dimoo_core.layout import RequestLayout
-from dimoo_core.preset import PRESETS
+from dimoo_core.presets import PRESETS
+from dimoo_core.request.builder import RequestLayout
 from dimoo_core.settings import ImageSettings, TextSettings
 
 _CLONE = os.environ.get("LUMINA_DIMOO_CLONE")

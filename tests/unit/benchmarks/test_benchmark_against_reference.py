@@ -20,9 +20,9 @@ from benchmarks.reference_comparison import (
     settings_under,
     summary,
 )
+from dimoo_core.checkpoint.load import load_model
 from dimoo_core.errors import ConfigError
-from dimoo_core.model import load_model
-from dimoo_core.preset import PRESETS, Preset
+from dimoo_core.presets import PRESETS, Preset
 from dimoo_core.settings import ImageSettings, TextSettings
 
 _CLONE = os.environ.get("LUMINA_DIMOO_CLONE")

@@ -9,7 +9,7 @@ from benchmarks import batch_invariance
 from benchmarks.batch_invariance import RowCount
 from benchmarks.shape import TINY
 from benchmarks.workload import mixed_requests
-from dimoo_core.row_invariance import RowPolicy, linear
+from dimoo_core.model.batch_invariance import RowPolicy, linear
 
 
 def test_padding_is_counted_as_rows() -> None:

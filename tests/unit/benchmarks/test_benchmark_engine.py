@@ -14,7 +14,7 @@ from benchmarks.random_weights import random_transformer
 from benchmarks.shape import PROPORTIONAL, TINY
 from benchmarks.timing import Subject
 from benchmarks.workload import image_requests, stream_lengths
-from dimoo_core.preset import PRESETS, Preset
+from dimoo_core.presets import PRESETS, Preset
 from dimoo_core.settings import ImageSettings
 
 pytestmark = pytest.mark.soak

@@ -15,13 +15,12 @@ from benchmarks.plain import PlainTransformer, generate_plainly
 from benchmarks.random_weights import random_transformer
 from benchmarks.shape import EIGHT_B, TINY
 from benchmarks.workload import caption_requests, image_requests, mixed_requests, parse_size, stream_lengths
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.packing import PackedBatch, pack, read_everything
-from dimoo_core.request import Request, RequestFailed
-from dimoo_core.schedule import cosine_keep_counts
-from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
-from dimoo_core.transformer import Observer, Transformer
+from dimoo_core.decoding.sampling import cosine_keep_counts
+from dimoo_core.engine.engine import Engine
+from dimoo_core.model.packed_batch import PackedBatch, pack, read_everything
+from dimoo_core.model.transformer import Observer, Transformer
+from dimoo_core.request.request import Request, RequestFailed
+from dimoo_core.settings import EngineConfig, ImageSettings, StepCacheConfig, TextSettings
 
 _IMAGE = ImageSettings(width_px=64, height_px=96, num_steps=5)
 _CPU = torch.device("cpu")

@@ -18,10 +18,10 @@ from benchmarks.random_weights import in_float8, random_transformer
 from benchmarks.result_file import write_result
 from benchmarks.shape import TINY
 from benchmarks.timing import CaseTiming, Run, Subject
-from dimoo_core.float8_weight import FLOAT8
-from dimoo_core.packing import PackedBatch
-from dimoo_core.preset import PRESETS, find_preset
-from dimoo_core.transformer import Transformer
+from dimoo_core.model.float8 import FLOAT8
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.presets import PRESETS, find_preset
 
 pytestmark = pytest.mark.soak
 
@@ -151,7 +151,7 @@ def test_reports_are_made_without_running_the_engine_again(monkeypatch: pytest.M
     def refuse(*_: object) -> None:
         raise AssertionError("an engine was made")
 
-    monkeypatch.setattr("dimoo_core.engine.Engine.__init__", refuse)
+    monkeypatch.setattr("dimoo_core.engine.engine.Engine.__init__", refuse)
     reporter = CaseReporter(TINY, peak=None)
     for case, timing in timed:
         assert float(str(reporter.report(case, timing)["seconds_per_unit"])) > 0
@@ -165,7 +165,7 @@ def test_memory_for_caches_is_asked_for_once_a_size(monkeypatch: pytest.MonkeyPa
         return 10**9
 
     monkeypatch.setattr("benchmarks.timing.cache_budget", budget)
-    monkeypatch.setattr("dimoo_core.engine.cache_budget", budget)
+    monkeypatch.setattr("dimoo_core.engine.engine.cache_budget", budget)
     subject = Subject(random_transformer(TINY), TINY)
     requests = image_case(TINY, (64, 32), 2, 2).build(2, _CPU)
     for _ in range(2):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-import dimoo_core.weights
+import dimoo_core.checkpoint.weights
 from benchmarks import loading
 
 
@@ -25,5 +25,5 @@ def test_all_contenders_load_the_same_weights_by_turns(tmp_path: Path, capsys: p
 def test_what_a_contender_leaves_out_is_what_the_loader_calls() -> None:
     for stand_ins in loading._CONTENDERS.values():
         for name in stand_ins:
-            assert callable(getattr(dimoo_core.weights, name))
+            assert callable(getattr(dimoo_core.checkpoint.weights, name))
     assert loading._CONTENDERS["look and read ahead"] == {}, "what is shipped"

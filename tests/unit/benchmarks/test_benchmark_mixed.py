@@ -43,7 +43,7 @@ def test_padding_would_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def padded(x: torch.Tensor, weight: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return linear(F.pad(x, (0, 0, 0, 3)), weight)[: len(x)]
 
-    monkeypatch.setattr("dimoo_core.transformer.linear", padded)
+    monkeypatch.setattr("dimoo_core.model.transformer.linear", padded)
     way = Way("mixed", [mixed_requests(TINY, num_steps=2)[:2]])
     padding = MixedBenchmark(TINY, 10_000).padding(way)
     assert padding["padded_product_rows"] > 0

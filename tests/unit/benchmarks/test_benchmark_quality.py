@@ -16,7 +16,7 @@ from benchmarks.random_weights import random_transformer
 from benchmarks.shape import EIGHT_B, TINY
 from benchmarks.timing import Subject
 from benchmarks.workload import image_requests
-from dimoo_core.preset import PRESETS
+from dimoo_core.presets import PRESETS
 from dimoo_core.settings import ImageSettings, TextSettings
 
 pytestmark = pytest.mark.soak

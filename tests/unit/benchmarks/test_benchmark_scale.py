@@ -9,8 +9,8 @@ from benchmarks.scale.__main__ import main
 from benchmarks.scale.bit_store import BitStore
 from benchmarks.scale.simulated_pool import Fleet
 from benchmarks.scale.simulated_run import plan_of, scan_ids, start_run
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory
+from pipeline.output.directory import RunDirectory
+from pipeline.output.parts import PartName
 from tests.support.run_output import RunOutput
 
 
@@ -58,11 +58,11 @@ def test_a_run_with_null_workers_is_a_whole_run(tmp_path: Path) -> None:
     """In this process, where the benchmark has processes: those take seconds to import torch."""
     from benchmarks.scale.null_run import write_manifest
     from benchmarks.scale.null_worker import NullWorker
-    from manifests.row import RowDefaults
-    from pipeline.event import Event, LeaseQueue
-    from pipeline.lease import LeaseBook
-    from pipeline.manifest_source import open_manifest
-    from pipeline.run_settings import RunSettings
+    from manifests.row.settings import RowDefaults
+    from pipeline.driver.leases import LeaseBook
+    from pipeline.manifest import open_manifest
+    from pipeline.protocol.messages import Event, LeaseQueue
+    from pipeline.protocol.settings import RunSettings
 
     for kind in ("texts", "images"):
         manifest = tmp_path / f"{kind}.parquet"

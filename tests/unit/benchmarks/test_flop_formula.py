@@ -8,8 +8,8 @@ from benchmarks.case_report import generation_of
 from benchmarks.flop_comparison import Counting
 from benchmarks.shape import PROPORTIONAL, SMALL, Shape
 from benchmarks.workload import caption_requests, image_requests, mixed_requests
-from dimoo_core.flop_count import image_cost, text_cost
-from dimoo_core.request import Request
+from dimoo_core.engine.flops import image_cost, text_cost
+from dimoo_core.request.request import Request
 from dimoo_core.settings import (
     ImageSettings,
     StepCacheConfig,

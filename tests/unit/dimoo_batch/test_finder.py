@@ -34,8 +34,8 @@ def test_files_and_packages_of_the_same_names_are_not_in_the_way(
 def test_the_import_path_stays_as_it_is(tmp_path: Path) -> None:
     put_names_in_the_way(tmp_path, are_packages=False)
     code = (
-        "import sys\nbefore = [*sys.path]\nimport dimoo_batch, dimoo_core, manifests, pipeline.uri, jobs\n"
-        "assert sys.path == before\nprint(pipeline.uri.__file__)"
+        "import sys\nbefore = [*sys.path]\nimport dimoo_batch, dimoo_core, manifests, pipeline.storage.uri, jobs\n"
+        "assert sys.path == before\nprint(pipeline.storage.uri.__file__)"
     )
     shown = ended(tmp_path, sys.executable, "-c", code)
     assert shown.stdout == f"{REPOSITORY / 'pipeline' / 'uri.py'}\n", shown.stderr
@@ -55,18 +55,18 @@ def test_a_module_of_the_same_name_that_was_imported_before_is_named_in_one_line
 
 
 def test_our_own_packages_may_have_been_imported_before() -> None:
-    shown = ended(REPOSITORY, sys.executable, "-c", "import jobs, pipeline.uri\nimport dimoo_batch")
+    shown = ended(REPOSITORY, sys.executable, "-c", "import jobs, pipeline.storage.uri\nimport dimoo_batch")
     assert (shown.returncode, shown.stderr) == (0, "")
 
 
 CHILDREN = """
 if __name__ == "__main__":  # what the children import of this file is nothing
     from dimoo_batch import __main__
-    from pipeline.child_pool import ChildPool
-    from pipeline.event import WorkerFailed
-    from pipeline.image_decoder import ImageDecoder
-    from pipeline.run_settings import RunSettings
-    from pipeline.source_policy import SourcePolicy
+    from pipeline.driver.process_pool import ChildPool
+    from pipeline.protocol.messages import WorkerFailed
+    from pipeline.images.decoder import ImageDecoder
+    from pipeline.protocol.settings import RunSettings
+    from pipeline.protocol.source_policy import SourcePolicy
     from tests.support.manifest_rows import encoded, picture
 
     pool = ChildPool(RunSettings(model="none", device="cpu", dtype="float32", output_uri="out"))

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dimoo_core.adapter import check_adapter, read_adapter
-from dimoo_core.checkpoint_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from dimoo_core.config import ModelConfig, read_model_config
+from dimoo_core.checkpoint.check import expected_shapes
+from dimoo_core.checkpoint.lora import check_adapter, read_adapter
+from dimoo_core.checkpoint.weights import load_transformer
 from dimoo_core.errors import WeightsError
-from dimoo_core.packing import pack, read_everything
-from dimoo_core.transformer import Transformer
-from dimoo_core.weight_check import expected_shapes
-from dimoo_core.weights import load_transformer
+from dimoo_core.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from dimoo_core.model.packed_batch import pack, read_everything
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.model_config import ModelConfig, read_model_config
 from tests.support.checkpoint_damage import POINTER
 from tests.unit.dimoo_core.test_transformer import weights_of
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dimoo_core.checkpoint_check import check_checkpoint
+from dimoo_core.checkpoint.check import check_checkpoint
+from dimoo_core.checkpoint.load import load_model
 from dimoo_core.errors import WeightsError
-from dimoo_core.model import load_model
 from tests.support.broken_checkpoint import BROKEN_CHECKPOINTS, BrokenCheckpoint
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 
 DIRECTORY = find_checkpoint(BUILTIN).directory
 

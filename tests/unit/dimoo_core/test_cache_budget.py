@@ -3,11 +3,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.cache_budget import cache_budget, profile_step
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.model import Model
-from dimoo_core.packing import PackedBatch
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
+from dimoo_core.engine.memory import cache_budget, profile_step
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.settings import EngineConfig
 
 
 def test_on_a_cpu_caches_may_take_a_share_of_the_memory_that_is_free(tiny_model: Model) -> None:

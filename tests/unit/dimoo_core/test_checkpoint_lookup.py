@@ -17,10 +17,9 @@ from huggingface_hub.utils import filter_repo_objects
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dimoo_core.checkpoint import BUILTIN, digest, find_checkpoint
-from dimoo_core.checkpoint_files import check_files
+from dimoo_core.checkpoint.locate import _FILES, BUILTIN, _elsewhere, digest, find_checkpoint
 from dimoo_core.errors import WeightsError
-from dimoo_core.hub import _FILES, _elsewhere
+from dimoo_core.files import check_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.choice_decoding import ChoiceDecoding
-from dimoo_core.engine import Engine
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.decoding.choice import ChoiceDecoding
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import ConfigError, RequestError
-from dimoo_core.layout import answer_request
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import ChoiceResult, Result
+from dimoo_core.request.builder import answer_request
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import ChoiceResult, Result
 from dimoo_core.settings import ChoiceSettings
 from tests.support.engine_run import CPU, answer_of, image_of, noise_of, run_all
 from tests.unit.dimoo_core.test_text_decoding import END, END_OF_TEXT, MASK, TOKENS

@@ -30,21 +30,28 @@ def import_without(module: str, *names: str) -> None:
 
 def test_the_engine_imports_without_cluster_storage_and_what_only_loading_needs() -> None:
     libraries = ("diffusers", "transformers", "tokenizers", "huggingface_hub")
-    import_without("dimoo_core.engine, dimoo_core.model", "ray", "boto3", "botocore", "pyarrow", "pydantic", *libraries)
+    import_without(
+        "dimoo_core.engine.engine, dimoo_core.checkpoint.load",
+        "ray",
+        "boto3",
+        "botocore",
+        "pyarrow",
+        "pydantic",
+        *libraries,
+    )
 
 
 @pytest.mark.parametrize(
     "module",
     [
         "dimoo_core.settings",
-        "dimoo_core.preset",
-        "dimoo_core.engine_config",
+        "dimoo_core.presets",
         "dimoo_core.errors",
-        "dimoo_core.config",
-        "dimoo_core.tokens",
-        "dimoo_core.prompts",
-        "dimoo_core.checkpoint",
-        "dimoo_core.image_fit",
+        "dimoo_core.model_config",
+        "dimoo_core.request.tokens",
+        "dimoo_core.request.templates",
+        "dimoo_core.checkpoint.locate",
+        "dimoo_core.codec.resize",
     ],
 )
 def test_what_a_plan_needs_imports_without_torch(module: str) -> None:

@@ -15,17 +15,17 @@ from torch.overrides import TorchFunctionMode
 
 from benchmarks.case import caption_case, image_case
 from benchmarks.shape import TINY
-from dimoo_core.cache_budget import profile_step
-from dimoo_core.decoding import Decoding
-from dimoo_core.float8_weight import FLOAT8
-from dimoo_core.image_decoding import ImageDecoding
-from dimoo_core.key_value_slab import SlabAllocator
-from dimoo_core.packing import StreamView, pack, read_everything
-from dimoo_core.preset import PRESETS
-from dimoo_core.row_invariance import probe_row_policy
-from dimoo_core.scoped_cache import ScopedCache
-from dimoo_core.text_decoding import TextDecoding
-from dimoo_core.transformer import Transformer
+from dimoo_core.decoding.base import Decoding
+from dimoo_core.decoding.image import ImageDecoding
+from dimoo_core.decoding.text import TextDecoding
+from dimoo_core.engine.kv_cache import ScopedCache
+from dimoo_core.engine.memory import profile_step
+from dimoo_core.model.batch_invariance import probe_row_policy
+from dimoo_core.model.float8 import FLOAT8
+from dimoo_core.model.kv_pool import SlabAllocator
+from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.presets import PRESETS
 
 CUDA = torch.device("cuda", 0)
 VarlenCalls = list[tuple[int, int]]
@@ -107,7 +107,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         place_T = torch.zeros_like(ids_T)
         return place_T[: max(1, len(ids_T) // 2)], place_T
 
-    monkeypatch.setattr("dimoo_core.packing.distinct_tokens", distinct)
+    monkeypatch.setattr("dimoo_core.model.packed_batch.distinct_tokens", distinct)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     with FakeTensorMode(), WithoutCuda():
         yield

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dimoo_core.engine import Engine
-from dimoo_core.model import Model
-from dimoo_core.preset import PRESETS
-from dimoo_core.sampling import parted
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.decoding.sampling import parted
+from dimoo_core.engine.engine import Engine
+from dimoo_core.presets import PRESETS
 from dimoo_core.settings import (
     ChoiceSettings,
     ImageSettings,

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.elementwise import compiled, gate, rms_norm, rotate
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import ConfigError
-from dimoo_core.model import Model
+from dimoo_core.model.fused_ops import compiled, gate, rms_norm, rotate
+from dimoo_core.settings import EngineConfig
 from tests.support.engine_run import answer_of, ids_of, image_of, run_all
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")

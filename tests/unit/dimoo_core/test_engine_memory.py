@@ -9,13 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import BatchTooLarge
-from dimoo_core.key_value_slab import KeyValueSlab, SlabAllocator
-from dimoo_core.model import Model
-from dimoo_core.request import RequestFailed
-from dimoo_core.settings import ImageSettings, TargetCacheConfig
+from dimoo_core.model.kv_pool import KeyValueSlab, SlabAllocator
+from dimoo_core.request.request import RequestFailed
+from dimoo_core.settings import EngineConfig, ImageSettings, TargetCacheConfig
 from tests.support.engine_run import SMALL_IMAGE, ids_of, image_of, memory_for, run_all
 
 

@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import ConfigError, RequestTimedOut
-from dimoo_core.model import Model
-from dimoo_core.packing import PackedBatch
-from dimoo_core.request import ImageResult, RequestFailed, TextResult
-from dimoo_core.settings import TargetCacheConfig
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.request.request import ImageResult, RequestFailed, TextResult
+from dimoo_core.settings import EngineConfig, TargetCacheConfig
 from tests.support.engine_run import SMALL_IMAGE, answer_of, ids_of, image_codes, image_of, memory_for, run_all
 
 
@@ -151,7 +150,7 @@ def test_a_request_that_takes_too_long_ends_and_others_go_on(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 100.0
-    monkeypatch.setattr("dimoo_core.engine.time.perf_counter", lambda: now_s)
+    monkeypatch.setattr("dimoo_core.engine.engine.time.perf_counter", lambda: now_s)
     engine = engine_of(tiny_model, EngineConfig(max_request_s=10.0))
     engine.submit(image_of(tiny_model, "early"))
     assert engine.step() == []

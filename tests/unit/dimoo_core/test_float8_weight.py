@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.config import ModelConfig
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError
-from dimoo_core.float8_weight import FLOAT8, Float8Weight
-from dimoo_core.model import Model, load_model
-from dimoo_core.packing import pack, read_everything
-from dimoo_core.row_invariance import LinearShape, RowPolicy, linear, probe_row_policy
-from dimoo_core.transformer import Block, Transformer
+from dimoo_core.model.batch_invariance import LinearShape, RowPolicy, linear, probe_row_policy
+from dimoo_core.model.float8 import FLOAT8, Float8Weight
+from dimoo_core.model.packed_batch import pack, read_everything
+from dimoo_core.model.transformer import Block, Transformer
+from dimoo_core.model_config import ModelConfig
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.checkpoint.weights import load_codec
+from dimoo_core.codec.codec import ImageCodec
 from dimoo_core.errors import RequestError, WeightsError
-from dimoo_core.image_codec import ImageCodec
-from dimoo_core.model import Model
-from dimoo_core.weights import load_codec
 
 
 def random_image(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.image_decoding import ImageDecoding
-from dimoo_core.layout import image_request, with_newlines
-from dimoo_core.noise import SeededNoise
-from dimoo_core.schedule import cosine_keep_counts
+from dimoo_core.decoding.image import ImageDecoding
+from dimoo_core.decoding.sampling import cosine_keep_counts
+from dimoo_core.request.builder import image_request, with_newlines
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings
-from dimoo_core.tokens import SpecialTokens
 
 CPU = torch.device("cpu")
 TOKENS = SpecialTokens(

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dimoo_core.errors import ConfigError
-from dimoo_core.image_fit import (
+from dimoo_core.codec.resize import (
     best_crop_size,
     centered,
     crop_sizes,
@@ -16,6 +15,7 @@ from dimoo_core.image_fit import (
     plan_fit,
     random_offset,
 )
+from dimoo_core.errors import ConfigError
 
 sides = st.integers(1, 6000)
 

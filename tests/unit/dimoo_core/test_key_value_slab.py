@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dimoo_core.engine import Engine
-from dimoo_core.key_value_slab import KeyValuePool, KeyValueSlab, SlabAllocator, slab_bytes, slabs_within
-from dimoo_core.model import Model
-from dimoo_core.preset import find_preset
-from dimoo_core.request import Request
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
+from dimoo_core.model.kv_pool import KeyValuePool, KeyValueSlab, SlabAllocator, slab_bytes, slabs_within
+from dimoo_core.presets import find_preset
+from dimoo_core.request.request import Request
 from dimoo_core.settings import ImageSettings, StepCacheConfig
 from tests.support.engine_run import SHORT_TEXT, SMALL_IMAGE, answer_of, ids_of, image_of, run_all
 
@@ -139,7 +139,7 @@ def play_cuda(monkeypatch: pytest.MonkeyPatch, *, reads_ranges: bool) -> Kernel:
         return played(*args, num_splits=num_splits)
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", played if reads_ranges else older)
-    monkeypatch.setattr("dimoo_core.attention.has_kernel_for_all", lambda _: True)
+    monkeypatch.setattr("dimoo_core.model.attention.has_kernel_for_all", lambda _: True)
     allocate = SlabAllocator.__init__
 
     def shared(allocator: SlabAllocator, *args: Any, **options: Any) -> None:

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from dimoo_core import memory_check
-from dimoo_core.config import DIMOO_8B
 from dimoo_core.errors import ConfigError
-from dimoo_core.free_memory import FreeMemory
-from dimoo_core.memory_check import check_memory, dtype_that_fits, refusing_for_memory
-from dimoo_core.memory_need import GIB, MemoryNeed, RequestShape
+from dimoo_core.memory import check as memory_check
+from dimoo_core.memory.check import check_memory, dtype_that_fits, refusing_for_memory
+from dimoo_core.memory.free import FreeMemory
+from dimoo_core.memory.need import GIB, MemoryNeed, RequestShape
+from dimoo_core.model_config import DIMOO_8B, VQConfig
 from dimoo_core.settings import ImageSettings
-from dimoo_core.vq_config import VQConfig
 
 _CODEC = VQConfig(block_out_channels=(16, 32, 32, 48, 64), norm_num_groups=4, latent_channels=8)
 _SHAPE = RequestShape.of_image(ImageSettings(width_px=64, height_px=64), 64 * 64, 0, 8192)
@@ -108,10 +107,10 @@ def test_what_threads_and_allocators_reserve_counts_for_a_process_and_no_gpu_wou
 ) -> None:
     tiny = replace(_BF16, config=replace(_BF16.config, num_layers=1))
     limit = FreeMemory(words="by ulimit -v", num_bytes=tiny.host_bytes + GIB, is_each=True, has_files=True)
-    monkeypatch.setattr("dimoo_core.memory_check.free_memory", lambda: [limit])
+    monkeypatch.setattr("dimoo_core.memory.check.free_memory", lambda: [limit])
     with pytest.raises(ConfigError, match=r"reserved by threads and allocators 1\.8 GiB\); what fits: a higher limit$"):
         check_memory(tiny)
     monkeypatch.setattr(
-        "dimoo_core.memory_check.free_memory", lambda: [replace(limit, num_bytes=limit.num_bytes + GIB)]
+        "dimoo_core.memory.check.free_memory", lambda: [replace(limit, num_bytes=limit.num_bytes + GIB)]
     )
     check_memory(tiny)

@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dimoo_core.checkpoint_check import check_checkpoint
-from dimoo_core.config import DIMOO_8B, ModelConfig
-from dimoo_core.float8_weight import FLOAT8, Float8Weight
-from dimoo_core.memory_need import GIB, MemoryNeed, RequestShape, weight_bytes
-from dimoo_core.random_checkpoint import write_random_checkpoint
+from dimoo_core.checkpoint.check import check_checkpoint, expected_shapes
+from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+from dimoo_core.codec.vqgan import VQModel
+from dimoo_core.memory.need import GIB, MemoryNeed, RequestShape, weight_bytes
+from dimoo_core.model.float8 import FLOAT8, Float8Weight
+from dimoo_core.model.transformer import Block, Transformer
+from dimoo_core.model_config import DIMOO_8B, ModelConfig, VQConfig
 from dimoo_core.settings import ImageSettings
-from dimoo_core.transformer import Block, Transformer
-from dimoo_core.vq_config import VQConfig
-from dimoo_core.vq_model import VQModel
-from dimoo_core.weight_check import expected_shapes
 
 _CODEC = VQConfig(block_out_channels=(16, 32, 32, 48, 64), norm_num_groups=4, latent_channels=8)
 _SIZE = ModelConfig(hidden_size=64, num_heads=4, num_kv_heads=2, num_layers=3, mlp_size=192, num_embeddings=100)
@@ -30,14 +28,14 @@ _MEASURED = """
 import json, sys
 from pathlib import Path
 from benchmarks.full_size import watched_memory
-import dimoo_core.engine, torch
-from dimoo_core.model import load_model
-from dimoo_core.noise import SeededNoise
+import dimoo_core.engine.engine, torch
+from dimoo_core.checkpoint.load import load_model
+from dimoo_core.request.noise import SeededNoise
 from dimoo_core.settings import ImageSettings
 torch.set_num_threads(1)
 with watched_memory() as peak:
     model = load_model(Path(sys.argv[1]), dtype=sys.argv[2])
-    engine = dimoo_core.engine.Engine(model.transformer, model.tokens)
+    engine = dimoo_core.engine.engine.Engine(model.transformer, model.tokens)
     settings = ImageSettings(width_px=256, height_px=256, num_steps=1)
     engine.submit(model.layout.text_to_image("0", "a boat", settings, SeededNoise(0, model.device)))
     engine.step()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.config import DIMOO_8B, ModelConfig, read_model_config
 from dimoo_core.errors import WeightsError
+from dimoo_core.model_config import DIMOO_8B, ModelConfig, read_model_config
 
 SMALL: dict[str, Any] = {
     "d_model": 32,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.codec.vqgan import VQModel
 from dimoo_core.errors import ConfigError, WeightsError
-from dimoo_core.model import Model, load_model
-from dimoo_core.vq_config import VQConfig
-from dimoo_core.vq_model import VQModel
+from dimoo_core.model_config import VQConfig
 
 
 def test_the_parts_of_a_model_belong_together(odd_model: Model) -> None:

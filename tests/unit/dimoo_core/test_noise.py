@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise, SeededNoise
+from dimoo_core.request.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise, SeededNoise
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dimoo_core.errors import RequestError
-from dimoo_core.painting import Box, box_pixels, centered_box, dilated, encoded_size, masked_codes, token_mask
+from dimoo_core.request.inpainting import Box, box_pixels, centered_box, dilated, encoded_size, masked_codes, token_mask
 
 
 def test_a_box_in_the_middle_takes_its_share_of_each_side() -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dimoo_core.decoding import StepTrace
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.decoding.image import ImageDecoding
+from dimoo_core.decoding.sampling import cosine_keep_counts, left_counts
 from dimoo_core.errors import ConfigError
-from dimoo_core.image_decoding import ImageDecoding
-from dimoo_core.model import Model
-from dimoo_core.schedule import cosine_keep_counts, left_counts
 from dimoo_core.settings import ImageSettings, ParallelCommit, StepCacheConfig, TargetCacheConfig, TextSettings
 from tests.support.engine_run import answer_of, image_of, traces_of
 

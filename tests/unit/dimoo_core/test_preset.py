@@ -3,7 +3,7 @@
 import pytest
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.preset import DEFAULT_PRESET, PRESETS, find_preset
+from dimoo_core.presets import DEFAULT_PRESET, PRESETS, find_preset
 from dimoo_core.settings import (
     ImageSettings,
     ParallelCommit,

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from dimoo_core.checkpoint.load import Model
 from dimoo_core.errors import RequestError
-from dimoo_core.layout import image_request, with_newlines
-from dimoo_core.model import Model
+from dimoo_core.request.builder import image_request, with_newlines
+from dimoo_core.request.tokenizer import Tokenizer
 from dimoo_core.settings import ImageSettings, TextSettings
-from dimoo_core.tokenizer import Tokenizer
 from tests.support.engine_run import noise_of
 
 NOISE = noise_of("row")

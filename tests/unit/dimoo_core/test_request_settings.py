@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.engine_config import EngineConfig
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import (
     ChoiceSettings,
+    EngineConfig,
     ImageSettings,
     ParallelCommit,
     StepCacheConfig,

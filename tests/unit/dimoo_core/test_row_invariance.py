@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dimoo_core.row_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, probe_row_policy, silu
+from dimoo_core.model.batch_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, probe_row_policy, silu
 
 CPU = torch.device("cpu")
 POLICIES = [FREE, RowPolicy(min_rows=16), RowPolicy(tile_rows=32)]

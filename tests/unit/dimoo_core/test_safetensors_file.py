@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dimoo_core.checkpoint.tensor_reader import check_finite, read_ahead, read_tensors
+from dimoo_core.checkpoint.tensors import StoredTensor, read_header
 from dimoo_core.errors import WeightsError
-from dimoo_core.safetensors_file import StoredTensor, read_header
-from dimoo_core.tensor_reader import check_finite, read_ahead, read_tensors
 
 NOT_FINITE = (float("nan"), float("inf"), float("-inf"))
 

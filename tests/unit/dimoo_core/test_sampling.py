@@ -5,9 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dimoo_core.guidance import guide_image, guide_text
-from dimoo_core.sampling import gumbel, gumbel_max_sample, noisy_text_scores, probability_of, stays_masked
-from dimoo_core.schedule import cosine_keep_counts, even_transfer_counts
+from dimoo_core.decoding.guidance import guide_image, guide_text
+from dimoo_core.decoding.sampling import (
+    cosine_keep_counts,
+    even_transfer_counts,
+    gumbel,
+    gumbel_max_sample,
+    noisy_text_scores,
+    probability_of,
+    stays_masked,
+)
 
 counts, steps = st.integers(1, 5000), st.integers(1, 200)
 

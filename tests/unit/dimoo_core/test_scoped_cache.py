@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.engine import Engine
-from dimoo_core.engine_config import EngineConfig
-from dimoo_core.image_focus import PassPlan, num_looked_at
-from dimoo_core.model import Model
-from dimoo_core.packing import PackedBatch
-from dimoo_core.prompts import TEXT_TO_IMAGE_SYSTEM
-from dimoo_core.request import Request
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.decoding.lookahead import PassPlan, num_looked_at
+from dimoo_core.engine.engine import Engine
+from dimoo_core.model.packed_batch import PackedBatch
+from dimoo_core.request.request import Request
+from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM
 from dimoo_core.settings import (
+    EngineConfig,
     ImageSettings,
     ParallelCommit,
     StepCacheConfig,

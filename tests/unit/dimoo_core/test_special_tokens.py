@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.config import DIMOO_8B, ModelConfig
 from dimoo_core.errors import WeightsError
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.tokens import SpecialTokens, image_offsets, read_special_tokens
+from dimoo_core.model_config import DIMOO_8B, ModelConfig
+from dimoo_core.request.tokenizer import Tokenizer
+from dimoo_core.request.tokens import SpecialTokens, image_offsets, read_special_tokens
 
 NAMES = ("<|mdm_mask|>", "<end-of-line>", "<IMAGE>", "</IMAGE>", "<answer>", "</answer>", "<|endoftext|>")
 PUBLISHED = (126336, 126084, 126349, 126350, 126354, 126355, 126081)

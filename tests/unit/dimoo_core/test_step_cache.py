@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from dimoo_core.engine import Engine
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.engine.engine import Engine
+from dimoo_core.engine.kv_cache import positions_to_compute, refresh_steps
 from dimoo_core.errors import ConfigError
-from dimoo_core.model import Model
-from dimoo_core.noise import SeededNoise
-from dimoo_core.request import ImageResult, Request
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import ImageResult, Request
 from dimoo_core.settings import ImageSettings, StepCacheConfig
-from dimoo_core.step_cache import positions_to_compute, refresh_steps
 
 
 def request_of(model: Model, name: str, step_cache: StepCacheConfig | None, *, side_px: int = 96) -> Request:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dimoo_core.engine.scheduler import Scheduler, Slot
 from dimoo_core.errors import ConfigError
-from dimoo_core.scheduler import Scheduler, Slot
 from tests.support.paced_request import paced_slot, take_step
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import WeightsError
-from dimoo_core.stored_file import check_file, read_json_object
+from dimoo_core.files import check_file, read_json_object
 
 
 @pytest.mark.parametrize(

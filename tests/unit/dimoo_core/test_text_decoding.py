@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.layout import answer_request
-from dimoo_core.noise import GeneratorNoise, SeededNoise
-from dimoo_core.request import FinishReason
+from dimoo_core.decoding.text import TextDecoding
+from dimoo_core.request.builder import answer_request
+from dimoo_core.request.noise import GeneratorNoise, SeededNoise
+from dimoo_core.request.request import FinishReason
+from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import TextSettings
-from dimoo_core.text_decoding import TextDecoding
-from dimoo_core.tokens import SpecialTokens
 
 CPU = torch.device("cpu")
 TOKENS = SpecialTokens(

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dimoo_core.attention import PackedLayout
-from dimoo_core.config import ModelConfig
-from dimoo_core.model import Model
-from dimoo_core.packing import StreamView, pack, read_everything
-from dimoo_core.row_invariance import even_tiles, probe_row_policy
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.model.attention import PackedLayout
+from dimoo_core.model.batch_invariance import even_tiles, probe_row_policy
+from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model_config import ModelConfig
 
 CPU = torch.device("cpu")
 
@@ -138,6 +138,6 @@ def test_rows_of_a_long_batch_go_through_the_mlp_in_tiles_without_changing_a_bit
     batch = pack([read_everything(ids[:700]), read_everything(ids[700:])], CPU)
     with torch.inference_mode():
         whole = transformer(batch)
-        monkeypatch.setattr("dimoo_core.row_invariance._TILE_BYTES", 0)
+        monkeypatch.setattr("dimoo_core.model.batch_invariance._TILE_BYTES", 0)
         assert len(even_tiles(len(ids), 4)) == 3
         assert torch.equal(transformer(batch), whole)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from dimoo_core.checkpoint.weights import load_vq_model
+from dimoo_core.codec.codec import ImageCodec
+from dimoo_core.codec.vqgan import VQModel
 from dimoo_core.errors import WeightsError
-from dimoo_core.image_codec import ImageCodec
-from dimoo_core.vq_config import VQConfig, codec_shapes
-from dimoo_core.vq_model import VQModel
-from dimoo_core.weights import load_vq_model
+from dimoo_core.model_config import VQConfig, codec_shapes
 
 PUBLISHED = VQConfig(  # the published blocks, narrower
     block_out_channels=(16, 16, 32, 32, 48),

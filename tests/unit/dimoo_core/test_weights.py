@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dimoo_core.config import read_model_config
+from dimoo_core.checkpoint.check import expected_shapes
+from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+from dimoo_core.checkpoint.weights import load_transformer
 from dimoo_core.errors import WeightsError
-from dimoo_core.float8_weight import FLOAT8, Float8Weight
-from dimoo_core.random_checkpoint import write_random_checkpoint
-from dimoo_core.transformer import Transformer
-from dimoo_core.weight_check import expected_shapes
-from dimoo_core.weights import load_transformer
+from dimoo_core.model.float8 import FLOAT8, Float8Weight
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.model_config import read_model_config
 
 WTE = "model.transformer.wte.weight"
 NORM = "model.transformer.blocks.0.attn_norm.weight"
@@ -203,8 +203,8 @@ _MEASURE = """
 import sys
 from pathlib import Path
 import torch
-from dimoo_core.config import read_model_config
-from dimoo_core.weights import load_transformer
+from dimoo_core.model_config import read_model_config
+from dimoo_core.checkpoint.weights import load_transformer
 
 def kilobytes(field):
     return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(field)).split()[1])

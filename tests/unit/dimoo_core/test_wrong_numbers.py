@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.decoding import StepTrace
-from dimoo_core.engine import Engine
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.codec import ImageCodec
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import CodecNotFinite, LogitsNotFinite
-from dimoo_core.image_codec import ImageCodec
-from dimoo_core.model import Model
-from dimoo_core.preset import PRESETS
-from dimoo_core.request import ChoiceResult, Request, RequestFailed, Result
+from dimoo_core.presets import PRESETS
+from dimoo_core.request.request import ChoiceResult, Request, RequestFailed, Result
 from dimoo_core.settings import (
     ChoiceSettings,
     ImageSettings,

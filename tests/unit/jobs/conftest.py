@@ -8,5 +8,5 @@ from tests.support.progress import Clock
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("jobs.progress.time.monotonic", clock)
+    monkeypatch.setattr("jobs.progress.state.time.monotonic", clock)
     return clock

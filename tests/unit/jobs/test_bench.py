@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core.request import RequestFailed
-from jobs.bench import machine_bench
-from jobs.bench.bench_case import BenchResult, bench_cases
-from jobs.bench.bench_lines import bench_lines
+from dimoo_core.request.request import RequestFailed
 from jobs.cli import app
-from manifests.row import RowDefaults
+from jobs.tools import bench as machine_bench
+from jobs.tools.bench_cases import BenchResult, bench_cases, bench_lines
+from manifests.row.settings import RowDefaults
 
 SMALL = (
     "text_to_image.steps=4",

@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_verify_starts_without_torch_ray_and_boto3() -> None:
     assert imported_after("import jobs.cli\ntry: jobs.cli.app(['verify', '--help'])\nexcept SystemExit: pass") == set()
-    assert imported_after("import jobs.verify") <= {"pyarrow", "numpy"}
+    assert imported_after("import jobs.tools.verify") <= {"pyarrow", "numpy"}
 
 
 def test_wrong_specs_are_told_without_torch_and_ray() -> None:
@@ -42,16 +42,16 @@ def test_wrong_specs_are_told_without_torch_and_ray() -> None:
 
 
 def test_the_driver_of_ray_workers_does_not_import_torch() -> None:
-    assert "torch" not in imported_after("import jobs.run, pipeline.ray_pool")
+    assert "torch" not in imported_after("import jobs.run.run, pipeline.driver.ray_pool")
 
 
 def test_a_checkpoint_is_checked_without_torch() -> None:
-    code = "from jobs.adapter import check_model; check_model(Path('dimoo_core/builtin'), None)"
+    code = "from jobs.spec.resolve import check_model; check_model(Path('dimoo_core/builtin'), None)"
     assert "torch" not in imported_after(f"from pathlib import Path; {code}")
 
 
 def test_loading_a_model_imports_neither_the_compiler_of_torch_nor_diffusers() -> None:
-    code = "from dimoo_core.model import load_model; load_model(Path('dimoo_core/builtin'))"
+    code = "from dimoo_core.checkpoint.load import load_model; load_model(Path('dimoo_core/builtin'))"
     assert imported_after(f"from pathlib import Path; {code}") == {"torch", "transformers", "numpy"}
 
 

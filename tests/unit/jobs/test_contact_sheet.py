@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jobs.report.contact_sheet import contact_sheet
+from jobs.report.pictures import contact_sheet
 from jobs.report.row import ReportRow
-from pipeline.local_store import LocalStore
+from pipeline.storage.local import LocalStore
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from jobs import display as progress
-from jobs.display import PanelDisplay, PlainDisplay, _cells, _facts
-from jobs.progress import ProgressState
-from pipeline.event import SegmentCommitted, WorkerDied, WorkerReady
-from pipeline.outcome import RunTotals
+from jobs.progress import display as progress
+from jobs.progress.display import PanelDisplay, PlainDisplay, _cells, _facts
+from jobs.progress.state import ProgressState
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerReady
 from tests.support.progress import Clock, state_of, worked
 
 

@@ -1,6 +1,6 @@
 """What columns are called in exports."""
 
-from jobs.export.column_name import exported_cells, exported_names, folder_cells, is_folder_column
+from jobs.export.base import exported_cells, exported_names, folder_cells, is_folder_column
 
 
 def test_names_that_the_export_needs_are_given_up_and_others_are_kept() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.settings import ImageSettings, TextSettings
-from jobs.generation_defaults import with_generation_defaults
-from jobs.spec import JobSpec, load_spec
+from jobs.spec.resolve import with_generation_defaults
+from jobs.spec.spec import JobSpec, load_spec
 from shapes.generation_defaults import GENERATION
 
 SMALL = {

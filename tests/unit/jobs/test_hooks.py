@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.export.finished_row import FinishedRow
-from jobs.export.run_export import ExportRequest, RowFilter
-from jobs.word_filter import WordFilter
-from pipeline.hook import HookFailed, hook_digest, load_hook
-from pipeline.made_row import ImageFile
+from jobs.export.export import ExportRequest, RowFilter
+from jobs.export.rows import FinishedRow
+from jobs.text import WordFilter
+from pipeline.rows.hooks import HookFailed, hook_digest, load_hook
+from pipeline.rows.row_hooks import ImageFile
 from tests.unit.jobs.test_manifest_build import _in_folder, build, column, write
 
 __all__ = ["_in_folder"]

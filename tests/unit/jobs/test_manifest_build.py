@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.manifest_build import TYPES
+from jobs.manifest.build import TYPES
 from tests.support.manifest_build import build, column, rows, told, write
 from tests.support.manifest_rows import encoded, picture
 
@@ -197,7 +197,7 @@ def test_types_are_told_from_the_first_rows_and_may_be_given() -> None:
 
 
 def test_rows_are_written_in_tables_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manifests.builder.row_table.MAX_TABLE_ROWS", 100)
+    monkeypatch.setattr("jobs.manifest.table.MAX_TABLE_ROWS", 100)
     count = 110
     write("p.txt", "\n".join(f"prompt {number}" for number in range(count)))
     assert build("p.txt", "--task", "text_to_image", "--to", "folder")["files"] == [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.record_builder import RecordBuilder
+from jobs.manifest.transform import RecordBuilder
 from tests.support.manifest_build import build, column, told, write
 from tests.support.manifest_rows import encoded, picture
 

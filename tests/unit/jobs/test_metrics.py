@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from jobs.metrics import METRICS, RAY_PREFIX, MetricsExport
-from jobs.progress import ProgressState
-from pipeline.event import SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
-from pipeline.outcome import RunTotals
+from jobs.progress.metrics import METRICS, RAY_PREFIX, MetricsExport
+from jobs.progress.state import ProgressState
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
 from tests.support.command import REPOSITORY
 
 _NAME = re.compile(r"\b(?:ray_)?dimoo_batch_\w+")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.counted import duration
-from jobs.progress import ProgressState
-from pipeline.event import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerReady
-from pipeline.outcome import RunTotals
+from jobs.progress.state import ProgressState
+from jobs.text import duration
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import SegmentCommitted, SegmentRepeated, WorkerDied, WorkerEnded, WorkerReady
 from tests.support.progress import Clock, state_of, worked
 
 

@@ -9,9 +9,9 @@ import pytest
 from jobs.report.facts import RunFactSheet
 from jobs.report.page_html import page_html
 from jobs.report.statistics import RunStatistics
-from jobs.spec import JobSpec
-from pipeline.local_store import LocalStore
-from pipeline.run_directory import RunDirectory
+from jobs.spec.spec import JobSpec
+from pipeline.output.directory import RunDirectory
+from pipeline.storage.local import LocalStore
 from tests.support.command import REPOSITORY
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest

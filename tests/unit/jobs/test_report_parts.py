@@ -5,16 +5,22 @@ import pytest
 import yaml
 
 from jobs.report.card import dataset_card
-from jobs.report.chart import bar_plot, histogram_plot
-from jobs.report.column_filter import MAX_FILTERS, MAX_VALUES, column_filters
+from jobs.report.charts import bar_plot, course_plots, histogram_plot
 from jobs.report.facts import RunFactSheet
-from jobs.report.page_html import CHUNK_ROWS, FIRST_ROWS, data_chunks, page_html
-from jobs.report.plots import course_plots
+from jobs.report.page_html import (
+    CHUNK_ROWS,
+    FIRST_ROWS,
+    MAX_FILTERS,
+    MAX_VALUES,
+    column_filters,
+    data_chunks,
+    page_html,
+)
 from jobs.report.row import ReportRow
 from jobs.report.statistics import Histogram, RunStatistics, most_common
-from manifests.task import TASKS
-from manifests.task_name import REFERENCE_TASKS
-from pipeline.epoch_report import EpochReport
+from manifests.row.task_name import REFERENCE_TASKS
+from manifests.tasks import TASKS
+from pipeline.output.epoch import EpochReport
 
 HOSTILE = "</script><script>alert(1)</script> | `a` \u2028 <b>"
 FACTS = RunFactSheet(

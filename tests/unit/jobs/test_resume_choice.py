@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.result_key import key_as_set
-from jobs.resume_choice import ResumeChoice, output_of_new_run
-from pipeline.local_store import LocalStore
-from pipeline.run_directory import RunDirectory
+from jobs.run.identity import key_as_set
+from jobs.run.resume import ResumeChoice, output_of_new_run
+from pipeline.output.directory import RunDirectory
+from pipeline.storage.local import LocalStore
 
 RESULTS: dict[str, Any] = {
     "manifest_fingerprint": "a",

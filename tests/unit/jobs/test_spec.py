@@ -12,7 +12,7 @@ from dimoo_core.settings import (
     TextCacheConfig,
     TextSettings,
 )
-from jobs.spec import DEFAULT_MODEL, JobSpec, load_spec
+from jobs.spec.spec import DEFAULT_MODEL, JobSpec, load_spec
 
 
 def spec(*assignments: str, **flags: Any) -> JobSpec:

@@ -10,22 +10,21 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs import workers as workers_module
-from jobs.cluster import known_address, ray_cluster
-from jobs.report_lines import summary_lines
-from jobs.resume_choice import ResumeChoice
-from jobs.run import conclude, run_job
-from jobs.run_errors import resume_hint
-from jobs.run_identity import segment_rows_of
-from jobs.spec import load_spec
-from jobs.summary import RunSummary
-from manifests.row import RowFailure
-from manifests.shard import ManifestFile, plan_shards
+from jobs.commands.support import resume_hint
+from jobs.run import workers as workers_module
+from jobs.run.cluster import known_address, ray_cluster
+from jobs.run.identity import segment_rows_of
+from jobs.run.resume import ResumeChoice
+from jobs.run.run import conclude, run_job
+from jobs.run.summary import RunSummary, summary_lines
+from jobs.spec.spec import load_spec
+from manifests.errors import RowFailure
+from manifests.files.plan import ManifestFile, plan_shards
 from pipeline.errors import RunFailed
-from pipeline.local_store import LocalStore
-from pipeline.outcome import PartSummary, RunTotals, part_bytes
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory
+from pipeline.output.directory import RunDirectory
+from pipeline.output.parts import PartName
+from pipeline.output.results import PartSummary, RunTotals, part_bytes
+from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import SCHEMA, image_row, write_manifest
 from tests.support.stub_model import use_stub_model
@@ -234,7 +233,7 @@ def test_a_start_without_ray_ends_if_something_is_left_all_the_same(
     manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
     run_here(manifest, tmp_path / "out", tiny_checkpoint)
     (tmp_path / "out" / "parts" / "0000000-00000.parquet").unlink()
-    monkeypatch.setattr("jobs.run._device_of_finished_run", lambda run, source: "cpu")  # as it was a moment ago
+    monkeypatch.setattr("jobs.run.run._device_of_finished_run", lambda run, source: "cpu")  # as it was a moment ago
     with pytest.raises(RunFailed, match="1 parts have gone"):
         run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2)
 
@@ -287,7 +286,7 @@ def test_a_signal_that_comes_while_ray_starts_is_handled_as_before(monkeypatch: 
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    monkeypatch.setattr("jobs.cluster._init", init)
+    monkeypatch.setattr("jobs.run.cluster._init", init)
     try:
         with pytest.raises(KeyboardInterrupt), ray_cluster(None, num_workers=1):
             pass

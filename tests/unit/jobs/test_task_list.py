@@ -5,11 +5,12 @@ import json
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.task_list import reference_entries, task_entries
-from manifests.column import COLUMNS
-from manifests.row import RowDefaults, parse_row
-from manifests.task import TASKS
-from manifests.task_name import REFERENCE_TASKS, task_named
+from jobs.tools.catalog import reference_entries, task_entries
+from manifests.columns import COLUMNS
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
+from manifests.row.task_name import REFERENCE_TASKS, task_named
+from manifests.tasks import TASKS
 from tests.unit.jobs.test_command_line import imported_after
 
 

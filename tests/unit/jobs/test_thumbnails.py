@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jobs.thumbnails import HEIGHT, WIDTH, Thumbnails, can_show, drawn
-from pipeline.store_errors import StoreError
+from jobs.progress.display import HEIGHT, WIDTH, Thumbnails, can_show, drawn
+from pipeline.storage.errors import StoreError
 
 
 def png(size: tuple[int, int], colour: tuple[int, int, int]) -> bytes:

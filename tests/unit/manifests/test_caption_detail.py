@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import ChoiceSettings, TextSettings
-from jobs.generation_defaults import with_generation_defaults
-from jobs.spec import load_spec
-from manifests.caption_detail import DETAILS, CaptionRequest, Captions
+from jobs.spec.resolve import with_generation_defaults
+from jobs.spec.spec import load_spec
 from manifests.errors import ManifestRowError
-from manifests.row import RowDefaults, parse_row
+from manifests.row.captions import DETAILS, CaptionRequest, Captions
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
 from shapes.generation_defaults import GENERATION
 from shapes.phrases import CAPTION_REQUESTS
 

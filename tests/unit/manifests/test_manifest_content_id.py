@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.content_id import content_id
+from manifests.row.content_id import content_id
 
 NUMBERS = st.one_of(st.integers(-2, 2), st.floats(-2, 2), st.sampled_from([0.0, -0.0, math.nan, math.inf, 512, 512.0]))
 RECORDS = st.dictionaries(

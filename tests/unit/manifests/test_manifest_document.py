@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.caption_detail import DETAILS, Captions
-from manifests.column import COLUMNS
+from manifests.columns import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
-from manifests.row import Row, RowDefaults, parse_row, parse_rows
+from manifests.row.captions import DETAILS, Captions
+from manifests.row.parse import Row, parse_row, parse_rows
+from manifests.row.settings import RowDefaults
+from manifests.row.task_name import REFERENCE_TASKS
 from manifests.schema import OUTPUT_COLUMNS, check_schema
-from manifests.task import TASKS, Task
-from manifests.task_kind import SETTING_COLUMNS
-from manifests.task_name import REFERENCE_TASKS
+from manifests.tasks import SETTING_COLUMNS, TASKS, Task
 from tests.support.command import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "manifest.md").read_text()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.duplicate import find_duplicate_ids
 from manifests.errors import ManifestError
+from manifests.files.duplicates import find_duplicate_ids
 
 
 def first_places(ids: list[str | None]) -> dict[int, int]:

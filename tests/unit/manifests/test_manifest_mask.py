@@ -5,10 +5,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from manifests.content_id import content_id
 from manifests.errors import ManifestError, ManifestRowError
-from manifests.mask import Mask
-from manifests.row import RowDefaults, parse_row
+from manifests.row.content_id import content_id
+from manifests.row.mask import Mask
+from manifests.row.parse import parse_row
+from manifests.row.settings import RowDefaults
 from manifests.schema import check_schema, passthrough_schema
 
 

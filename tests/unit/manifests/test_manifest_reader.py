@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests import reader
 from manifests.errors import ManifestError
-from manifests.reader import SegmentReader, inspect_file, read_ids
-from manifests.shard import ManifestFile, Segment, plan_shards
+from manifests.files import reader
+from manifests.files.plan import ManifestFile, Segment, plan_shards
+from manifests.files.reader import SegmentReader, inspect_file, read_ids
 
 
 class MemoryStore:

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
-from manifests.column import COLUMNS
-from manifests.content_id import content_id
+from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError
-from manifests.image_source import EMBEDDED_NAME, ImageSource
-from manifests.row import MAX_SEED, Row, RowDefaults, parse_row
-from manifests.row_settings import text_settings
-from manifests.task import TASKS
+from manifests.row.content_id import content_id
+from manifests.row.images import EMBEDDED_NAME, ImageSource
+from manifests.row.parse import MAX_SEED, Row, parse_row
+from manifests.row.settings import RowDefaults, text_settings
+from manifests.tasks import TASKS
 
 DRAW = {"task": "text_to_image", "prompt": "a boat"}
 CAPTION = {"task": "caption", "image": "a.png"}

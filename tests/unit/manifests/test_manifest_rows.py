@@ -4,8 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from manifests.content_id import content_id
-from manifests.row import Row, RowDefaults, RowFailure, parse_rows
+from manifests.errors import RowFailure
+from manifests.row.content_id import content_id
+from manifests.row.parse import Row, parse_rows
+from manifests.row.settings import RowDefaults
 
 
 def test_wrong_rows_become_failures_and_the_others_go_on() -> None:

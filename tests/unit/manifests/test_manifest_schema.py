@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from manifests.errors import ManifestError, ManifestRowError
-from manifests.row import RowDefaults
+from manifests.row.settings import RowDefaults
 from manifests.schema import check_schema, check_schemas, passthrough_schema
 
 TEXT_TO_IMAGE = RowDefaults(task="text_to_image")
@@ -204,7 +204,7 @@ def test_errors_survive_pickling(kind: type[ManifestError]) -> None:
 def test_importing_the_package_loads_neither_arrow_nor_torch() -> None:
     code = (
         "import sys, manifests; assert 'pyarrow' not in sys.modules\n"
-        "import manifests.schema, manifests.reader, manifests.duplicate\n"
+        "import manifests.schema, manifests.files.reader, manifests.files.duplicates\n"
         "assert not {'torch', 'ray', 'boto3'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

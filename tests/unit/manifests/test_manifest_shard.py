@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dimoo_core.errors import ConfigError
 from manifests.errors import ManifestError
-from manifests.shard import ManifestFile, Segment, ShardPlan, fingerprint, plan_shards
+from manifests.files.plan import ManifestFile, Segment, ShardPlan, fingerprint, plan_shards
 
 
 def files_of(*num_rows: int) -> list[ManifestFile]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.parquet_reader import ParquetReader
+from manifests.files.parquet import ParquetReader
 
 NUM_ROWS = 1000
 ROW_GROUP = 300
@@ -56,7 +56,7 @@ def threads_started_by(read: str, path: Path) -> int:
     program = f"""
 import io, os, pathlib
 import pyarrow.parquet as pq
-from manifests.parquet_reader import ParquetReader
+from manifests.files.parquet import ParquetReader
 file = io.BytesIO(pathlib.Path({str(path)!r}).read_bytes())
 before = len(os.listdir("/proc/self/task"))
 {read}

@@ -1,6 +1,6 @@
 import pytest
 
-from manifests.public_text import HIDDEN, public_text, public_uri
+from manifests.redact import HIDDEN, public_text, public_uri
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPx=RfiCY"
 

@@ -6,12 +6,13 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from dimoo_core.prompts import chat, dense_prediction, edit_type_template
+from dimoo_core.request.templates import chat, dense_prediction, edit_type_template
 from manifests.errors import ManifestError, ManifestRowError
-from manifests.row import Row, RowDefaults, parse_row
+from manifests.row.parse import Row, parse_row
+from manifests.row.settings import RowDefaults
+from manifests.row.task_name import REFERENCE_TASKS, find_task, nearest_task, task_named
 from manifests.schema import check_schema
-from manifests.task import TASKS
-from manifests.task_name import REFERENCE_TASKS, find_task, nearest_task, task_named
+from manifests.tasks import TASKS
 
 DENSE = (
     "<system>Perform dense prediction on the given images.</system><user>Generate a {} according to the image.</user>"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from jobs.retry import retry_job
-from jobs.retry_choice import RetryChoice
-from jobs.verify import VerifyChoice, verify_output
-from pipeline.local_store import LocalStore
+from jobs.run.retry import retry_job
+from jobs.run.retry_plan import RetryChoice
+from jobs.tools.verify import VerifyChoice, verify_output
+from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest
 from tests.support.protocol_model import Model, Rules, first_state

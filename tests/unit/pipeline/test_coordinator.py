@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import count
 
-from pipeline.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
-from pipeline.event import (
+from pipeline.driver.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
+from pipeline.driver.leases import LeaseBook
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import (
     Event,
     Lease,
     SegmentCommitted,
@@ -13,8 +15,6 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.lease import LeaseBook
-from pipeline.outcome import RunTotals
 from tests.support.pretending_pool import PretendingPool, commit, progress, run, segments
 
 

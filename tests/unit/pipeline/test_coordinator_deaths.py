@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.coordinator import MAX_LOSSES, Coordinator, CoordinatorReport
+from pipeline.driver.coordinator import MAX_LOSSES, Coordinator, CoordinatorReport
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed
-from pipeline.event import (
+from pipeline.output.results import RunTotals
+from pipeline.output.suspects import SuspectRecord, Suspicion
+from pipeline.protocol.messages import (
     Event,
     Lease,
     WorkerDied,
     WorkerFailed,
 )
-from pipeline.lease import LeaseBook
-from pipeline.local_store import LocalStore
-from pipeline.outcome import RunTotals
-from pipeline.suspect import SuspectRecord, Suspicion
-from pipeline.worker_life import WorkerLife
-from pipeline.worker_watch import WorkerWatch
+from pipeline.protocol.settings import WorkerLife
+from pipeline.storage.local import LocalStore
 from tests.support.pretending_pool import PretendingPool, commit, run, segments
 
 

@@ -8,9 +8,13 @@ import pytest
 
 from dimoo_core.errors import ConfigError, DimooError, WeightsError
 from manifests.errors import ManifestError
-from pipeline.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
+from pipeline.driver.coordinator import LEASES_PER_WORKER, Coordinator, CoordinatorReport
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed, RunStopped
-from pipeline.event import (
+from pipeline.output.results import RunTotals
+from pipeline.output.suspects import SuspectRecord
+from pipeline.protocol.messages import (
     Event,
     Lease,
     SegmentCommitted,
@@ -20,14 +24,10 @@ from pipeline.event import (
     WorkerFailed,
     WorkerReady,
 )
-from pipeline.lease import LeaseBook
-from pipeline.local_store import LocalStore
-from pipeline.notice import StopNotice
-from pipeline.outcome import RunTotals
-from pipeline.store_errors import StoreError
-from pipeline.suspect import SuspectRecord
-from pipeline.worker_life import WorkerLife
-from pipeline.worker_watch import WorkerWatch
+from pipeline.protocol.settings import WorkerLife
+from pipeline.protocol.shutdown import StopNotice
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
 from tests.support.pretending_pool import PretendingPool, commit, progress, run, segments
 
 

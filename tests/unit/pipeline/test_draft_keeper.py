@@ -10,16 +10,16 @@ import pyarrow as pa
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.shard import Segment
-from pipeline.draft import DRAFTS_PREFIX, Drafts
-from pipeline.draft_keeper import DraftKeeper
-from pipeline.event import Lease
-from pipeline.flush_policy import FlushPolicy
-from pipeline.local_store import LocalStore
-from pipeline.open_segment import OpenSegment
-from pipeline.outcome import AnswerDone, RowDone, StoredImage
-from pipeline.retry import Patience
-from pipeline.store import Store
+from manifests.files.plan import Segment
+from pipeline.output.partials import DRAFTS_PREFIX, Drafts
+from pipeline.output.results import AnswerDone, RowDone, StoredImage
+from pipeline.protocol.messages import Lease
+from pipeline.protocol.settings import FlushPolicy
+from pipeline.storage.base import Store
+from pipeline.storage.local import LocalStore
+from pipeline.storage.retry import Patience
+from pipeline.worker.partials import DraftKeeper
+from pipeline.worker.segment import OpenSegment
 
 SEGMENT = Segment(0, 1, "m.parquet", 4, 4, 4)
 ROWS = pa.table({"id": ["a", "b", "c", "d"], "image": [b"1", b"2", None, b"4"]})

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from pipeline.engine_clock import EngineClock
+from pipeline.worker.worker import EngineClock
 
 
 class Time:

@@ -11,10 +11,11 @@ import jobs
 import manifests
 import pipeline
 from dimoo_core.errors import ConfigError, DimooError
-from manifests.row import RowFailure
-from manifests.shard import Segment
+from manifests.errors import RowFailure
+from manifests.files.plan import Segment
 from pipeline.errors import RunFailed
-from pipeline.event import (
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import (
     Lease,
     SegmentCommitted,
     WorkerDied,
@@ -25,9 +26,8 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.outcome import RunTotals
-from pipeline.run_settings import RunSettings
-from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from pipeline.protocol.settings import RunSettings
+from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 
 def every_error() -> set[type[DimooError]]:

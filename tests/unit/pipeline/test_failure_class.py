@@ -2,13 +2,12 @@ import pytest
 import torch
 
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
-from manifests.errors import ManifestRowError
-from manifests.failure import FailureClass
-from pipeline.failure_class import failure_class_of
-from pipeline.failure_policy import FailurePolicy
-from pipeline.image_decoder import ImageUnreadable
-from pipeline.painting import MaskUnusable
-from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from manifests.errors import FailureClass, ManifestRowError
+from pipeline.images.decoder import ImageUnreadable
+from pipeline.protocol.settings import FailurePolicy
+from pipeline.rows.failure import failure_class_of
+from pipeline.rows.inpaint import MaskUnusable
+from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 
 @pytest.mark.parametrize(

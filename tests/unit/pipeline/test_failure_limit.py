@@ -1,10 +1,10 @@
 import pytest
 
 from dimoo_core.errors import ConfigError
+from pipeline.driver.failure_limit import FailureLimit
 from pipeline.errors import TooManyFailures
-from pipeline.event import SegmentCommitted, WorkerDied, WorkerProgress
-from pipeline.failure_limit import FailureLimit
-from pipeline.outcome import RunTotals
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerProgress
 
 
 def progress(num_done: int, num_failed: int) -> WorkerProgress:

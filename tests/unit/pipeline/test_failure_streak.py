@@ -7,16 +7,24 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import CodecNotFinite, LogitsNotFinite
-from dimoo_core.request import RequestFailed, Result
-from pipeline.coordinator import Coordinator, CoordinatorReport
+from dimoo_core.request.request import RequestFailed, Result
+from pipeline.driver.coordinator import Coordinator, CoordinatorReport
+from pipeline.driver.failure_streak import StreakWatch
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.local_pool import LocalPool
 from pipeline.errors import RunFailed, TooManyFailures, WorkerUnfit
-from pipeline.event import Event, Lease, SegmentCommitted, SegmentHeldBack, Streak, WorkerFailed, WorkerProgress
-from pipeline.failure_policy import FailurePolicy
-from pipeline.failure_streak import StreakWatch
-from pipeline.lease import LeaseBook
-from pipeline.local_pool import LocalPool
-from pipeline.outcome import RunTotals
-from pipeline.streak_keeper import MAX_UNFIT_WORKERS
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import (
+    Event,
+    Lease,
+    SegmentCommitted,
+    SegmentHeldBack,
+    Streak,
+    WorkerFailed,
+    WorkerProgress,
+)
+from pipeline.protocol.settings import FailurePolicy
+from pipeline.worker.streak import MAX_UNFIT_WORKERS
 from tests.support.in_process import command
 from tests.support.manifest_rows import image_row, write_manifest
 from tests.support.pretending_pool import PretendingPool, commit, segments
@@ -48,7 +56,7 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, model: StubModel) -> Callable[[Call
                 self.waiting = rest
                 return results
 
-        monkeypatch.setattr("pipeline.worker.Engine", Failing)
+        monkeypatch.setattr("pipeline.worker.worker.Engine", Failing)
 
     return use
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from manifests.image_source import ImageSource
-from pipeline.fetch import ImageFetcher
-from pipeline.image_decoder import ImageUnreadable
-from pipeline.image_format import FORMATS
-from pipeline.source_policy import MAX_INPUT_PIXELS, SourcePolicy
-from pipeline.store_errors import ObjectNotFound, StoreError
+from manifests.row.images import ImageSource
+from pipeline.images.decoder import ImageUnreadable
+from pipeline.images.decoder_process import FORMATS
+from pipeline.images.fetch import ImageFetcher
+from pipeline.protocol.source_policy import MAX_INPUT_PIXELS, SourcePolicy
+from pipeline.storage.errors import ObjectNotFound, StoreError
 from tests.support.manifest_rows import encoded, picture
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM")

@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from pipeline.hedge import Hedge
+from pipeline.storage.throttle import Hedge
 
 
 def known(hedge: Hedge[int]) -> Hedge[int]:

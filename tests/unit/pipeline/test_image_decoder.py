@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
-from pipeline import image_decoder
-from pipeline.image_decoder import ImageDecoder, ImageUnreadable
-from pipeline.source_policy import SourcePolicy
+from pipeline.images import decoder as image_decoder
+from pipeline.images.decoder import ImageDecoder, ImageUnreadable
+from pipeline.protocol.source_policy import SourcePolicy
 from tests.support.hostile_image import jpeg_of_scans, png_bomb, png_that_claims
 from tests.support.manifest_rows import encoded, picture
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from manifests.shard import ManifestFile, Segment, plan_shards
-from pipeline.lease import COPY_AFTER_S, LeaseBook
+from manifests.files.plan import ManifestFile, Segment, plan_shards
+from pipeline.driver.leases import COPY_AFTER_S, LeaseBook
 
 WORKERS = ("a", "b", "c")
 

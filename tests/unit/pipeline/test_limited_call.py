@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.limited_call import CallAbandoned, LimitedCalls
+from pipeline.images.fetch import CallAbandoned, LimitedCalls
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.local_store import LocalStore
-from pipeline.object_reader import open_store
-from pipeline.store_errors import AccessDenied, StoreError
+from pipeline.storage.errors import AccessDenied, StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.storage.reader import open_store
 from tests.support.store_contract import StoreContract
 
 
@@ -137,7 +137,7 @@ def test_a_folder_in_the_place_of_an_object_ends_in_an_error_not_a_loop(store: L
 
 KILLED_WRITER = """
 import os, sys
-from pipeline.local_store import LocalStore
+from pipeline.storage.local import LocalStore
 os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
 LocalStore(sys.argv[1]).put_if_absent("parts/1", b"half")
 """

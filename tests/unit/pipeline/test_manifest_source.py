@@ -5,9 +5,9 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.errors import ManifestError
-from manifests.row import RowDefaults
-from pipeline.manifest_source import SHARD_SEGMENTS, ManifestSource, open_manifest
-from pipeline.store_errors import StoreError
+from manifests.row.settings import RowDefaults
+from pipeline.manifest import SHARD_SEGMENTS, ManifestSource, open_manifest
+from pipeline.storage.errors import StoreError
 from tests.support.manifest_rows import image_row, write_manifest
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.notice import StopNotice
+from pipeline.protocol.shutdown import StopNotice
 
 
 def test_nothing_is_asked_for_before_a_notice_is_given() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.column import COLUMNS
-from pipeline.own_columns import MAX_CELL_CHARS, own_columns
+from manifests.columns import COLUMNS
+from pipeline.output.results import MAX_CELL_CHARS, own_columns
 
 
 def found(**columns: Any) -> Any:

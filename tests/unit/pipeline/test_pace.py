@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.pace import Pace
+from pipeline.storage.throttle import Pace
 
 
 class Clock:

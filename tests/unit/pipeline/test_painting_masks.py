@@ -2,9 +2,9 @@
 
 from PIL import Image
 
-from dimoo_core.image_fit import centered, fit_as_planned, unscaled_plan
-from manifests.mask import Mask
-from pipeline.painting import kept_pixels, painted_pixels, painted_tokens
+from dimoo_core.codec.resize import centered, fit_as_planned, unscaled_plan
+from manifests.row.mask import Mask
+from pipeline.rows.inpaint import kept_pixels, painted_pixels, painted_tokens
 from tests.support.manifest_rows import picture
 
 

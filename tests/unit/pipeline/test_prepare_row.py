@@ -7,15 +7,16 @@ import pytest
 
 from dimoo_core.errors import RequestError
 from dimoo_core.settings import TextSettings
-from manifests.image_source import ImageSource
-from manifests.row import Row, RowFailure
-from pipeline import retry
+from manifests.errors import RowFailure
+from manifests.row.images import ImageSource
+from manifests.row.parse import Row
 from pipeline.errors import RunFailed
-from pipeline.object_reader import ObjectReader
-from pipeline.prepare import RowPreparer
-from pipeline.retry import Patience
-from pipeline.run_settings import RunSettings
-from pipeline.store_errors import StoreError
+from pipeline.protocol.settings import RunSettings
+from pipeline.rows.prepare import RowPreparer
+from pipeline.storage import retry
+from pipeline.storage.errors import StoreError
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.retry import Patience
 from tests.support.manifest_rows import encoded, picture
 from tests.support.stub_model import StubModel
 

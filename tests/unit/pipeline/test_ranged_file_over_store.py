@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.ranged_file import RangedFile
-from pipeline.store_errors import StoreError
+from pipeline.storage.base import RangedFile
+from pipeline.storage.errors import StoreError
 
 
 class CountedObject:

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
 
-import pipeline.ray_pool
+import pipeline.driver.ray_pool
 from dimoo_core.errors import ConfigError
-from manifests.shard import Segment
-from pipeline.event import Event, Lease, WorkerDied, WorkerReady
-from pipeline.ray_pool import RayPool
-from pipeline.run_settings import RunSettings
+from manifests.files.plan import Segment
+from pipeline.driver.ray_pool import RayPool
+from pipeline.protocol.messages import Event, Lease, WorkerDied, WorkerReady
+from pipeline.protocol.settings import RunSettings
 
 LEASE = Lease(Segment(0, 0, "m.parquet", 0, 0, 1))
 SETTINGS = RunSettings(model="m", device="cpu", dtype="float32", output_uri="out")
@@ -79,7 +79,7 @@ class Factory:
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> RayDouble:
     double = RayDouble()
-    monkeypatch.setattr(pipeline.ray_pool, "ray", double)
+    monkeypatch.setattr(pipeline.driver.ray_pool, "ray", double)
     return double
 
 

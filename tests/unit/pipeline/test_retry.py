@@ -3,9 +3,9 @@ import time
 
 import pytest
 
-from pipeline import retry
-from pipeline.retry import Patience
-from pipeline.store_errors import StoreError
+from pipeline.storage import retry
+from pipeline.storage.errors import StoreError
+from pipeline.storage.retry import Patience
 
 
 class Flaky:

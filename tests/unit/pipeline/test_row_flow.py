@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from dimoo_core.errors import RequestError
-from dimoo_core.request import ImageResult, Request, RequestFailed, TextResult
+from dimoo_core.request.request import ImageResult, Request, RequestFailed, TextResult
 from dimoo_core.settings import TextSettings
-from manifests.row import Row
-from pipeline.rounds import answer as one_answer
-from pipeline.rounds import samples
-from pipeline.row_flow import MadeImages, Rounds, RowFlow
+from manifests.row.parse import Row
+from pipeline.rows.flow import MadeImages, Rounds, RowFlow, samples
+from pipeline.rows.flow import answer as one_answer
 
 ROW = Row(index=3, id="id3", task="vqa", prompt="?", image=None, settings=TextSettings(), seed=None)
 

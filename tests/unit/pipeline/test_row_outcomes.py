@@ -12,12 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.row import RowFailure
+from manifests.errors import RowFailure
+from manifests.files.plan import Segment
 from manifests.schema import OUTPUT_COLUMNS
-from manifests.shard import Segment
-from pipeline.event import Lease
-from pipeline.open_segment import OpenSegment
-from pipeline.outcome import (
+from pipeline.output.results import (
     DONE_SCHEMA,
     FAILURE_SCHEMA,
     Outcome,
@@ -28,7 +26,9 @@ from pipeline.outcome import (
     part_bytes,
     part_summary,
 )
-from pipeline.retry_record import SegmentRetry
+from pipeline.output.retries import SegmentRetry
+from pipeline.protocol.messages import Lease
+from pipeline.worker.segment import OpenSegment
 
 
 def done(row: int, **values: Any) -> RowDone:

@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dimoo_core.settings import ImageSettings
-from manifests.row import Row
-from pipeline.row_seed import nth_seed, row_seed
+from manifests.row.parse import Row
+from pipeline.rows.flow import nth_seed, row_seed
 
 
 def row(row_id: str, index: int = 0, seed: int | None = None) -> Row:

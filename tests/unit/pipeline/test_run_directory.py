@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.row import RowFailure
-from manifests.shard import ManifestFile, Segment, plan_shards
-from pipeline.local_store import LocalStore
-from pipeline.outcome import PartSummary, RunTotals, part_bytes
-from pipeline.part_name import PartName
-from pipeline.run_directory import RunDirectory, differences
-from pipeline.store_errors import StoreError
+from manifests.errors import RowFailure
+from manifests.files.plan import ManifestFile, Segment, plan_shards
+from pipeline.output.directory import RunDirectory, differences
+from pipeline.output.parts import PartName
+from pipeline.output.results import PartSummary, RunTotals, part_bytes
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
 
 SEGMENT = Segment(3, 7, "m.parquet", 40, 0, 2)
 NAME = PartName("0000003-00007")

@@ -3,8 +3,8 @@ from botocore import exceptions as boto
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from pipeline.s3_error import BOTO_ERRORS, to_store_error
-from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from pipeline.storage.s3_client import BOTO_ERRORS, to_store_error
 
 URI = "s3://bucket/key"
 ENDPOINT = "http://127.0.0.1:9"

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.shard import ManifestFile, ShardPlan, plan_shards
-from pipeline.segment_set import SegmentSet
+from manifests.files.plan import ManifestFile, ShardPlan, plan_shards
+from pipeline.output.parts import SegmentSet
 
 
 def plan_of(*file_rows: int) -> ShardPlan:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import ConfigError
-from manifests.image_source import ImageSource
-from pipeline.fetch import ImageFetcher
-from pipeline.source_policy import SourcePolicy
-from pipeline.store_errors import AccessDenied, SourceRefused, StoreError
+from manifests.row.images import ImageSource
+from pipeline.images.fetch import ImageFetcher
+from pipeline.protocol.source_policy import SourcePolicy
+from pipeline.storage.errors import AccessDenied, SourceRefused, StoreError
 from tests.support.manifest_rows import encoded, picture
 
 LOCAL_FILES = (

@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from dimoo_core.errors import DimooError
-from pipeline.store_errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
 
 
 @pytest.mark.parametrize("kind", [StoreError, ObjectNotFound, BucketNotFound, AccessDenied])

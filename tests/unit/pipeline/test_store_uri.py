@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import ConfigError
-from pipeline.object_reader import ObjectReader, open_store
-from pipeline.store_errors import ObjectNotFound, StoreError
-from pipeline.uri import Location, folder_of, is_relative, parse_uri, redact_uri, split_uri
+from pipeline.storage.errors import ObjectNotFound, StoreError
+from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.uri import Location, folder_of, is_relative, parse_uri, redact_uri, split_uri
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_wrong_uri_of_a_row_is_no_error_of_the_spec(uri: str) -> None:
 
 def test_local_runs_do_not_import_boto3(tmp_path: Path) -> None:
     code = (
-        "import sys; from pipeline.object_reader import open_store; open_store(sys.argv[1]).put('key', b'x'); "
+        "import sys; from pipeline.storage.reader import open_store; open_store(sys.argv[1]).put('key', b'x'); "
         "sys.exit(int('boto3' in sys.modules or 'botocore' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=30).returncode == 0

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from manifests.failure import RowFailure
-from manifests.row import Row
-from manifests.shard import ManifestFile, Segment, plan_shards
-from pipeline.event import Lease
-from pipeline.failure_policy import FailurePolicy
-from pipeline.lease import LeaseBook
-from pipeline.local_store import LocalStore
-from pipeline.lone_row import LoneRows
-from pipeline.suspect import SuspectRecord, Suspicion
+from manifests.errors import RowFailure
+from manifests.files.plan import ManifestFile, Segment, plan_shards
+from manifests.row.parse import Row
+from pipeline.driver.leases import LeaseBook
+from pipeline.output.suspects import SuspectRecord, Suspicion
+from pipeline.protocol.messages import Lease
+from pipeline.protocol.settings import FailurePolicy
+from pipeline.storage.local import LocalStore
+from pipeline.worker.feed import LoneRows
 
 SEGMENTS = list(plan_shards([ManifestFile("m.parquet", 1, 4, "d")], shard_rows=1000, segment_rows=1))
 NAMES = [segment.name for segment in SEGMENTS]

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.image_source import ImageSource
-from pipeline.fetch import ImageFetcher
-from pipeline.image_decoder import ImageUnreadable
-from pipeline.image_format import words_of_unknown
-from pipeline.source_policy import SourcePolicy
-from pipeline.upright_image import upright
+from manifests.row.images import ImageSource
+from pipeline.images.decoder import ImageUnreadable
+from pipeline.images.decoder_process import upright, words_of_unknown
+from pipeline.images.fetch import ImageFetcher
+from pipeline.protocol.source_policy import SourcePolicy
 from tests.support.manifest_rows import encoded, picture
 
 ORIENTATION = 0x0112
@@ -215,5 +214,5 @@ def test_a_mask_keeps_its_mode_unless_it_has_16_bits() -> None:
 
 def test_without_its_reader_a_heic_image_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(picture(0), "HEIF")
-    monkeypatch.setattr("pipeline.image_format.known_formats", lambda: ("PNG", "JPEG"))
+    monkeypatch.setattr("pipeline.images.decoder_process.known_formats", lambda: ("PNG", "JPEG"))
     assert words_of_unknown(data).startswith("is a HEIC image, which needs pillow-heif: install dimoo-batch")

@@ -2,7 +2,7 @@
 
 import threading
 
-from pipeline.work_clock import WorkClock
+from pipeline.worker.threads import WorkClock
 
 
 def test_the_thread_that_was_silent_longest_counts() -> None:

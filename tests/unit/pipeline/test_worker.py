@@ -8,9 +8,11 @@ import pytest
 
 from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import ManifestError
-from pipeline.coordinator import LEASES_PER_WORKER, Coordinator
+from pipeline.driver.coordinator import LEASES_PER_WORKER, Coordinator
+from pipeline.driver.local_pool import LocalPool
 from pipeline.errors import RunFailed
-from pipeline.event import (
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import (
     Event,
     SegmentCommitted,
     WorkerEnded,
@@ -18,11 +20,9 @@ from pipeline.event import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.local_pool import LocalPool
-from pipeline.local_store import LocalStore
-from pipeline.open_segment import OpenSegment
-from pipeline.outcome import RunTotals
-from pipeline.store_errors import StoreError
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.worker.segment import OpenSegment
 from tests.support.manifest_rows import text_row, write_manifest
 from tests.support.run_output import RunOutput
 from tests.support.stub_model import StubEngine, StubModel, use_stub_model
@@ -46,7 +46,7 @@ def open_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             alive.add(self)
             counts.append(len(alive))
 
-    monkeypatch.setattr("pipeline.row_feed.OpenSegment", Counted)
+    monkeypatch.setattr("pipeline.worker.feed.OpenSegment", Counted)
     return counts
 
 
@@ -92,7 +92,7 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypatch: pyte
     def load_model(*arguments: object, **options: object) -> None:
         raise WeightsError("tensor missing")
 
-    monkeypatch.setattr("pipeline.worker.load_model", load_model)
+    monkeypatch.setattr("pipeline.worker.worker.load_model", load_model)
     events = run_alone(settings_of(tmp_path), book_of(tmp_path, 2, 2))
     assert str(failure_of(events).error) == "tensor missing"
     assert isinstance(failure_of(events).error, WeightsError)

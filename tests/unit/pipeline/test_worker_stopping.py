@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dimoo_core.request import Result
-from pipeline.event import (
+from dimoo_core.request.request import Result
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import (
     Event,
     LeaseQueue,
     SegmentCommitted,
@@ -18,12 +19,11 @@ from pipeline.event import (
     WorkerFailed,
     WorkerProgress,
 )
-from pipeline.local_store import LocalStore
-from pipeline.open_segment import OpenSegment
-from pipeline.outcome import RunTotals
-from pipeline.settlement import Settlement
-from pipeline.store_errors import StoreError
-from pipeline.worker import Worker
+from pipeline.storage.errors import StoreError
+from pipeline.storage.local import LocalStore
+from pipeline.worker.commit import Settlement
+from pipeline.worker.segment import OpenSegment
+from pipeline.worker.worker import Worker
 from tests.support.run_output import RunOutput
 from tests.support.stub_model import StubEngine, StubModel, use_stub_model
 from tests.support.worker_run import book_of, settings_of
@@ -132,7 +132,7 @@ class NarrowEngine(StubEngine):
 def test_draining_with_a_deadline_finishes_rows_that_are_begun_and_no_row_that_is_only_read_ahead(
     model: StubModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.worker.Engine", NarrowEngine)
+    monkeypatch.setattr("pipeline.worker.worker.Engine", NarrowEngine)
     monkeypatch.setattr(NarrowEngine, "begun", begun := {})
     events: list[Event] = []
     book, leases = book_of(tmp_path, 12, 1), LeaseQueue()

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import ConfigError
-from pipeline.event import SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
-from pipeline.outcome import RunTotals
-from pipeline.worker_life import WorkerLife
-from pipeline.worker_watch import WorkerWatch
+from pipeline.driver.watchdog import WorkerWatch
+from pipeline.output.results import RunTotals
+from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerEnded, WorkerProgress, WorkerReady
+from pipeline.protocol.settings import WorkerLife
 
 MIB = 2**20
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dimoo_core.weights import load_codec
+from dimoo_core.checkpoint.weights import load_codec
 from shapes.codebook import code_vectors
 from shapes.codec import build_codec, draw_grids, save_codec
 from shapes.codec_training import CodecTraining, Stage

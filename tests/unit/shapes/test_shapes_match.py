@@ -1,6 +1,6 @@
 """Questions about whether an image is what a prompt asks for."""
 
-from dimoo_core.prompts import MATCH_QUESTION
+from dimoo_core.request.templates import MATCH_QUESTION
 from shapes.example import Example
 from shapes.match_question import KIND
 from shapes.phrases import at_cell, named

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimoo_core.config import ModelConfig
-from dimoo_core.tokenizer import Tokenizer
-from dimoo_core.transformer import Rotary
+from dimoo_core.model.transformer import Rotary
+from dimoo_core.model_config import ModelConfig
+from dimoo_core.request.tokenizer import Tokenizer
 from shapes.initial_weights import initial_weights
 from shapes.neighbour_heads import OFFSETS, add_neighbour_heads, constant_direction, query_and_key
 from shapes.tile import NUM_CODES

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from dimoo_core.checkpoint import BUILTIN, find_checkpoint
-from dimoo_core.model import Model, load_model
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from shapes.sequence import VERDICT_ALONE_RATIO, VERDICT_WEIGHT, SequenceBuilder, TrainingSequence, masked
 from shapes.task import sample
 

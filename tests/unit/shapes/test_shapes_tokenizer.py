@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dimoo_core.prompts import UNDERSTANDING_SYSTEM, chat
-from dimoo_core.tokenizer import Tokenizer
+from dimoo_core.request.templates import UNDERSTANDING_SYSTEM, chat
+from dimoo_core.request.tokenizer import Tokenizer
 from shapes.task import TASKS, sample
 from shapes.tokenizer import SPECIAL_TOKENS, build_tokenizer, save_tokenizer
 from shapes.vocabulary import WORD, sentences

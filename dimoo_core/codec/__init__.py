@@ -1,0 +1,1 @@
+"""Pixels to VQ codes and back."""

@@ -1,0 +1,1 @@
+"""Batching, scheduling and caching over steps."""

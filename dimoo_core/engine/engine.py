@@ -1,0 +1,290 @@
+"""Step-level continuous batching: requests of any task and size join and leave between steps.
+
+The engine batches; what a step means for a request is in ``image_decoding``, ``text_decoding`` and
+``choice_decoding``. Not safe to share by threads: one thread owns it.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from dimoo_core.decoding.base import Decoding, StepTrace
+from dimoo_core.decoding.choice import ChoiceDecoding
+from dimoo_core.decoding.image import ImageDecoding
+from dimoo_core.decoding.text import TextDecoding
+from dimoo_core.engine.kv_cache import RequestCache, ScopedCache, StepCache
+from dimoo_core.engine.memory import cache_budget
+from dimoo_core.engine.scheduler import Scheduler, Slot
+from dimoo_core.engine.step_batch import StepBatch
+from dimoo_core.errors import BatchTooLarge, LogitsNotFinite, RequestTimedOut
+from dimoo_core.model.batch_invariance import FREE, RowPolicy, probe_row_policy
+from dimoo_core.model.float8 import FLOAT8
+from dimoo_core.model.fused_ops import EAGER, compiled
+from dimoo_core.model.kv_pool import slabs_within
+from dimoo_core.model.transformer import Transformer
+from dimoo_core.request.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
+from dimoo_core.request.tokens import SpecialTokens
+from dimoo_core.settings import ChoiceSettings, EngineConfig, ImageSettings, StepCacheConfig, TextSettings
+
+_DECODINGS: Mapping[type, Callable[[Request, SpecialTokens, torch.device], Decoding]] = {
+    ImageSettings: ImageDecoding,
+    TextSettings: TextDecoding,
+    ChoiceSettings: ChoiceDecoding,
+}
+
+_REMEDY = {
+    "float16": "set dtype=bfloat16 or dtype=float32",
+    "float8": "set dtype=bfloat16 or dtype=float32",
+    "bfloat16": "set dtype=float32",
+    "float32": "the weights or the adapter are damaged: set model and adapter to whole ones",
+}
+"""What to do by the type that overflowed."""
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Counts since the engine was made."""
+
+    num_steps: int = 0
+    num_tokens: int = 0  # that went through the transformer
+    num_tokens_shared: int = 0  # that did not, since another request had the same stream
+    num_tokens_reused: int = 0  # that did not, since what an earlier step gave for them was kept
+    busy_s: float = 0.0
+
+
+class Engine:
+    """Runs requests on one transformer.
+
+    Args:
+        transformer: Loaded weights; how it computes its rows is set here.
+        tokens: Special ids of the same checkpoint.
+        config: Batching.
+        observe: Called after each step of each request, for tests and replays.
+    """
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        tokens: SpecialTokens,
+        config: EngineConfig | None = None,
+        observe: Callable[[str, StepTrace], None] | None = None,
+    ) -> None:
+        self.config = config or EngineConfig()
+        self.stats = EngineStats()
+        self._transformer = transformer
+        self._tokens = tokens
+        self._observe = observe
+        transformer.row_policy = _row_policy(transformer, self.config)
+        transformer.elementwise = compiled() if self.config.compile else EAGER
+        max_step_tokens, max_cache_bytes = self.config.max_step_tokens, self.config.max_cache_bytes
+        if max_cache_bytes is None:
+            max_cache_bytes = cache_budget(transformer, tokens, max_step_tokens)
+        self._max_cache_bytes = max_cache_bytes
+        self._slabs = slabs_within(max_cache_bytes, transformer.config, transformer.device, transformer.dtype)
+        self._scheduler = Scheduler(max_step_tokens, max_cache_bytes, self.config.max_step_interval)
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests submitted and not yet returned."""
+        return len(self._scheduler.waiting) + len(self._scheduler.running)
+
+    def can_admit_more(self) -> bool:
+        """Whether a request submitted now would very likely run in the next step."""
+        return self._scheduler.can_admit_more()
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; it joins at the next step with room for it."""
+        decoding = self._decoding(request)
+        self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._cache(decoding)))
+
+    def unbegun(self) -> set[str]:
+        """Ids of the requests that wait for room and were in no step yet."""
+        return {slot.decoding.request.request_id for slot in self._scheduler.waiting if slot.admitted_at_s is None}
+
+    def withdraw(self, request_id: str) -> None:
+        """Forget a request that is not begun; no result is returned for it.
+
+        Raises:
+            ValueError: There is no such request.
+        """
+        if request_id not in self.unbegun():
+            raise ValueError(f"request {request_id!r} does not wait for its first step")
+        waiting = self._scheduler.waiting
+        waiting.remove(next(slot for slot in waiting if slot.decoding.request.request_id == request_id))
+
+    def _decoding(self, request: Request) -> Decoding:
+        return _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
+
+    def _cache(self, decoding: Decoding) -> RequestCache | None:
+        request, settings = decoding.request, decoding.request.settings
+        if isinstance(settings, ChoiceSettings):
+            return None
+        config = settings.step_cache if isinstance(settings, ImageSettings) else settings.cache
+        if config is None:
+            return None
+        if not isinstance(settings, ImageSettings) or not isinstance(config, StepCacheConfig):
+            return ScopedCache(decoding, self._slabs)
+        return StepCache(
+            settings,
+            self._slabs,
+            [(len(stream.around(request.target)), len(stream.prefix)) for stream in request.streams],
+            len(request.target),
+            decoding.columns.stop - decoding.columns.start,
+        )
+
+    def step(self) -> list[Result]:
+        """Run one denoising step of the running requests that it has room for and return those that ended with it.
+
+        A step that does not fit the device's memory is halved and tried again; if one request alone does not fit,
+        others give up what they keep, and begin anew later; a request that does not fit with nothing beside it is
+        returned as failed, and so is one whose numbers are not finite, or that has run for longer than
+        ``max_request_s``.
+        """
+        started_s = time.perf_counter()
+        step = [slot for slot in self._scheduler.next_step(started_s) if not slot.decoding.is_done]
+        results: list[Result] = []
+        if step:
+            try:
+                self._advance(step)
+            except torch.OutOfMemoryError as error:
+                traceback.clear_frames(error.__traceback__)  # they hold the tensors of the pass that failed
+                results += self._shrink(step, error)
+        self.stats.busy_s += time.perf_counter() - started_s
+        return results + self._retire() + self._expire()
+
+    @torch.inference_mode()
+    def _advance(self, slots: list[Slot]) -> None:
+        batch = StepBatch(slots)
+        logits = batch.logits(self._transformer)
+        for slot, num_computed, num_shared in batch.num_tokens():
+            slot.tokens_computed += num_computed
+            self.stats.num_tokens += num_computed
+            self.stats.num_tokens_shared += num_shared
+            self.stats.num_tokens_reused += slot.decoding.request.num_tokens - num_computed - num_shared
+        for slot, of_streams in zip(slots, logits, strict=True):
+            if isinstance(slot.cache, StepCache) and (extents := slot.cache.extents()):
+                slot.decoding.look_at(*extents)
+            trace = slot.decoding.advance(of_streams)
+            slot.num_tokens = (slot.cache or slot.decoding).num_tokens()
+            if isinstance(slot.cache, StepCache):
+                trace = replace(trace, cache=slot.cache)
+            if self._observe is not None:
+                self._observe(slot.decoding.request.request_id, trace)
+        self.stats.num_steps += 1
+
+    def _shrink(self, step: list[Slot], error: torch.OutOfMemoryError) -> list[Result]:
+        scheduler = self._scheduler
+        if len(step) > 1:
+            self._send_back(scheduler.halve_steps(step))
+            return []
+        (slot,) = step
+        scheduler.max_step_tokens = self.config.max_step_tokens  # it was not steps that were too large
+        if keeping := [other for other in scheduler.running if other is not slot and other.num_bytes]:
+            self._send_back(keeping[len(keeping) // 2 :])
+            scheduler.max_cache_bytes = scheduler.cache_bytes
+            return []
+        scheduler.max_cache_bytes = self._max_cache_bytes
+        scheduler.running.remove(slot)
+        torch.cuda.empty_cache()
+        too_large = BatchTooLarge(
+            f"{slot.num_tokens} tokens do not fit into the memory of {self._transformer.device} even alone: "
+            "ask for a smaller image or a shorter answer"
+        )
+        too_large.__cause__ = error
+        return [RequestFailed(request_id=slot.decoding.request.request_id, error=too_large)]
+
+    def _send_back(self, slots: list[Slot]) -> None:
+        """Let running requests wait again. Those that keep something give it up and will begin anew."""
+        for slot in slots:
+            if slot.num_bytes:
+                slot.decoding = self._decoding(slot.decoding.request)
+                slot.cache = self._cache(slot.decoding)
+                slot.num_tokens = slot.decoding.request.num_tokens
+        self._scheduler.send_back(slots)
+        self._slabs.tidy()
+        torch.cuda.empty_cache()
+
+    def _retire(self) -> list[Result]:
+        now_s = time.perf_counter()
+        ended = [slot for slot in self._scheduler.running if slot.has_ended]
+        self._scheduler.running = [slot for slot in self._scheduler.running if not slot.has_ended]
+        self._slabs.tidy()
+        return [self._checked_result(slot, now_s) for slot in ended]
+
+    def _checked_result(self, slot: Slot, now_s: float) -> Result:
+        """A result's numbers may turn out not to be finite when it is fetched."""
+        decoding = slot.decoding
+        result = _result(slot, now_s) if decoding.wrong_step is None else None
+        if result is not None and decoding.wrong_step is None:
+            return result
+        return RequestFailed(request_id=decoding.request.request_id, error=self._not_finite(decoding))
+
+    def _not_finite(self, decoding: Decoding) -> LogitsNotFinite:
+        assert decoding.wrong_step is not None
+        dtype = self._transformer.weight_dtype
+        name = "float8" if dtype == FLOAT8 else str(dtype).removeprefix("torch.")
+        return LogitsNotFinite(f"logits of step {decoding.wrong_step + 1} are not finite in {name}: {_REMEDY[name]}")
+
+    def _expire(self) -> list[Result]:
+        """End running requests whose time is up; one that was sent back to wait keeps its first step's time."""
+        limit_s = self.config.max_request_s
+        if limit_s is None:
+            return []
+        first_s = time.perf_counter() - limit_s
+        late = [
+            slot for slot in self._scheduler.running if slot.admitted_at_s is not None and slot.admitted_at_s < first_s
+        ]
+        self._scheduler.running = [slot for slot in self._scheduler.running if slot not in late]
+        return [_timed_out(slot, limit_s) for slot in late]
+
+
+def _row_policy(transformer: Transformer, config: EngineConfig) -> RowPolicy:
+    is_auto_off = transformer.device.type == "cuda" or config.compile
+    if config.batch_invariance == "off" or (config.batch_invariance == "auto" and is_auto_off):
+        return FREE
+    return probe_row_policy(transformer.linear_shapes(), transformer.device)
+
+
+def _timed_out(slot: Slot, limit_s: float) -> RequestFailed:
+    decoding = slot.decoding
+    error = RequestTimedOut(
+        f"not done {limit_s:g} s after its first step, having run {decoding.num_steps_run} steps: allow more time, or "
+        "ask for fewer steps"
+    )
+    return RequestFailed(request_id=decoding.request.request_id, error=error)
+
+
+def _result(slot: Slot, now_s: float) -> Result:
+    decoding = slot.decoding
+    assert slot.admitted_at_s is not None
+    engine_s = now_s - slot.admitted_at_s
+    request_id = decoding.request.request_id
+    if isinstance(decoding, ImageDecoding):
+        return ImageResult(
+            request_id=request_id,
+            vq_codes=decoding.vq_codes(),
+            num_steps=decoding.num_steps_run,
+            num_tokens=slot.tokens_computed,
+            engine_s=engine_s,
+        )
+    if isinstance(decoding, ChoiceDecoding):
+        return ChoiceResult(
+            request_id=request_id,
+            probabilities=decoding.probabilities(),
+            num_steps=decoding.num_steps_run,
+            num_tokens=slot.tokens_computed,
+            engine_s=engine_s,
+        )
+    assert isinstance(decoding, TextDecoding)
+    token_ids, finish_reason = decoding.answer()
+    return TextResult(
+        request_id=request_id,
+        token_ids=token_ids,
+        finish_reason=finish_reason,
+        num_steps=decoding.num_steps_run,
+        num_tokens=slot.tokens_computed,
+        engine_s=engine_s,
+    )

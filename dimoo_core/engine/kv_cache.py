@@ -1,0 +1,243 @@
+"""Caches of keys and values over the steps of one request.
+
+``StepCache`` is the reference's ML-Cache: some steps compute every position (refreshes), the others only those whose
+best image logit was lowest at the step before; everywhere else keys, values and logits are those of the last time they
+were computed. It holds, for each sequence, rotated keys and values of every layer, the score of every position, and the
+image logits of the target, never those of the whole vocabulary. ``ScopedCache`` leaves to the decoding which positions
+each step computes; logits are read only where they are fresh, so it keeps none.
+
+Source: ``generate_image`` with ``use_cache``, and the caches of ``LLaDABlock`` and ``LLaDAModel`` in the reference.
+Dimensions: L layers, T tokens of a sequence, C computed positions, G key/value heads, D width of a head, N target
+positions, M masked positions, V image codes.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dimoo_core.decoding.base import Decoding
+from dimoo_core.decoding.sampling import extent_of
+from dimoo_core.model.kv_pool import KeyValueSlab, SlabAllocator
+from dimoo_core.settings import ImageSettings, StepCacheConfig
+
+
+def refresh_steps(num_steps: int, config: StepCacheConfig) -> frozenset[int]:
+    """Steps that compute every position: 0 to ``int(num_steps * warmup_ratio)``, then one in ``refresh_interval``."""
+    warmup = int(num_steps * config.warmup_ratio)
+    return frozenset(
+        step for step in range(num_steps) if step <= warmup or (step - warmup) % config.refresh_interval == 0
+    )
+
+
+def positions_to_compute(scores_T: Tensor, reuse_ratio: float) -> Tensor:
+    """Ascending positions whose score is at most the interpolated ``1 - reuse_ratio`` quantile, in float32."""
+    threshold = torch.quantile(scores_T.float(), 1 - reuse_ratio)
+    return (scores_T <= threshold).nonzero().squeeze(-1)
+
+
+@dataclass(slots=True, eq=False)
+class _StreamState:
+    """One stream between steps; ``positions_C`` None means that the next step computes all."""
+
+    length: int
+    target_start: int
+    slab: KeyValueSlab | None = None
+    scores_T: Tensor | None = None
+    logits_NV: Tensor | None = None
+    positions_C: Tensor | None = None
+    extent: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComputedPart:
+    """What one step computes of one stream.
+
+    ``positions_C`` None means every position. ``read_R`` are ascending indices into the computed positions. ``slab``
+    None: nothing is taken from the cache and nothing is kept.
+    """
+
+    positions_C: Tensor | None
+    read_R: Tensor
+    slab: KeyValueSlab | None
+
+
+class RequestCache(ABC):
+    """What a request keeps of its earlier steps. Steps are taken in order: ``part`` of each stream, then ``absorb``.
+
+    A step that was planned by ``part`` and not run, for want of memory, may be planned again.
+    """
+
+    @abstractmethod
+    def num_tokens(self) -> int:
+        """Tokens that the next step computes, all streams together."""
+
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Memory that it takes once all of it is allocated; known before the first step."""
+
+    @abstractmethod
+    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+        """What this step computes of a stream.
+
+        Args:
+            stream: Its index in the request.
+            step: Counted from 0.
+            reads_M: Ascending target positions whose logits are sampled from.
+        """
+
+    @abstractmethod
+    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+        """Take in what the step computed of a stream.
+
+        Returns:
+            Logits at ``reads_M``, fresh or kept, (M, V) float32.
+        """
+
+
+class StepCache(RequestCache):
+    """The reference's cache, position for position.
+
+    Args:
+        settings: With a step cache.
+        slabs: Where keys and values are kept.
+        streams: Length of each stream, and where the target begins in it.
+        num_target: Positions of the target.
+        num_columns: Image codes.
+    """
+
+    def __init__(
+        self,
+        settings: ImageSettings,
+        slabs: SlabAllocator,
+        streams: list[tuple[int, int]],
+        num_target: int,
+        num_columns: int,
+    ) -> None:
+        assert isinstance(settings.step_cache, StepCacheConfig)
+        self._config = settings.step_cache
+        self._num_steps = settings.num_steps
+        self._refreshes = refresh_steps(settings.num_steps, settings.step_cache)
+        self._slabs = slabs
+        self._streams = [_StreamState(length, target_start) for length, target_start in streams]
+        self._num_target = num_target
+        self._num_columns = num_columns
+        self._device = slabs.device
+
+    def num_tokens(self) -> int:
+        """See ``RequestCache``."""
+        return sum(s.length if s.positions_C is None else len(s.positions_C) for s in self._streams)
+
+    def num_bytes(self) -> int:
+        """See ``RequestCache``."""
+        if len(self._refreshes) == self._num_steps:
+            return 0
+        num_tokens = sum(state.length for state in self._streams)
+        kept = num_tokens + len(self._streams) * self._num_target * self._num_columns  # float32 scores and logits
+        return self._slabs.bytes_for(num_tokens) + kept * torch.float32.itemsize
+
+    def positions(self, stream: int) -> Tensor | None:
+        """What the next step computes of a stream, None for all."""
+        return self._streams[stream].positions_C
+
+    def scores(self, stream: int) -> Tensor | None:
+        """Best image logit of each position as of its last computation, None if none were kept yet."""
+        return self._streams[stream].scores_T
+
+    def extents(self) -> list[Tensor]:
+        """Of the logits that were scored last, of each stream: the prompt's too decide what is computed."""
+        return [state.extent for state in self._streams if state.extent is not None]
+
+    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+        """See ``RequestCache``."""
+        state, is_kept = self._streams[stream], self._is_kept(step)
+        if state.positions_C is None and not is_kept:
+            return ComputedPart(None, reads_M + state.target_start, None)
+        if state.slab is None:
+            state.slab = self._slabs.slab(state.length)
+        num_computed = state.length if state.positions_C is None else len(state.positions_C)
+        if is_kept:
+            read_R = torch.arange(num_computed, device=self._device)
+        else:
+            assert state.positions_C is not None
+            read_R = torch.isin(state.positions_C, reads_M + state.target_start).nonzero().squeeze(-1)
+        return ComputedPart(state.positions_C, read_R, state.slab)
+
+    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+        """Keep what the step computed of a stream, and decide what the next one computes."""
+        state = self._streams[stream]
+        if part.slab is None:
+            return logits_RV
+        positions_R = part.read_R if part.positions_C is None else part.positions_C[part.read_R]
+        self._keep_logits(state, positions_R, logits_RV)
+        assert state.logits_NV is not None
+        state.positions_C = None
+        if self._is_kept(step):
+            if state.scores_T is None:
+                state.scores_T = torch.empty(state.length, device=self._device)
+            state.scores_T[positions_R] = logits_RV.amax(dim=-1)
+            state.extent = extent_of(logits_RV)
+            state.positions_C = positions_to_compute(state.scores_T, self._config.reuse_ratio)
+        return state.logits_NV[reads_M]
+
+    def _keep_logits(self, state: _StreamState, positions_R: Tensor, logits_RV: Tensor) -> None:
+        if state.logits_NV is None:
+            state.logits_NV = torch.empty(self._num_target, logits_RV.shape[-1], device=self._device)
+        place_R = positions_R - state.target_start
+        is_target_R = (place_R >= 0) & (place_R < self._num_target)
+        state.logits_NV[place_R[is_target_R]] = logits_RV[is_target_R]
+
+    def _is_kept(self, step: int) -> bool:
+        """Whether the step after this one takes anything from the cache."""
+        return step + 1 < self._num_steps and step + 1 not in self._refreshes
+
+
+class ScopedCache(RequestCache):
+    """The cache of one request; allocated when its first step runs, whole.
+
+    Args:
+        decoding: Says what is computed and whether anything is reused later.
+        slabs: Where keys and values are kept.
+    """
+
+    def __init__(self, decoding: Decoding, slabs: SlabAllocator) -> None:
+        self._decoding = decoding
+        self._allocator = slabs
+        self._device = slabs.device
+        request = decoding.request
+        self._lengths = [len(stream.around(request.target)) for stream in request.streams]  # not the device's target
+        self._slabs: dict[int, KeyValueSlab] = {}
+        self._num_bytes = slabs.bytes_for(sum(self._lengths)) if decoding.is_reused() else 0
+
+    def num_tokens(self) -> int:
+        """See ``RequestCache``."""
+        return self._decoding.num_tokens()
+
+    def num_bytes(self) -> int:
+        """See ``RequestCache``."""
+        return self._num_bytes
+
+    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+        """See ``RequestCache``."""
+        del step  # the decoding knows
+        streams, scope = self._decoding.request.streams, self._decoding.scope(stream)
+        first = len(streams[stream].prefix)
+        if scope is None:
+            slab = self._slab(stream) if self._decoding.is_reused() else None
+            return ComputedPart(None, reads_M + first, slab)
+        positions_C = scope.target_C + first
+        if scope.has_suffix:
+            suffix = torch.arange(first + len(self._decoding.target), self._lengths[stream], device=self._device)
+            positions_C = torch.cat((positions_C, suffix))
+        return ComputedPart(positions_C, torch.searchsorted(scope.target_C, reads_M), self._slab(stream))
+
+    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+        """See ``RequestCache``."""
+        del stream, step, part, reads_M
+        return logits_RV
+
+    def _slab(self, stream: int) -> KeyValueSlab:
+        if stream not in self._slabs:
+            self._slabs[stream] = self._allocator.slab(self._lengths[stream])
+        return self._slabs[stream]

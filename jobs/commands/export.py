@@ -1,0 +1,83 @@
+"""``dimoo-batch export``: finished rows in the forms that other tools read."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs.text import counted
+
+
+def export(
+    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    target: Annotated[str, typer.Argument(help="Empty folder for the export; a path or s3://…")],
+    to: Annotated[
+        str, typer.Option("--to", help="files, imagefolder, webdataset, hf-parquet, lance or benchmark.")
+    ] = "files",
+    sources: Annotated[bool, typer.Option("--sources", help="Add the input images of image results.")] = False,
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Export a run that has not ended.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the model in a benchmark's folders.")] = "dimoo",
+    manifest: Annotated[
+        str | None, typer.Option(help="Where the manifest lies now, if input images are needed and it was moved.")
+    ] = None,
+    hooks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+        ),
+    ] = None,
+    score: Annotated[str | None, typer.Option(metavar="HOOK", help="The same, to score each row.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Leave rows with a lower score out.")] = None,
+    blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one a line.")] = None,
+    min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Export finished rows with their images for other tools; failed rows are left out.
+
+    \b
+    Examples:
+      dimoo-batch export captions-output dataset --to hf-parquet
+      dimoo-batch export s3://bucket/results s3://bucket/shards --to webdataset
+      dimoo-batch export edits-output pairs --to imagefolder --sources
+      dimoo-batch export captions-output dataset --to hf-parquet --min-words 5 --blocklist words.txt
+      dimoo-batch export images-output best --score scorers:sharpness --min-score 0.3
+      dimoo-batch export geneval-output geneval-images --to benchmark
+
+    Exit status: 0 exported, 1 storage failed, 2 wrong input.
+    """
+    from dimoo_core.errors import ConfigError, DimooError
+    from jobs.export.export import ExportRequest, export_run
+    from manifests.errors import ManifestError
+    from pipeline.errors import NotARun
+
+    request = ExportRequest(
+        output=output,
+        format=to,
+        target=target,
+        is_partial=partial,
+        with_sources=sources,
+        overwrites=overwrite,
+        drop=tuple(drop or ()),
+        model_name=name,
+        manifest=manifest,
+        hooks=tuple(hooks or ()),
+        score=score,
+        min_score=min_score,
+        blocklist=blocklist,
+        min_words=min_words,
+    )
+    try:
+        report = export_run(request)
+    except (ConfigError, ManifestError, NotARun) as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    except DimooError as error:
+        fail(str(error), EXIT_FAILED)
+    left_out = f", {report.filtered:,} left out" if report.filtered else ""
+    made = f"{counted(report.rows, 'row')} with {counted(report.images, 'image')} in {counted(report.files, 'file')}"
+    empty = f", {report.empty_texts:,} of empty text (--min-words 1 leaves such out)" if report.empty_texts else ""
+    words = f"{made}{left_out}{empty}: {report.target}"
+    typer.echo(json.dumps(report.to_json()) if as_json else words)

@@ -1,0 +1,228 @@
+"""``dimoo-batch manifest``: build one, check one, look at one."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs.text import counted
+
+if TYPE_CHECKING:
+    from jobs.manifest.request import BuildReport, BuildRequest
+
+app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
+
+
+@app.command()
+def build(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="CSV, JSONL, TXT, Parquet or tar files, a folder, or s3://…")
+    ] = None,
+    to: Annotated[str, typer.Option("--to", help="FILE.parquet, or a folder; a path or s3://…")] = "manifest.parquet",
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="csv, jsonl, txt, images, webdataset, parquet, geneval, dpg-bench, oneig-en, tiif, imgedit or gedit; "
+            "auto tells by the names.",
+        ),
+    ] = "auto",
+    task: Annotated[str | None, typer.Option(help="Task of every row; see dimoo-batch tasks.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Prompt, with columns and variables in braces.")] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="NAME=A,B", help="Values for the prompt, or @FILE with one a line; repeatable."),
+    ] = None,
+    rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")] = None,
+    constants: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give every row this cell; value in YAML.")
+    ] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", metavar="NAME=TYPE", help="string, int, float or bool.")
+    ] = None,
+    images: Annotated[str | None, typer.Option(help="Folder that relative image names start at.")] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Put the images into the manifest.")] = False,
+    dedupe: Annotated[
+        str, typer.Option(help="exact: equal rows, equal files of a folder; images: images that look alike; none.")
+    ] = "none",
+    distance: Annotated[int, typer.Option(help="Bits of 64 in which look-alikes may differ.")] = 4,
+    sample: Annotated[float | None, typer.Option(help="Take a share below 1, or so many rows, at random.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Take the first N rows.", min=1)] = None,
+    repeat: Annotated[int, typer.Option(help="Each row so many times, with seeds of its own.")] = 1,
+    splits: Annotated[str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.")] = None,
+    seed: Annotated[int, typer.Option(help="Of sampling and splits.")] = 0,
+    hooks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+        ),
+    ] = None,
+    blocklist: Annotated[Path | None, typer.Option(help="Leave out prompts with these words, one a line.")] = None,
+    min_words: Annotated[int, typer.Option(help="Leave out prompts with fewer words.", min=0)] = 0,
+    check_images: Annotated[
+        bool, typer.Option("--check-images", help="Decode each image; a broken one is invalid.")
+    ] = False,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave invalid rows out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Build a manifest from files, images, archives or prompt sets; every row is checked as a run checks it.
+
+    \b
+    Examples:
+      dimoo-batch manifest build prompts.csv --task text_to_image --to prompts.parquet
+      dimoo-batch manifest build photos/ --task caption --dedupe images --to captions.parquet
+      dimoo-batch manifest build --prompt "a {color} {animal}" --var color=red,blue --var animal=@animals.txt \\
+          --task text_to_image --repeat 4
+      dimoo-batch manifest build s3://bucket/shards/ --from webdataset --task caption --to s3://bucket/manifest/
+      dimoo-batch manifest build evaluation_metadata.jsonl --from geneval --repeat 4 --to geneval.parquet
+
+    Exit status: 0 built, 1 storage failed, 2 wrong input.
+    """
+    from dimoo_core.errors import ConfigError, DimooError
+    from jobs.manifest.build import build_manifest
+    from jobs.manifest.request import (
+        BuildRequest,
+        constant_cell,
+        dedupe_choice,
+        listed_values,
+        name_value_pairs,
+        share_value,
+    )
+    from manifests.errors import ManifestError
+
+    try:
+        types_of = dict(name_value_pairs("--type", types))
+        request = BuildRequest(
+            inputs=tuple(inputs or ()),
+            target=to,
+            format=source,  # type: ignore[arg-type]  # checked where it is used
+            task=task,
+            prompt=prompt,
+            variables={name: listed_values(value) for name, value in name_value_pairs("--var", variables)},
+            rename=dict(name_value_pairs("--rename", rename)),
+            constants={
+                name: constant_cell(name, value, types_of) for name, value in name_value_pairs("--set", constants)
+            },
+            types=types_of,
+            images=images,
+            embed=embed,
+            dedupe=dedupe_choice(dedupe),
+            distance=distance,
+            sample=sample,
+            limit=limit,
+            repeat=repeat,
+            splits={
+                name: share_value(value)
+                for name, value in name_value_pairs("--splits", splits.split(",") if splits else ())
+            },
+            seed=seed,
+            skips_invalid=skip_invalid,
+            checks_images=check_images,
+            overwrites=overwrite,
+            hooks=tuple(hooks or ()),
+            blocklist=blocklist,
+            min_words=min_words,
+        )
+        report = build_manifest(request)
+    except (ConfigError, ManifestError) as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    except DimooError as error:
+        fail(str(error), EXIT_FAILED)
+    typer.echo(json.dumps(report.to_json()) if as_json else "\n".join(_report_lines(report, request)))
+
+
+@app.command()
+def validate(
+    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    spec: Annotated[Path | None, typer.Option(help="Job spec of the run, YAML or TOML.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
+    ] = None,
+    read_images: Annotated[bool, typer.Option("--images", help="Fetch and decode every input image too.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Check the first N rows only.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, the totals last.")] = False,
+) -> None:
+    """Check a manifest with the parsing of a run: what is valid here is run there.
+
+    \b
+    Examples:
+      dimoo-batch manifest validate prompts.parquet
+      dimoo-batch manifest validate s3://bucket/manifest/ --set task=caption --images --json
+
+    Exit status: 0 every row is valid, 1 it cannot be read, 2 wrong columns or options, 3 some rows are invalid.
+    """
+    from dimoo_core.errors import ConfigError, DimooError
+    from jobs.manifest.inspect import validate_manifest
+    from jobs.spec.resolve import row_defaults_of
+    from jobs.spec.spec import load_spec
+    from manifests.errors import ManifestError, RowFailure
+
+    def tell(failure: RowFailure) -> None:
+        if as_json:
+            typer.echo(json.dumps({"row": failure.row, "id": failure.id, "message": failure.message}))
+        else:
+            typer.echo(f"row {failure.row} ({failure.id}), {failure.stage}: {failure.message}")
+
+    try:
+        job = load_spec(spec, {"manifest": manifest, "limit": limit}, assignments or [])
+        totals = validate_manifest(job, row_defaults_of(job), tell, reads_images=read_images)
+    except (ConfigError, ManifestError) as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    except DimooError as error:
+        fail(str(error), EXIT_FAILED)
+    tasks = ", ".join(f"{count} {name}" for name, count in totals.tasks.items())
+    of_tasks = f" ({tasks})" if tasks else ""
+    words = f"{counted(totals.rows, 'row')}: {totals.valid:,} valid{of_tasks}, {totals.invalid:,} invalid"
+    typer.echo(json.dumps(totals.to_json()) if as_json else words)
+    raise typer.Exit(3 if totals.invalid else 0)
+
+
+@app.command()
+def show(
+    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows.", min=0)] = 5,
+    start: Annotated[int, typer.Option(help="Number of the first one.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Write rows as JSON lines, nothing else.")] = False,
+) -> None:
+    """Show a manifest's files and columns and some of its rows, whatever tool wrote it.
+
+    \b
+    Examples:
+      dimoo-batch manifest show prompts.parquet
+      dimoo-batch manifest show s3://bucket/manifest/ --start 1000 --rows 20 --json | jq .prompt
+    """
+    from dimoo_core.errors import ConfigError, DimooError
+    from jobs.manifest.inspect import shown_lines
+    from manifests.errors import ManifestError
+
+    try:
+        for line in shown_lines(manifest, start=start, num_rows=rows, as_json=as_json):
+            typer.echo(line)
+    except (ConfigError, ManifestError) as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    except DimooError as error:
+        fail(str(error), EXIT_FAILED)
+
+
+def _report_lines(report: "BuildReport", request: "BuildRequest") -> Iterable[str]:
+    tasks = ", ".join(f"{count} {name}" for name, count in report.tasks.items())
+    duplicates = f", {counted(report.duplicates, 'duplicate')} left out" if request.dedupe != "none" else ""
+    yield f"{counted(report.rows, 'row')} ({tasks}) in {counted(len(report.files), 'file')}{duplicates}"
+    if report.repeats:
+        asks = "row asks" if report.repeats == 1 else "rows ask"
+        yield (
+            f"  {report.repeats:,} {asks} for the same as an earlier one and will give the same result: --dedupe exact "
+            "leaves such rows out, --repeat N makes others"
+        )
+    if report.filtered:
+        yield f"  {report.filtered} left out by hooks and filters"
+    if report.invalid:
+        yield f"  {counted(report.invalid, 'invalid row')} left out"
+        yield from (f"    {reason}" for reason in report.reasons[:5])
+    yield from (f"  {uri}" for uri in report.files)
+    is_one_file = len(report.files) == 1 and request.target.endswith(".parquet")
+    yield f"next: dimoo-batch run {report.files[0] if is_one_file else request.target}"

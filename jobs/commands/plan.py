@@ -1,0 +1,91 @@
+"""``dimoo-batch plan``: what a run would do, cost and write."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+
+
+def plan(
+    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Where results would go.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers there would be. (default: 1)")] = None,
+    spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Plan the first N rows only.")] = None,
+    read_images: Annotated[bool, typer.Option("--images", help="Read sizes of input images on S3 too.")] = False,
+    probe: Annotated[
+        int | None, typer.Option(help="Run N rows from all over the manifest, and measure.", min=2)
+    ] = None,
+    gpus: Annotated[
+        list[str] | None, typer.Option("--gpu", help="A GPU of the table; repeatable. (default: all)")
+    ] = None,
+    prices: Annotated[
+        list[str] | None, typer.Option("--price", metavar="GPU=USD", help="Price of an hour; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Tell what a run would do, without a GPU and without loading a model; nothing is written.
+
+    Rows by task and size, invalid rows with reasons, tokens, arithmetic, GPU hours and cost, objects and bytes, and
+    what an earlier start has done already.
+
+    \b
+    Examples:
+      dimoo-batch plan prompts.parquet --model Alpha-VLLM/Lumina-DiMOO --gpu H100 --price H100=1.99
+      dimoo-batch plan s3://data/prompts/ --output s3://data/images --workers 8 --json
+      dimoo-batch plan prompts.parquet --probe 20
+
+    Exit status: 0 planned, 1 storage or the probe failed, 2 wrong input.
+    """
+    flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
+    from dimoo_core.errors import ConfigError, DimooError, WeightsError
+    from jobs.plan.lines import find_gpus, plan_json, plan_lines
+    from jobs.plan.plan import plan_run
+    from jobs.plan.probe import probe_plan
+    from jobs.plan.row_cost import read_model_facts
+    from jobs.spec.resolve import resolved_spec
+    from jobs.spec.spec import load_spec
+    from manifests.errors import ManifestError
+
+    try:
+        chosen = find_gpus(tuple(gpus or ()), _prices(prices or []))
+        given = load_spec(spec, flags, assignments or [])
+        job = resolved_spec(given)
+        facts, defaults = read_model_facts(job.model), job.row_defaults()
+        found = plan_run(job, defaults, facts, num_workers=job.workers or 1, reads_remote=read_images)
+        measured = probe_plan(found, given, defaults, facts, probe, _say) if probe else None
+    except (ConfigError, ManifestError, WeightsError) as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    except DimooError as error:
+        fail(str(error), EXIT_FAILED)
+    typer.echo(
+        json.dumps(plan_json(found, chosen, measured))
+        if as_json
+        else "\n".join(plan_lines(found, chosen, measured, num_workers=job.workers or 1))
+    )
+
+
+def _prices(texts: list[str]) -> dict[str, float]:
+    from dimoo_core.errors import ConfigError
+
+    prices = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            prices[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--price needs GPU=USD, got {text!r}") from error
+    return prices
+
+
+def _say(line: str) -> None:
+    typer.echo(f"probe: {line}", err=True)

@@ -1,0 +1,45 @@
+"""``dimoo-batch replay``."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+
+
+def replay(
+    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    row_id: Annotated[str, typer.Argument(help="Id of the row, or its number in the manifest.")],
+    manifest: Annotated[
+        str | None, typer.Option(help="Where the manifest is now. (default: where the run found it)")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Run one row of a run once more, alone, and keep a strip of images of its steps.
+
+    Uses the model, seed and settings that the run recorded, compares the result with the run's, and changes none of
+    its rows. The strip lies in OUTPUT/replay/, and the next report shows it on the row's page.
+
+    \b
+    Examples:
+      dimoo-batch replay prompts-output lighthouse-7
+      dimoo-batch replay s3://data/images 4711 --manifest moved/prompts.parquet
+
+    Exit status: 0 the same result as the run's, or there was none; 1 another one; 2 wrong input.
+    """
+    from dimoo_core.errors import DimooError
+    from jobs.tools.replay import replay_row
+
+    try:
+        summary = replay_row(output, row_id, lambda line: typer.echo(line, err=True), manifest=manifest)
+    except DimooError as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    if as_json:
+        typer.echo(summary.to_json())
+    else:
+        same = {True: "the same as the run's", False: "NOT the same as the run's", None: "the run has none to compare"}
+        typer.echo(f"row {summary.row} ({summary.id}) in {summary.steps} steps: {summary.outcome.strip()}")
+        typer.echo(f"  result  {same[summary.is_same]}")
+        if summary.strip:
+            typer.echo(f"  strip   {len(summary.strip)} images, {summary.strip[0]} to {summary.strip[-1]}")
+    raise typer.Exit(EXIT_FAILED if summary.is_same is False else 0)

@@ -1,0 +1,48 @@
+"""``dimoo-batch report``."""
+
+from typing import Annotated
+
+import typer
+
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+
+DEFAULT_ROWS = 20_000
+
+
+def report(
+    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    manifest: Annotated[
+        str | None, typer.Option(help="Where the manifest is now, for input images. (default: where the run found it)")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Most rows on the page; of more, every n-th.")] = DEFAULT_ROWS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Write a page to browse the results, a contact sheet and a dataset card into the output.
+
+    The page needs no server and no network: open OUTPUT/report/index.html from a disk, or from static hosting of the
+    bucket. It may be written while the run is under way, and again later.
+
+    \b
+    Examples:
+      dimoo-batch report prompts-output
+      dimoo-batch report s3://data/images --rows 5000
+      dimoo-batch report prompts-output --manifest moved/prompts.parquet
+
+    Exit status: 0 written, 1 the store broke off, 2 not a run, or it cannot be read.
+    """
+    from dimoo_core.errors import DimooError
+    from jobs.report.write import write_report
+    from pipeline.storage.errors import StoreError
+
+    try:
+        summary = write_report(output, lambda line: typer.echo(line, err=True), manifest=manifest, max_rows=rows)
+    except StoreError as error:
+        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
+    except DimooError as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    if as_json:
+        typer.echo(summary.to_json())
+        return
+    typer.echo(f"page           {summary.page}")
+    typer.echo(f"contact sheet  {summary.contact_sheet or 'none, there are no pictures'}")
+    typer.echo(f"dataset card   {summary.card}")

@@ -1,0 +1,87 @@
+"""``dimoo-batch retry``."""
+
+import json
+import signal
+import sys
+from contextlib import redirect_stdout
+from typing import Annotated
+
+import typer
+
+from jobs.commands.support import drain_at_signal, raise_stopped
+
+
+def retry(
+    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Failures to try again, or all; may be repeated. (default: timeout, oom, engine, store, crash)",
+        ),
+    ] = None,
+    manifest: Annotated[
+        str | None, typer.Option(help="Where the manifest is now. (default: where the run found it)")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Where the model is now. (default: as in the run)")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of sources, engine, pipeline, failures, worker_life, ray, or device; repeatable.",
+        ),
+    ] = None,
+    accept_change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Go on although this key of the run has changed; may be repeated."),
+    ] = None,
+    max_failures: Annotated[
+        str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this fail again. (default: never)")
+    ] = None,
+) -> None:
+    """Run failed rows of a run again, quarantined ones included, with the run's own settings and manifest.
+
+    Takes the failures that another try may mend. Those of class bad_input, not_found and forbidden stay until their
+    row, image or permission is mended and the class is named. Killed at any moment, the same command goes on.
+
+    \b
+    Examples:
+      dimoo-batch retry prompts-output
+      dimoo-batch retry s3://data/captions --class timeout --set failures.row_timeout_s=600
+      dimoo-batch retry s3://data/captions --class not_found --class forbidden --workers 8
+
+    Exit status: 0 all rows of the run are done, 1 the retry failed, 2 wrong input, 3 some rows are still failed or were
+    never run, 4 stopped since too many rows failed again, 130 and 143 stopped by Ctrl-C or SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, raise_stopped)
+    from jobs.commands.support import ending_with_exit_codes, resume_hint
+    from jobs.run.retry import retry_job
+    from jobs.run.retry_plan import RetryChoice
+    from pipeline.protocol.shutdown import StopNotice
+
+    limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
+    choice = RetryChoice(
+        classes=tuple(classes or ()),
+        manifest=manifest,
+        model=model,
+        workers=workers,
+        assignments=(*(assignments or ()), *limits),
+        accepted=tuple(accept_change or ()),
+    )
+    notice = StopNotice()
+
+    def drain(deadline_s: float) -> None:
+        drain_at_signal(notice, deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(output)}")
+
+    with ending_with_exit_codes(lambda: output):
+        with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
+            summary = retry_job(output, choice, lambda line: typer.echo(line, err=True), notice, drain)
+        for line in summary.lines():
+            typer.echo(line, err=True)
+    typer.echo(json.dumps(summary.to_json()))
+    raise typer.Exit(summary.exit_code)

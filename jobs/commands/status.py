@@ -1,0 +1,42 @@
+"""``dimoo-batch status``."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+
+
+def status(
+    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    exact: Annotated[bool, typer.Option("--exact", help="Read every part, however many there are.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+) -> None:
+    """Say how far a run is, from any machine that can read its store.
+
+    Rows done, failed and left, failures by stage and error, rate and time to go, and when the driver and each worker
+    were last heard. Changes nothing and does not disturb the run.
+
+    \b
+    Examples:
+      dimoo-batch status prompts-output
+      dimoo-batch status s3://data/images --json
+
+    Exit status: 0 it could be read, whatever it says; 1 the store broke off; 2 not a run, or it cannot be read.
+    """
+    from dimoo_core.errors import DimooError
+    from jobs.tools.status import MAX_PARTS_READ, read_status
+    from pipeline.storage.errors import StoreError
+
+    try:
+        found = read_status(output, max_parts=None if exact else MAX_PARTS_READ)
+    except StoreError as error:
+        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
+    except DimooError as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+        return
+    for line in found.lines():
+        typer.echo(line)

@@ -1,0 +1,105 @@
+"""What every command has in common: exit codes, signals, and how it ends with a message.
+
+SIGTERM, as a machine that is taken away or a person sends it, lets a run drain; any other command ends at once.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from dimoo_core.errors import ConfigError, DimooError, WeightsError
+from manifests.errors import ManifestError
+from manifests.redact import public_text
+from pipeline.errors import NotARun, RunInUse, RunStopped, TooManyFailures
+from pipeline.protocol.shutdown import StopNotice, exit_after
+from pipeline.storage.errors import StoreError
+
+WORK_SHARE = 0.8
+"""Of the deadline: what workers get; the rest is for ending them, the epoch and Ray."""
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def raise_stopped(number: int, frame: FrameType | None) -> None:
+    """The handler as long as there is nothing to drain."""
+    raise Stopped(number)
+
+
+def drain_at_signal(notice: StopNotice, deadline_s: float, last_words: Callable[[], str]) -> None:
+    """From now on SIGTERM gives a notice, and a second one ends the process at once.
+
+    Args:
+        notice: Given if somebody waits for it; if not, the first signal raises ``Stopped`` too.
+        deadline_s: When this process is gone, come what may.
+        last_words: What it says if it has to end while something hangs.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if notice.is_given or not notice.is_awaited:
+            raise Stopped(number)
+        notice.give(WORK_SHARE * deadline_s)
+        _say(f"dimoo-batch: stopping in good order, within {deadline_s:g} s; a second signal ends it at once")
+        exit_after(deadline_s, 128 + number, lambda: _say(last_words()))
+
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _say(text: str) -> None:
+    """Without the locks of ``sys.stderr``, whose holder may be what hangs."""
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{text}\n".encode())
+
+
+EXIT_FAILED = 1
+EXIT_WRONG_INPUT = 2
+EXIT_TOO_MANY_FAILURES = 4
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """End the command with a message on standard error."""
+    typer.echo(f"dimoo-batch: {public_text(message)}", err=True)
+    raise typer.Exit(exit_code)
+
+
+@contextmanager
+def ending_with_exit_codes(target: Callable[[], str]) -> Iterator[None]:
+    """End the command for whatever a run raises.
+
+    Args:
+        target: The output as far as it is known, asked when there is something to go on with.
+    """
+    try:
+        yield
+    except (ConfigError, ManifestError, WeightsError, NotARun) as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    except StoreError as error:
+        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
+    except RunInUse as error:
+        fail(str(error), EXIT_FAILED)
+    except RunStopped as error:
+        fail(f"{error}\n{resume_hint(target())}", 128 + signal.SIGTERM)
+    except DimooError as error:
+        exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
+        fail(f"{error}\n{resume_hint(target())}", exit_code)
+    except (KeyboardInterrupt, Stopped) as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        fail(f"stopped\n{resume_hint(target())}", 128 + number)
+
+
+def resume_hint(target: str) -> str:
+    """How to go on after a stop."""
+    return (
+        f"rows committed so far are kept ({target}); run the same command again to go on, dimoo-batch status says how "
+        "far it is"
+    )

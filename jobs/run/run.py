@@ -1,0 +1,301 @@
+"""One start of a run: check everything, find what is left to do, do it, conclude."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from dimoo_core.checkpoint.locate import BUILTIN, Checkpoint, find_checkpoint
+from dimoo_core.settings import DtypeName
+from jobs.progress.metrics import MetricsExport
+from jobs.progress.monitor import watched_work
+from jobs.progress.state import ProgressState
+from jobs.run.identity import segment_rows_of, settings_of_work, what_decides_results
+from jobs.run.recorded import LostDescription, way_of_working
+from jobs.run.resources import with_memory, with_recorded_dtype
+from jobs.run.resume import ResumeChoice, output_of_new_run, outputs_beside, words_of_changes
+from jobs.run.summary import RunSummary
+from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
+from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
+from jobs.spec.spec import JobSpec
+from manifests.files.plan import ShardPlan
+from manifests.redact import public_uri
+from pipeline.driver.coordinator import CoordinatorReport
+from pipeline.driver.leases import LeaseBook
+from pipeline.driver.watchdog import WorkerWatch
+from pipeline.errors import RunFailed
+from pipeline.manifest import ManifestSource, open_manifest
+from pipeline.output.directory import RunDirectory, results_digest
+from pipeline.output.epoch import claimed_epoch
+from pipeline.output.partials import names_with_drafts
+from pipeline.output.parts import CommittedSegments, PartName
+from pipeline.output.results import RunTotals
+from pipeline.output.suspects import SuspectRecord
+from pipeline.protocol.settings import RunSettings
+from pipeline.protocol.shutdown import StopNotice
+from pipeline.storage.base import Store
+from pipeline.storage.reader import open_store
+
+_BUILTIN_HINT = (
+    "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "
+    "else give --model Alpha-VLLM/Lumina-DiMOO"
+)
+
+
+def run_job(
+    spec: JobSpec,
+    say: Callable[[str], None],
+    choice: ResumeChoice | None = None,
+    notice: StopNotice | None = None,
+) -> RunSummary:
+    """Run a job to its end, or go on with it where an earlier start ended.
+
+    Args:
+        spec: What to run.
+        say: Told in a line what was found before the work begins.
+        choice: What may have changed since the run was started; None: nothing.
+        notice: Ends the run early, in good order, if it is given while workers are at work.
+
+    Raises:
+        ConfigError, ManifestError, WeightsError: Something asked for is wrong; nothing was run.
+        StoreError: The manifest or the output cannot be reached.
+        RunInUse: Another driver is at work on the same output.
+        RunStopped: The notice was given; the same command resumes.
+        RunFailed: The run broke off; the same command resumes.
+    """
+    started_s, failure_limit, choice = time.monotonic(), spec.failures.limit(), choice or ResumeChoice()
+    source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
+    spec.hooks.check(source.passing_columns)
+    say(f"manifest {public_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
+    store = open_store(spec.output_uri)
+    store.check_writable()
+    run = RunDirectory(store)
+    with ExitStack() as stack:
+        checkpoint = find_checkpoint(spec.model)
+        spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory))
+        if checkpoint.name == BUILTIN:
+            say(_BUILTIN_HINT)
+        if choice.is_new_run:
+            device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
+        else:
+            device = _device_of_finished_run(run, source)
+        found = check_model(checkpoint.directory, spec.adapter) if device is None else None
+        local = local_workers(spec) if device is None else idle_workers(spec, device)
+        workers = local or find_workers(spec, stack, say)
+        settings = _settings(spec, workers, checkpoint, store.uri)
+        if choice.is_new_run:
+            store = _store_of_new_run(spec, workers, source, checkpoint, settings)
+            say(f"output of this run: {store.uri}")
+            run = RunDirectory(store)
+        settings = with_recorded_dtype(settings, spec, run)
+        if found is not None:
+            settings = with_memory(settings, spec, found, source, local, say, is_begun=run.description() is not None)
+        if device is None and local is not None:
+            workers = find_workers(spec, stack, say)
+            settings = replace(settings, device=workers.device)
+        epoch = stack.enter_context(claimed_epoch(store, say))
+        store.give_up_unfinished()
+        settings = replace(settings, output_uri=store.uri, epoch=epoch.number)
+        plan, run_digest, settings_digest = _plan(spec, workers, source, run, checkpoint, settings, choice, say)
+        settings = replace(settings, run_digest=run_digest, settings_digest=settings_digest)
+        committed = run.committed_segments(plan)
+        failures = Counter[str]()
+        if strange := run.strange_parts(committed):
+            say(strange)
+        resumed = run.totals(
+            committed, lambda _, summary: failures.update(each.failure_class for each in summary.failures)
+        )
+        if committed:
+            num_committed = resumed.num_done + resumed.num_failed
+            left = "" if committed.num_missing else ", nothing is left to run"
+            say(f"resuming {store.uri}: {num_committed} rows are committed{left}")
+        state = ProgressState(
+            num_rows=plan.num_rows,
+            num_resumed=resumed.num_done + resumed.num_failed,
+            num_resumed_failed=resumed.num_failed,
+            num_workers=max(1, workers.count),
+            worker_hour_usd=spec.worker_hour_usd,
+        )
+        report = CoordinatorReport(RunTotals(), 0)
+        record = SuspectRecord(store)
+        suspects = record.resume(committed)
+        drafts = names_with_drafts(store, committed)
+        if committed.num_missing:
+            if device is not None:
+                raise RunFailed(f"{committed.num_missing} parts have gone from {store.uri} since this start began")
+            if suspects:
+                say(f"workers died with {len(suspects)} segment(s): their rows are run one at a time, after all others")
+            book = LeaseBook(
+                committed.missing(),
+                repeats=source.repeated_ids(),
+                suspects=suspects,
+                drafts=drafts,
+                num_ahead=committed.num_missing,
+            )
+            exports = [MetricsExport(store.uri, state)] if workers.count else []
+            pool = worker_pool(settings, workers, record, has_suspects=bool(suspects))
+            watch = WorkerWatch(settings.life)
+            rows_ahead = settings.max_rows_in_flight
+            report = watched_work(
+                pool,
+                book,
+                state,
+                epoch,
+                failure_limit,
+                exports,
+                record,
+                notice,
+                watch,
+                read_image=store.get,
+                rows_ahead=rows_ahead,
+                max_engine_streak=spec.failures.max_engine_streak,
+            )
+        epoch.fence.check()
+        in_the_end = run.committed_segments(plan) if committed.num_missing else committed
+        totals = conclude(run, in_the_end, resumed + report.totals)
+    return RunSummary.of(
+        state,
+        store.uri,
+        totals,
+        failures=failures + state.failures,
+        num_rows=plan.num_rows,
+        num_resumed=resumed.num_done + resumed.num_failed,
+        num_workers_lost=report.num_workers_lost,
+        wall_s=time.monotonic() - started_s,
+    )
+
+
+def _device_of_finished_run(run: RunDirectory, source: ManifestSource) -> str | None:
+    """The device of a run of this manifest that has every segment; None if something is left, or is not as it was."""
+    results: Mapping[str, Any] = (run.description() or {}).get("results", {})
+    segment_rows, device = results.get("segment_rows"), results.get("device")
+    if results.get("manifest_fingerprint") != source.fingerprint or not segment_rows or not isinstance(device, str):
+        return None
+    plan = source.plan(segment_rows=segment_rows, limit=results.get("limit"))
+    last = plan.segment(plan.num_segments - 1) if plan.num_segments else None
+    if last is not None and run.store.size(PartName(last.name).key) is None:  # spares most starts the list of all parts
+        return None
+    return None if run.committed_segments(plan).num_missing else device
+
+
+def _device_of_finished_new_run(
+    spec: JobSpec, output_uri: str, source: ManifestSource, checkpoint: Checkpoint
+) -> str | None:
+    """The same of the run, at the output or beside it, that an earlier command of a new run has made and ended."""
+    for uri in outputs_beside(output_uri):
+        with closing(open_store(uri)) as store:
+            run = RunDirectory(store)
+            if run.description() is None and not run.has_parts():
+                return None
+            device = _device_of_finished_run(run, source)
+        if device is not None:
+            workers = idle_workers(spec, device)
+            settings = _settings(spec, workers, checkpoint, output_uri)
+            if _output_of_new_run(spec, workers, source, checkpoint, settings) == uri:
+                return device
+    return None
+
+
+def _store_of_new_run(
+    spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
+) -> Store:
+    store = open_store(_output_of_new_run(spec, workers, source, checkpoint, settings))
+    store.check_writable()
+    return store
+
+
+def _output_of_new_run(
+    spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
+) -> str:
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(_num_rows(spec, source), workers.count, None)
+    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    as_found = ("segment_rows", "dtype") if spec.dtype == "auto" else ("segment_rows",)
+    return output_of_new_run(settings.output_uri, results, as_found)
+
+
+def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:
+    dtype: DtypeName = "bfloat16" if workers.device.startswith("cuda") else "float32"
+    if spec.dtype != "auto":
+        dtype = spec.dtype
+    return RunSettings(
+        model=checkpoint.name,
+        adapter=spec.adapter,
+        device=workers.device,
+        dtype=dtype,
+        seed=spec.seed,
+        defaults=spec.row_defaults(),
+        input_resolution=spec.understanding.resolution,
+        image_to_image_resolution=spec.image_to_image.resolution,
+        tokenize_resolution=spec.tokenize.resolution,
+        random_crop=spec.understanding.random_crop,
+        image_to_image_random_crop=spec.image_to_image.random_crop,
+        tokenize_random_crop=spec.tokenize.random_crop,
+        match_question=spec.understanding.match_question,
+        image_format=spec.image.format,
+        image_quality=spec.image.quality,
+        hooks=spec.hooks.settings(),
+        output_uri=output_uri,
+        **settings_of_work(spec, batch_invariance=spec.engine.batch_invariance, compile=spec.engine.compile),
+    )
+
+
+def _plan(
+    spec: JobSpec,
+    workers: Workers,
+    source: ManifestSource,
+    run: RunDirectory,
+    checkpoint: Checkpoint,
+    settings: RunSettings,
+    choice: ResumeChoice,
+    say: Callable[[str], None],
+) -> tuple[ShardPlan, str, str]:
+    """Cut the manifest as the first start did, having made sure that this start wants the same results.
+
+    Returns:
+        The plan, the digest of what decided the results when the run was started, and that of what decides them now.
+
+    Raises:
+        ConfigError: If another run lies at the output.
+    """
+    num_rows = _num_rows(spec, source)
+    before = run.description()
+    lost = LostDescription.of(run) if before is None else None
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, workers.count, before)
+    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    if lost is not None:
+        results = lost.results(results)
+        segment_rows = results["segment_rows"]
+        say(f"{run.store.uri} has no run.json: it is written again, since its parts are of just this run")
+    description = {
+        "results": results,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "manifest": public_uri(spec.manifest),
+        "model": checkpoint.name,
+        "rows": num_rows,
+        "job": way_of_working(spec),
+    }
+    found = run.start(description)
+    if accepted := choice.check(results, num_rows, found, run):
+        say(f"going on although settings have changed: {words_of_changes(accepted, found.get('rows'), num_rows)}")
+        run.note_changes(found, accepted)
+    plan = source.plan(segment_rows=segment_rows, limit=spec.limit)
+    return plan, results_digest(found["results"]), results_digest(results)
+
+
+def _num_rows(spec: JobSpec, source: ManifestSource) -> int:
+    return source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
+
+
+def conclude(run: RunDirectory, committed: CommittedSegments, totals: RunTotals) -> RunTotals:
+    """Make sure that every segment is committed and every row counted, then write ``_SUCCESS``."""
+    counted, num_rows = totals.num_done + totals.num_failed, committed.plan.num_rows
+    if committed.num_missing or counted != num_rows:
+        raise RunFailed(
+            f"{committed.num_missing} segments are missing at the end and {counted} of {num_rows} rows are accounted "
+            "for: run the same command again"
+        )
+    run.succeed(totals)
+    return totals

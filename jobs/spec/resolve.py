@@ -1,0 +1,144 @@
+"""What a job spec means together with its model: the checkpoint's own defaults and the adapter.
+
+A checkpoint's ``generation_config.json`` may hold sections of the job spec under the same names; they are below the job
+spec, which is below the row. Other keys of that file belong to other libraries and are left alone.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dimoo_core.checkpoint.check import CheckedCheckpoint, check_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
+from dimoo_core.errors import ConfigError, WeightsError
+from dimoo_core.memory.check import check_mapping
+from jobs.spec.generation import CaptionsSpec, UnderstandingSpec
+from jobs.spec.sections import within_section
+from jobs.spec.spec import JobSpec, spec_problems
+from manifests.errors import ManifestRowError
+from manifests.row.settings import RowDefaults, text_settings
+
+FILE_NAME = "generation_config.json"
+SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")
+"""Sections of a job spec that a checkpoint may have defaults for."""
+
+
+def with_generation_defaults(spec: JobSpec, directory: Path) -> JobSpec:
+    """The spec with the checkpoint's defaults wherever it says nothing itself.
+
+    Args:
+        spec: As a person wrote it.
+        directory: The checkpoint's.
+
+    Raises:
+        WeightsError: If the checkpoint's file is wrong; names the file, the key and the value.
+        ConfigError: If a value of the spec is out of range, or does not go with one of the checkpoint's.
+    """
+    defaults = _read_defaults(directory / FILE_NAME)
+    merged: dict[str, Any] = {}
+    for name in SECTIONS:
+        ours, theirs = getattr(spec, name), getattr(defaults, name)
+        if isinstance(ours, CaptionsSpec):
+            merged[name] = ours.over(theirs)
+            continue
+        given = {field: getattr(ours, field) for field in ours.model_fields_set}
+        if isinstance(theirs, UnderstandingSpec):
+            given |= _lengths(theirs, given)
+        merged[name] = theirs.model_copy(update=given)
+    resolved = spec.model_copy(update=merged)
+    resolved.row_defaults()
+    return resolved
+
+
+def _read_defaults(path: Path) -> JobSpec:
+    """A spec that holds nothing but the checkpoint's defaults; the product's own where there is no such file."""
+    raw = _read_json(path)
+    try:
+        spec = JobSpec.model_validate({"manifest": "-", **{name: raw[name] for name in SECTIONS if name in raw}})
+        spec.row_defaults()
+    except ValidationError as error:
+        raise WeightsError(f"{path}: {'; '.join(spec_problems(error))}") from error
+    except ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    return spec
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise WeightsError(f"{path} must hold a JSON object, got {type(raw).__name__}")
+    return raw
+
+
+def _lengths(defaults: UnderstandingSpec, given: dict[str, Any]) -> dict[str, Any]:
+    """Lengths and steps that go together: a job changes the checkpoint's as a row changes the job's."""
+    record = {name: given.get(name) for name in ("max_tokens", "block_length", "steps")}
+    try:
+        with within_section("understanding"):
+            settings = text_settings(record, defaults.settings())
+    except ManifestRowError as error:
+        raise ConfigError(f"understanding.{error}") from error
+    return {
+        "max_tokens": settings.max_tokens,
+        "block_length": settings.block_length,
+        "steps": settings.num_steps,
+    }
+
+
+def with_found_adapter(spec: JobSpec) -> JobSpec:
+    """The spec with its adapter by the name that every worker and every resume finds it by.
+
+    Args:
+        spec: As a person wrote it.
+
+    Raises:
+        WeightsError: There is no such adapter.
+    """
+    if spec.adapter is None:
+        return spec
+    try:
+        adapter = find_checkpoint(spec.adapter)
+    except WeightsError as error:
+        raise WeightsError(f"adapter: {error}") from error
+    return spec.model_copy(update={"adapter": adapter.name})
+
+
+def check_model(directory: Path, adapter: str | None) -> CheckedCheckpoint:
+    """Check a checkpoint and the adapter of that name, which has been found before.
+
+    Raises:
+        WeightsError: A worker could not load them.
+        ConfigError: This process may not have as much address space as their files take.
+    """
+    sizes = {path: path.stat().st_size for path in directory.glob("*.safetensors") if path.is_file()}
+    if sizes:
+        check_mapping(max(sizes, key=sizes.__getitem__))
+    return check_checkpoint(directory, adapter=None if adapter is None else find_checkpoint(adapter).directory)
+
+
+def resolved_spec(spec: JobSpec) -> JobSpec:
+    """The spec with the defaults of its checkpoint, where that is on this machine; a hub id is taken to have none.
+
+    Raises:
+        ConfigError: A value of the spec is out of range.
+        WeightsError: The checkpoint's own defaults are wrong.
+    """
+    if spec.model == BUILTIN or Path(spec.model).expanduser().is_dir():
+        return with_generation_defaults(spec, find_checkpoint(spec.model).directory)
+    return spec
+
+
+def row_defaults_of(spec: JobSpec) -> RowDefaults:
+    """What its rows take from the job.
+
+    Raises:
+        ConfigError, WeightsError: As ``resolved_spec``.
+    """
+    return resolved_spec(spec).row_defaults()

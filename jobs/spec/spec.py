@@ -1,0 +1,210 @@
+"""The job spec: what a person writes in YAML or TOML, or with ``--set key=value``.
+
+Unknown keys are errors that name the nearest known one. Imports neither torch nor ray.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from dimoo_core.checkpoint.locate import BUILTIN
+from dimoo_core.errors import ConfigError
+from dimoo_core.presets import DEFAULT_PRESET, find_preset
+from dimoo_core.settings import BatchInvariance, DtypeName, EngineConfig
+from jobs.spec.assignment import assign
+from jobs.spec.generation import CaptionsSpec, ImageToImageSpec, TextToImageSpec, UnderstandingSpec
+from jobs.spec.sections import FailuresSpec, HooksSpec, Section, SourcesSpec, TokenizeSpec, WorkerLifeSpec
+from manifests.row.settings import RowDefaults
+from pipeline.protocol.settings import FlushPolicy, ImageFormat
+
+DEFAULT_MODEL = BUILTIN
+
+
+class ImageSpec(Section):
+    """How images are written; ``quality`` is for JPEG and WebP."""
+
+    format: ImageFormat = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+
+
+class EngineSpec(Section):
+    """How requests are batched; see ``EngineConfig``."""
+
+    max_step_tokens: Annotated[int, Field(ge=1)] = EngineConfig().max_step_tokens
+    max_cache_bytes: Annotated[int, Field(ge=0)] | None = None
+    max_step_interval: Annotated[int, Field(ge=4)] = EngineConfig().max_step_interval
+    batch_invariance: BatchInvariance = "auto"
+    compile: bool = False
+
+
+class RaySpec(Section):
+    """Where workers run. Without an address a Ray of this machine's own is started and ended with the run."""
+
+    address: str | None = None
+    cpus_per_worker: Annotated[float, Field(gt=0)] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+
+
+class PipelineSpec(Section):
+    """Sizes of what is committed together and of what is in hand at once."""
+
+    segment_rows: Annotated[int, Field(ge=1)] | None = None
+    max_rows_in_flight: Annotated[int, Field(ge=1)] = 128
+    fetch_threads: Annotated[int, Field(ge=1)] = 8
+    store_threads: Annotated[int, Field(ge=1)] = 8
+    flush_rows: Annotated[int, Field(ge=1)] | None = None
+    flush_s: Annotated[float, Field(gt=0)] | None = FlushPolicy().seconds
+
+
+class JobSpec(Section):
+    """One run. Everything but the manifest has a default."""
+
+    manifest: Annotated[str, Field(min_length=1)]
+    output: Annotated[str, Field(min_length=1)] | None = None
+    model: Annotated[str, Field(min_length=1)] = DEFAULT_MODEL
+    adapter: Annotated[str, Field(min_length=1)] | None = None
+    workers: Annotated[int, Field(ge=0)] | None = None
+    worker_hour_usd: Annotated[float, Field(ge=0)] | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Annotated[str, Field(min_length=1)] = "auto"
+    dtype: DtypeName | Literal["auto"] = "auto"
+    task: str | None = None
+    prompt: str | None = None
+    preset: str = DEFAULT_PRESET
+    passthrough: tuple[str, ...] = ()
+    text_to_image: TextToImageSpec = TextToImageSpec()
+    image_to_image: ImageToImageSpec = ImageToImageSpec()
+    understanding: UnderstandingSpec = UnderstandingSpec()
+    captions: CaptionsSpec = CaptionsSpec()
+    tokenize: TokenizeSpec = TokenizeSpec()
+    image: ImageSpec = ImageSpec()
+    sources: SourcesSpec = SourcesSpec()
+    engine: EngineSpec = EngineSpec()
+    ray: RaySpec = RaySpec()
+    pipeline: PipelineSpec = PipelineSpec()
+    failures: FailuresSpec = FailuresSpec()
+    worker_life: WorkerLifeSpec = WorkerLifeSpec()
+    hooks: HooksSpec = HooksSpec()
+
+    @property
+    def output_uri(self) -> str:
+        """Where results go: as given, else a folder beside the working directory named after the manifest."""
+        if self.output is not None:
+            return self.output
+        name = self.manifest.rstrip("/").rsplit("/", 1)[-1]
+        return f"{name.removesuffix('.parquet') or 'manifest'}-output"
+
+    def early_defaults(self) -> RowDefaults:
+        """Those of ``row_defaults`` that do not depend on the checkpoint's own; enough to check a manifest's columns.
+
+        Lengths of texts are left as they are by default: whether given ones fit is known with the checkpoint's.
+
+        Raises:
+            ConfigError: If a value is out of range whatever the checkpoint says, or the task is unknown.
+        """
+        lengths = {
+            name: UnderstandingSpec.model_fields[name].default for name in ("max_tokens", "block_length", "steps")
+        }
+        understanding = self.understanding.model_copy(update=lengths)
+        return self.model_copy(update={"understanding": understanding}).row_defaults()
+
+    def row_defaults(self) -> RowDefaults:
+        """What rows take from the job where they say nothing.
+
+        Raises:
+            ConfigError: If a value is out of range or the task is unknown.
+        """
+        find_preset(self.preset)
+        return RowDefaults(
+            task=self.task,
+            prompt=self.prompt,
+            preset=self.preset,
+            explicit_text_to_image=self.text_to_image.explicit(),
+            explicit_image_to_image=self.image_to_image.explicit(),
+            explicit_understanding=self.understanding.explicit(),
+            text_to_image=self.text_to_image.settings(),
+            image_to_image=self.image_to_image.settings(),
+            understanding=self.understanding.settings(),
+            captions=self.captions.settings(),
+        )
+
+
+def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> JobSpec:
+    """Compose a spec: the file, then the flags given, then ``key=value`` assignments; later ones win.
+
+    Args:
+        path: A ``.yaml``, ``.yml`` or ``.toml`` file.
+        flags: Top-level keys; None means not given.
+        assignments: ``dotted.key=value``, see ``assign``.
+
+    Raises:
+        ConfigError: Names every wrong key and value.
+    """
+    raw: dict[str, Any] = _read_file(path) if path is not None else {}
+    raw |= {key: value for key, value in flags.items() if value is not None}
+    for assignment in assignments:
+        assign(raw, assignment, JobSpec)
+    try:
+        return JobSpec.model_validate(_with_tuples(raw))
+    except ValidationError as error:
+        raise ConfigError("; ".join(spec_problems(error))) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the spec {path}: {error.strerror}") from error
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the spec {path} is not valid: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"the spec {path} must be a mapping of keys to values, got {type(raw).__name__}")
+    return raw
+
+
+def _with_tuples(raw: dict[str, Any]) -> dict[str, Any]:
+    passthrough = raw.get("passthrough")
+    return raw | {"passthrough": tuple(passthrough)} if isinstance(passthrough, list) else raw
+
+
+def spec_problems(error: ValidationError) -> Iterator[str]:
+    """One problem for each key; where a value may be of several kinds, pydantic has one for each of those."""
+    of_key: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for detail in error.errors():
+        names = (part for part in detail["loc"] if isinstance(part, str) and not _is_union_branch(part))
+        of_key.setdefault(tuple(names), []).append(detail)
+    for location, (first, *others) in of_key.items():
+        key = ".".join(location)
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(location[:-1])
+            near = difflib.get_close_matches(location[-1], known, n=1)
+            hint = f", did you mean {near[0]!r}" if near else ""
+            yield f"unknown key {key!r}{hint}; known here: {', '.join(known)}"
+        elif first["type"] == "missing":
+            yield f"{key} is missing"
+        else:
+            allowed = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
+            message = " or ".join(allowed)
+            yield f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def _is_union_branch(part: str) -> bool:
+    return "[" in part or part in ("int", "float", "none", "constrained-int")
+
+
+def _known_keys(sections: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = JobSpec
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
+    return list(model.model_fields)

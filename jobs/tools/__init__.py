@@ -1,0 +1,1 @@
+"""Status, verify, doctor, replay, bench and the lists of tasks and models."""

@@ -1,0 +1,156 @@
+"""Runs benchmark cases on the product's own engine: the same layout, scheduler, caches and codec as a run."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dimoo_core.checkpoint.load import Model
+from dimoo_core.codec.resize import centered, crop_sizes_for, fit
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
+from dimoo_core.request.noise import SeededNoise
+from dimoo_core.request.request import ImageResult, Request, RequestFailed
+from dimoo_core.settings import EngineConfig, ImageSettings, Resolution
+from jobs.tools.bench_cases import BenchCase, BenchResult
+
+_PROMPT = "a small harbour at dawn, fishing boats beside a stone pier, gulls above the water, soft light, oil painting"
+_QUESTION = "Describe the image in detail."
+_PHOTO_PX = (1536, 1024)  # before its crop
+_WARM_UP_STEPS = 2
+
+
+class MachineBench:
+    """Measures cases on one loaded model.
+
+    Args:
+        model: Loaded.
+        config: Batching, as in a run.
+        input_resolution: Of images that are described, as in a run.
+        own_size_px: Width and height of the model's own images: those of the described one where it is not cropped.
+        max_seconds: A case is stopped after so long, and counted by how far its rows have come.
+        max_rows: Most rows of a case; None: as many as fill a step.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig,
+        *,
+        input_resolution: Resolution,
+        own_size_px: tuple[int, int],
+        max_seconds: float,
+        max_rows: int | None,
+    ) -> None:
+        self._model = model
+        self._config = config
+        self._input_resolution = input_resolution
+        self._photo_px = own_size_px if input_resolution == "native" else _PHOTO_PX
+        self._max_seconds = max_seconds
+        self._max_rows = max_rows
+
+    def run(self, cases: list[BenchCase], say: Callable[[str], None]) -> Iterator[BenchResult]:
+        """Measure each case, one after the other."""
+        for case in cases:
+            say(f"{case.task} {case.size}, {case.preset}, {case.num_steps} steps")
+            self._warm_up(case)
+            yield self._measured(case)
+
+    def _warm_up(self, case: BenchCase) -> None:
+        """Let kernels be chosen and memory be reserved before the clock runs."""
+        engine = Engine(self._model.transformer, self._model.tokens, self._config)
+        for request in self._requests(case):
+            engine.submit(request)
+        for _ in range(_WARM_UP_STEPS):
+            engine.step()
+        self._synchronize()
+
+    def _measured(self, case: BenchCase) -> BenchResult:
+        steps_behind: dict[str, int] = {}  # of the schedule, by row in progress
+
+        def count(request_id: str, trace: StepTrace) -> None:
+            steps_behind[request_id] = trace.step + 1
+
+        requests = self._requests(case)
+        engine = Engine(self._model.transformer, self._model.tokens, self._config, count)
+        self._reset_peak()
+        started_s = time.perf_counter()
+        for request in requests:
+            engine.submit(request)
+        done, error = 0, None
+        while engine.num_unfinished and (
+            not engine.stats.num_steps or time.perf_counter() - started_s < self._max_seconds
+        ):
+            results = engine.step()
+            error = next((str(each.error) for each in results if isinstance(each, RequestFailed)), error)
+            done += len(results)
+            for result in results:
+                steps_behind.pop(result.request_id, None)
+            if images := [result.vq_codes for result in results if isinstance(result, ImageResult)]:
+                self._model.codec.decode(images)
+        self._synchronize()
+        seconds, stats, is_complete = time.perf_counter() - started_s, engine.stats, not engine.num_unfinished
+        rows = done + sum(steps_behind.values()) / case.num_steps
+        num_steps = max(1, stats.num_steps)
+        return BenchResult(
+            task=case.task,
+            preset=case.preset,
+            size=case.size,
+            steps=case.num_steps,
+            rows=round(rows, 6),
+            is_complete=is_complete,
+            seconds=round(seconds, 3),
+            rows_per_hour=round(3600 * rows / seconds, 2),
+            tokens_per_s=round(stats.num_tokens / seconds, 1),
+            engine_busy_ratio=round(min(1.0, stats.busy_s / seconds), 4),
+            batch_fill_ratio=round(stats.num_tokens / num_steps / self._config.max_step_tokens, 4),
+            peak_memory_bytes=self._peak_bytes(),
+            error=error,
+        )
+
+    def _requests(self, case: BenchCase) -> list[Request]:
+        """As many rows as fill a step, or fewer if so many are asked for; each with a seed and prompt of its own."""
+        (first,) = self._made(case, range(1))
+        filling = max(1, self._config.max_step_tokens // max(1, first.num_tokens))
+        count = filling if self._max_rows is None else min(filling, self._max_rows)
+        return [first, *self._made(case, range(1, count))]
+
+    def _made(self, case: BenchCase, numbers: range) -> list[Request]:
+        layout, device = self._model.layout, self._model.device
+        if isinstance(case.settings, ImageSettings):
+            return [
+                layout.text_to_image(str(n), f"{_PROMPT}, number {n}", case.settings, SeededNoise(n, device))
+                for n in numbers
+            ]
+        return [
+            layout.understanding(str(n), _QUESTION, [self._photo(n)], case.settings, SeededNoise(n, device))
+            for n in numbers
+        ]
+
+    def _photo(self, seed: int) -> torch.Tensor:
+        """Codes of a picture of smooth colours, cropped as a run crops a photograph."""
+        corners = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+        image = Image.fromarray(corners).resize(self._photo_px, Image.Resampling.BICUBIC)
+        (codes_HW,) = self._model.codec.encode(
+            [fit(image, crop_sizes_for(image.size, self._input_resolution), centered)]
+        )
+        return codes_HW
+
+    def _synchronize(self) -> None:
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize(self._model.device)
+
+    def _reset_peak(self) -> None:
+        if self._model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._model.device)
+
+    def _peak_bytes(self) -> int:
+        """On a GPU what torch had reserved at most during the case, else what this process had since its start."""
+        if self._model.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self._model.device)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,277 @@
+"""Replays one row of a run alone, with what its image looked like after each step."""
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.locate import digest, find_checkpoint
+from dimoo_core.decoding.base import StepTrace
+from dimoo_core.engine.engine import Engine
+from dimoo_core.errors import CodecNotFinite, ConfigError
+from dimoo_core.memory.check import check_memory
+from dimoo_core.request.request import Request, TextResult
+from dimoo_core.settings import EngineConfig
+from jobs.report.manifest_rows import find_manifest
+from jobs.report.write import REPLAY_PREFIX
+from jobs.run.recorded import check_preset, recorded_settings
+from jobs.run.resources import memory_of_rows
+from jobs.spec.resolve import check_model
+from manifests.errors import RowFailure
+from manifests.files.parquet import ParquetReader
+from manifests.files.plan import Segment
+from manifests.files.reader import SegmentReader
+from manifests.row.parse import Row
+from pipeline.errors import NotARun
+from pipeline.images.fetch import ignore_pillow_warnings
+from pipeline.manifest import ManifestSource
+from pipeline.output.directory import RunDirectory
+from pipeline.output.parts import PARTS_PREFIX, parts_by_segment
+from pipeline.protocol.settings import RunSettings
+from pipeline.rows.finish import RowFinisher, encode_image
+from pipeline.rows.flow import MadeImages, RowFlow, WeighedAnswer
+from pipeline.rows.prepare import RowPreparer
+from pipeline.rows.row_hooks import RawRow, RowHooks
+from pipeline.storage.base import Store
+from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.retry import Patience
+from pipeline.storage.uri import folder_of
+
+
+@dataclass(frozen=True, slots=True)
+class OneRow:
+    """A segment of one row, and that row as the manifest has it."""
+
+    segment: Segment
+    rows: pa.Table
+
+
+def find_row(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
+    """The row's number, and what the run recorded of it; None if it failed or was not run yet."""
+    number = int(row_id) if row_id.isdecimal() else None
+    by_number: dict[str, Any] | None = None
+    for name in (name for parts in parts_by_segment(store.list(PARTS_PREFIX)) for name in reversed(parts)):
+        with store.open(name.key) as file:
+            parquet = ParquetReader(file)
+            failures = json.loads(parquet.key_values.get(b"dimoo.failures", b"[]"))
+            table = parquet.table(["row", "id", "text", "sha256"])
+        found = table.filter(pc.equal(table.column("id"), row_id)).to_pylist()
+        if found:
+            return int(found[0]["row"]), found[0]
+        for failure in failures:  # of a part with retries after it they may not stand any more, but those came first
+            if failure["id"] == row_id:
+                return int(failure["row"]), None
+        if number is not None:
+            by_number = next(iter(table.filter(pc.equal(table.column("row"), number)).to_pylist()), by_number)
+    if number is None:
+        raise ConfigError(f"no row with the id {row_id!r} is committed in {store.uri}: give its number in the manifest")
+    return number, by_number
+
+
+def read_row(source: ManifestSource, hooks: RowHooks, index: int) -> tuple[OneRow, Row]:
+    """A row of the manifest, as the hooks leave it.
+
+    Raises:
+        ConfigError: There is none, or it cannot be run.
+    """
+    if not 0 <= index < source.num_rows:
+        raise ConfigError(f"there is no row {index}: {source.uri} has rows 0 to {source.num_rows - 1}")
+    objects = ObjectReader()
+    try:
+        with SegmentReader(objects.open) as reader:
+            plan = source.plan(segment_rows=1, limit=None)
+            segment = plan.segment(index)
+            at = OneRow(segment, reader.read(segment))
+            (item,) = hooks.rows(at.rows, index)
+    finally:
+        objects.close()
+    if isinstance(item, RawRow):
+        item = hooks.before(item)
+    if isinstance(item, RowFailure):
+        raise ConfigError(f"row {index} cannot be run: {item.message}")
+    return at, item
+
+
+def settings_of(store: Store, description: Mapping[str, Any]) -> RunSettings:
+    """What the run was started with, from its own description."""
+    results: Mapping[str, Any] = description["results"]
+    if results.get("adapter_digest") is not None:
+        raise ConfigError("a run with an adapter cannot be replayed")
+    settings = recorded_settings(description, store.uri)
+    if (found := digest(find_checkpoint(settings.model).directory)) != results["model_digest"]:
+        raise ConfigError(
+            f"{settings.model} is not what the run used: its digest is {found}, not {results['model_digest']}"
+        )
+    return settings
+
+
+MAX_PICTURES = 16
+"""Pictures of the strip; of more steps, evenly chosen ones and always the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySummary:
+    """What came out; ``is_same`` compares with the run's own result, None where it has none."""
+
+    row: int
+    id: str
+    outcome: str
+    is_same: bool | None
+    steps: int
+    strip: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """For programs."""
+        return json.dumps(asdict(self))
+
+
+def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest: str | None) -> ReplaySummary:
+    """Run one row as its run did, alone, and keep a strip of its steps in the output.
+
+    Args:
+        output: Of the run.
+        row_id: The row's id, or its number in the manifest.
+        say: Told what goes on.
+        manifest: Where the manifest is now; None: where the run found it.
+
+    Raises:
+        ConfigError: There is no such row, or the model, the manifest or the row's preset is not that of the run.
+        NotARun, StoreError, WeightsError, ManifestError: As in a run.
+    """
+    store = open_store(output)
+    try:
+        description = RunDirectory(store).description()
+        if description is None:
+            raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+        index, recorded = find_row(store, row_id)
+        uri = manifest or str(description.get("manifest"))
+        source = find_manifest(uri, description, say)
+        assert source is not None  # one that is given is found, or raises
+        settings = settings_of(store, description)
+        hooks = RowHooks(settings.hooks, settings.defaults)
+        at, row = read_row(source, hooks, index)
+        check_preset(description, row.preset, store.uri)
+        say(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
+        found = check_model(find_checkpoint(settings.model).directory, settings.adapter)
+        need = memory_of_rows(settings, found, [row], 1)
+        check_memory(need, may_change_dtype=False)
+        return _Replay(store, settings, recorded).run(at, row, hooks)
+    finally:
+        store.close()
+
+
+class _Replay:
+    """One row on an engine of its own."""
+
+    def __init__(self, store: Store, settings: RunSettings, recorded: Mapping[str, Any] | None) -> None:
+        ignore_pillow_warnings()
+        self._store, self._settings, self._recorded = store, settings, recorded
+        directory = find_checkpoint(settings.model).directory
+        self._model: Model = load_model(directory, device=settings.device, dtype=settings.dtype)
+        self._grids: list[torch.Tensor] = []
+
+    def run(self, at: OneRow, row: Row, hooks: RowHooks) -> ReplaySummary:
+        patience = Patience(threading.Event())
+        preparer = RowPreparer(self._model, self._settings, patience)
+        read_input = preparer.inputs.fetch
+        finisher = RowFinisher(self._model, self._settings, RunDirectory(self._store), patience, hooks, read_input)
+        try:
+            return self._replayed(at, row, preparer, finisher)
+        finally:
+            preparer.close()
+
+    def _replayed(self, at: OneRow, row: Row, preparer: RowPreparer, finisher: RowFinisher) -> ReplaySummary:
+        flow = preparer.prepare(row, folder_of(at.segment.file_uri))
+        if isinstance(flow, RowFailure):
+            return self._summary(row, f"failed at {flow.stage}: {flow.message}", None, 0)
+        num_steps = self._step(flow)
+        if flow.error is not None:
+            return self._summary(row, f"failed at generate: {flow.error}", None, num_steps)
+        if isinstance(flow.result, TextResult):
+            judged = finisher.judged(row, at, text=self._model.layout.answer_text(flow.result.token_ids))
+        elif isinstance(flow.result, WeighedAnswer):
+            judged = finisher.judged(row, at, text=flow.result.text)
+        elif isinstance(flow.result, MadeImages):
+            (images,) = finisher.through_codec([flow.result])
+            if isinstance(images, CodecNotFinite):
+                return self._summary(row, f"failed at generate: {images}", None, num_steps)
+            assert isinstance(images, list)
+            judged = finisher.judged(row, at, pixels=images[flow.result.chosen])
+        else:
+            raise ConfigError(f"row {row.index} is a {row.task}: only rows with an image or a text can be replayed")
+        if isinstance(judged, RowFailure):
+            return self._summary(row, f"failed at {judged.stage}: {judged.message}", None, num_steps)
+        if judged.pixels is None:
+            text = judged.text or ""
+            return self._summary(row, text, self._is("text", text), num_steps)
+        data = encode_image(judged.pixels, self._settings.image_format, self._settings.image_quality)
+        self._store.put(f"{self._folder(row)}result.{self._settings.image_format}", data)
+        is_same = self._is("sha256", hashlib.sha256(data).hexdigest())
+        return self._summary(row, f"an image of {len(data)} bytes", is_same, num_steps, self._strip(row))
+
+    def _step(self, flow: RowFlow) -> int:
+        watched = next(iter(flow.first_requests), None)
+        canvas = watched.target.clone() if watched is not None else torch.empty(0)
+
+        def observe(request_id: str, trace: StepTrace) -> None:
+            if watched is not None and request_id == watched.request_id:
+                canvas[trace.read.cpu()] = trace.sampled_ids.cpu()
+                if (grid := self._grid(watched, canvas)) is not None:
+                    self._grids.append(grid)
+
+        of_run = self._settings.engine
+        config = EngineConfig(batch_invariance=of_run.batch_invariance, compile=of_run.compile)
+        engine = Engine(self._model.transformer, self._model.tokens, config, observe)
+        for request in flow.first_requests:
+            engine.submit(request)
+        while engine.num_unfinished:
+            for result in engine.step():
+                for request in flow.take(result):
+                    engine.submit(request)
+        return engine.stats.num_steps
+
+    def _grid(self, request: Request, canvas: torch.Tensor) -> torch.Tensor | None:
+        """The codes of an image in progress, (rows, columns), masked ones as the step guessed them; None for texts."""
+        tokens = self._model.tokens
+        is_newline = canvas == tokens.newline
+        num_rows = int(is_newline.sum())
+        codes = canvas[~is_newline] - tokens.image_offset
+        if not num_rows or len(codes) % num_rows or bool((codes < 0).any()):
+            return None
+        return codes.view(num_rows, -1)
+
+    def _strip(self, row: Row) -> tuple[str, ...]:
+        count = min(MAX_PICTURES, len(self._grids))
+        steps = sorted({round(at * (len(self._grids) - 1) / max(1, count - 1)) for at in range(count)})
+        keys = []
+        for step, picture in zip(steps, self._model.codec.decode([self._grids[step] for step in steps]), strict=True):
+            key = f"{self._folder(row)}step-{step + 1:04d}.webp"
+            self._store.put(key, _webp(picture), content_type="image/webp")
+            keys.append(key)
+        return tuple(keys)
+
+    def _summary(
+        self, row: Row, outcome: str, is_same: bool | None, steps: int, strip: tuple[str, ...] = ()
+    ) -> ReplaySummary:
+        return ReplaySummary(row=row.index, id=row.id, outcome=outcome, is_same=is_same, steps=steps, strip=strip)
+
+    def _is(self, name: str, value: str) -> bool | None:
+        return self._recorded[name] == value if self._recorded is not None else None
+
+    def _folder(self, row: Row) -> str:
+        return f"{REPLAY_PREFIX}{row.index:010d}/"
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", lossless=max(picture.size) <= 256, quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,130 @@
+"""Checks the output of a run and tells what was found: lines for people, or JSON lines for programs."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+
+from jobs.text import counted
+from jobs.tools.status import count_committed
+from pipeline.output.epoch import claimed_epoch
+from pipeline.storage.base import Store
+from pipeline.storage.reader import open_store
+from pipeline.verify.audit import AuditTotals, RunAudit
+from pipeline.verify.facts import read_run_facts
+from pipeline.verify.finding import Finding, one_line
+from pipeline.verify.repair import SetAside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyChoice:
+    """What is asked for beside the check itself.
+
+    Attributes:
+        list_orphans: Whether objects that nothing refers to are listed.
+        as_json: Whether lines are JSON.
+        sets_aside: Whether what is damaged is moved away, so that the run command makes it anew.
+    """
+
+    list_orphans: bool = False
+    as_json: bool = False
+    sets_aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What was set aside: segments, where they are, and the rows that are in no part any more."""
+
+    num_segments: int
+    folder: str
+    num_rows: int
+
+
+def verify_output(
+    output: str, say: Callable[[str], None], choice: VerifyChoice, advise: Callable[[str], None] = lambda line: None
+) -> AuditTotals:
+    """Check an output; each finding is told when it is found, the totals last.
+
+    Args:
+        output: Of a run.
+        say: Told what was found.
+        choice: What is asked for.
+        advise: Told, for people, what to do about it.
+
+    Raises:
+        ConfigError: The URI cannot be opened.
+        NotARun: No run lies there, or ``run.json`` is that of another one and nothing can be set aside.
+        RunInUse, RunSuperseded: A driver is at work, so that nothing can be set aside.
+        StoreError: The store is out of reach.
+    """
+    with closing(open_store(output)) as store, ExitStack() as stack:
+        aside = None
+        if choice.sets_aside:
+            read_run_facts(store)  # a place without a run is not claimed
+            aside = SetAside(store, stack.enter_context(claimed_epoch(store, advise)))
+        totals = _audit(store, say, choice, aside)
+        moved = _move(store, aside, totals) if aside is not None else None
+        say(_summary(store.uri, totals, moved) if choice.as_json else one_line(_verdict(store.uri, totals, choice)))
+        if not totals.is_complete and (advice := _advice(store.uri, totals, moved)):
+            advise(advice)
+    return totals
+
+
+def _audit(store: Store, say: Callable[[str], None], choice: VerifyChoice, aside: SetAside | None) -> AuditTotals:
+    def tell(finding: Finding) -> None:
+        say(finding.to_json() if choice.as_json else str(finding))
+        if aside is not None:
+            aside.note(finding)
+
+    def tell_orphan(key: str) -> None:
+        if choice.list_orphans:
+            say(json.dumps({"orphan": key}) if choice.as_json else one_line(f"{key}: nothing refers to it"))
+
+    def tell_unended() -> None:
+        if not choice.as_json:
+            say(one_line(f"{store.uri}: this run has not ended, the same command goes on with it"))
+
+    return RunAudit(store, tell, tell_orphan, tell_unended).run()
+
+
+def _move(store: Store, aside: SetAside, totals: AuditTotals) -> _Moved:
+    num_segments = aside.move(totals.num_parts)
+    if not totals.num_findings:
+        return _Moved(0, aside.folder, totals.num_left)
+    there = count_committed(store, totals.num_rows, [], None)
+    return _Moved(num_segments, aside.folder, totals.num_rows - there.done - there.failed)
+
+
+def _summary(uri: str, totals: AuditTotals, moved: _Moved | None) -> str:
+    counts = {name.removeprefix("num_"): count for name, count in asdict(totals).items()}
+    status = "complete" if totals.is_complete else "damaged" if totals.num_findings else "unfinished"
+    aside = {} if moved is None else {"segments_set_aside": moved.num_segments, "left": moved.num_rows}
+    return json.dumps({"status": status, "output": uri, **counts, **aside})
+
+
+def _verdict(uri: str, totals: AuditTotals, choice: VerifyChoice) -> str:
+    seen = (
+        f"{totals.num_rows} rows, {totals.num_done} done and {totals.num_failed} failed in {totals.num_parts} parts, "
+        f"{totals.num_images} images"
+    )
+    hint = "" if choice.list_orphans or not totals.num_orphans else ", --orphans lists them"
+    orphans = f"; {counted(totals.num_orphans, 'object')} that nothing refers to{hint}" if totals.num_orphans else ""
+    left = f"; {counted(totals.num_left, 'row')} left" if totals.num_left else ""
+    verdict = "complete"
+    if not totals.is_complete:
+        found = f", {counted(totals.num_findings, 'finding')}" if totals.num_findings else ""
+        verdict = f"NOT complete{found}" if totals.has_ended else f"NOT ended{found or ', nothing is wrong so far'}"
+    return f"{uri}: {verdict}: {seen}{left}{orphans}"
+
+
+def _advice(uri: str, totals: AuditTotals, moved: _Moved | None) -> str | None:
+    if not totals.num_findings:
+        return None
+    if moved is None:
+        return (
+            f"next: dimoo-batch verify {uri} --set-aside moves what is damaged away, then the run command makes it anew"
+        )
+    where = (
+        f"{counted(moved.num_segments, 'segment')} set aside in {uri}/{moved.folder}: " if moved.num_segments else ""
+    )
+    return f"{where}run the same command again, {counted(moved.num_rows, 'row')} will be made"

@@ -1,1 +1,0 @@
-"""Makes manifests from what people have: tables, lists, images, archives, prompt sets of benchmarks."""

@@ -1,0 +1,1 @@
+"""Parquet files, shards and segments."""

@@ -1,0 +1,1 @@
+"""Leases, worker pools and the watchdog."""

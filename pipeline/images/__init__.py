@@ -1,0 +1,1 @@
+"""Input images, fetched and decoded."""

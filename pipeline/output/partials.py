@@ -1,0 +1,152 @@
+"""Finished rows of a segment that is still in work, kept on the store so that a crash does not cost them.
+
+A draft is no part: no reader looks at it, and only whoever opens the segment next takes rows from it, each one checked
+first. So it needs no fence and no put-if-absent: one that is missing, damaged, late or of other settings costs time.
+"""
+
+import hashlib
+import io
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.files.parquet import ParquetReader
+from pipeline.output.parts import CommittedSegments, PartName
+from pipeline.output.results import DONE_SCHEMA, AnswerDone, RowDone, StoredImage
+from pipeline.storage.base import Store
+from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
+from pipeline.storage.retry import Patience
+
+DRAFTS_PREFIX = "_drafts/"
+_SCHEMA = DONE_SCHEMA.append(pa.field("scores", pa.list_(pa.float64()), nullable=False)).append(
+    pa.field("fingerprint", pa.string(), nullable=False)
+)
+_FORMAT = {b"dimoo.draft": b"1"}
+_BATCH_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRow:
+    """A finished row and what it was made from: equal fingerprints stand for equal settings and an equal row."""
+
+    done: RowDone
+    fingerprint: str
+
+
+def row_fingerprint(settings_digest: str, row: int, rows: pa.Table, offset: int) -> str:
+    """32 hexadecimal digits of the settings that decide results, a row's number and its every cell in the manifest.
+
+    Args:
+        settings_digest: Of everything that decides results, the manifest's own fingerprint and the model included.
+        row: Its number in the whole manifest.
+        rows: Of a segment, as read from the manifest.
+        offset: Which of them.
+    """
+    record = repr(rows.slice(offset, 1).to_pylist()[0])
+    return hashlib.blake2b(f"{settings_digest} {row} {record}".encode(), digest_size=16).hexdigest()
+
+
+class Drafts:
+    """The drafts of one run, as one worker writes and reads them. Threads may share it.
+
+    Args:
+        store: The root of the run.
+        patience: With a store that is throttled or out of reach for a while.
+    """
+
+    def __init__(self, store: Store, patience: Patience) -> None:
+        self._store = store
+        self._patience = patience
+
+    def keep(self, part: PartName, rows: Sequence[DraftRow]) -> str:
+        """Put finished rows of a part that is not complete; they survive a crash when this returns.
+
+        Returns:
+            The draft's key, unique to this call.
+        """
+        records = [asdict(row.done) | {"fingerprint": row.fingerprint} for row in rows]
+        table = pa.Table.from_pylist(records, schema=_SCHEMA.with_metadata(_FORMAT))
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+        key = f"{folder_of_drafts(part)}{uuid.uuid4().hex}.parquet"
+        self._patience.retry(lambda: self._store.put(key, buffer.getvalue()))
+        return key
+
+    def of(self, part: PartName) -> tuple[dict[str, RowDone], list[str]]:
+        """Rows that anybody has finished of a part, by their fingerprint, and the keys of their drafts.
+
+        What cannot be read as a draft has no rows: they are made again. Images are not looked at here.
+        """
+        keys = self._patience.retry(lambda: list(self._store.list(folder_of_drafts(part))))
+        rows = (row for key in keys for row in self._patience.retry(partial(self._read, key)))
+        return {row.fingerprint: row.done for row in rows}, keys
+
+    def has_images(self, done: RowDone) -> bool:
+        """Whether every image of a row is there, byte for byte as the row says."""
+        for image in done.outputs:
+            try:
+                data = self._patience.retry(partial(self._store.get, image.output))
+            except ObjectNotFound:
+                return False
+            if (len(data), hashlib.sha256(data).hexdigest()) != (image.bytes, image.sha256):
+                return False
+        return True
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Forget drafts of a part that is committed."""
+        with suppress(AccessDenied):  # where nothing may be deleted they stay, and are no use to anybody
+            for key in keys:
+                self._patience.retry(partial(self._store.delete, key))
+
+    def _read(self, key: str) -> list[DraftRow]:
+        try:
+            with self._store.open(key) as file:
+                parquet = ParquetReader(file)
+                is_draft = parquet.key_values.get(b"dimoo.draft") == b"1" and parquet.schema.names == _SCHEMA.names
+                return [_draft_row(record) for record in parquet.rows(_BATCH_ROWS)] if is_draft else []
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, StoreError) and not isinstance(error, ObjectNotFound):
+                raise
+            return []
+
+
+def folder_of_drafts(part: PartName) -> str:
+    """Where drafts of a part lie."""
+    return f"{DRAFTS_PREFIX}{part}/"
+
+
+def names_with_drafts(store: Store, committed: CommittedSegments) -> set[str]:
+    """Segments whose next part has drafts; drafts of parts that are committed are removed on the way.
+
+    There are as many drafts as segments were in work when runs broke off.
+    """
+    names: set[str] = set()
+    for key in store.list(DRAFTS_PREFIX):
+        part = PartName.parse(key.removeprefix(DRAFTS_PREFIX).partition("/")[0], "", "")
+        if part is None:
+            continue
+        last = committed.last_part(part.segment).retry if part.segment in committed else -1
+        if part.retry > last:
+            names.add(part.segment)
+        else:
+            with suppress(AccessDenied):
+                store.delete(key)
+    return names
+
+
+def _draft_row(record: Mapping[str, Any]) -> DraftRow:
+    cells = dict(record)
+    fingerprint = cells.pop("fingerprint")
+    codes, answers = cells["vq_codes"], cells["answers"]
+    cells["vq_codes"] = None if codes is None else np.array(codes, dtype=np.uint16)
+    cells["answers"] = None if answers is None else tuple(AnswerDone(**answer) for answer in answers)
+    cells["scores"] = tuple(cells["scores"])
+    cells["outputs"] = tuple(StoredImage(**image) for image in cells["outputs"])
+    return DraftRow(RowDone(**cells), fingerprint)

@@ -1,0 +1,1 @@
+"""What driver and workers exchange: settings, events, shutdown requests."""

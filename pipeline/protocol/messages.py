@@ -1,0 +1,155 @@
+"""What workers tell the coordinator: small values, never images."""
+
+import queue
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dimoo_core.errors import DimooError
+from manifests.files.plan import Segment
+from pipeline.output.results import RunTotals
+from pipeline.output.retries import SegmentRetry
+from pipeline.output.suspects import Suspicion
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The model is loaded; ``load_s`` seconds after the worker began."""
+
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Rows of a worker on which its engine has failed, with none done since.
+
+    ``cause`` is the type of the last one's error, ``message`` its words.
+    """
+
+    num_rows: int
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProgress:
+    """Sums since the worker began; rows count when they have their outcome, not when they are committed."""
+
+    num_done: int
+    num_failed: int
+    num_steps: int
+    num_tokens: int
+    engine_busy_s: float
+    engine_span_s: float  # from the first step's begin to the latest step's end
+    silence_s: float = 0.0  # of the thread that has shown no sign of life for longest
+    memory_bytes: int = 0  # of the process, as far as it is in the machine's memory
+    engine_waited_s: float = 0.0  # of that, with nothing to do
+    num_tokens_reused: int = 0  # that steps did not compute, since an earlier one had
+    latest_image: str | None = None  # key of the image that was stored last
+    failing: Streak | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCommitted:
+    """A segment is on the store, committed by this worker or by another before it.
+
+    ``failures`` counts the failed rows of this worker's own attempt by their class.
+    """
+
+    segment_name: str
+    totals: RunTotals
+    failures: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRepeated:
+    """A segment that was committed, and counted, before this worker was done with it; said by the coordinator."""
+
+    segment_name: str
+    totals: RunTotals
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeldBack:
+    """A segment is complete, and not committed as long as it may be the worker that its rows fail for."""
+
+    segment_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """The worker cannot go on, and another try would not help: the run ends, or goes on without it if it is unfit.
+
+    The error is one of ours, which survive the way between processes; others are turned into ``RunFailed``.
+    """
+
+    error: DimooError
+    row_ids: tuple[str, ...] = ()  # that were in the engine, if it was the engine that failed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """The worker was asked to end early and begins nothing more; said at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDrained:
+    """Nothing is left in hand: what was not committed of the worker's leases is handed back, by nobody's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """The worker's last word: it was told that there is nothing more, or to stop, or it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    """The worker's process is gone; its rows can be given to another.
+
+    ``is_by_machine`` tells that its machine is gone too, so that no row is to blame.
+    """
+
+    reason: str
+    is_by_machine: bool = False
+
+
+Event = (
+    WorkerReady
+    | WorkerProgress
+    | SegmentCommitted
+    | SegmentRepeated
+    | SegmentHeldBack
+    | WorkerFailed
+    | WorkerDraining
+    | WorkerDrained
+    | WorkerEnded
+    | WorkerDied
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A segment handed to one worker.
+
+    Attributes:
+        repeats: Its rows whose id an earlier row has, with that row.
+        suspicion: Set if a worker died with the segment: its rows are run one at a time, with no others.
+        has_drafts: Whether another worker, or an earlier start, may have left finished rows of the segment.
+        retry: Set if the segment is committed and rows that failed in it are run again; None: all its rows are run.
+        num_unfit: How many workers were given up because they failed on its rows, and on others.
+    """
+
+    segment: Segment
+    repeats: Mapping[int, int] = field(default_factory=dict)
+    suspicion: Suspicion | None = None
+    retry: SegmentRetry | None = None
+    has_drafts: bool = field(default=False, compare=False)  # a hint: the lease is the same
+    num_unfit: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows are to be run."""
+        return self.segment.num_rows if self.retry is None else self.retry.num_rows
+
+
+LeaseQueue = queue.SimpleQueue[Lease | None]
+"""Leases for one worker; None after the last."""

@@ -1,0 +1,1 @@
+"""One row to requests, results to one row."""

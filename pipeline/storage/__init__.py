@@ -1,0 +1,1 @@
+"""Bytes by key, on disk and S3."""

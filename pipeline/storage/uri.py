@@ -1,0 +1,105 @@
+"""Where things are: local paths, ``file://`` and ``s3://`` URIs, taken apart without touching any store."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+from dimoo_core.errors import ConfigError
+from manifests.redact import public_uri
+
+ALLOWED_URIS = "a local path, file:///path or s3://bucket/prefix"
+
+# Two letters at least, so that C:/x stays a path; one slash is enough, because Path("s3://b/x") prints as s3:/b/x.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/)")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A parsed URI; ``bucket`` is empty for local paths."""
+
+    scheme: Literal["file", "s3"]
+    bucket: str
+    path: str
+
+
+def parse_uri(uri: str) -> Location:
+    """Take a URI apart.
+
+    S3 URIs are not percent-decoded and have no query part: every character after the bucket belongs to the key. Only
+    ``.`` and ``..`` are resolved as in a path, since S3 has no keys with such parts and manifests do.
+
+    Raises:
+        ConfigError: The scheme is unknown, or the URI names no place.
+    """
+    match = _SCHEME.match(uri)
+    if match is None:
+        if not uri or "\0" in uri:
+            raise ConfigError(f"{redact_uri(uri)!r} names no place, allowed: {ALLOWED_URIS}")
+        return Location("file", "", str(Path(uri).expanduser()) if uri.startswith("~") else uri)
+    scheme, rest = match[1].lower(), uri[match.end() :]
+    if scheme == "s3" and rest.startswith("//"):
+        bucket, _, path = rest[2:].partition("/")
+        if _BUCKET.fullmatch(bucket):
+            return Location("s3", bucket, _resolve_dots(path, uri))
+        raise ConfigError(f"{redact_uri(uri)!r} has no valid bucket name, write s3://bucket/prefix")
+    if scheme == "file":
+        path = re.sub(r"^//(localhost)?(?=/)", "", unquote(rest))
+        if not path.startswith("//") and "\0" not in path:
+            return Location("file", "", path)
+    raise ConfigError(f"{redact_uri(uri)!r} cannot be opened, allowed: {ALLOWED_URIS}")
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """The root to give to ``open_store`` and the key of the one object that ``uri`` names.
+
+    The root of an S3 object is its bucket, that of a local file its folder.
+
+    Raises:
+        ConfigError: As ``parse_uri``, or the URI names a folder.
+    """
+    location = parse_uri(uri)
+    if location.scheme == "s3":
+        root, key = f"s3://{location.bucket}", location.path
+    else:
+        folder, slash, key = location.path.rpartition("/")
+        root = (folder or slash) or "."
+    if not key or key.endswith("/") or key in (".", ".."):
+        raise ConfigError(f"{redact_uri(uri)!r} names a folder, not an object")
+    return root, key
+
+
+def is_relative(uri: str) -> bool:
+    """Whether the URI is a local path that depends on where it starts."""
+    return not _SCHEME.match(uri) and not uri.startswith(("/", "~"))
+
+
+def folder_of(uri: str) -> str:
+    """The folder of an object, without a slash at the end unless it is ``/``: where its relative URIs start.
+
+    Raises:
+        ConfigError: As ``split_uri``.
+    """
+    root, key = split_uri(uri)
+    folder = key.rpartition("/")[0]
+    return f"{root}/{folder}" if folder else root
+
+
+def redact_uri(uri: str) -> str:
+    """The URI without user names, passwords and query strings, fit for messages."""
+    return public_uri(uri)
+
+
+def _resolve_dots(path: str, uri: str) -> str:
+    """The path without ``.`` and ``..`` parts; empty parts stay, S3 keys may have them."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and not parts:
+            raise ConfigError(f"{redact_uri(uri)!r} leaves its bucket")
+        if part == "..":
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)

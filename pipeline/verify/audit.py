@@ -1,0 +1,187 @@
+"""Proves from the store alone that a run is complete and whole, or finds what is wrong with it.
+
+Independent of the code that writes: the rules are those of docs/output.md, and only the store itself is shared. Reads
+everything, many objects at once. Memory is a few parts and images, and the names of parts.
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import filterfalse
+
+from pipeline.ordered_map import ordered_map
+from pipeline.storage.base import Store
+from pipeline.storage.errors import ObjectNotFound
+from pipeline.storage.retry import Patience
+from pipeline.verify.coverage import RowCoverage
+from pipeline.verify.facts import RunFacts, read_run_facts
+from pipeline.verify.finding import Finding
+from pipeline.verify.image import ImageAudit, ImageClaim, audit_image
+from pipeline.verify.listing import RunListing, SegmentName, list_run
+from pipeline.verify.part import PartAudit, audit_part, image_keys
+from pipeline.verify.retries import RetryAudit
+
+_PART_THREADS = 8
+_IMAGE_THREADS = 16
+
+
+@dataclass(slots=True)
+class AuditTotals:
+    """What a check has seen; complete if there are no findings and the run has ended.
+
+    ``num_left`` counts rows that are in no part.
+    """
+
+    num_rows: int = 0
+    num_done: int = 0
+    num_failed: int = 0
+    num_parts: int = 0
+    num_images: int = 0
+    num_findings: int = 0
+    num_orphans: int = 0
+    num_left: int = 0
+    has_ended: bool = True
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row is there exactly once, and everything that it refers to."""
+        return self.has_ended and self.num_findings == 0
+
+
+@dataclass(slots=True)
+class RunAudit:
+    """The check of one output. ``run`` may be called once.
+
+    Args:
+        store: Root of the output.
+        tell: Told of each finding, on the caller's thread.
+        tell_orphan: Told the key of each object that nothing refers to; a killed run may leave some, harmlessly.
+        tell_unended: Told before anything else if the run has not ended: what is not there yet is no finding then.
+    """
+
+    store: Store
+    tell: Callable[[Finding], None]
+    tell_orphan: Callable[[str], None]
+    tell_unended: Callable[[], None] = lambda: None
+    totals: AuditTotals = field(default_factory=AuditTotals)
+    _patience: Patience = field(default_factory=lambda: Patience(threading.Event()))
+
+    def run(self) -> AuditTotals:
+        """Read the whole output.
+
+        Raises:
+            NotARun: No run lies there.
+            StoreError: The store is out of reach.
+        """
+        facts = self._patience.retry(lambda: read_run_facts(self.store))
+        self.totals.num_rows = facts.num_rows
+        self.totals.has_ended = self._patience.retry(lambda: self.store.size("_SUCCESS")) is not None
+        if not self.totals.has_ended:
+            self.tell_unended()
+        listing = list_run(self.store, self._found, self._orphan)
+        for copy in sorted(listing.copies.difference(listing.parts)):
+            self._found(Finding(copy.failures_key, "object", f"a copy from {copy.part_key}", "no such part"))
+        for copy in sorted(listing.quarantines.difference(listing.parts)):
+            self._found(Finding(copy.quarantine_key, "object", f"rows of {copy.part_key}", "no such part"))
+        present: Counter[int] = Counter()
+        with ThreadPoolExecutor(_PART_THREADS) as parts_pool, ThreadPoolExecutor(_IMAGE_THREADS) as images_pool:
+            work = partial(self._audit_part, facts, listing)
+            parts = ordered_map(parts_pool, work, listing.parts, window=2 * _PART_THREADS)
+            look = partial(self._audit_image, facts)
+            retries = RetryAudit(self.store, listing.retries, self._found)
+            images = self._images_of(parts, facts, retries)
+            for image in ordered_map(images_pool, look, images, window=2 * _IMAGE_THREADS):
+                present[_shard_of(image.key)] += image.is_present
+                self.totals.num_images += image.is_present
+                self._all_found(image.findings)
+        self._find_orphans(listing, present)
+        if self.totals.has_ended:
+            self._check_success()
+        return self.totals
+
+    def _audit_part(self, facts: RunFacts, listing: RunListing, segment: SegmentName) -> PartAudit:
+        told = {
+            "has_copy": segment in listing.copies,
+            "has_quarantine": segment in listing.quarantines,
+            "is_last": listing.is_last(segment),
+            "has_ended": self.totals.has_ended,
+        }
+        return self._patience.retry(lambda: audit_part(self.store, facts, segment, **told))
+
+    def _audit_image(self, facts: RunFacts, claim: ImageClaim) -> ImageAudit:
+        return self._patience.retry(lambda: audit_image(self.store, claim, facts.image_format))
+
+    def _images_of(self, parts: Iterable[PartAudit], facts: RunFacts, retries: RetryAudit) -> Iterator[ImageClaim]:
+        """Images of parts as they come, while their rows are counted."""
+        coverage, before = RowCoverage(facts, self._found, has_ended=self.totals.has_ended), None
+        for part in parts:
+            coverage.take(part)
+            self.totals.num_failed += part.num_failed
+            if part.segment.retry:
+                retries.check(part, before)
+                if before is not None and before.segment.segment == part.segment.segment:
+                    self.totals.num_failed -= before.num_failed
+            self._all_found(part.findings)
+            self.totals.num_parts += 1
+            self.totals.num_done += part.num_done
+            before = part
+            yield from part.images
+        coverage.end()
+        self.totals.num_left = coverage.num_left
+
+    def _find_orphans(self, listing: RunListing, present: Counter[int]) -> None:
+        """Look closer at shards that have more images than their parts refer to."""
+        for shard in sorted(listing.num_images):
+            if listing.num_images[shard] == present[shard]:
+                continue
+            referenced = self._referenced(listing.parts_of(shard))
+            if referenced is not None:
+                keys = sorted(self.store.list(f"images/{shard:07d}/"))
+                for key in filterfalse(referenced.__contains__, keys):
+                    self._orphan(key)
+
+    def _referenced(self, segments: Iterable[SegmentName]) -> set[str] | None:
+        """Keys that these parts refer to; None if one cannot be read, so that nobody knows what it needs."""
+        referenced: set[str] = set()
+        for segment in segments:
+            keys = self._patience.retry(partial(image_keys, self.store, segment))
+            if keys is None:
+                return None
+            referenced |= keys
+        return referenced
+
+    def _check_success(self) -> None:
+        """``_SUCCESS`` is there and tells what the parts hold."""
+        expected = {"rows_done": self.totals.num_done, "rows_failed": self.totals.num_failed}
+        try:
+            text = self._patience.retry(lambda: self.store.get("_SUCCESS"))
+        except ObjectNotFound:
+            self._found(Finding("_SUCCESS", "object", "the totals of a run that has ended", "nothing"))
+            return
+        try:
+            found = json.loads(text)
+        except ValueError:
+            self._found(Finding("_SUCCESS", "content", json.dumps(expected), text.decode(errors="backslashreplace")))
+            return
+        if not isinstance(found, dict) or {name: found.get(name) for name in expected} != expected:
+            self._found(Finding("_SUCCESS", "totals", json.dumps(expected), json.dumps(found)))
+
+    def _all_found(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self._found(finding)
+
+    def _found(self, finding: Finding) -> None:
+        self.totals.num_findings += 1
+        self.tell(finding)
+
+    def _orphan(self, key: str) -> None:
+        self.totals.num_orphans += 1
+        self.tell_orphan(key)
+
+
+def _shard_of(image_key: str) -> int:
+    return int(image_key.split("/")[1])

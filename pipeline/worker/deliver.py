@@ -1,0 +1,94 @@
+"""The way of a row from its result to its outcome: through the codec, to the store, to its segment."""
+
+import queue
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+
+from PIL import Image
+from torch import Tensor
+
+from dimoo_core.errors import CodecNotFinite
+from dimoo_core.request.request import TextResult
+from manifests.row.parse import Row
+from pipeline.rows.failure import row_failure
+from pipeline.rows.finish import RowFinisher
+from pipeline.rows.flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
+from pipeline.worker.commit import Settlement
+from pipeline.worker.segment import OpenSegment
+from pipeline.worker.threads import WorkerThreads
+
+_MAX_CODEC_ROWS = 64  # whose images are taken through the codec before the next ones are looked for
+
+FedRow = tuple[OpenSegment, RowFlow]
+"""A row that goes through the engine, and where it belongs."""
+
+CodecWork = tuple[OpenSegment, Row, MadeImages | FittedImage]
+"""Images of a row that are to go through the codec, and where they belong."""
+
+
+class RowDelivery:
+    """Carries rows away that are over. Hands all work to other threads, so that the engine's may call it."""
+
+    def __init__(
+        self, threads: WorkerThreads, finisher: RowFinisher, settlement: Settlement, *, has_hooks: bool
+    ) -> None:
+        self._threads = threads
+        self._has_hooks = has_hooks
+        self._finisher = finisher
+        self._settlement = settlement
+        self._for_codec: queue.SimpleQueue[CodecWork] = queue.SimpleQueue()
+
+    def take(self, rows: Sequence[FedRow]) -> None:
+        """Carry rows away, of which each has its result or its error.
+
+        Texts of a segment go together, since handing each to a thread costs more than they do, but for hooks that may
+        be slow.
+        """
+        texts: dict[int, list[FedRow]] = defaultdict(list)
+        for segment, flow in rows:
+            if flow.error is not None:
+                failure = row_failure(flow.row, "generate", flow.error)
+                self._threads.store(self._settlement.settle, segment, failure)
+            elif isinstance(flow.result, TextResult | WeighedAnswer):
+                texts[id(flow) if self._has_hooks else id(segment)].append((segment, flow))
+            else:
+                assert flow.result is not None  # it is over without an error
+                self._for_codec.put((segment, flow.row, flow.result))
+                self._threads.codec(self._run_codec)
+        for together in texts.values():
+            self._threads.store(self._finish_texts, together)
+
+    def _run_codec(self) -> None:
+        """Take through the codec together what has come meanwhile, from the engine or straight from the manifest.
+
+        Asked for once a row, so that none is left; finds nothing where an earlier turn took several.
+        """
+        works: list[CodecWork] = []
+        with suppress(queue.Empty):
+            while len(works) < _MAX_CODEC_ROWS:
+                works.append(self._for_codec.get_nowait())
+        products = self._finisher.through_codec([result for *_, result in works])
+        for (segment, row, result), product in zip(works, products, strict=True):
+            if isinstance(product, CodecNotFinite):
+                self._threads.store(self._settlement.settle, segment, row_failure(row, "generate", product))
+            elif isinstance(product, Tensor):
+                self._threads.store(self._finish_codes, segment, row, product)
+            else:
+                assert isinstance(result, MadeImages)
+                self._threads.store(self._finish_images, segment, row, result, product)
+
+    def _finish_codes(self, segment: OpenSegment, row: Row, codes_HW: Tensor) -> None:
+        self._settlement.settle(segment, self._finisher.finish_codes(row, segment, codes_HW))
+
+    def _finish_images(self, segment: OpenSegment, row: Row, made: MadeImages, images: list[Image.Image]) -> None:
+        self._settlement.settle(segment, self._finisher.finish_images(row, segment, made, images))
+
+    def _finish_texts(self, rows: Sequence[FedRow]) -> None:
+        for segment, flow in rows:
+            if isinstance(flow.result, TextResult):
+                outcome = self._finisher.finish_text(flow.row, segment, flow.result)
+            else:
+                assert isinstance(flow.result, WeighedAnswer)
+                outcome = self._finisher.finish_weighed(flow.row, segment, flow.result)
+            self._settlement.settle(segment, outcome)

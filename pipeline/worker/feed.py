@@ -1,0 +1,164 @@
+"""Rows prefetched for the engine: segments read ahead, their rows made into requests on the fetch threads.
+
+Rows of a suspect segment run one at a time: the one that is alone with a dying worker is the one that kills.
+"""
+
+import queue
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+from manifests.errors import RowFailure
+from manifests.files.reader import SegmentReader
+from manifests.row.parse import Row
+from pipeline.output.directory import RunDirectory
+from pipeline.output.failures import QUARANTINED
+from pipeline.output.parts import PartName
+from pipeline.output.suspects import SuspectRecord
+from pipeline.protocol.messages import Lease, LeaseQueue
+from pipeline.protocol.settings import FailurePolicy
+from pipeline.rows.prepare import RowPreparer
+from pipeline.rows.row_hooks import RawRow, RowHooks
+from pipeline.storage.reader import ObjectReader
+from pipeline.storage.retry import Patience
+from pipeline.storage.uri import folder_of
+from pipeline.worker.commit import Settlement
+from pipeline.worker.deliver import FedRow, RowDelivery
+from pipeline.worker.segment import OpenSegment
+from pipeline.worker.threads import WorkerThreads
+
+
+class LoneRows:
+    """Decides, row by row, whether a suspect segment's row is run once more. Used by the feeder thread."""
+
+    def __init__(self, record: SuspectRecord, policy: FailurePolicy) -> None:
+        self._record = record
+        self._policy = policy
+
+    def admit(self, lease: Lease, row: Row | RawRow) -> Row | RawRow | RowFailure:
+        """The row, after the store knows that it is the next to be run; or its failure, if too many workers died.
+
+        Raises:
+            StoreError: The store cannot be told.
+        """
+        suspicion = lease.suspicion
+        assert suspicion is not None
+        failure_class = suspicion.failure_class
+        if suspicion.is_convicted(row.index, self._policy.max_tries(failure_class)):
+            times = 1 + suspicion.deaths[row.index]
+            message = f"{times} workers died while they ran this row, the last one with no other: {suspicion.reason}"
+            return RowFailure(row.index, row.id, "generate", QUARANTINED, message, failure_class, times)
+        self._record.put(lease.segment.name, replace(suspicion, running=row.index))
+        return row
+
+
+_POLL_TIMEOUT_S = 0.05
+
+
+class RowFeed:
+    """Prepares the rows of leases, as far ahead of the engine as credits go.
+
+    Args:
+        preparer: Makes rows into requests; closed with the feed.
+        delivery: Gets rows that need no engine.
+    """
+
+    def __init__(
+        self,
+        threads: WorkerThreads,
+        hooks: RowHooks,
+        preparer: RowPreparer,
+        lone_rows: LoneRows,
+        run_directory: RunDirectory,
+        patience: Patience,
+        settlement: Settlement,
+        delivery: RowDelivery,
+    ) -> None:
+        self._threads = threads
+        self._hooks = hooks
+        self._preparer = preparer
+        self._lone_rows = lone_rows
+        self._run_directory = run_directory
+        self._patience = patience
+        self._settlement = settlement
+        self._delivery = delivery
+        self._objects = ObjectReader()
+        self._ready: queue.SimpleQueue[FedRow] = queue.SimpleQueue()
+
+    def ready(self, timeout_s: float = 0.0) -> list[FedRow]:
+        """Rows that have become ready since the last call, in that order; waits a while for the first of them."""
+        rows: list[FedRow] = []
+        with suppress(queue.Empty):
+            rows.append(self._ready.get(timeout=timeout_s) if timeout_s else self._ready.get_nowait())
+            while True:
+                rows.append(self._ready.get_nowait())
+        return rows
+
+    def run(self, leases: LeaseQueue) -> None:
+        """Read leased segments and hand their rows to the fetch threads, until the queue or the run ends."""
+        with SegmentReader(self._objects.open) as reader:
+            while not self._threads.stop.is_set() and not self._threads.notice.is_given:
+                try:
+                    lease = leases.get(timeout=_POLL_TIMEOUT_S)
+                except queue.Empty:
+                    continue
+                if lease is None:
+                    return
+                with self._threads.clock.work():
+                    segment = self._opened(lease, reader)
+                    self._settlement.open(segment)
+                if segment.is_complete:
+                    self._threads.store(self._settlement.close, segment)
+                self._feed_rows(segment)
+
+    def close(self) -> None:
+        """Let go of connections and processes."""
+        self._preparer.close()
+        self._objects.close()
+
+    def _opened(self, lease: Lease, reader: SegmentReader) -> OpenSegment:
+        rows = self._patience.retry(partial(reader.read, lease.segment))
+        if lease.retry is None:
+            return OpenSegment(lease, rows)
+        last = PartName(lease.segment.name, lease.retry.after)
+        return OpenSegment(lease, rows, self._patience.retry(partial(self._run_directory.summary, last)).failures)
+
+    def _feed_rows(self, segment: OpenSegment) -> None:
+        """All rows of a segment; those of a suspect one after the other."""
+        for item in self._hooks.rows(segment.rows, segment.segment.first_row):
+            if self._threads.takes_no_rows:
+                return
+            row = item.row if isinstance(item, RowFailure) else item.index
+            if segment.wants(row):
+                self._feed_row(segment, item)
+            while segment.wants(row) and segment.lease.suspicion is not None and not self._threads.takes_no_rows:
+                if segment.wait_for(row, _POLL_TIMEOUT_S):
+                    break
+
+    def _feed_row(self, segment: OpenSegment, item: Row | RawRow | RowFailure) -> None:
+        while not self._settlement.take_credit(_POLL_TIMEOUT_S):
+            if self._threads.takes_no_rows:
+                return
+        if not isinstance(item, RowFailure) and (first := segment.lease.repeats.get(item.index)) is not None:
+            message = f"id {item.id!r} is that of row {first}: give each row its own id"
+            item = RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
+        if not isinstance(item, RowFailure) and segment.lease.suspicion is not None:
+            item = self._lone_rows.admit(segment.lease, item)
+        if isinstance(item, RowFailure):
+            self._threads.store(self._settlement.settle, segment, item)
+        else:
+            self._threads.fetch(self._prepare, segment, item)
+
+    def _prepare(self, segment: OpenSegment, given: Row | RawRow) -> None:
+        if (done := self._settlement.drafts.adopted(segment, given.index)) is not None:
+            self._settlement.settle(segment, done, is_adopted=True)
+            return
+        row = self._hooks.before(given) if isinstance(given, RawRow) else given
+        folder = folder_of(segment.segment.file_uri)
+        prepared = row if isinstance(row, RowFailure) else self._preparer.prepare(row, folder)
+        if isinstance(prepared, RowFailure):
+            self._settlement.settle(segment, prepared)
+        elif prepared.is_over:
+            self._delivery.take([(segment, prepared)])
+        else:
+            self._ready.put((segment, prepared))

@@ -1,0 +1,137 @@
+"""When the finished rows of a worker's open segments are flushed to drafts, and which rows it adopts from some.
+
+A segment is committed when its last row is done. Until then a crash would cost all of its rows; with drafts it costs
+those in flight and those that were finished since the last flush.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.output.partials import DraftRow, Drafts, row_fingerprint
+from pipeline.output.results import RowDone
+from pipeline.protocol.settings import FlushPolicy
+from pipeline.worker.segment import OpenSegment
+
+
+@dataclass(slots=True)
+class _Book:
+    """What is known of one open segment's drafts."""
+
+    found: dict[str, RowDone] = field(default_factory=dict)  # of earlier workers, by fingerprint
+    keys: list[str] = field(default_factory=list)
+    adopted: set[int] = field(default_factory=set)
+    is_closed: bool = False
+    waiting: list[RowDone] = field(default_factory=list)
+    since_s: float = 0.0  # when the first of those that wait was finished
+
+
+class DraftKeeper:
+    """The drafts of one worker's open segments. Threads may share it.
+
+    Args:
+        drafts: Of the run.
+        policy: When to flush.
+        settings_digest: Of everything that decides results now.
+        clock: Seconds from any origin.
+    """
+
+    def __init__(
+        self,
+        drafts: Drafts,
+        policy: FlushPolicy,
+        settings_digest: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._drafts = drafts
+        self._policy = policy
+        self._settings_digest = settings_digest
+        self._clock = clock
+        self._books: dict[int, tuple[OpenSegment, _Book]] = {}  # by the segment's identity
+        self._lock = threading.Lock()
+
+    def open(self, segment: OpenSegment) -> None:
+        """A segment begins; drafts are looked for if there may be some."""
+        found, keys = self._drafts.of(segment.part) if segment.lease.has_drafts else ({}, [])
+        with self._lock:
+            self._books[id(segment)] = segment, _Book(found, keys)
+
+    def adopted(self, segment: OpenSegment, row: int) -> RowDone | None:
+        """A row that another worker has finished, with all its images; None if it has to be made."""
+        if not (found := self._books[id(segment)][1].found):
+            return None
+        done = found.get(self._fingerprint(segment, row))
+        if done is None or done.row != row or not self._drafts.has_images(done):
+            return None
+        with self._lock:
+            self._books[id(segment)][1].adopted.add(row)
+        return done
+
+    def note(self, segment: OpenSegment, done: RowDone) -> None:
+        """A row is finished and its segment is not; flushes what waits if that is enough."""
+        with self._lock:
+            book = self._book(segment)
+            if book.is_closed or done.row in book.adopted:  # of an adopted row there is a draft
+                return
+            book.since_s = book.since_s if book.waiting else self._clock()
+            book.waiting.append(done)
+        self.flush_due(segment)
+
+    def flush_due(self, segment: OpenSegment) -> None:
+        """Flush what waits of a segment if it is enough, or has waited for long enough."""
+        if self.is_due(segment):
+            self.flush(segment)
+
+    def due_segments(self) -> list[OpenSegment]:
+        """Segments whose finished rows have waited for long enough."""
+        with self._lock:
+            segments = [segment for segment, book in self._books.values() if book.waiting]
+        return [segment for segment in segments if self.is_due(segment)]
+
+    def is_due(self, segment: OpenSegment) -> bool:
+        """Whether finished rows of a segment are to be flushed now."""
+        with self._lock:
+            book = self._book(segment)
+            if not book.waiting:
+                return False
+            is_enough = self._policy.rows is not None and len(book.waiting) >= self._policy.rows
+            seconds = self._policy.seconds
+            return is_enough or (seconds is not None and self._clock() - book.since_s >= seconds)
+
+    def flush(self, segment: OpenSegment) -> None:
+        """Put what waits of a segment into a draft."""
+        with self._lock:
+            book = self._book(segment)
+            waiting, book.waiting = book.waiting, []
+        if not waiting:
+            return
+        rows = [DraftRow(done, self._fingerprint(segment, done.row)) for done in waiting]
+        key = self._drafts.keep(segment.part, rows)
+        with self._lock:
+            book.keys.append(key)
+            is_closed = book.is_closed
+        if is_closed:  # while it was written
+            self._drafts.remove([key])
+
+    def flush_all(self) -> None:
+        """Put what waits of every open segment into drafts, before a worker ends that was asked to."""
+        with self._lock:
+            segments = [segment for segment, _ in self._books.values()]
+        for segment in segments:
+            self.flush(segment)
+
+    def close(self, segment: OpenSegment) -> None:
+        """A segment is committed: its drafts are of no use any more."""
+        with self._lock:
+            _, book = self._books.pop(id(segment))
+            book.waiting, book.is_closed = [], True
+        self._drafts.remove(book.keys)
+
+    def _book(self, segment: OpenSegment) -> _Book:
+        """Of a segment that another thread has closed: one that takes nothing."""
+        _, book = self._books.get(id(segment), (None, _Book(is_closed=True)))
+        return book
+
+    def _fingerprint(self, segment: OpenSegment, row: int) -> str:
+        return row_fingerprint(self._settings_digest, row, segment.rows, row - segment.segment.first_row)
