@@ -70,7 +70,3 @@ for _command, _words in _COMMANDS:
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-if __name__ == "__main__":
-    main()

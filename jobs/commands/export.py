@@ -25,9 +25,12 @@ def export(
         str | None, typer.Option(help="Where the manifest lies now, if input images are needed and it was moved.")
     ] = None,
     hooks: Annotated[
-        list[str] | None, typer.Option("--hook", metavar="MODULE:FUNCTION", help="Called with each row; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+        ),
     ] = None,
-    score: Annotated[str | None, typer.Option(metavar="MODULE:FUNCTION", help="Scores each row.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="HOOK", help="The same, to score each row.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave rows with a lower score out.")] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one a line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,

@@ -10,6 +10,7 @@ import typer
 from jobs import api
 from jobs.commands.support import exit_codes
 from jobs.text import counted
+from manifests.errors import RowFailure
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
 
@@ -53,7 +54,10 @@ def build(
     splits: Annotated[str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.")] = None,
     seed: Annotated[int, typer.Option(help="Of sampling and splits.")] = 0,
     hooks: Annotated[
-        list[str] | None, typer.Option("--hook", metavar="MODULE:FUNCTION", help="Called with each row; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+        ),
     ] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out prompts with these words, one a line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out prompts with fewer words.", min=0)] = 0,
@@ -136,7 +140,7 @@ def validate(
     Exit status: 0 every row is valid, 1 it cannot be read, 2 wrong columns or options, 3 some rows are invalid.
     """
 
-    def tell(failure: api.RowFailure) -> None:
+    def tell(failure: RowFailure) -> None:
         if as_json:
             typer.echo(json.dumps({"row": failure.row, "id": failure.id, "message": failure.message}))
         else:

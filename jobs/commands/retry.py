@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from jobs import api
-from jobs.commands.support import StopNotice, drain_at_signal, raise_stopped, resumable, resume_hint
+from jobs.commands.support import drain_at_signal, raise_stopped, resumable, resume_hint
+from pipeline.protocol.shutdown import StopNotice
 
 
 def retry(
