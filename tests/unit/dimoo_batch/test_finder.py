@@ -38,7 +38,7 @@ def test_the_import_path_stays_as_it_is(tmp_path: Path) -> None:
         "assert sys.path == before\nprint(pipeline.storage.uri.__file__)"
     )
     shown = ended(tmp_path, sys.executable, "-c", code)
-    assert shown.stdout == f"{REPOSITORY / 'pipeline' / 'uri.py'}\n", shown.stderr
+    assert shown.stdout == f"{REPOSITORY / 'pipeline' / 'storage' / 'uri.py'}\n", shown.stderr
 
 
 @pytest.mark.parametrize("name", ["pipeline.py", "jobs/__init__.py", "manifests/notes.txt"])
