@@ -70,7 +70,7 @@ def run(manifest: str, endpoint: str, server: S3Server, options: argparse.Namesp
         f"text_to_image.height={options.resolution}",
         "device=cpu",
     ]
-    command = [sys.executable, "-m", "jobs.cli", "run", manifest, "--output", f"s3://{_BUCKET}/output"]
+    command = [sys.executable, "-m", "dimoo_batch", "run", manifest, "--output", f"s3://{_BUCKET}/output"]
     command += ["--workers", str(options.workers), *(part for each in assignments for part in ("--set", each))]
     variables = os.environ | server.env() | {"AWS_ENDPOINT_URL": endpoint}
     ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=variables, cwd=_REPOSITORY)

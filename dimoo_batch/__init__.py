@@ -1,1 +1,5 @@
-"""The name that is this distribution's own: where its command starts."""
+"""The name that is this distribution's own. Importing it makes sure that our packages are the ones found."""
+
+from dimoo_batch._finder import install
+
+install()

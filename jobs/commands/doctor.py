@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jobs import api
 from jobs.commands.support import EXIT_FAILED
 
 
@@ -29,48 +30,10 @@ def doctor(
 
     Exit status: 0 nothing is wrong, 1 something is.
     """
-    from jobs.tools.doctor import (
-        diagnose_disk,
-        diagnose_gpu,
-        diagnose_model,
-        diagnose_model_memory,
-        diagnose_ray,
-        diagnose_shared_memory,
-        diagnose_store,
-        diagnose_versions,
-    )
-
-    diagnoses = [
-        *diagnose_versions(),
-        diagnose_gpu(),
-        diagnose_shared_memory(),
-        diagnose_disk(),
-        diagnose_ray(ray_address),
-        diagnose_model(model),
-        *diagnose_model_memory(model),
-        *(diagnose_store(output) if output is not None else ()),
-    ]
+    diagnoses = list(api.diagnose(output, model, ray_address))
     if as_json:
         typer.echo(json.dumps([diagnosis.to_json() for diagnosis in diagnoses]))
     else:
         for line in (line for diagnosis in diagnoses for line in diagnosis.lines()):
             typer.echo(line)
     raise typer.Exit(EXIT_FAILED if any(each.verdict == "wrong" for each in diagnoses) else 0)
-
-
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False) -> None:
-    """List the checkpoints that --model can name here: embedded, published, and those downloaded before.
-
-    \b
-    Examples:
-      dimoo-batch models
-      dimoo-batch models --json
-    """
-    from jobs.tools.catalog import model_entries
-
-    entries = model_entries()
-    if as_json:
-        typer.echo(json.dumps([entry.to_json() for entry in entries]))
-        return
-    for entry in entries:
-        typer.echo(entry.words())

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs import api
+from jobs.commands.support import exit_codes
 from jobs.text import counted
 
 
@@ -24,9 +25,12 @@ def export(
         str | None, typer.Option(help="Where the manifest lies now, if input images are needed and it was moved.")
     ] = None,
     hooks: Annotated[
-        list[str] | None, typer.Option("--hook", metavar="MODULE:FUNCTION", help="Called with each row; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+        ),
     ] = None,
-    score: Annotated[str | None, typer.Option(metavar="MODULE:FUNCTION", help="Scores each row.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="HOOK", help="The same, to score each row.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave rows with a lower score out.")] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one a line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,
@@ -46,12 +50,7 @@ def export(
 
     Exit status: 0 exported, 1 storage failed, 2 wrong input.
     """
-    from dimoo_core.errors import ConfigError, DimooError
-    from jobs.export.export import ExportRequest, export_run
-    from manifests.errors import ManifestError
-    from pipeline.errors import NotARun
-
-    request = ExportRequest(
+    request = api.ExportRequest(
         output=output,
         format=to,
         target=target,
@@ -67,12 +66,8 @@ def export(
         blocklist=blocklist,
         min_words=min_words,
     )
-    try:
-        report = export_run(request)
-    except (ConfigError, ManifestError, NotARun) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_FAILED)
+    with exit_codes():
+        report = api.export_run(request)
     left_out = f", {report.filtered:,} left out" if report.filtered else ""
     made = f"{counted(report.rows, 'row')} with {counted(report.images, 'image')} in {counted(report.files, 'file')}"
     empty = f", {report.empty_texts:,} of empty text (--min-words 1 leaves such out)" if report.empty_texts else ""

@@ -3,15 +3,14 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs import api
+from jobs.commands.support import exit_codes
 from jobs.text import counted
-
-if TYPE_CHECKING:
-    from jobs.manifest.request import BuildReport, BuildRequest
+from manifests.errors import RowFailure
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
 
@@ -55,7 +54,10 @@ def build(
     splits: Annotated[str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.")] = None,
     seed: Annotated[int, typer.Option(help="Of sampling and splits.")] = 0,
     hooks: Annotated[
-        list[str] | None, typer.Option("--hook", metavar="MODULE:FUNCTION", help="Called with each row; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+        ),
     ] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out prompts with these words, one a line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out prompts with fewer words.", min=0)] = 0,
@@ -79,42 +81,31 @@ def build(
 
     Exit status: 0 built, 1 storage failed, 2 wrong input.
     """
-    from dimoo_core.errors import ConfigError, DimooError
-    from jobs.manifest.build import build_manifest
-    from jobs.manifest.request import (
-        BuildRequest,
-        constant_cell,
-        dedupe_choice,
-        listed_values,
-        name_value_pairs,
-        share_value,
-    )
-    from manifests.errors import ManifestError
-
-    try:
-        types_of = dict(name_value_pairs("--type", types))
-        request = BuildRequest(
+    with exit_codes():
+        types_of = dict(api.name_value_pairs("--type", types))
+        request = api.BuildRequest(
             inputs=tuple(inputs or ()),
             target=to,
             format=source,  # type: ignore[arg-type]  # checked where it is used
             task=task,
             prompt=prompt,
-            variables={name: listed_values(value) for name, value in name_value_pairs("--var", variables)},
-            rename=dict(name_value_pairs("--rename", rename)),
+            variables={name: api.listed_values(value) for name, value in api.name_value_pairs("--var", variables)},
+            rename=dict(api.name_value_pairs("--rename", rename)),
             constants={
-                name: constant_cell(name, value, types_of) for name, value in name_value_pairs("--set", constants)
+                name: api.constant_cell(name, value, types_of)
+                for name, value in api.name_value_pairs("--set", constants)
             },
             types=types_of,
             images=images,
             embed=embed,
-            dedupe=dedupe_choice(dedupe),
+            dedupe=api.dedupe_choice(dedupe),
             distance=distance,
             sample=sample,
             limit=limit,
             repeat=repeat,
             splits={
-                name: share_value(value)
-                for name, value in name_value_pairs("--splits", splits.split(",") if splits else ())
+                name: api.share_value(value)
+                for name, value in api.name_value_pairs("--splits", splits.split(",") if splits else ())
             },
             seed=seed,
             skips_invalid=skip_invalid,
@@ -124,11 +115,7 @@ def build(
             blocklist=blocklist,
             min_words=min_words,
         )
-        report = build_manifest(request)
-    except (ConfigError, ManifestError) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_FAILED)
+        report = api.build_manifest(request)
     typer.echo(json.dumps(report.to_json()) if as_json else "\n".join(_report_lines(report, request)))
 
 
@@ -152,11 +139,6 @@ def validate(
 
     Exit status: 0 every row is valid, 1 it cannot be read, 2 wrong columns or options, 3 some rows are invalid.
     """
-    from dimoo_core.errors import ConfigError, DimooError
-    from jobs.manifest.inspect import validate_manifest
-    from jobs.spec.resolve import row_defaults_of
-    from jobs.spec.spec import load_spec
-    from manifests.errors import ManifestError, RowFailure
 
     def tell(failure: RowFailure) -> None:
         if as_json:
@@ -164,13 +146,9 @@ def validate(
         else:
             typer.echo(f"row {failure.row} ({failure.id}), {failure.stage}: {failure.message}")
 
-    try:
-        job = load_spec(spec, {"manifest": manifest, "limit": limit}, assignments or [])
-        totals = validate_manifest(job, row_defaults_of(job), tell, reads_images=read_images)
-    except (ConfigError, ManifestError) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_FAILED)
+    with exit_codes():
+        job = api.load_spec(spec, {"manifest": manifest, "limit": limit}, assignments or [])
+        totals = api.validate_manifest(job, api.row_defaults_of(job), tell, reads_images=read_images)
     tasks = ", ".join(f"{count} {name}" for name, count in totals.tasks.items())
     of_tasks = f" ({tasks})" if tasks else ""
     words = f"{counted(totals.rows, 'row')}: {totals.valid:,} valid{of_tasks}, {totals.invalid:,} invalid"
@@ -192,20 +170,12 @@ def show(
       dimoo-batch manifest show prompts.parquet
       dimoo-batch manifest show s3://bucket/manifest/ --start 1000 --rows 20 --json | jq .prompt
     """
-    from dimoo_core.errors import ConfigError, DimooError
-    from jobs.manifest.inspect import shown_lines
-    from manifests.errors import ManifestError
-
-    try:
-        for line in shown_lines(manifest, start=start, num_rows=rows, as_json=as_json):
+    with exit_codes():
+        for line in api.shown_lines(manifest, start=start, num_rows=rows, as_json=as_json):
             typer.echo(line)
-    except (ConfigError, ManifestError) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_FAILED)
 
 
-def _report_lines(report: "BuildReport", request: "BuildRequest") -> Iterable[str]:
+def _report_lines(report: "api.BuildReport", request: "api.BuildRequest") -> Iterable[str]:
     tasks = ", ".join(f"{count} {name}" for name, count in report.tasks.items())
     duplicates = f", {counted(report.duplicates, 'duplicate')} left out" if request.dedupe != "none" else ""
     yield f"{counted(report.rows, 'row')} ({tasks}) in {counted(len(report.files), 'file')}{duplicates}"

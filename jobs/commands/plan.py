@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from dimoo_core.errors import ConfigError
+from jobs import api
+from jobs.commands.support import exit_codes
 
 
 def plan(
@@ -47,36 +49,21 @@ def plan(
     Exit status: 0 planned, 1 storage or the probe failed, 2 wrong input.
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
-    from dimoo_core.errors import ConfigError, DimooError, WeightsError
-    from jobs.plan.lines import find_gpus, plan_json, plan_lines
-    from jobs.plan.plan import plan_run
-    from jobs.plan.probe import probe_plan
-    from jobs.plan.row_cost import read_model_facts
-    from jobs.spec.resolve import resolved_spec
-    from jobs.spec.spec import load_spec
-    from manifests.errors import ManifestError
-
-    try:
-        chosen = find_gpus(tuple(gpus or ()), _prices(prices or []))
-        given = load_spec(spec, flags, assignments or [])
-        job = resolved_spec(given)
-        facts, defaults = read_model_facts(job.model), job.row_defaults()
-        found = plan_run(job, defaults, facts, num_workers=job.workers or 1, reads_remote=read_images)
-        measured = probe_plan(found, given, defaults, facts, probe, _say) if probe else None
-    except (ConfigError, ManifestError, WeightsError) as error:
-        fail(str(error), EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_FAILED)
+    with exit_codes():
+        chosen = api.find_gpus(tuple(gpus or ()), _prices(prices or []))
+        given = api.load_spec(spec, flags, assignments or [])
+        job = api.resolved_spec(given)
+        facts, defaults = api.read_model_facts(job.model), job.row_defaults()
+        found = api.plan_run(job, defaults, facts, num_workers=job.workers or 1, reads_remote=read_images)
+        measured = api.probe_plan(found, given, defaults, facts, probe, _say) if probe else None
     typer.echo(
-        json.dumps(plan_json(found, chosen, measured))
+        json.dumps(api.plan_json(found, chosen, measured))
         if as_json
-        else "\n".join(plan_lines(found, chosen, measured, num_workers=job.workers or 1))
+        else "\n".join(api.plan_lines(found, chosen, measured, num_workers=job.workers or 1))
     )
 
 
 def _prices(texts: list[str]) -> dict[str, float]:
-    from dimoo_core.errors import ConfigError
-
     prices = {}
     for text in texts:
         name, _, value = text.partition("=")

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs import api
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, exit_codes
 
 
 def replay(
@@ -27,13 +28,8 @@ def replay(
 
     Exit status: 0 the same result as the run's, or there was none; 1 another one; 2 wrong input.
     """
-    from dimoo_core.errors import DimooError
-    from jobs.tools.replay import replay_row
-
-    try:
-        summary = replay_row(output, row_id, lambda line: typer.echo(line, err=True), manifest=manifest)
-    except DimooError as error:
-        fail(str(error), EXIT_WRONG_INPUT)
+    with exit_codes(retryable=EXIT_WRONG_INPUT, permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
+        summary = api.replay_row(output, row_id, lambda line: typer.echo(line, err=True), manifest=manifest)
     if as_json:
         typer.echo(summary.to_json())
     else:

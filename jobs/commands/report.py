@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs import api
+from jobs.commands.support import EXIT_WRONG_INPUT, exit_codes
 
 DEFAULT_ROWS = 20_000
 
@@ -30,16 +31,8 @@ def report(
 
     Exit status: 0 written, 1 the store broke off, 2 not a run, or it cannot be read.
     """
-    from dimoo_core.errors import DimooError
-    from jobs.report.write import write_report
-    from pipeline.storage.errors import StoreError
-
-    try:
-        summary = write_report(output, lambda line: typer.echo(line, err=True), manifest=manifest, max_rows=rows)
-    except StoreError as error:
-        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_WRONG_INPUT)
+    with exit_codes(permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
+        summary = api.write_report(output, lambda line: typer.echo(line, err=True), manifest=manifest, max_rows=rows)
     if as_json:
         typer.echo(summary.to_json())
         return

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.support import drain_at_signal, raise_stopped
+from jobs import api
+from jobs.commands.support import drain_at_signal, raise_stopped, resumable, resume_hint
+from pipeline.protocol.shutdown import StopNotice
 
 
 def retry(
@@ -59,13 +61,8 @@ def retry(
     never run, 4 stopped since too many rows failed again, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
-    from jobs.commands.support import ending_with_exit_codes, resume_hint
-    from jobs.run.retry import retry_job
-    from jobs.run.retry_plan import RetryChoice
-    from pipeline.protocol.shutdown import StopNotice
-
     limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
-    choice = RetryChoice(
+    choice = api.RetryChoice(
         classes=tuple(classes or ()),
         manifest=manifest,
         model=model,
@@ -78,9 +75,9 @@ def retry(
     def drain(deadline_s: float) -> None:
         drain_at_signal(notice, deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(output)}")
 
-    with ending_with_exit_codes(lambda: output):
+    with resumable(lambda: output):
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
-            summary = retry_job(output, choice, lambda line: typer.echo(line, err=True), notice, drain)
+            summary = api.retry_job(output, choice, lambda line: typer.echo(line, err=True), notice, drain)
         for line in summary.lines():
             typer.echo(line, err=True)
     typer.echo(json.dumps(summary.to_json()))

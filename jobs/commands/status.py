@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, fail
+from jobs import api
+from jobs.commands.support import EXIT_WRONG_INPUT, exit_codes
 
 
 def status(
@@ -25,16 +26,8 @@ def status(
 
     Exit status: 0 it could be read, whatever it says; 1 the store broke off; 2 not a run, or it cannot be read.
     """
-    from dimoo_core.errors import DimooError
-    from jobs.tools.status import MAX_PARTS_READ, read_status
-    from pipeline.storage.errors import StoreError
-
-    try:
-        found = read_status(output, max_parts=None if exact else MAX_PARTS_READ)
-    except StoreError as error:
-        fail(str(error), EXIT_FAILED if error.retryable else EXIT_WRONG_INPUT)
-    except DimooError as error:
-        fail(str(error), EXIT_WRONG_INPUT)
+    with exit_codes(permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
+        found = api.read_status(output, max_parts=None if exact else api.MAX_PARTS_READ)
     if as_json:
         typer.echo(json.dumps(found.to_json()))
         return

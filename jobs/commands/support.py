@@ -73,8 +73,29 @@ def fail(message: str, exit_code: int) -> NoReturn:
 
 
 @contextmanager
-def ending_with_exit_codes(target: Callable[[], str]) -> Iterator[None]:
-    """End the command for whatever a run raises.
+def exit_codes(
+    *, retryable: int = EXIT_FAILED, permanent: int = EXIT_FAILED, other: int = EXIT_FAILED
+) -> Iterator[None]:
+    """End the command with a message for any error of ours: 2 for wrong input, else as given.
+
+    Args:
+        retryable: The code where a store failed and may work later.
+        permanent: The code where a store failed for good.
+        other: The code for anything else.
+    """
+    try:
+        yield
+    except (ConfigError, ManifestError, WeightsError, NotARun) as error:
+        fail(str(error), EXIT_WRONG_INPUT)
+    except StoreError as error:
+        fail(str(error), retryable if error.retryable else permanent)
+    except DimooError as error:
+        fail(str(error), other)
+
+
+@contextmanager
+def resumable(target: Callable[[], str]) -> Iterator[None]:
+    """End the command for whatever a run raises, with how to resume it.
 
     Args:
         target: The output as far as it is known, asked when there is something to go on with.

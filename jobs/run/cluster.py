@@ -52,7 +52,7 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
     # A folder that only this user may enter, for what a Ray of this machine's own writes.
     with tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True) as folder:
         try:
-            # Ray puts the folder in which it is started before all else on its workers' path: any file pipeline.py.
+            # Ray puts the folder in which it is started before all else on its workers' path: any file of any name.
             with _handler_kept(signal.SIGTERM), chdir(folder):
                 _init(address, num_workers, Path(folder))
             yield int(ray.cluster_resources().get("GPU", 0))

@@ -1,27 +1,47 @@
 """Runs benchmark cases on the product's own engine: the same layout, scheduler, caches and codec as a run."""
 
+import platform
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from dimoo_core.checkpoint.load import Model
+from dimoo_core.checkpoint.load import Model, load_model
+from dimoo_core.checkpoint.locate import find_checkpoint
 from dimoo_core.codec.resize import centered, crop_sizes_for, fit
 from dimoo_core.decoding.base import StepTrace
 from dimoo_core.engine.engine import Engine
+from dimoo_core.presets import PRESETS
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import ImageResult, Request, RequestFailed
-from dimoo_core.settings import EngineConfig, ImageSettings, Resolution
-from jobs.tools.bench_cases import BenchCase, BenchResult
+from dimoo_core.settings import DtypeName, EngineConfig, ImageSettings, Resolution
+from jobs.run.resources import check_run_memory, memory_of_shapes, settings_shape
+from jobs.run.workers import Workers
+from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
+from jobs.spec.spec import JobSpec
+from jobs.tools.bench_cases import BenchCase, BenchResult, BenchTask, bench_cases
 
 _PROMPT = "a small harbour at dawn, fishing boats beside a stone pier, gulls above the water, soft light, oil painting"
 _QUESTION = "Describe the image in detail."
 _PHOTO_PX = (1536, 1024)  # before its crop
 _WARM_UP_STEPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BenchChoice:
+    """What a person wants measured; empty: everything."""
+
+    presets: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    tasks: tuple[BenchTask, ...]
+    max_rows: int | None
+    max_seconds: float
 
 
 class MachineBench:
@@ -154,3 +174,50 @@ class MachineBench:
             return torch.cuda.max_memory_reserved(self._model.device)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def measure_machine(
+    job: JobSpec, choice: BenchChoice, say: Callable[[str], None]
+) -> tuple[dict[str, Any], list[BenchResult]]:
+    """Load the job's model as a worker would and measure the cases; returns the machine, for people, and the results.
+
+    Raises:
+        ConfigError, WeightsError: Something asked for is wrong, or does not fit into memory.
+    """
+    checkpoint = find_checkpoint(job.model)
+    job = with_found_adapter(with_generation_defaults(job, checkpoint.directory))
+    cases = bench_cases(job.row_defaults(), choice.presets or tuple(PRESETS), choice.sizes, choice.tasks)
+    device = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype: DtypeName = "bfloat16" if device.startswith("cuda") else "float32"
+    dtype = job.dtype if job.dtype != "auto" else dtype
+    found = check_model(checkpoint.directory, job.adapter)
+    source_px = resolution**2 if isinstance(resolution := job.understanding.resolution, int) else 0
+    shapes = [settings_shape(case.settings, found, source_px) for case in cases]
+    engine, most = (
+        EngineConfig(**dict(job.engine)),
+        choice.max_rows if choice.max_rows is not None else job.engine.max_step_tokens,
+    )
+    need = memory_of_shapes(found, device, dtype, engine, shapes, most)
+    here = Workers(0, device, 0, 0)
+    dtype = check_run_memory(need, here, is_auto=job.dtype == "auto", is_recorded=False, say=say).dtype
+    adapter = find_checkpoint(job.adapter).directory if job.adapter is not None else None
+    loaded = load_model(checkpoint.directory, device=device, dtype=dtype, adapter=adapter)
+    bench = MachineBench(
+        loaded,
+        engine,
+        input_resolution=job.understanding.resolution,
+        own_size_px=(job.text_to_image.width, job.text_to_image.height),
+        max_seconds=choice.max_seconds,
+        max_rows=choice.max_rows,
+    )
+    results = list(bench.run(cases, say))
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
+    machine = {
+        "model": checkpoint.name,
+        "device": device,
+        "device_name": f"{name}, {torch.get_num_threads()} threads" if device == "cpu" else name,
+        "dtype": dtype,
+        "torch": torch.__version__,
+        "max_step_tokens": job.engine.max_step_tokens,
+    }
+    return machine, results

@@ -250,3 +250,16 @@ def _fix(error: StoreError) -> str:
     if error.retryable:
         return "check AWS_ENDPOINT_URL, the network and whether the store is up"
     return "see what the store says"
+
+
+def diagnose(output: str | None, model: str, ray_address: str | None) -> Iterator[Diagnosis]:
+    """Everything that could keep a run from working: this machine, the model, and the store if ``output`` names one."""
+    yield from diagnose_versions()
+    yield diagnose_gpu()
+    yield diagnose_shared_memory()
+    yield diagnose_disk()
+    yield diagnose_ray(ray_address)
+    yield diagnose_model(model)
+    yield from diagnose_model_memory(model)
+    if output is not None:
+        yield from diagnose_store(output)

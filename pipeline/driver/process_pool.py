@@ -11,6 +11,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import NamedTuple
 
+from dimoo_batch._remote import call
 from pipeline.driver.pool import WorkerPool
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerDied
 from pipeline.protocol.settings import RunSettings
@@ -95,7 +96,9 @@ class ChildPool(WorkerPool):
         self._name = f"child-{self._num_started}"
         self._num_started += 1
         self._connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_work, args=(self._settings, theirs), name=self._name, daemon=True)
+        self._process = self._context.Process(
+            target=call, args=(_work, self._settings, theirs), name=self._name, daemon=True
+        )
         self._process.start()
         theirs.close()
         return self._name

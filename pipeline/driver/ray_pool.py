@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from dimoo_batch._remote import WorkerActor
 from dimoo_core.errors import ConfigError
 from pipeline.driver.pool import WorkerPool, drain
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, WorkerDied
@@ -26,8 +27,8 @@ _ACTOR_POLL_S = 0.5
 _MAX_REASON_CHARS = 300
 
 
-class WorkerActor:
-    """One worker in a process of its own. Its methods only move messages; the work is on a thread.
+class RayWorker:
+    """One worker in an actor's process. Its methods only move messages; the work is on a thread.
 
     SIGTERM, which is also how Ray ends the processes of a machine that is taken away, drains it.
     It works in the driver's folder: on a cluster that was joined, relative names would start where Ray was started.
@@ -112,22 +113,22 @@ class RayPool(WorkerPool):
     def assign(self, name: str, lease: Lease) -> None:
         """See ``WorkerPool``."""
         if name in self._actors:
-            self._actors[name].assign.remote(lease)
+            self._actors[name].call.remote("assign", lease)
 
     def close(self, name: str) -> None:
         """See ``WorkerPool``."""
         if name in self._actors:
-            self._actors[name].assign.remote(None)
+            self._actors[name].call.remote("assign", None)
 
     def drain(self, name: str, deadline_s: float | None) -> None:
         """See ``WorkerPool``."""
         if name in self._actors:
-            self._actors[name].drain.remote(deadline_s)
+            self._actors[name].call.remote("drain", deadline_s)
 
     def settle(self, name: str) -> None:
         """See ``WorkerPool``."""
         if name in self._actors:
-            self._actors[name].settle.remote()
+            self._actors[name].call.remote("settle")
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``; keeps one poll under way on every actor."""
@@ -159,8 +160,8 @@ class RayPool(WorkerPool):
     def _start_one(self) -> str:
         name = f"worker-{self._num_started}"
         self._num_started += 1
-        self._actors[name] = self._actor_class.remote(self._settings, str(Path.cwd()))
-        self._nodes[name] = self._actors[name].node.remote()
+        self._actors[name] = self._actor_class.remote(RayWorker, self._settings, str(Path.cwd()))
+        self._nodes[name] = self._actors[name].call.remote("node")
         self._poll_actor(name)
         return name
 
@@ -176,7 +177,7 @@ class RayPool(WorkerPool):
         return any(each["NodeID"] == node and not each["Alive"] for each in ray.nodes())
 
     def _poll_actor(self, name: str) -> None:
-        self._polls[self._actors[name].poll.remote(_ACTOR_POLL_S)] = name
+        self._polls[self._actors[name].call.remote("poll", _ACTOR_POLL_S)] = name
 
     def _forget(self, name: str) -> None:
         """End the actor, which may be alive and only out of reach, and listen no more."""

@@ -12,16 +12,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image
 
+from dimoo_batch._finder import HOME
 from dimoo_core.errors import DimooError
 from pipeline.images.decoder_process import GO, REQUEST, words_of_unknown
 from pipeline.protocol.source_policy import SourcePolicy
 
-_HOME = Path(__file__).resolve().parents[2]
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _MAX_TRIES = 2  # a process may also end for reasons that are not the file's: the system may lack memory
 _END_TIMEOUT_S = 2.0
@@ -133,8 +132,8 @@ class _DecoderProcess:
         limits = (policy.max_pixels, policy.decode_timeout_s, policy.decode_memory_bytes)
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.images.decoder_process", *map(str, limits)],
-            env=kept | {"PYTHONPATH": os.pathsep.join([str(_HOME), *filter(None, sys.path)])},
+            [sys.executable, "-P", "-m", "dimoo_batch._decoder", *map(str, limits)],
+            env=kept | {"PYTHONPATH": os.pathsep.join([str(HOME), *filter(None, sys.path)])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

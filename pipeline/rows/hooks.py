@@ -1,13 +1,19 @@
-"""Functions of a user's own, found by import path or by entry point."""
+"""Functions of a user's own, found by import path, by file or by entry point."""
 
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
+import os
+import platform
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from dimoo_batch._finder import PACKAGES
 from dimoo_core.errors import ConfigError, DimooError
 
 ENTRY_POINTS = "dimoo_batch.hooks"
@@ -25,10 +31,10 @@ class HookRejected(DimooError):
 
 
 def load_hook(name: str) -> Hook:
-    """The function ``package.module:function``, or the one that an installed package gives this name.
+    """The function ``package.module:function`` or ``./file.py:function``, or the one that an entry point names so.
 
-    Modules of the working directory are found too, after installed ones. A class is made an object of, without
-    arguments, which is then called: so that what a hook needs is loaded once.
+    Modules of the working directory are found too, after installed ones, and paths are relative to it. A class is made
+    an object of, without arguments, which is then called: so that what a hook needs is loaded once.
 
     Raises:
         ConfigError: There is none, it cannot be imported, or it is no function.
@@ -49,28 +55,64 @@ def load_hook(name: str) -> Hook:
 
 def find_hook(name: str) -> Hook:
     """As ``load_hook``, but a class is left as it is."""
-    module, colon, attribute = name.partition(":")
+    module, colon, attribute = name.rpartition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    if not colon and len(points.select(name=name)) != 1:
+        known = ", ".join(sorted(points.names)) or "none"
+        raise ConfigError(
+            f"hook {name!r} is neither module:function nor ./file.py:function nor an entry point of {ENTRY_POINTS}; "
+            f"there are: {known}"
+        )
     try:
         if colon:
-            found: Any = importlib.import_module(module)
+            is_file = "/" in module or module.endswith(".py")
+            found: Any = _module_of_file(Path(module)) if is_file else importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
         else:
-            (point,) = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
-            found = point.load()
-    except ValueError as error:
-        known = ", ".join(sorted(point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS))) or "none"
-        raise ConfigError(
-            f"hook {name!r} is neither module:function nor an entry point of {ENTRY_POINTS}; there are: {known}"
-        ) from error
-    except Exception as error:  # whatever somebody else's module raises when it is imported
-        raise ConfigError(f"hook {name!r} cannot be imported: {error}") from error
+            found = points[name].load()
+    except (Exception, SystemExit) as error:  # whatever somebody else's module raises when it is imported
+        words = " ".join(str(error).split())
+        raise ConfigError(f"hook {name!r} cannot be imported: {words}{_way_out(error, module, attribute)}") from error
     if not callable(found):
         raise ConfigError(f"hook {name!r} must be a function, got {type(found).__name__}")
     hook: Hook = found
     return hook
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """What a file defines, loaded once, under a name that nothing else has.
+
+    Raises:
+        FileNotFoundError: There is no such file on this machine.
+    """
+    path = path.resolve()
+    name = f"_dimoo_batch_hook_{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path} on {platform.node()}; every machine with workers needs it")
+    loader = SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # where its classes look for it
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _way_out(error: BaseException, module: str, attribute: str) -> str:
+    """What to do if a user's own package has the name of one of ours."""
+    if (package := module.partition(".")[0]) in PACKAGES:
+        path = f"./{module.replace('.', '/')}.py:{attribute}"
+        return f"; {package!r} is a package of dimoo-batch here: give the file of yours by its path, as in {path}"
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    return f"; {package!r} is a package of dimoo-batch here: give yours another name" if package in PACKAGES else ""
 
 
 def call_hook(name: str, hook: Hook, value: Any, where: str | None = None) -> Any:

@@ -30,7 +30,7 @@ def test_the_quickstart_does_what_it_says(tmp_path: Path) -> None:
     assert [line.split()[0] for line in commands] == ["doctor", "tasks", "run", "status", "verify", "report"]
     told = []
     for line in commands:
-        command = [sys.executable, "-m", "jobs.cli", *line.split()]
+        command = [sys.executable, "-m", "dimoo_batch", *line.split()]
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         assert ended.returncode == 0, f"{line}: {ended.stdout}{ended.stderr}"
         told.append(ended.stdout)

@@ -13,6 +13,7 @@ from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from tests.support.command import TIMEOUT_S, Ended
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
+from tests.support.names_in_the_way import put_names_in_the_way
 from tests.support.run_output import RunOutput
 
 pytestmark = pytest.mark.soak
@@ -29,8 +30,7 @@ def folder(tmp_path: Path) -> Path:
     """A manifest of two rows with an image beside it, and a spec."""
     (tmp_path / "a.png").write_bytes(encoded(picture(0)))
     (tmp_path / "job.yaml").write_text(SPEC)
-    for name in ("pipeline.py", "jobs.py", "manifests.py"):  # the user's own, where the command is run
-        (tmp_path / name).write_text("raise RuntimeError('somebody has imported this')\n")
+    put_names_in_the_way(tmp_path, are_packages=True)
     write_manifest(tmp_path / "m.parquet", [image_row("picture"), text_row("answer", "a.png")])
     return tmp_path
 

@@ -32,7 +32,7 @@ def manifest(tmp_path: Path) -> str:
 
 
 def run(cluster: Machines, *arguments: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.cli", "run", *arguments]
+    command = [sys.executable, "-m", "dimoo_batch", "run", *arguments]
     environment = cluster.environment | more
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
 

@@ -162,7 +162,7 @@ def test_a_row_is_replayed_with_the_hooks_of_its_run(tiny_checkpoint: Path, fold
     ("hooks", "words"),
     [
         ({"rows": "run_hooks_of_a_test:nothing"}, "cannot be imported"),
-        ({"results": ["no_such_entry"]}, "neither module:function nor an entry point"),
+        ({"results": ["no_such_entry"]}, "neither module:function nor ./file.py:function nor an entry point"),
         ({"min_scores": {"size": 1.0}}, "there is no score 'size'; hooks.scores has: none"),
         ({"scores": {"two words": "run_hooks_of_a_test:Size"}}, "a score's name is a word"),
     ],

@@ -40,7 +40,9 @@ def test_a_disk_without_room_is_refused_before_the_model_is_looked_for(
     manifest = write_manifest(tmp_path / "manifest.parquet", [image_row("a")])
     output = tmp_path / "disk"
     output.mkdir()
-    run = f"{sys.executable} -m jobs.cli run {manifest} --output {output} --model {tmp_path}/no-such-model --workers 0"
+    run = (
+        f"{sys.executable} -m dimoo_batch run {manifest} --output {output} --model {tmp_path}/no-such-model --workers 0"
+    )
     script = f"mount -t tmpfs -o {options} tmpfs {output} && exec {run}"
     ended = subprocess.run([*UNSHARE, "sh", "-c", script], capture_output=True, text=True, check=False)
     assert ended.returncode == 2, ended.stderr

@@ -111,7 +111,7 @@ def running_words(words: Sequence[str], environment: Mapping[str, str] | None = 
         own = {"RAY_TMPDIR": name, "PYTHONPATH": str(REPOSITORY), "RAY_ADDRESS": ""}
         with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "jobs.cli", *words],
+                [sys.executable, "-m", "dimoo_batch", *words],
                 cwd=folder,
                 env=os.environ | own | dict(environment or {}),
                 stdin=subprocess.DEVNULL,

@@ -1,5 +1,7 @@
 """Hooks and filters: functions of a user's own, blocklists, shortest texts."""
 
+import platform
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from dimoo_core.errors import ConfigError
 from jobs.export.export import ExportRequest, RowFilter
 from jobs.export.rows import FinishedRow
 from jobs.text import WordFilter
-from pipeline.rows.hooks import HookFailed, load_hook
+from pipeline.rows.hooks import HookFailed, hook_digest, load_hook
 from pipeline.rows.row_hooks import ImageFile
 from tests.unit.jobs.test_manifest_build import _in_folder, build, column, write
 
@@ -86,13 +88,55 @@ def test_a_hook_that_fails_ends_the_build_with_its_row(hook: str, words: str) ->
     [
         ("my_hooks:none", "cannot be imported: module 'my_hooks' has no attribute 'none'"),
         ("no_such_module:f", "cannot be imported: No module named 'no_such_module'"),
-        ("nothing", "neither module:function nor an entry point of dimoo_batch.hooks"),
+        ("nothing", "neither module:function nor ./file.py:function nor an entry point of dimoo_batch.hooks"),
         ("my_hooks:HOOKS.x", "cannot be imported"),
     ],
 )
 def test_a_hook_that_is_not_there_is_named(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_hook(name)
+
+
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_a_hook_may_be_named_by_its_file_whose_module_is_loaded_once(is_absolute: bool) -> None:
+    write("jobs/my hook-1.py", HOOKS + "\ncalled = []\n")  # no name that a module could have
+    path = f"{Path.cwd()}/jobs/my hook-1.py" if is_absolute else "./jobs/my hook-1.py"
+    assert load_hook(f"{path}:shout")({"prompt": "a"}) == {"prompt": "A"}
+    load_hook(f"{path}:called.append")(1)
+    assert load_hook("jobs/my hook-1.py:called.count")(1) == 1
+    digest = hook_digest(f"{path}:shout")
+    write("jobs/my hook-1.py", HOOKS)
+    assert hook_digest(f"{path}:shout") != digest
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "./none.py:f",
+            rf"there is no file .*/none\.py on {re.escape(platform.node())}; every machine with workers needs it$",
+        ),
+        (
+            "jobs.mine:f",
+            r"No module named 'jobs\.mine'; 'jobs' is a package of dimoo-batch here: give the file of yours "
+            r"by its path, as in \./jobs/mine\.py:f$",
+        ),
+        ("manifests:f", r"has no attribute 'f'; 'manifests' is a package .* by its path, as in \./manifests\.py:f$"),
+        (
+            "./mine.py:f",
+            r"No module named 'jobs\.theirs'; 'jobs' is a package of dimoo-batch here: give yours another name$",
+        ),
+        ("./exits.py:f", r"cannot be imported: 3$"),
+        ("./number.py:f", r"cannot be imported: invalid literal for int"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_is_told_in_one_line(name: str, words: str) -> None:
+    write("mine.py", "from jobs.theirs import f\n")
+    write("exits.py", "raise SystemExit(3)\n")
+    write("number.py", "int('x')\n")
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_hook(name)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_installed_packages_name_hooks_by_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,31 +17,23 @@ LEASE = Lease(Segment(0, 0, "m.parquet", 0, 0, 1))
 SETTINGS = RunSettings(model="m", device="cpu", dtype="float32", output_uri="out")
 
 
-class Method:
-    def __init__(self, actor: "Actor", name: str) -> None:
-        self._actor = actor
-        self._name = name
-
-    def remote(self, *arguments: Any) -> object:
-        ref = object()
-        self._actor.calls.append((self._name, arguments))
-        if self._name == "poll":
-            self._actor.polls.append(ref)
-        if self._name == "node":
-            self._actor.node_ref = ref
-        return ref
-
-
 class Actor:
     def __init__(self) -> None:
+        self.call = self
         self.calls: list[tuple[str, Any]] = []
         self.polls: list[object] = []
         self.node_ref: object = None
         self.answer: list[Event] | Exception = []
         self.is_killed = False
 
-    def __getattr__(self, name: str) -> Method:
-        return Method(self, name)
+    def remote(self, method: str, *arguments: Any) -> object:
+        ref = object()
+        self.calls.append((method, arguments))
+        if method == "poll":
+            self.polls.append(ref)
+        if method == "node":
+            self.node_ref = ref
+        return ref
 
 
 class RayDouble:
@@ -79,7 +71,7 @@ class Factory:
     def __init__(self, double: RayDouble) -> None:
         self._double = double
 
-    def remote(self, settings: RunSettings, folder: str) -> Actor:
+    def remote(self, make: type, settings: RunSettings, folder: str) -> Actor:
         self._double.actors.append(Actor())
         return self._double.actors[-1]
 
@@ -149,7 +141,7 @@ def test_the_reason_of_a_death_is_what_the_constructor_raised(double: RayDouble)
 def test_a_method_that_raises_is_no_death(double: RayDouble) -> None:
     pool = pool_of(1)
     pool.start()
-    double.actors[0].answer = RayTaskError("poll", "traceback", ValueError("bug"))
+    double.actors[0].answer = RayTaskError("call", "traceback", ValueError("bug"))
     with pytest.raises(RayTaskError):
         pool.poll(0)
 

@@ -1,0 +1,89 @@
+"""What commands and programs use of ``jobs``, in one place. The module of a name is imported when the name is used.
+
+So ``--help`` answers at once, though nothing here is wrapped: a name is the function or class itself.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobs.export.export import ExportRequest as ExportRequest
+    from jobs.export.export import export_run as export_run
+    from jobs.manifest.build import build_manifest as build_manifest
+    from jobs.manifest.inspect import shown_lines as shown_lines
+    from jobs.manifest.inspect import validate_manifest as validate_manifest
+    from jobs.manifest.request import BuildReport as BuildReport
+    from jobs.manifest.request import BuildRequest as BuildRequest
+    from jobs.manifest.request import constant_cell as constant_cell
+    from jobs.manifest.request import dedupe_choice as dedupe_choice
+    from jobs.manifest.request import listed_values as listed_values
+    from jobs.manifest.request import name_value_pairs as name_value_pairs
+    from jobs.manifest.request import share_value as share_value
+    from jobs.plan.lines import find_gpus as find_gpus
+    from jobs.plan.lines import plan_json as plan_json
+    from jobs.plan.lines import plan_lines as plan_lines
+    from jobs.plan.plan import plan_run as plan_run
+    from jobs.plan.probe import probe_plan as probe_plan
+    from jobs.plan.row_cost import read_model_facts as read_model_facts
+    from jobs.report.write import write_report as write_report
+    from jobs.run.resume import ResumeChoice as ResumeChoice
+    from jobs.run.retry import retry_job as retry_job
+    from jobs.run.retry_plan import RetryChoice as RetryChoice
+    from jobs.run.run import run_job as run_job
+    from jobs.run.summary import summary_lines as summary_lines
+    from jobs.spec.resolve import resolved_spec as resolved_spec
+    from jobs.spec.resolve import row_defaults_of as row_defaults_of
+    from jobs.spec.spec import JobSpec as JobSpec
+    from jobs.spec.spec import load_spec as load_spec
+    from jobs.tools.bench import BenchChoice as BenchChoice
+    from jobs.tools.bench import measure_machine as measure_machine
+    from jobs.tools.bench_cases import BenchTask as BenchTask
+    from jobs.tools.bench_cases import bench_json as bench_json
+    from jobs.tools.bench_cases import bench_lines as bench_lines
+    from jobs.tools.catalog import model_entries as model_entries
+    from jobs.tools.catalog import reference_entries as reference_entries
+    from jobs.tools.catalog import task_entries as task_entries
+    from jobs.tools.doctor import diagnose as diagnose
+    from jobs.tools.replay import replay_row as replay_row
+    from jobs.tools.status import MAX_PARTS_READ as MAX_PARTS_READ
+    from jobs.tools.status import read_status as read_status
+    from jobs.tools.verify import VerifyChoice as VerifyChoice
+    from jobs.tools.verify import verify_output as verify_output
+
+_NAMES = {
+    "jobs.export.export": "ExportRequest export_run",
+    "jobs.manifest.build": "build_manifest",
+    "jobs.manifest.inspect": "shown_lines validate_manifest",
+    "jobs.manifest.request": "BuildReport BuildRequest constant_cell dedupe_choice listed_values name_value_pairs "
+    "share_value",
+    "jobs.plan.lines": "find_gpus plan_json plan_lines",
+    "jobs.plan.plan": "plan_run",
+    "jobs.plan.probe": "probe_plan",
+    "jobs.plan.row_cost": "read_model_facts",
+    "jobs.report.write": "write_report",
+    "jobs.run.resume": "ResumeChoice",
+    "jobs.run.retry": "retry_job",
+    "jobs.run.retry_plan": "RetryChoice",
+    "jobs.run.run": "run_job",
+    "jobs.run.summary": "summary_lines",
+    "jobs.spec.resolve": "resolved_spec row_defaults_of",
+    "jobs.spec.spec": "JobSpec load_spec",
+    "jobs.tools.bench": "BenchChoice measure_machine",
+    "jobs.tools.bench_cases": "BenchTask bench_json bench_lines",
+    "jobs.tools.catalog": "model_entries reference_entries task_entries",
+    "jobs.tools.doctor": "diagnose",
+    "jobs.tools.replay": "replay_row",
+    "jobs.tools.status": "MAX_PARTS_READ read_status",
+    "jobs.tools.verify": "VerifyChoice verify_output",
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_MODULE_OF)

@@ -1,0 +1,45 @@
+"""``dimoo-batch tasks`` and ``dimoo-batch models``."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from jobs import api
+
+
+def tasks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
+) -> None:
+    """List what a row can ask for: each task, its columns, an example row as JSON.
+
+    The names that the reference's scripts have for tasks (edit_type) follow; any other view may stand for left in
+    multi_view_left.
+
+    \b
+    Examples:
+      dimoo-batch tasks
+      dimoo-batch tasks --json | jq '.[] | select(.name == "inpaint")'
+      dimoo-batch tasks --json | jq -c '.[].example' > rows.jsonl
+    """
+    entries = [*api.task_entries(), *api.reference_entries()]
+    if as_json:
+        typer.echo(json.dumps([entry.to_json() for entry in entries]))
+        return
+    typer.echo("\n\n".join("\n".join(entry.lines()) for entry in entries))
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False) -> None:
+    """List the checkpoints that --model can name here: embedded, published, and those downloaded before.
+
+    \b
+    Examples:
+      dimoo-batch models
+      dimoo-batch models --json
+    """
+    entries = api.model_entries()
+    if as_json:
+        typer.echo(json.dumps([entry.to_json() for entry in entries]))
+        return
+    for entry in entries:
+        typer.echo(entry.words())

@@ -1,0 +1,71 @@
+"""``dimoo-batch run``."""
+
+import json
+import signal
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import api
+from jobs.commands.support import drain_at_signal, raise_stopped, resumable, resume_hint
+from pipeline.protocol.shutdown import StopNotice
+
+
+def run(
+    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Where results go; a path or s3://… (default: NAME-output)")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
+    new_run: Annotated[
+        bool,
+        typer.Option("--new-run", help="Leave a run with other settings alone and begin one in OUTPUT-2, …"),
+    ] = False,
+    accept_change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Go on although this key of the run has changed; may be repeated."),
+    ] = None,
+    max_failures: Annotated[
+        str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this have failed. (default: never)")
+    ] = None,
+) -> None:
+    """Run a manifest, or go on with a run that was interrupted: it is the same command.
+
+    \b
+    Examples:
+      dimoo-batch run prompts.parquet
+      dimoo-batch run s3://data/prompts/ --output s3://data/images --workers 8
+      dimoo-batch run photos.parquet --set task=caption --set understanding.max_tokens=128
+
+    Exit status: 0 all rows done, 1 the run failed, 2 wrong input, 3 done but some rows failed, 4 stopped since too many
+    rows failed, 130 and 143 stopped by Ctrl-C or SIGTERM.
+    """
+    flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
+    signal.signal(signal.SIGTERM, raise_stopped)
+    target = output or manifest
+    with resumable(lambda: target):
+        limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
+        job = api.load_spec(spec, flags, [*(assignments or []), *limits])
+        target = job.output_uri
+        notice = StopNotice()
+        drain_at_signal(notice, job.worker_life.stop_deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(target)}")
+        with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
+            choice = api.ResumeChoice(accepted=tuple(accept_change or ()), is_new_run=new_run)
+            summary = api.run_job(job, lambda line: typer.echo(line, err=True), choice, notice)
+        for line in api.summary_lines(summary):
+            typer.echo(line, err=True)
+    typer.echo(json.dumps(summary.to_json()))
+    raise typer.Exit(summary.exit_code)
