@@ -23,7 +23,7 @@ from benchmarks.counting_transformer import PlainCounter
 from benchmarks.reference_clone import ReferenceClone, clone_state
 from benchmarks.reference_comparison import ReferenceComparison, Work, WorkResult, summary, with_steps
 from benchmarks.result_file import environment, write_result
-from benchmarks.workload import stream_lengths
+from benchmarks.workload import sequence_lengths
 from dimoo_core.checkpoint.load import Model, load_model
 from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.presets import PRESETS, find_preset
@@ -48,7 +48,7 @@ CHECKPOINTS = {
 def head_share(model: Model, work: Work) -> float:
     """The head's share of the reference's arithmetic."""
     counter = PlainCounter(model.config)
-    per_stream = [counter.stream_flops(length) for length in stream_lengths(work.request(model, 0))]
+    per_stream = [counter.stream_flops(length) for length in sequence_lengths(work.request(model, 0))]
     return sum(flops.head for flops in per_stream) / sum(flops.total for flops in per_stream)
 
 

@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shape = SHAPES[options.shape]
     on, off = Contender(shape, "on"), Contender(shape, "off")
     requests = mixed_requests(shape, num_steps=options.steps)
-    policy = on.transformer.row_policy
+    policy = on.transformer.invariance_policy
     print(f"{len(requests)} requests, {shape.name} model, {options.threads} threads")
     print(f"policy on this CPU: {policy}, found in {on.probe_s:.2f} s")
     together = compare(on, off, [requests], options.repeats)

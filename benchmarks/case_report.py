@@ -9,7 +9,7 @@ from benchmarks.case import Case
 from benchmarks.flop_comparison import flops_by_hand
 from benchmarks.shape import Shape
 from benchmarks.timing import CaseTiming, Run
-from benchmarks.workload import stream_lengths
+from benchmarks.workload import sequence_lengths
 from dimoo_core.engine.flops import Cost, Generation, image_cost, text_cost
 from dimoo_core.request.request import Request
 from dimoo_core.settings import ImageSettings, TextSettings
@@ -35,7 +35,7 @@ class CaseReporter:
         engine_flops = round(alone.flops * timing.engine_runs[0].num_tokens / alone.num_tokens)
         more_flops = self._cost(case, case.num_steps).flops - alone.flops if steps < case.num_steps else 0
         engine_scale = 1 + case.batch * more_flops / engine_flops
-        lengths = stream_lengths(case.build_plain(case.num_steps, _CPU))
+        lengths = sequence_lengths(case.build_plain(case.num_steps, _CPU))
         of_a_step = sum(flops_by_hand(self._shape.config, length).total for length in lengths)
         plain_flops = of_a_step * timing.plain_runs[0].num_steps
 
@@ -86,10 +86,10 @@ def generation_of(shape: Shape, request: Request) -> Generation:
     is_image = isinstance(request.settings, ImageSettings)
     columns = shape.tokens.image_columns if is_image else shape.tokens.vocabulary_columns
     return Generation(
-        stream_lengths=tuple(stream_lengths(request)),
+        sequence_lengths=tuple(sequence_lengths(request)),
         num_target=len(request.target),
         num_masked=int((request.target == shape.tokens.mask).sum()),
-        num_suffix=len(request.streams[0].suffix),
-        num_distinct=len(torch.cat([stream.around(request.target) for stream in request.streams]).unique()),
+        num_suffix=len(request.sequences[0].suffix),
+        num_distinct=len(torch.cat([sequence.around(request.target) for sequence in request.sequences]).unique()),
         num_columns=columns.stop - columns.start,
     )

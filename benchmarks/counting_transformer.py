@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import PlainTransformer
-from dimoo_core.model.kv_pool import KeyValueSlab
-from dimoo_core.model.packed_batch import PackedBatch, StreamView, pack
+from dimoo_core.model.kv_pool import KVBlock
+from dimoo_core.model.packed_batch import PackedBatch, SequenceView, pack
 from dimoo_core.model.transformer import Observer, Transformer
 from dimoo_core.model_config import ModelConfig
 
@@ -171,6 +171,6 @@ def _meta_batch(config: ModelConfig, num_computed: int, num_read: int, num_keys:
         torch.empty(count, dtype=torch.int64, device=_META) for count in (num_computed, num_computed, num_read)
     )
     if num_computed == num_keys:
-        return pack([StreamView(ids_C, read_R)], _META)
-    slab = KeyValueSlab.alone(config, num_keys, device=_META, dtype=torch.bfloat16)
-    return pack([StreamView(ids_C, read_R, positions_C, slab)], _META)
+        return pack([SequenceView(ids_C, read_R)], _META)
+    block = KVBlock.alone(config, num_keys, device=_META, dtype=torch.bfloat16)
+    return pack([SequenceView(ids_C, read_R, positions_C, block)], _META)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.counting_transformer import CountingTransformer, Flops, PlainCounter
 from benchmarks.shape import Shape
-from benchmarks.workload import stream_lengths, without_parallel_commits
+from benchmarks.workload import sequence_lengths, without_parallel_commits
 from dimoo_core.engine.engine import Engine
 from dimoo_core.engine.scheduler import UNLIMITED_BYTES
 from dimoo_core.model_config import ModelConfig
@@ -18,7 +18,7 @@ class Comparison:
     """FLOPs of one or more generations, the reference's way and the engine's."""
 
     name: str
-    stream_lengths: list[int]  # of one request
+    sequence_lengths: list[int]  # of one request
     num_requests: int
     num_steps: int
     num_columns: int  # that the engine reads
@@ -67,14 +67,14 @@ class Counting:
 
     def compare(self, name: str, requests: Sequence[Request]) -> Comparison:
         """Count requests that differ in nothing but words, pictures and seeds, running together."""
-        lengths = stream_lengths(requests[0])
+        lengths = sequence_lengths(requests[0])
         count_alone = self.count(requests[:1])
         alone, num_steps = count_alone.flops, count_alone.num_steps
         columns = _columns(self._shape, requests[0])
         times = num_steps * len(requests)
         return Comparison(
             name=name,
-            stream_lengths=lengths,
+            sequence_lengths=lengths,
             num_requests=len(requests),
             num_steps=num_steps,
             num_columns=columns.stop - columns.start,

@@ -32,13 +32,13 @@ def table(comparison: Comparison, config: ModelConfig) -> str:
     """The comparison for people."""
     reference, engine = comparison.reference, comparison.engine
     by_hand = Flops()
-    for length in comparison.stream_lengths:
+    for length in comparison.sequence_lengths:
         by_hand += flops_by_hand(config, length)
     by_hand *= comparison.num_steps * comparison.num_requests
     lines = [
         f"{comparison.name}",
-        f"  {comparison.num_steps} steps of {len(comparison.stream_lengths)} streams a request, "
-        f"{' + '.join(map(str, comparison.stream_lengths))} tokens",
+        f"  {comparison.num_steps} steps of {len(comparison.sequence_lengths)} streams a request, "
+        f"{' + '.join(map(str, comparison.sequence_lengths))} tokens",
         "",
         f"  {'PFLOP':<66}{'reference':>11}{'engine':>11}{'saved':>11}",
     ]
@@ -69,7 +69,7 @@ def _peta(flops: int) -> str:
 def _json(comparison: Comparison) -> dict[str, object]:
     return {
         "name": comparison.name,
-        "stream_lengths": comparison.stream_lengths,
+        "stream_lengths": comparison.sequence_lengths,
         "num_requests": comparison.num_requests,
         "num_steps": comparison.num_steps,
         "share_of_reference": comparison.share,

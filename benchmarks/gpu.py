@@ -24,7 +24,7 @@ from benchmarks.random_weights import in_float8, random_transformer
 from benchmarks.result_file import device_name, environment, write_result
 from benchmarks.shape import SHAPES, Shape
 from benchmarks.timing import Subject
-from benchmarks.workload import parse_size, stream_lengths
+from benchmarks.workload import parse_size, sequence_lengths
 from dimoo_core.model.float8 import FLOAT8
 from dimoo_core.presets import PRESETS, find_preset
 
@@ -102,7 +102,7 @@ class GpuBenchmark:
 
     def _measure_attention(self, case: Case) -> None:
         requests = case.build(case.num_steps, torch.device("cpu"))
-        lengths = stream_lengths(requests[0]) * 4
+        lengths = sequence_lengths(requests[0]) * 4
         timing = time_attention(self._subject.shape.config, lengths, self._subject.device, 7)
         self._result["attention"] = timing
         if timing is not None:

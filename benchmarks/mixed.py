@@ -53,7 +53,7 @@ class RealRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class KernelOptions:
     """One way of running the work: its runs, one after the other, each a list of requests that are together."""
 
     name: str
@@ -70,11 +70,11 @@ class MixedBenchmark:
         self._transformer: Transformer = random_transformer(shape)
         self._max_step_tokens = max_step_tokens
 
-    def run(self, way: Way, invariance: BatchInvariance = "auto") -> None:
+    def run(self, kernels: KernelOptions, invariance: BatchInvariance = "auto") -> None:
         """Run everything once and note its cost."""
         meter = FlopMeter(self._shape.config, num_columns=0)
         process_s = 0.0
-        for requests in way.runs:
+        for requests in kernels.runs:
             config = EngineConfig(max_step_tokens=self._max_step_tokens, batch_invariance=invariance)
             engine = Engine(self._transformer, self._shape.tokens, config)
             started_s = time.process_time()
@@ -84,15 +84,15 @@ class MixedBenchmark:
                 while engine.num_unfinished:
                     assert not any(isinstance(result, RequestFailed) for result in engine.step())
             process_s += time.process_time() - started_s
-        way.flops.append(meter.flops.total)
-        way.process_s.append(process_s)
+        kernels.flops.append(meter.flops.total)
+        kernels.process_s.append(process_s)
 
-    def padding(self, way: Way) -> dict[str, int]:
+    def padding(self, kernels: KernelOptions) -> dict[str, int]:
         """Rows computed and rows of real tokens, without the least sizes that batch invariance asks for on CPUs."""
         real, counted = RealRows(self._shape.config.num_layers), RowCount()
         hook = self._transformer.register_forward_pre_hook(lambda _, arguments: real.add(arguments[0]))
         with counted:
-            self.run(Way(way.name, way.runs), "off")
+            self.run(KernelOptions(kernels.name, kernels.runs), "off")
         hook.remove()
         return {
             "product_rows": counted.product_rows,
@@ -102,15 +102,16 @@ class MixedBenchmark:
         }
 
 
-def throughput_ratios(mixed: Way, separate: Way) -> list[float]:
+def throughput_ratios(mixed: KernelOptions, separate: KernelOptions) -> list[float]:
     """Throughput of the mixed run over that of the separate ones, a pair each repeat."""
     rates = [
-        [flops / seconds for flops, seconds in zip(way.flops, way.process_s, strict=True)] for way in (mixed, separate)
+        [flops / seconds for flops, seconds in zip(kernels.flops, kernels.process_s, strict=True)]
+        for kernels in (mixed, separate)
     ]
     return [together / apart for together, apart in zip(*rates, strict=True)]
 
 
-def ways_of(shape: Shape, options: argparse.Namespace) -> tuple[Way, Way]:
+def ways_of(shape: Shape, options: argparse.Namespace) -> tuple[KernelOptions, KernelOptions]:
     """The work mixed, in an order drawn once, and kind by kind."""
     preset, count = find_preset(options.preset), options.count
     sizes = [parse_size(size) for size in options.sizes.split(",")]
@@ -119,7 +120,7 @@ def ways_of(shape: Shape, options: argparse.Namespace) -> tuple[Way, Way]:
     kinds = [case.build(case.num_steps, _CPU) for case in cases]
     together = [request for requests in kinds for request in requests]
     random.Random(0).shuffle(together)
-    return Way("mixed", [together]), Way("separate", kinds)
+    return KernelOptions("mixed", [together]), KernelOptions("separate", kinds)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -145,10 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     benchmark = MixedBenchmark(shape, options.max_step_tokens)
     padding = benchmark.padding(mixed)  # and the warm-up
     for repeat in range(options.repeats):
-        for way in (mixed, separate) if repeat % 2 else (separate, mixed):
-            benchmark.run(way)
+        for kernels in (mixed, separate) if repeat % 2 else (separate, mixed):
+            benchmark.run(kernels)
     ratios = throughput_ratios(mixed, separate)
-    seconds = ", ".join(f"{way.name} {median(way.process_s):.2f}" for way in (mixed, separate))
+    seconds = ", ".join(f"{kernels.name} {median(kernels.process_s):.2f}" for kernels in (mixed, separate))
     print(f"{len(mixed.runs[0])} requests, {options.preset}: median process s: {seconds}")
     print(f"padding: {padding['padded_product_rows']:,} of {padding['product_rows']:,} rows of products, ", end="")
     print(f"{padding['padded_query_rows']:,} of {padding['query_rows']:,} queries of attention")
@@ -163,7 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "median_ratio": median(ratios),
                 "ratios": ratios,
                 "ways": [
-                    {"name": way.name, "flops": way.flops, "process_s": way.process_s} for way in (mixed, separate)
+                    {"name": kernels.name, "flops": kernels.flops, "process_s": kernels.process_s}
+                    for kernels in (mixed, separate)
                 ],
                 "padding": padding,
             },

@@ -64,14 +64,14 @@ def run(manifest: str, endpoint: str, server: S3Server, options: argparse.Namesp
     Raises:
         subprocess.CalledProcessError: The run failed, or a row did.
     """
-    assignments = [
+    overrides = [
         f"understanding.resolution={options.resolution}",
         f"text_to_image.width={options.resolution}",
         f"text_to_image.height={options.resolution}",
         "device=cpu",
     ]
     command = [sys.executable, "-m", "dimoo_batch", "run", manifest, "--output", f"s3://{_BUCKET}/output"]
-    command += ["--workers", str(options.workers), *(part for each in assignments for part in ("--set", each))]
+    command += ["--workers", str(options.workers), *(part for each in overrides for part in ("--set", each))]
     variables = os.environ | server.env() | {"AWS_ENDPOINT_URL": endpoint}
     ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=variables, cwd=_REPOSITORY)
     summary: dict[str, Any] = json.loads(ended.stdout)

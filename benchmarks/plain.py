@@ -77,7 +77,7 @@ def generate_plainly(plain: PlainTransformer, tokens: SpecialTokens, request: Re
     decoding: Decoding = kind(request, tokens, plain.device)
     while not decoding.is_done:
         reads, logits = decoding.reads(), []
-        for ids, target_start in decoding.stream_ids():
+        for ids, target_start in decoding.sequence_ids():
             whole_TV = plain.logits(plain.hidden(ids))
             logits.append(whole_TV[:, decoding.columns][reads + target_start].float())
         decoding.advance(logits)

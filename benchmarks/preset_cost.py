@@ -11,7 +11,7 @@ import torch
 from benchmarks.case import Case
 from benchmarks.flop_comparison import Counting
 from benchmarks.timing import Subject
-from benchmarks.workload import stream_lengths
+from benchmarks.workload import sequence_lengths
 from dimoo_core.request.request import Request
 
 _CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ class CostCounter:
         """A whole generation of the case, without times."""
         counted = self._counting.count(case.build(case.num_steps, _CPU))
         plain_request = case.build_plain(case.num_steps, _CPU)
-        lengths, num_steps = stream_lengths(plain_request), self._num_plain_steps(case, plain_request)
+        lengths, num_steps = sequence_lengths(plain_request), self._num_plain_steps(case, plain_request)
         reference = self._counting.reference(lengths) * num_steps
         return Cost(
             case=case,

@@ -42,8 +42,8 @@ _PLOT = Path(__file__).parent.parent / "docs" / "images" / "quality.png"
 
 def base_settings(directory: Path, cfg_scale: float | None) -> tuple[ImageSettings, TextSettings]:
     """What a run of this checkpoint would have, without approximations."""
-    assignments = [] if cfg_scale is None else [f"text_to_image.cfg_scale={cfg_scale}"]
-    spec = with_generation_defaults(load_spec(None, {"manifest": "-"}, assignments), directory)
+    overrides = [] if cfg_scale is None else [f"text_to_image.cfg_scale={cfg_scale}"]
+    spec = with_generation_defaults(load_spec(None, {"manifest": "-"}, overrides), directory)
     defaults = spec.row_defaults()
     return defaults.text_to_image, defaults.understanding
 

@@ -105,9 +105,9 @@ class ReferenceClone:
     @contextlib.contextmanager
     def watched(self, request: Request) -> Iterator[list[Tensor]]:
         """The request's target as each forward pass of the conditional stream sees it, in a list that fills itself."""
-        prefix = request.streams[0].prefix.to(self._device)
+        prefix = request.sequences[0].prefix.to(self._device)
         start, end = len(prefix), len(prefix) + len(request.target)
-        length = len(request.streams[0].around(request.target))
+        length = len(request.sequences[0].around(request.target))
         states: list[Tensor] = []
 
         def see(_module: object, arguments: tuple[Tensor, ...]) -> None:
@@ -129,9 +129,9 @@ class ReferenceClone:
             generator: On the device of the weights.
             cache: The reference has one for text to image only.
         """
-        if len(request.streams) == 3:
+        if len(request.sequences) == 3:
             return self._image_from_images(request, generator)
-        cond, uncond = request.streams
+        cond, uncond = request.sequences
         caching = {}
         if cache is not None:
             caching = {
@@ -151,7 +151,7 @@ class ReferenceClone:
         return ids[0].cpu() - self._tokens.image_offset
 
     def _image_from_images(self, request: Request, generator: torch.Generator) -> Tensor:
-        cond, without_text, without_images = request.streams
+        cond, without_text, without_images = request.sequences
         settings = request.settings
         assert isinstance(settings, ImageSettings)
         ids: Tensor = self._generate_edit(
@@ -176,7 +176,7 @@ class ReferenceClone:
             "newline_id": self._tokens.newline,
             "temperature": settings.temperature,
             "cfg_scale": settings.cfg_scale,
-            "code_start": len(request.streams[0].prefix),
+            "code_start": len(request.sequences[0].prefix),
             "codebook_size": self._tokens.num_codes,
         }
 
@@ -189,9 +189,9 @@ class ReferenceClone:
         """
         settings = request.settings
         assert isinstance(settings, TextSettings)
-        (stream,) = request.streams
-        start = len(stream.prefix)
-        sequence = stream.around(request.target)[None].to(self._device)
+        (each,) = request.sequences
+        start = len(each.prefix)
+        sequence = each.around(request.target)[None].to(self._device)
         try:
             self._generate_text.generate_text_understanding(
                 self._model,

@@ -70,9 +70,9 @@ def without_parallel_commits(settings: _Settings) -> _Settings:
     return settings if isinstance(settings, ChoiceSettings) else replace(settings, commit=None)
 
 
-def stream_lengths(request: Request) -> list[int]:
+def sequence_lengths(request: Request) -> list[int]:
     """Tokens of each of the request's streams."""
-    return [len(stream.around(request.target)) for stream in request.streams]
+    return [len(sequence.around(request.target)) for sequence in request.sequences]
 
 
 def parse_size(text: str) -> tuple[int, int]:

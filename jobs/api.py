@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from jobs.plan.probe import probe_plan as probe_plan
     from jobs.plan.row_cost import read_model_facts as read_model_facts
     from jobs.report.write import write_report as write_report
-    from jobs.run.resume import ResumeChoice as ResumeChoice
+    from jobs.run.resume import ResumeOptions as ResumeOptions
     from jobs.run.retry import retry_job as retry_job
-    from jobs.run.retry_plan import RetryChoice as RetryChoice
+    from jobs.run.retry_plan import RetryOptions as RetryOptions
     from jobs.run.run import run_job as run_job
     from jobs.run.summary import summary_lines as summary_lines
     from jobs.spec.resolve import resolved_spec as resolved_spec
     from jobs.spec.resolve import row_defaults_of as row_defaults_of
     from jobs.spec.spec import JobSpec as JobSpec
     from jobs.spec.spec import load_spec as load_spec
-    from jobs.tools.bench import BenchChoice as BenchChoice
+    from jobs.tools.bench import BenchOptions as BenchOptions
     from jobs.tools.bench import measure_machine as measure_machine
     from jobs.tools.bench_cases import BenchTask as BenchTask
     from jobs.tools.bench_cases import bench_json as bench_json
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from jobs.tools.replay import replay_row as replay_row
     from jobs.tools.status import MAX_PARTS_READ as MAX_PARTS_READ
     from jobs.tools.status import read_status as read_status
-    from jobs.tools.verify import VerifyChoice as VerifyChoice
+    from jobs.tools.verify import VerifyOptions as VerifyOptions
     from jobs.tools.verify import verify_output as verify_output
 
 _NAMES = {
@@ -61,20 +61,20 @@ _NAMES = {
     "jobs.plan.probe": "probe_plan",
     "jobs.plan.row_cost": "read_model_facts",
     "jobs.report.write": "write_report",
-    "jobs.run.resume": "ResumeChoice",
+    "jobs.run.resume": "ResumeOptions",
     "jobs.run.retry": "retry_job",
-    "jobs.run.retry_plan": "RetryChoice",
+    "jobs.run.retry_plan": "RetryOptions",
     "jobs.run.run": "run_job",
     "jobs.run.summary": "summary_lines",
     "jobs.spec.resolve": "resolved_spec row_defaults_of",
     "jobs.spec.spec": "JobSpec load_spec",
-    "jobs.tools.bench": "BenchChoice measure_machine",
+    "jobs.tools.bench": "BenchOptions measure_machine",
     "jobs.tools.bench_cases": "BenchTask bench_json bench_lines",
     "jobs.tools.catalog": "model_entries reference_entries task_entries",
     "jobs.tools.doctor": "diagnose",
     "jobs.tools.replay": "replay_row",
     "jobs.tools.status": "MAX_PARTS_READ read_status",
-    "jobs.tools.verify": "VerifyChoice verify_output",
+    "jobs.tools.verify": "VerifyOptions verify_output",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -23,7 +23,7 @@ class UndecodableText:
     data: bytes
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """The value as an error message shows it: one line, shortened."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."
@@ -45,11 +45,13 @@ def text_cell(column: str, value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, UndecodableText):
-        raise ManifestRowError(f"{column} must be text in UTF-8, got the bytes {shown(value.data)}")
+        raise ManifestRowError(f"{column} must be text in UTF-8, got the bytes {short_repr(value.data)}")
     if not isinstance(value, str):
-        raise ManifestRowError(f"{column} must be text, got {shown(value)}")
+        raise ManifestRowError(f"{column} must be text, got {short_repr(value)}")
     if not value.strip():
-        raise ManifestRowError(f"{column} must not be empty, got {shown(value)}: give text, or null for the default")
+        raise ManifestRowError(
+            f"{column} must not be empty, got {short_repr(value)}: give text, or null for the default"
+        )
     return value
 
 
@@ -62,7 +64,7 @@ def texts_cell(column: str, value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not value:
-        raise ManifestRowError(f"{column} must be a list of texts, got {shown(value)}: give [text, ...]")
+        raise ManifestRowError(f"{column} must be a list of texts, got {short_repr(value)}: give [text, ...]")
     texts = tuple(text_cell(f"{column}[{index}]", each) for index, each in enumerate(value))
     if None in texts:
         raise ManifestRowError(f"{column}[{texts.index(None)}] must be text, got None: leave it out")
@@ -82,9 +84,9 @@ def whole_cell(column: str, value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         if abs(value) > MAX_EXACT_FLOAT:
             fix = "store the column as integers, a float this large is not exact"
-            raise ManifestRowError(f"{column} must be a whole number, got {shown(value)}: {fix}")
+            raise ManifestRowError(f"{column} must be a whole number, got {short_repr(value)}: {fix}")
         return int(value)
-    raise ManifestRowError(f"{column} must be one whole number or null, got {shown(value)}")
+    raise ManifestRowError(f"{column} must be one whole number or null, got {short_repr(value)}")
 
 
 def number_cell(column: str, value: object) -> float | None:
@@ -102,7 +104,7 @@ def number_cell(column: str, value: object) -> float | None:
             number = math.inf
         if math.isfinite(number):
             return number
-    raise ManifestRowError(f"{column} must be one finite number or null, got {shown(value)}")
+    raise ManifestRowError(f"{column} must be one finite number or null, got {short_repr(value)}")
 
 
 def numbers_cell(column: str, value: object, meanings: Sequence[str]) -> tuple[float, ...] | None:
@@ -117,4 +119,6 @@ def numbers_cell(column: str, value: object, meanings: Sequence[str]) -> tuple[f
     if isinstance(value, list) and len(value) == len(meanings) and all(number is not None for number in value):
         numbers = tuple(number_cell(f"{column}: {name}", each) for name, each in zip(meanings, value, strict=True))
         return tuple(number for number in numbers if number is not None)
-    raise ManifestRowError(f"{column} must be a list of {len(meanings)} numbers, got {shown(value)}: give {wanted}")
+    raise ManifestRowError(
+        f"{column} must be a list of {len(meanings)} numbers, got {short_repr(value)}: give {wanted}"
+    )

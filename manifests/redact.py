@@ -32,7 +32,7 @@ _SECRET_ARGUMENT = re.compile(
 )
 
 
-def public_uri(uri: str) -> str:
+def redact_uri(uri: str) -> str:
     """The URI without user, password and query, which may be credentials or hold a signature.
 
     Of a path without a scheme only a query of the form ``?name=value`` is left out: a file name may have a ``?``.
@@ -47,11 +47,11 @@ def public_uri(uri: str) -> str:
     return scheme[0] + rest.partition("?")[0]
 
 
-def public_text(text: str) -> str:
+def redact_text(text: str) -> str:
     """The text with every URI in it made public, and without the values of secret arguments and variables."""
     for name in SECRET_VARIABLES:
         value = os.environ.get(name, "")
         if len(value) >= _LEAST_SECRET_CHARACTERS:
             text = text.replace(value, HIDDEN)
-    text = _URI_IN_TEXT.sub(lambda match: public_uri(match[0]), text)
+    text = _URI_IN_TEXT.sub(lambda match: redact_uri(match[0]), text)
     return _SECRET_ARGUMENT.sub(lambda match: f"{match[1]}={HIDDEN}", text)

@@ -67,15 +67,15 @@ def asked_examples(per_kind: int, split: str) -> list[Example]:
 
 
 def choose(
-    examples: Sequence[Example], best_of: int, *, model: str, workers: int, assignments: Sequence[str] = ()
+    examples: Sequence[Example], best_of: int, *, model: str, workers: int, overrides: Sequence[str] = ()
 ) -> list[Chosen]:
-    """Run the examples and judge every image; ``assignments`` are those of ``dimoo-batch run --set``."""
+    """Run the examples and judge every image; ``overrides`` are those of ``dimoo-batch run --set``."""
     rows = [
         manifest_row(example, f"example-{seed}", seed) | {"best_of": best_of, "keep_images": "all"}
         for seed, example in enumerate(examples)
     ]
     read = partial(_judged, examples)
-    return run_rows(rows, read, model=model, assignments=assignments, workers=workers, schema=_BEST_OF_SCHEMA)
+    return run_rows(rows, read, model=model, overrides=overrides, workers=workers, schema=_BEST_OF_SCHEMA)
 
 
 def _judged(examples: Sequence[Example], row: dict[str, Any], folder: Path) -> Chosen:
@@ -115,13 +115,13 @@ def _right_above_wrong(rows: Sequence[Chosen]) -> float | None:
     return wins / pairs if pairs else None
 
 
-def report(rows: Sequence[Chosen], model: str, split: str, assignments: Sequence[str] = ()) -> dict[str, Any]:
+def report(rows: Sequence[Chosen], model: str, split: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The whole measurement in JSON's types."""
     checkpoint = find_checkpoint(model)
     return {
         "model_digest": digest(checkpoint.directory),
         "split": split,
-        "settings": list(assignments),
+        "settings": list(overrides),
         "best_of": len(rows[0].is_right),
         "all": summary(rows),
         "kinds": {kind: summary([row for row in rows if row.kind == kind]) for kind in KINDS},
@@ -153,7 +153,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     args = parser.parse_args(given)
     examples = asked_examples(args.per_kind, args.split)
-    rows = choose(examples, args.best_of, model=args.model, workers=args.workers, assignments=args.set)
+    rows = choose(examples, args.best_of, model=args.model, workers=args.workers, overrides=args.set)
     found = report(rows, args.model, args.split, args.set)
     print(*lines(found), sep="\n")
     if args.json is not None:

@@ -89,8 +89,8 @@ def _pipeline(args: argparse.Namespace) -> Any:
 
     from shapes.pipeline_run import run_examples
 
-    assignments = [*_assignments(args), f"device={args.device}", f"dtype={args.dtype}"]
-    return partial(run_examples, model=args.model, assignments=assignments, workers=args.workers)
+    overrides = [*_assignments(args), f"device={args.device}", f"dtype={args.dtype}"]
+    return partial(run_examples, model=args.model, overrides=overrides, workers=args.workers)
 
 
 def _assignments(args: argparse.Namespace) -> list[str]:

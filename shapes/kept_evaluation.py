@@ -41,7 +41,7 @@ def measure(per_kind: int, *, model: str, split: str, workers: int) -> dict[str,
     found = categories(_TASKS, split, per_kind)  # type: ignore[arg-type]
     examples = [example for category in found for example in category.examples]
     rows = [manifest_row(example, f"example-{seed}", seed) for seed, example in enumerate(examples)]
-    kept = run_rows(rows, partial(is_kept, examples), model=model, assignments=(), workers=workers)
+    kept = run_rows(rows, partial(is_kept, examples), model=model, overrides=(), workers=workers)
     return {
         "model_digest": digest(find_checkpoint(model).directory),
         "split": split,

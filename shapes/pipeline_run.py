@@ -105,7 +105,7 @@ def png(codes: Codes) -> bytes:
 
 
 def run_examples(
-    examples: Sequence[Example], seeds: Sequence[int], *, model: str, assignments: Sequence[str], workers: int
+    examples: Sequence[Example], seeds: Sequence[int], *, model: str, overrides: Sequence[str], workers: int
 ) -> list[Output]:
     """One output for each example, in their order, of one run in a folder of its own.
 
@@ -116,7 +116,7 @@ def run_examples(
         manifest_row(example, f"example-{index}", seed)
         for index, (example, seed) in enumerate(zip(examples, seeds, strict=True))
     ]
-    return run_rows(rows, _output, model=model, assignments=assignments, workers=workers)
+    return run_rows(rows, _output, model=model, overrides=overrides, workers=workers)
 
 
 def run_rows(
@@ -124,7 +124,7 @@ def run_rows(
     read: Callable[[dict[str, Any], Path], T],
     *,
     model: str,
-    assignments: Sequence[str],
+    overrides: Sequence[str],
     workers: int,
     schema: pa.Schema = SCHEMA,
 ) -> list[T]:
@@ -137,7 +137,7 @@ def run_rows(
         manifest, output = Path(folder, "examples.parquet"), Path(folder, "output")
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), manifest)
         flags = {"manifest": str(manifest), "output": str(output), "model": model, "workers": workers}
-        summary = run_job(load_spec(None, flags, assignments), lambda line: None)
+        summary = run_job(load_spec(None, flags, overrides), lambda line: None)
         if summary.failed:
             raise ValueError(f"{summary.failed} of {summary.rows} rows failed")
         done = ds.dataset(output / "parts").to_table().sort_by("row").to_pylist()

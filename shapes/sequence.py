@@ -10,7 +10,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from dimoo_core.model.packed_batch import StreamView
+from dimoo_core.model.packed_batch import SequenceView
 from dimoo_core.request.builder import RequestLayout, with_newlines
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import Request
@@ -61,7 +61,7 @@ class TrainingSequence:
 class MaskedSequence:
     """A sequence as the model sees it: ``view`` reads the masked positions, ``target_R`` are the true ids there."""
 
-    view: StreamView
+    view: SequenceView
     target_R: Tensor
     weight_R: Tensor
     is_image: bool
@@ -87,14 +87,14 @@ class SequenceBuilder:
         codes_HW = torch.from_numpy(example.target_codes).long()
         is_predicted_HW = torch.ones_like(codes_HW) if example.mask is None else torch.from_numpy(example.mask).long()
         request = self._image_request(example, tuple(codes_HW.shape))
-        unconditional = request.streams[1:]
+        unconditional = request.sequences[1:]
         is_bare = rng.random() < NO_PROMPT_RATIO
-        stream = rng.choice(unconditional) if is_bare else request.streams[0]
+        each = rng.choice(unconditional) if is_bare else request.sequences[0]
         target_N = with_newlines(codes_HW + self._tokens.image_offset, self._tokens)
         # A newline token stands where the flag's layout has the newline id, which is no flag.
         is_predicted_N = with_newlines(is_predicted_HW, self._tokens) == 1
-        predicted_N = is_predicted_N.nonzero().squeeze(-1) + len(stream.prefix)
-        return TrainingSequence(stream.around(target_N), predicted_N, torch.ones(len(predicted_N)), True, example.task)
+        predicted_N = is_predicted_N.nonzero().squeeze(-1) + len(each.prefix)
+        return TrainingSequence(each.around(target_N), predicted_N, torch.ones(len(predicted_N)), True, example.task)
 
     def _image_request(self, example: Example, grid: tuple[int, ...]) -> Request:
         settings = ImageSettings(
@@ -115,7 +115,7 @@ class SequenceBuilder:
         settings = TextSettings(max_tokens=length, block_length=length)
         images = [torch.from_numpy(codes).long() for codes in example.inputs]
         request = self._layout.understanding("", example.prompt, images, settings, _NO_NOISE)
-        stream = request.streams[0]
+        each = request.sequences[0]
         filler = [self._tokens.end_of_text] * (length - len(answer_ids))
         weight_N = torch.ones(length)
         weight_N[len(answer_ids) + 1 :] = FILLER_WEIGHT
@@ -123,8 +123,8 @@ class SequenceBuilder:
         if isinstance(example.goal, AnswerGoal) and example.goal.evidence:
             num_verdict = len(self._tokenizer.encode(example.goal.answer))
             weight_N[:num_verdict] = VERDICT_WEIGHT
-        predicted_N = torch.arange(length) + len(stream.prefix)
-        ids_T = stream.around(torch.tensor([*answer_ids, *filler]))
+        predicted_N = torch.arange(length) + len(each.prefix)
+        ids_T = each.around(torch.tensor([*answer_ids, *filler]))
         return TrainingSequence(ids_T, predicted_N, weight_N, False, example.task, num_verdict)
 
 
@@ -138,7 +138,7 @@ def masked(sequence: TrainingSequence, mask_id: int, rng: Random) -> MaskedSeque
     ids_T = sequence.ids_T.clone()
     ids_T[positions_R] = mask_id
     return MaskedSequence(
-        view=StreamView(ids_T, positions_R),
+        view=SequenceView(ids_T, positions_R),
         target_R=sequence.ids_T[positions_R],
         weight_R=sequence.weight_N[chosen],
         is_image=sequence.is_image,

@@ -8,7 +8,7 @@ from benchmarks.acceptance.turn import now
 from benchmarks.case_report import generation_of
 from benchmarks.flop_comparison import flops_by_hand
 from benchmarks.shape import Shape
-from benchmarks.workload import stream_lengths
+from benchmarks.workload import sequence_lengths
 from dimoo_core.engine.flops import image_cost, text_cost
 from dimoo_core.model_config import ModelConfig
 from dimoo_core.presets import Preset
@@ -41,7 +41,7 @@ def arithmetic(config: ModelConfig, tokens: SpecialTokens, request: Request, pre
         assert isinstance(settings, TextSettings)
         num_steps = settings.steps_per_block * settings.num_blocks
         costs = {preset.name: text_cost(config, generation, preset.text(settings)).flops for preset in presets}
-    of_a_step = sum(flops_by_hand(config, length).total for length in stream_lengths(request))
+    of_a_step = sum(flops_by_hand(config, length).total for length in sequence_lengths(request))
     return Arithmetic(reference=of_a_step * num_steps, by_preset=costs, num_steps=num_steps)
 
 
@@ -65,7 +65,7 @@ def step_bytes(config: ModelConfig, requests: list[Request], dtype: torch.dtype)
     """
     most = 0
     for request in requests:
-        length = max(stream_lengths(request))
+        length = max(sequence_lengths(request))
         per_number = 2 * dtype.itemsize if isinstance(request.settings, ImageSettings) else dtype.itemsize + 16
         most = max(most, length * config.num_embeddings * per_number)
     return most

@@ -14,7 +14,7 @@ from dimoo_core.checkpoint.check import check_checkpoint
 from dimoo_core.checkpoint.weights import load_codec
 from dimoo_core.request.builder import RequestLayout
 from dimoo_core.request.noise import SeededNoise
-from dimoo_core.request.request import Request, StreamRole
+from dimoo_core.request.request import Request, SequenceRole
 from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import ImageSettings
 
@@ -87,13 +87,13 @@ class Inputs:
         """Lay the row out by the reference's functions, and compare."""
         request = self.request(row)
         theirs = reference_sequences(row, self.images(row), reference, self.tokens)
-        ours = {stream.role: stream.around(request.target).tolist() for stream in request.streams}
+        ours = {sequence.role: sequence.around(request.target).tolist() for sequence in request.sequences}
         return compare_sequences(ours, theirs, self.tokens)
 
 
 def reference_sequences(
     row: Row, images: Sequence[Image.Image], reference: ReferenceInputs, tokens: SpecialTokens
-) -> dict[StreamRole, list[int]]:
+) -> dict[SequenceRole, list[int]]:
     """Whole sequences by role, put together as the reference's scripts do.
 
     Source: ``inference_t2i.py``, ``inference_i2i.py``, ``inference_mmu.py``.
@@ -116,7 +116,7 @@ def reference_sequences(
 
 
 def compare_sequences(
-    ours: dict[StreamRole, list[int]], theirs: dict[StreamRole, list[int]], tokens: SpecialTokens
+    ours: dict[SequenceRole, list[int]], theirs: dict[SequenceRole, list[int]], tokens: SpecialTokens
 ) -> SequenceCheck:
     """Compare sequences stream by stream."""
     is_equal, num_codes, num_equal_codes = ours.keys() == theirs.keys(), 0, 0

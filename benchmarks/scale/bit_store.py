@@ -8,7 +8,7 @@ import pyarrow as pa
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
 from pipeline.output.parts import SegmentSet
-from pipeline.output.results import PartSummary, RowDone, part_bytes
+from pipeline.output.results import PartSummary, RowSuccess, part_bytes
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
 
@@ -110,7 +110,7 @@ class BitStore(Store):
 def _part(num_rows: int, num_failed: int) -> tuple[bytes, PartSummary]:
     """A real part of rows that answer a question."""
     done = [
-        RowDone(
+        RowSuccess(
             row=row,
             id=f"row-{row:010d}",
             task="vqa",

@@ -81,11 +81,11 @@ class NullEngine:
         """Take a request."""
         self._waiting.append(request)
 
-    def unbegun(self) -> set[str]:
+    def queued(self) -> set[str]:
         """Requests whose only step is to come: all that wait."""
         return {request.request_id for request in self._waiting}
 
-    def withdraw(self, request_id: str) -> None:
+    def abort(self, request_id: str) -> None:
         """Forget a request."""
         self._waiting = [request for request in self._waiting if request.request_id != request_id]
 

@@ -119,7 +119,7 @@ class SimulatedPool(WorkerPool):
         """Never needed: nobody gives notice here."""
         raise AssertionError(name)
 
-    def settle(self, name: str) -> None:
+    def commit_held(self, name: str) -> None:
         """Never needed: no engine fails here."""
         raise AssertionError(name)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dimoo_core.request.request import Request, StreamRole
+from dimoo_core.request.request import Request, SequenceRole
 
 _NEVER = 2**31
 """A step that no request has."""
@@ -17,10 +17,10 @@ _NEVER = 2**31
 class CacheTrace(Protocol):
     """What a trace shows of a step cache."""
 
-    def positions(self, stream: int) -> Tensor | None:
+    def positions(self, sequence: int) -> Tensor | None:
         """What the next step computes of a stream, None for all."""
 
-    def scores(self, stream: int) -> Tensor | None:
+    def scores(self, sequence: int) -> Tensor | None:
         """Best image logit of each position as of its last computation, None if none were kept yet."""
 
 
@@ -59,7 +59,7 @@ class Decoding(ABC):
         self.request = request
         self.columns = columns  # vocabulary columns that it reads
         self.target = request.target.to(device, copy=True)  # the request must stay as it was: it may be run again
-        self._around = [(stream.prefix.to(device), stream.suffix.to(device)) for stream in request.streams]
+        self._around = [(sequence.prefix.to(device), sequence.suffix.to(device)) for sequence in request.sequences]
         self.wrong_step: int | None = None
         self._wrong_step_1 = torch.full((1,), _NEVER, device=device)
 
@@ -106,11 +106,11 @@ class Decoding(ABC):
 
     def due(self) -> list[int]:
         """Streams that the next step computes, ascending."""
-        return list(range(len(self.request.streams)))
+        return list(range(len(self.request.sequences)))
 
-    def scope(self, stream: int) -> Scope | None:
+    def scope(self, sequence: int) -> Scope | None:
         """What the next step computes of a stream that is due, None for all of it. Holds ``reads()``."""
-        del stream
+        del sequence
         return None
 
     def is_reused(self) -> bool:
@@ -119,7 +119,7 @@ class Decoding(ABC):
 
     def num_tokens(self) -> int:
         """Tokens that the next step computes, all streams together; 0 when done."""
-        return 0 if self.is_done else sum(self._num_tokens_of(stream) for stream in self.due())
+        return 0 if self.is_done else sum(self._num_tokens_of(sequence) for sequence in self.due())
 
     def peak_tokens(self) -> int:
         """Tokens that no step from the next one on exceeds, all streams together."""
@@ -129,22 +129,22 @@ class Decoding(ABC):
         """Memory that is kept between steps, beside the cache of keys and values."""
         return 0
 
-    def _num_tokens_of(self, stream: int) -> int:
-        prefix, suffix = self._around[stream]
-        scope = self.scope(stream)
+    def _num_tokens_of(self, sequence: int) -> int:
+        prefix, suffix = self._around[sequence]
+        scope = self.scope(sequence)
         if scope is None:
             return len(prefix) + len(self.target) + len(suffix)
         return len(scope.target_C) + (len(suffix) if scope.has_suffix else 0)
 
-    def stream_ids(self) -> list[tuple[Tensor, int]]:
+    def sequence_ids(self) -> list[tuple[Tensor, int]]:
         """Each stream's ids as they stand, and where the target begins in it."""
-        streams = zip(self._around, self.request.streams, strict=True)
+        sequences = zip(self._around, self.request.sequences, strict=True)
         return [
-            (torch.cat((prefix, self._target_of(stream.role), suffix)), len(prefix))
-            for (prefix, suffix), stream in streams
+            (torch.cat((prefix, self._target_of(sequence.role), suffix)), len(prefix))
+            for (prefix, suffix), sequence in sequences
         ]
 
-    def _target_of(self, role: StreamRole) -> Tensor:
+    def _target_of(self, role: SequenceRole) -> Tensor:
         """The target as the streams of a role see it."""
         del role
         return self.target

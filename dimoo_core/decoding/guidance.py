@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dimoo_core.request.request import Request, StreamRole
+from dimoo_core.request.request import Request, SequenceRole
 from dimoo_core.settings import ImageSettings
 
 _KEPT_DTYPE = torch.float16  # a difference of logits, scaled by a few units: three digits are enough
@@ -18,11 +18,11 @@ class ImageGuidance:
     """Combines logits; keeps how each other stream differed from the conditional one where that may be asked again."""
 
     def __init__(self, request: Request, settings: ImageSettings, device: torch.device) -> None:
-        self._roles = [stream.role for stream in request.streams]
+        self._roles = [sequence.role for sequence in request.sequences]
         self._settings = settings
         self._num_target = len(request.target)
         self._device = device
-        self._kept: dict[StreamRole, Tensor] = {}
+        self._kept: dict[SequenceRole, Tensor] = {}
 
     def num_bytes(self, num_columns: int) -> int:
         """Memory of the differences for so many image codes."""
@@ -56,7 +56,7 @@ class ImageGuidance:
             self._settings.cfg_image_scale,
         )
 
-    def _keep(self, cond_MV: Tensor, fresh: dict[StreamRole, Tensor], reads_M: Tensor) -> None:
+    def _keep(self, cond_MV: Tensor, fresh: dict[SequenceRole, Tensor], reads_M: Tensor) -> None:
         for role, part_MV in fresh.items():
             if role == "cond":
                 continue

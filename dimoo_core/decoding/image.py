@@ -48,7 +48,7 @@ class ImageDecoding(Decoding):
         self._expected_N = torch.zeros(len(self.target), device=device)
         self._rows: Tensor | None = None  # of the masked positions, those that the next step reads; None: not chosen
         self._confidence_noise: Tensor | None = None
-        self._undone: list[list[Tensor]] = [[] for _ in request.streams]  # decided since a stream was computed
+        self._undone: list[list[Tensor]] = [[] for _ in request.sequences]  # decided since a stream was computed
 
     @property
     def is_done(self) -> bool:
@@ -73,15 +73,15 @@ class ImageDecoding(Decoding):
         """The conditional stream; the others at refreshes and at every ``uncond_interval``-th step since."""
         since = self._plan.since_refresh if self._focus else self._num_steps_run
         is_due = since % self._settings.uncond_interval == 0
-        return [index for index, stream in enumerate(self.request.streams) if is_due or stream.role == "cond"]
+        return [index for index, sequence in enumerate(self.request.sequences) if is_due or sequence.role == "cond"]
 
-    def scope(self, stream: int) -> Scope | None:
+    def scope(self, sequence: int) -> Scope | None:
         """What is read, and what was decided since the stream was last computed."""
         if self._plan.kind == "all":
             return None
         if self._plan.kind == "target":
             return Scope(torch.arange(len(self.target), device=self.target.device), has_suffix=True)
-        return Scope(torch.cat((*self._undone[stream], self.reads())).sort().values, has_suffix=False)
+        return Scope(torch.cat((*self._undone[sequence], self.reads())).sort().values, has_suffix=False)
 
     def is_reused(self) -> bool:
         """Whether a later step computes less than everything."""
@@ -108,8 +108,8 @@ class ImageDecoding(Decoding):
             committed = self._commit_some(reads_M, sampled_M, confidence_M, sure_M)
         else:
             committed = self._commit(reads_M, sampled_M, confidence_M, sure_M)
-        for stream in range(len(self._undone)):
-            self._undone[stream] = [*(() if logits[stream] is not None else self._undone[stream]), committed]
+        for sequence in range(len(self._undone)):
+            self._undone[sequence] = [*(() if logits[sequence] is not None else self._undone[sequence]), committed]
         self._num_steps_run += 1
         self._step = self._next_step()
         self._plan.advance(self._step, len(committed))

@@ -22,7 +22,7 @@ from dimoo_core.decoding.sampling import (
     parted,
     probability_of,
 )
-from dimoo_core.request.request import FinishReason, Request, StreamRole
+from dimoo_core.request.request import FinishReason, Request, SequenceRole
 from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import TextSettings
 
@@ -66,9 +66,9 @@ class TextDecoding(Decoding):
         """Masked positions up to the end of the present block."""
         return self._active
 
-    def scope(self, stream: int) -> Scope | None:
+    def scope(self, sequence: int) -> Scope | None:
         """At most the block and what follows it, if a cache has the rest."""
-        del stream
+        del sequence
         cache, length = self._settings.cache, self._settings.block_length
         if cache is None or cache.refresh_interval == 1 or self._num_steps_run == 0:
             return None
@@ -121,7 +121,7 @@ class TextDecoding(Decoding):
             committed=committed,
         )
 
-    def _target_of(self, role: StreamRole) -> Tensor:
+    def _target_of(self, role: SequenceRole) -> Tensor:
         """Guidance masks whatever was given, also within the answer; only what was decided since is seen."""
         if role == "uncond":
             return self.target.masked_fill(self._is_given, self._tokens.mask)

@@ -17,13 +17,13 @@ from dimoo_core.decoding.image import ImageDecoding
 from dimoo_core.decoding.text import TextDecoding
 from dimoo_core.engine.kv_cache import RequestCache, ScopedCache, StepCache
 from dimoo_core.engine.memory import cache_budget
-from dimoo_core.engine.scheduler import Scheduler, Slot
+from dimoo_core.engine.scheduler import RequestState, Scheduler
 from dimoo_core.engine.step_batch import StepBatch
 from dimoo_core.errors import BatchTooLarge, LogitsNotFinite, RequestTimedOut
-from dimoo_core.model.batch_invariance import FREE, RowPolicy, probe_row_policy
+from dimoo_core.model.batch_invariance import FREE, InvariancePolicy, probe_invariance_policy
 from dimoo_core.model.float8 import FLOAT8
 from dimoo_core.model.fused_ops import EAGER, compiled
-from dimoo_core.model.kv_pool import slabs_within
+from dimoo_core.model.kv_pool import allocator_within
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.request.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.request.tokens import SpecialTokens
@@ -77,13 +77,13 @@ class Engine:
         self._transformer = transformer
         self._tokens = tokens
         self._observe = observe
-        transformer.row_policy = _row_policy(transformer, self.config)
+        transformer.invariance_policy = _invariance_policy(transformer, self.config)
         transformer.elementwise = compiled() if self.config.compile else EAGER
         max_step_tokens, max_cache_bytes = self.config.max_step_tokens, self.config.max_cache_bytes
         if max_cache_bytes is None:
             max_cache_bytes = cache_budget(transformer, tokens, max_step_tokens)
         self._max_cache_bytes = max_cache_bytes
-        self._slabs = slabs_within(max_cache_bytes, transformer.config, transformer.device, transformer.dtype)
+        self._blocks = allocator_within(max_cache_bytes, transformer.config, transformer.device, transformer.dtype)
         self._scheduler = Scheduler(max_step_tokens, max_cache_bytes, self.config.max_step_interval)
 
     @property
@@ -98,22 +98,22 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Queue a request; it joins at the next step with room for it."""
         decoding = self._decoding(request)
-        self._scheduler.waiting.append(Slot(decoding, request.num_tokens, self._cache(decoding)))
+        self._scheduler.waiting.append(RequestState(decoding, request.num_tokens, self._cache(decoding)))
 
-    def unbegun(self) -> set[str]:
+    def queued(self) -> set[str]:
         """Ids of the requests that wait for room and were in no step yet."""
-        return {slot.decoding.request.request_id for slot in self._scheduler.waiting if slot.admitted_at_s is None}
+        return {state.decoding.request.request_id for state in self._scheduler.waiting if state.admitted_at_s is None}
 
-    def withdraw(self, request_id: str) -> None:
+    def abort(self, request_id: str) -> None:
         """Forget a request that is not begun; no result is returned for it.
 
         Raises:
             ValueError: There is no such request.
         """
-        if request_id not in self.unbegun():
+        if request_id not in self.queued():
             raise ValueError(f"request {request_id!r} does not wait for its first step")
         waiting = self._scheduler.waiting
-        waiting.remove(next(slot for slot in waiting if slot.decoding.request.request_id == request_id))
+        waiting.remove(next(state for state in waiting if state.decoding.request.request_id == request_id))
 
     def _decoding(self, request: Request) -> Decoding:
         return _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
@@ -126,11 +126,11 @@ class Engine:
         if config is None:
             return None
         if not isinstance(settings, ImageSettings) or not isinstance(config, StepCacheConfig):
-            return ScopedCache(decoding, self._slabs)
+            return ScopedCache(decoding, self._blocks)
         return StepCache(
             settings,
-            self._slabs,
-            [(len(stream.around(request.target)), len(stream.prefix)) for stream in request.streams],
+            self._blocks,
+            [(len(sequence.around(request.target)), len(sequence.prefix)) for sequence in request.sequences],
             len(request.target),
             decoding.columns.stop - decoding.columns.start,
         )
@@ -144,7 +144,7 @@ class Engine:
         ``max_request_s``.
         """
         started_s = time.perf_counter()
-        step = [slot for slot in self._scheduler.next_step(started_s) if not slot.decoding.is_done]
+        step = [state for state in self._scheduler.next_step(started_s) if not state.decoding.is_done]
         results: list[Result] = []
         if step:
             try:
@@ -156,68 +156,68 @@ class Engine:
         return results + self._retire() + self._expire()
 
     @torch.inference_mode()
-    def _advance(self, slots: list[Slot]) -> None:
-        batch = StepBatch(slots)
+    def _advance(self, states: list[RequestState]) -> None:
+        batch = StepBatch(states)
         logits = batch.logits(self._transformer)
-        for slot, num_computed, num_shared in batch.num_tokens():
-            slot.tokens_computed += num_computed
+        for state, num_computed, num_shared in batch.num_tokens():
+            state.tokens_computed += num_computed
             self.stats.num_tokens += num_computed
             self.stats.num_tokens_shared += num_shared
-            self.stats.num_tokens_reused += slot.decoding.request.num_tokens - num_computed - num_shared
-        for slot, of_streams in zip(slots, logits, strict=True):
-            if isinstance(slot.cache, StepCache) and (extents := slot.cache.extents()):
-                slot.decoding.look_at(*extents)
-            trace = slot.decoding.advance(of_streams)
-            slot.num_tokens = (slot.cache or slot.decoding).num_tokens()
-            if isinstance(slot.cache, StepCache):
-                trace = replace(trace, cache=slot.cache)
+            self.stats.num_tokens_reused += state.decoding.request.num_tokens - num_computed - num_shared
+        for state, of_sequences in zip(states, logits, strict=True):
+            if isinstance(state.cache, StepCache) and (extents := state.cache.extents()):
+                state.decoding.look_at(*extents)
+            trace = state.decoding.advance(of_sequences)
+            state.num_tokens = (state.cache or state.decoding).num_tokens()
+            if isinstance(state.cache, StepCache):
+                trace = replace(trace, cache=state.cache)
             if self._observe is not None:
-                self._observe(slot.decoding.request.request_id, trace)
+                self._observe(state.decoding.request.request_id, trace)
         self.stats.num_steps += 1
 
-    def _shrink(self, step: list[Slot], error: torch.OutOfMemoryError) -> list[Result]:
+    def _shrink(self, step: list[RequestState], error: torch.OutOfMemoryError) -> list[Result]:
         scheduler = self._scheduler
         if len(step) > 1:
-            self._send_back(scheduler.halve_steps(step))
+            self._preempt(scheduler.halve_steps(step))
             return []
-        (slot,) = step
+        (state,) = step
         scheduler.max_step_tokens = self.config.max_step_tokens  # it was not steps that were too large
-        if keeping := [other for other in scheduler.running if other is not slot and other.num_bytes]:
-            self._send_back(keeping[len(keeping) // 2 :])
+        if keeping := [other for other in scheduler.running if other is not state and other.num_bytes]:
+            self._preempt(keeping[len(keeping) // 2 :])
             scheduler.max_cache_bytes = scheduler.cache_bytes
             return []
         scheduler.max_cache_bytes = self._max_cache_bytes
-        scheduler.running.remove(slot)
+        scheduler.running.remove(state)
         torch.cuda.empty_cache()
         too_large = BatchTooLarge(
-            f"{slot.num_tokens} tokens do not fit into the memory of {self._transformer.device} even alone: "
+            f"{state.num_tokens} tokens do not fit into the memory of {self._transformer.device} even alone: "
             "ask for a smaller image or a shorter answer"
         )
         too_large.__cause__ = error
-        return [RequestFailed(request_id=slot.decoding.request.request_id, error=too_large)]
+        return [RequestFailed(request_id=state.decoding.request.request_id, error=too_large)]
 
-    def _send_back(self, slots: list[Slot]) -> None:
+    def _preempt(self, states: list[RequestState]) -> None:
         """Let running requests wait again. Those that keep something give it up and will begin anew."""
-        for slot in slots:
-            if slot.num_bytes:
-                slot.decoding = self._decoding(slot.decoding.request)
-                slot.cache = self._cache(slot.decoding)
-                slot.num_tokens = slot.decoding.request.num_tokens
-        self._scheduler.send_back(slots)
-        self._slabs.tidy()
+        for state in states:
+            if state.num_bytes:
+                state.decoding = self._decoding(state.decoding.request)
+                state.cache = self._cache(state.decoding)
+                state.num_tokens = state.decoding.request.num_tokens
+        self._scheduler.preempt(states)
+        self._blocks.reclaim()
         torch.cuda.empty_cache()
 
     def _retire(self) -> list[Result]:
         now_s = time.perf_counter()
-        ended = [slot for slot in self._scheduler.running if slot.has_ended]
-        self._scheduler.running = [slot for slot in self._scheduler.running if not slot.has_ended]
-        self._slabs.tidy()
-        return [self._checked_result(slot, now_s) for slot in ended]
+        ended = [state for state in self._scheduler.running if state.has_ended]
+        self._scheduler.running = [state for state in self._scheduler.running if not state.has_ended]
+        self._blocks.reclaim()
+        return [self._checked_result(state, now_s) for state in ended]
 
-    def _checked_result(self, slot: Slot, now_s: float) -> Result:
+    def _checked_result(self, state: RequestState, now_s: float) -> Result:
         """A result's numbers may turn out not to be finite when it is fetched."""
-        decoding = slot.decoding
-        result = _result(slot, now_s) if decoding.wrong_step is None else None
+        decoding = state.decoding
+        result = _result(state, now_s) if decoding.wrong_step is None else None
         if result is not None and decoding.wrong_step is None:
             return result
         return RequestFailed(request_id=decoding.request.request_id, error=self._not_finite(decoding))
@@ -235,21 +235,23 @@ class Engine:
             return []
         first_s = time.perf_counter() - limit_s
         late = [
-            slot for slot in self._scheduler.running if slot.admitted_at_s is not None and slot.admitted_at_s < first_s
+            state
+            for state in self._scheduler.running
+            if state.admitted_at_s is not None and state.admitted_at_s < first_s
         ]
-        self._scheduler.running = [slot for slot in self._scheduler.running if slot not in late]
-        return [_timed_out(slot, limit_s) for slot in late]
+        self._scheduler.running = [state for state in self._scheduler.running if state not in late]
+        return [_timed_out(state, limit_s) for state in late]
 
 
-def _row_policy(transformer: Transformer, config: EngineConfig) -> RowPolicy:
+def _invariance_policy(transformer: Transformer, config: EngineConfig) -> InvariancePolicy:
     is_auto_off = transformer.device.type == "cuda" or config.compile
     if config.batch_invariance == "off" or (config.batch_invariance == "auto" and is_auto_off):
         return FREE
-    return probe_row_policy(transformer.linear_shapes(), transformer.device)
+    return probe_invariance_policy(transformer.linear_shapes(), transformer.device)
 
 
-def _timed_out(slot: Slot, limit_s: float) -> RequestFailed:
-    decoding = slot.decoding
+def _timed_out(state: RequestState, limit_s: float) -> RequestFailed:
+    decoding = state.decoding
     error = RequestTimedOut(
         f"not done {limit_s:g} s after its first step, having run {decoding.num_steps_run} steps: allow more time, or "
         "ask for fewer steps"
@@ -257,17 +259,17 @@ def _timed_out(slot: Slot, limit_s: float) -> RequestFailed:
     return RequestFailed(request_id=decoding.request.request_id, error=error)
 
 
-def _result(slot: Slot, now_s: float) -> Result:
-    decoding = slot.decoding
-    assert slot.admitted_at_s is not None
-    engine_s = now_s - slot.admitted_at_s
+def _result(state: RequestState, now_s: float) -> Result:
+    decoding = state.decoding
+    assert state.admitted_at_s is not None
+    engine_s = now_s - state.admitted_at_s
     request_id = decoding.request.request_id
     if isinstance(decoding, ImageDecoding):
         return ImageResult(
             request_id=request_id,
             vq_codes=decoding.vq_codes(),
             num_steps=decoding.num_steps_run,
-            num_tokens=slot.tokens_computed,
+            num_tokens=state.tokens_computed,
             engine_s=engine_s,
         )
     if isinstance(decoding, ChoiceDecoding):
@@ -275,7 +277,7 @@ def _result(slot: Slot, now_s: float) -> Result:
             request_id=request_id,
             probabilities=decoding.probabilities(),
             num_steps=decoding.num_steps_run,
-            num_tokens=slot.tokens_computed,
+            num_tokens=state.tokens_computed,
             engine_s=engine_s,
         )
     assert isinstance(decoding, TextDecoding)
@@ -285,6 +287,6 @@ def _result(slot: Slot, now_s: float) -> Result:
         token_ids=token_ids,
         finish_reason=finish_reason,
         num_steps=decoding.num_steps_run,
-        num_tokens=slot.tokens_computed,
+        num_tokens=state.tokens_computed,
         engine_s=engine_s,
     )

@@ -29,7 +29,7 @@ class Generation:
         num_columns: Columns of the head that are read.
     """
 
-    stream_lengths: tuple[int, ...]
+    sequence_lengths: tuple[int, ...]
     num_target: int
     num_masked: int
     num_suffix: int
@@ -100,7 +100,7 @@ def _image_steps(shape: Generation, settings: ImageSettings) -> Iterator[tuple[l
     for step, left in enumerate(lefts):
         cache, decided = settings.step_cache, shape.num_masked - masked
         passes = []
-        for index, length in enumerate(shape.stream_lengths):
+        for index, length in enumerate(shape.sequence_lengths):
             if index and step % settings.uncond_interval:
                 continue
             computed = read = length
@@ -118,13 +118,13 @@ def _focused_steps(
     from dimoo_core.decoding.lookahead import PassPlan, num_looked_at
 
     plan = PassPlan(settings.num_steps, shape.num_masked, cache)
-    masked, undone = shape.num_masked, [0] * len(shape.stream_lengths)
+    masked, undone = shape.num_masked, [0] * len(shape.sequence_lengths)
     for step, left in enumerate(lefts):
         kind, decides = plan.kind, masked - left
         looked = num_looked_at(masked, decides, cache) if kind == "some" else masked
         is_due = plan.since_refresh % settings.uncond_interval == 0
         passes = []
-        for index, length in enumerate(shape.stream_lengths):
+        for index, length in enumerate(shape.sequence_lengths):
             if index and not is_due:
                 undone[index] += decides
                 continue
@@ -151,7 +151,7 @@ def _text_steps(shape: Generation, settings: TextSettings) -> Iterator[tuple[lis
                     computed = from_here + min(base, length)  # what the block before decided last is stale
                 elif step and not (cache.refresh_interval and step % cache.refresh_interval == 0):
                     computed = length if cache.mode == "dual" else from_here
-            passes = [_Pass(computed or whole, left, whole) for whole in shape.stream_lengths]
+            passes = [_Pass(computed or whole, left, whole) for whole in shape.sequence_lengths]
             yield passes, base + length - left
             left -= share
             num_run += 1

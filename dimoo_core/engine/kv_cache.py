@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dimoo_core.decoding.base import Decoding
 from dimoo_core.decoding.sampling import extent_of
-from dimoo_core.model.kv_pool import KeyValueSlab, SlabAllocator
+from dimoo_core.model.kv_pool import KVAllocator, KVBlock
 from dimoo_core.settings import ImageSettings, StepCacheConfig
 
 
@@ -38,12 +38,12 @@ def positions_to_compute(scores_T: Tensor, reuse_ratio: float) -> Tensor:
 
 
 @dataclass(slots=True, eq=False)
-class _StreamState:
+class _SequenceState:
     """One stream between steps; ``positions_C`` None means that the next step computes all."""
 
     length: int
     target_start: int
-    slab: KeyValueSlab | None = None
+    block: KVBlock | None = None
     scores_T: Tensor | None = None
     logits_NV: Tensor | None = None
     positions_C: Tensor | None = None
@@ -51,7 +51,7 @@ class _StreamState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ComputedPart:
+class CachePlan:
     """What one step computes of one stream.
 
     ``positions_C`` None means every position. ``read_R`` are ascending indices into the computed positions. ``slab``
@@ -60,11 +60,11 @@ class ComputedPart:
 
     positions_C: Tensor | None
     read_R: Tensor
-    slab: KeyValueSlab | None
+    block: KVBlock | None
 
 
 class RequestCache(ABC):
-    """What a request keeps of its earlier steps. Steps are taken in order: ``part`` of each stream, then ``absorb``.
+    """What a request keeps of its earlier steps. Steps are taken in order: ``part`` of each stream, then ``update``.
 
     A step that was planned by ``part`` and not run, for want of memory, may be planned again.
     """
@@ -78,7 +78,7 @@ class RequestCache(ABC):
         """Memory that it takes once all of it is allocated; known before the first step."""
 
     @abstractmethod
-    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+    def plan(self, sequence: int, step: int, reads_M: Tensor) -> CachePlan:
         """What this step computes of a stream.
 
         Args:
@@ -88,7 +88,7 @@ class RequestCache(ABC):
         """
 
     @abstractmethod
-    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+    def update(self, sequence: int, step: int, plan: CachePlan, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
         """Take in what the step computed of a stream.
 
         Returns:
@@ -110,8 +110,8 @@ class StepCache(RequestCache):
     def __init__(
         self,
         settings: ImageSettings,
-        slabs: SlabAllocator,
-        streams: list[tuple[int, int]],
+        blocks: KVAllocator,
+        sequences: list[tuple[int, int]],
         num_target: int,
         num_columns: int,
     ) -> None:
@@ -119,57 +119,57 @@ class StepCache(RequestCache):
         self._config = settings.step_cache
         self._num_steps = settings.num_steps
         self._refreshes = refresh_steps(settings.num_steps, settings.step_cache)
-        self._slabs = slabs
-        self._streams = [_StreamState(length, target_start) for length, target_start in streams]
+        self._blocks = blocks
+        self._sequences = [_SequenceState(length, target_start) for length, target_start in sequences]
         self._num_target = num_target
         self._num_columns = num_columns
-        self._device = slabs.device
+        self._device = blocks.device
 
     def num_tokens(self) -> int:
         """See ``RequestCache``."""
-        return sum(s.length if s.positions_C is None else len(s.positions_C) for s in self._streams)
+        return sum(s.length if s.positions_C is None else len(s.positions_C) for s in self._sequences)
 
     def num_bytes(self) -> int:
         """See ``RequestCache``."""
         if len(self._refreshes) == self._num_steps:
             return 0
-        num_tokens = sum(state.length for state in self._streams)
-        kept = num_tokens + len(self._streams) * self._num_target * self._num_columns  # float32 scores and logits
-        return self._slabs.bytes_for(num_tokens) + kept * torch.float32.itemsize
+        num_tokens = sum(state.length for state in self._sequences)
+        kept = num_tokens + len(self._sequences) * self._num_target * self._num_columns  # float32 scores and logits
+        return self._blocks.bytes_for(num_tokens) + kept * torch.float32.itemsize
 
-    def positions(self, stream: int) -> Tensor | None:
+    def positions(self, sequence: int) -> Tensor | None:
         """What the next step computes of a stream, None for all."""
-        return self._streams[stream].positions_C
+        return self._sequences[sequence].positions_C
 
-    def scores(self, stream: int) -> Tensor | None:
+    def scores(self, sequence: int) -> Tensor | None:
         """Best image logit of each position as of its last computation, None if none were kept yet."""
-        return self._streams[stream].scores_T
+        return self._sequences[sequence].scores_T
 
     def extents(self) -> list[Tensor]:
         """Of the logits that were scored last, of each stream: the prompt's too decide what is computed."""
-        return [state.extent for state in self._streams if state.extent is not None]
+        return [state.extent for state in self._sequences if state.extent is not None]
 
-    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+    def plan(self, sequence: int, step: int, reads_M: Tensor) -> CachePlan:
         """See ``RequestCache``."""
-        state, is_kept = self._streams[stream], self._is_kept(step)
+        state, is_kept = self._sequences[sequence], self._is_kept(step)
         if state.positions_C is None and not is_kept:
-            return ComputedPart(None, reads_M + state.target_start, None)
-        if state.slab is None:
-            state.slab = self._slabs.slab(state.length)
+            return CachePlan(None, reads_M + state.target_start, None)
+        if state.block is None:
+            state.block = self._blocks.block(state.length)
         num_computed = state.length if state.positions_C is None else len(state.positions_C)
         if is_kept:
             read_R = torch.arange(num_computed, device=self._device)
         else:
             assert state.positions_C is not None
             read_R = torch.isin(state.positions_C, reads_M + state.target_start).nonzero().squeeze(-1)
-        return ComputedPart(state.positions_C, read_R, state.slab)
+        return CachePlan(state.positions_C, read_R, state.block)
 
-    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+    def update(self, sequence: int, step: int, plan: CachePlan, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
         """Keep what the step computed of a stream, and decide what the next one computes."""
-        state = self._streams[stream]
-        if part.slab is None:
+        state = self._sequences[sequence]
+        if plan.block is None:
             return logits_RV
-        positions_R = part.read_R if part.positions_C is None else part.positions_C[part.read_R]
+        positions_R = plan.read_R if plan.positions_C is None else plan.positions_C[plan.read_R]
         self._keep_logits(state, positions_R, logits_RV)
         assert state.logits_NV is not None
         state.positions_C = None
@@ -181,7 +181,7 @@ class StepCache(RequestCache):
             state.positions_C = positions_to_compute(state.scores_T, self._config.reuse_ratio)
         return state.logits_NV[reads_M]
 
-    def _keep_logits(self, state: _StreamState, positions_R: Tensor, logits_RV: Tensor) -> None:
+    def _keep_logits(self, state: _SequenceState, positions_R: Tensor, logits_RV: Tensor) -> None:
         if state.logits_NV is None:
             state.logits_NV = torch.empty(self._num_target, logits_RV.shape[-1], device=self._device)
         place_R = positions_R - state.target_start
@@ -201,14 +201,16 @@ class ScopedCache(RequestCache):
         slabs: Where keys and values are kept.
     """
 
-    def __init__(self, decoding: Decoding, slabs: SlabAllocator) -> None:
+    def __init__(self, decoding: Decoding, blocks: KVAllocator) -> None:
         self._decoding = decoding
-        self._allocator = slabs
-        self._device = slabs.device
+        self._allocator = blocks
+        self._device = blocks.device
         request = decoding.request
-        self._lengths = [len(stream.around(request.target)) for stream in request.streams]  # not the device's target
-        self._slabs: dict[int, KeyValueSlab] = {}
-        self._num_bytes = slabs.bytes_for(sum(self._lengths)) if decoding.is_reused() else 0
+        self._lengths = [
+            len(sequence.around(request.target)) for sequence in request.sequences
+        ]  # not the device's target
+        self._blocks: dict[int, KVBlock] = {}
+        self._num_bytes = blocks.bytes_for(sum(self._lengths)) if decoding.is_reused() else 0
 
     def num_tokens(self) -> int:
         """See ``RequestCache``."""
@@ -218,26 +220,26 @@ class ScopedCache(RequestCache):
         """See ``RequestCache``."""
         return self._num_bytes
 
-    def part(self, stream: int, step: int, reads_M: Tensor) -> ComputedPart:
+    def plan(self, sequence: int, step: int, reads_M: Tensor) -> CachePlan:
         """See ``RequestCache``."""
         del step  # the decoding knows
-        streams, scope = self._decoding.request.streams, self._decoding.scope(stream)
-        first = len(streams[stream].prefix)
+        sequences, scope = self._decoding.request.sequences, self._decoding.scope(sequence)
+        first = len(sequences[sequence].prefix)
         if scope is None:
-            slab = self._slab(stream) if self._decoding.is_reused() else None
-            return ComputedPart(None, reads_M + first, slab)
+            block = self._block(sequence) if self._decoding.is_reused() else None
+            return CachePlan(None, reads_M + first, block)
         positions_C = scope.target_C + first
         if scope.has_suffix:
-            suffix = torch.arange(first + len(self._decoding.target), self._lengths[stream], device=self._device)
+            suffix = torch.arange(first + len(self._decoding.target), self._lengths[sequence], device=self._device)
             positions_C = torch.cat((positions_C, suffix))
-        return ComputedPart(positions_C, torch.searchsorted(scope.target_C, reads_M), self._slab(stream))
+        return CachePlan(positions_C, torch.searchsorted(scope.target_C, reads_M), self._block(sequence))
 
-    def absorb(self, stream: int, step: int, part: ComputedPart, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
+    def update(self, sequence: int, step: int, plan: CachePlan, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
         """See ``RequestCache``."""
-        del stream, step, part, reads_M
+        del sequence, step, plan, reads_M
         return logits_RV
 
-    def _slab(self, stream: int) -> KeyValueSlab:
-        if stream not in self._slabs:
-            self._slabs[stream] = self._allocator.slab(self._lengths[stream])
-        return self._slabs[stream]
+    def _block(self, sequence: int) -> KVBlock:
+        if sequence not in self._blocks:
+            self._blocks[sequence] = self._allocator.block(self._lengths[sequence])
+        return self._blocks[sequence]

@@ -18,7 +18,7 @@ UNLIMITED_BYTES = 2**63
 
 
 @dataclass(slots=True, eq=False)
-class Slot:
+class RequestState:
     """A request on its way through the engine."""
 
     decoding: Decoding
@@ -62,8 +62,8 @@ class Scheduler:
     max_cache_bytes: int = UNLIMITED_BYTES
     max_step_interval: int = 16
     max_overtakes: int = 64
-    waiting: deque[Slot] = field(default_factory=deque)
-    running: list[Slot] = field(default_factory=list)
+    waiting: deque[RequestState] = field(default_factory=deque)
+    running: list[RequestState] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.max_step_tokens < 1:
@@ -72,62 +72,62 @@ class Scheduler:
     @property
     def step_tokens(self) -> int:
         """Tokens of the next forward pass, were every running request in it."""
-        return sum(slot.num_tokens for slot in self.running)
+        return sum(state.num_tokens for state in self.running)
 
     @property
     def cache_bytes(self) -> int:
         """What the running requests keep between steps."""
-        return sum(slot.num_bytes for slot in self.running)
+        return sum(state.num_bytes for state in self.running)
 
     def can_admit_more(self) -> bool:
         """Nothing is waiting and the running requests leave room: more work would be taken at once."""
         has_room = self.step_tokens < self.max_step_tokens and self._peaks() < self._max_peaks()
         return not self.waiting and has_room and self.cache_bytes < self.max_cache_bytes
 
-    def next_step(self, now_s: float) -> list[Slot]:
+    def next_step(self, now_s: float) -> list[RequestState]:
         """The running requests that make the next step, those that join with it among them, in order of admission."""
-        by_turn = sorted(self.running, key=lambda slot: -slot.left_out)  # stable: among equals the older is first
+        by_turn = sorted(self.running, key=lambda state: -state.left_out)  # stable: among equals the older is first
         chosen: set[int] = set()
         room = self.max_step_tokens
-        for slot in by_turn:
-            if slot.num_tokens <= room or not chosen:
-                chosen.add(id(slot))
-                room -= slot.num_tokens
-        for slot in self.running:
-            slot.left_out = 0 if id(slot) in chosen else slot.left_out + 1
-        step = [slot for slot in self.running if id(slot) in chosen]
+        for state in by_turn:
+            if state.num_tokens <= room or not chosen:
+                chosen.add(id(state))
+                room -= state.num_tokens
+        for state in self.running:
+            state.left_out = 0 if id(state) in chosen else state.left_out + 1
+        step = [state for state in self.running if id(state) in chosen]
         return step if len(step) < len(self.running) else step + self._admit(room, now_s)
 
-    def _admit(self, room: int, now_s: float) -> list[Slot]:
+    def _admit(self, room: int, now_s: float) -> list[RequestState]:
         """Move waiting requests that fit to the running ones, in order of arrival.
 
         One that does not fit lets later, smaller ones pass, but only so often: after ``max_overtakes`` nothing is
         admitted before it.
         """
-        admitted: list[Slot] = []
-        still_waiting: deque[Slot] = deque()
+        admitted: list[RequestState] = []
+        still_waiting: deque[RequestState] = deque()
         kept, peaks, is_blocked = self.cache_bytes, self._peaks(), False
-        for slot in self.waiting:
-            has_bytes = slot.num_bytes == 0 or kept == 0 or kept + slot.num_bytes <= self.max_cache_bytes
-            peak = self._peak(slot)
-            fits = has_bytes and slot.num_tokens <= room and peaks + peak <= self._max_peaks()
+        for state in self.waiting:
+            has_bytes = state.num_bytes == 0 or kept == 0 or kept + state.num_bytes <= self.max_cache_bytes
+            peak = self._peak(state)
+            fits = has_bytes and state.num_tokens <= room and peaks + peak <= self._max_peaks()
             if is_blocked or not (fits or not self.running):
-                still_waiting.append(slot)
-                is_blocked = is_blocked or slot.overtaken >= self.max_overtakes
+                still_waiting.append(state)
+                is_blocked = is_blocked or state.overtaken >= self.max_overtakes
                 continue
             for passed in still_waiting:
                 passed.overtaken += 1
                 is_blocked = is_blocked or passed.overtaken >= self.max_overtakes
-            room, kept, peaks = room - slot.num_tokens, kept + slot.num_bytes, peaks + peak
-            if slot.admitted_at_s is None:
-                slot.admitted_at_s = now_s
-            self.running.append(slot)
-            admitted.append(slot)
+            room, kept, peaks = room - state.num_tokens, kept + state.num_bytes, peaks + peak
+            if state.admitted_at_s is None:
+                state.admitted_at_s = now_s
+            self.running.append(state)
+            admitted.append(state)
         self.waiting = still_waiting
         return admitted
 
-    def _peak(self, slot: Slot) -> int:
-        return min(slot.peak_tokens, self.max_step_tokens)
+    def _peak(self, state: RequestState) -> int:
+        return min(state.peak_tokens, self.max_step_tokens)
 
     def _peaks(self) -> int:
         return sum(map(self._peak, self.running))
@@ -135,17 +135,17 @@ class Scheduler:
     def _max_peaks(self) -> int:
         return (self.max_step_interval - 2) * self.max_step_tokens // 2
 
-    def halve_steps(self, step: list[Slot]) -> list[Slot]:
+    def halve_steps(self, step: list[RequestState]) -> list[RequestState]:
         """After a step that did not fit: aim at half of it. Returns the youngest, which are too many for that."""
-        self.max_step_tokens = max(1, sum(slot.num_tokens for slot in step) // 2)
+        self.max_step_tokens = max(1, sum(state.num_tokens for state in step) // 2)
         num_kept, peaks = len(self.running), self._peaks()
         while num_kept > 1 and peaks > self._max_peaks():
             num_kept -= 1
             peaks -= self._peak(self.running[num_kept])
         return self.running[num_kept:]
 
-    def send_back(self, slots: list[Slot]) -> None:
+    def preempt(self, states: list[RequestState]) -> None:
         """Let running requests wait again, before all others."""
-        gone = set(map(id, slots))
-        self.running = [slot for slot in self.running if id(slot) not in gone]
-        self.waiting.extendleft(reversed(slots))
+        gone = set(map(id, states))
+        self.running = [state for state in self.running if id(state) not in gone]
+        self.waiting.extendleft(reversed(states))

@@ -37,7 +37,7 @@ class RequestShape:
         keeps: Whether keys and values are kept between steps.
     """
 
-    num_streams: int
+    num_sequences: int
     num_tokens: int
     num_read: int
     num_columns: int
@@ -55,11 +55,11 @@ class RequestShape:
             num_columns: Image codes.
         """
         codes, sources = image_px // PIXELS_PER_TOKEN**2, source_px // PIXELS_PER_TOKEN**2
-        num_streams = 1 + (settings.cfg_scale > 0)
+        num_sequences = 1 + (settings.cfg_scale > 0)
         without_sources = int(source_px > 0 and settings.cfg_image_scale > 0)
         return cls(
-            num_streams=num_streams + without_sources,
-            num_tokens=num_streams * (codes + sources) + without_sources * codes,
+            num_sequences=num_sequences + without_sources,
+            num_tokens=num_sequences * (codes + sources) + without_sources * codes,
             num_read=codes,
             num_columns=num_columns,
             image_px=max(image_px, source_px),
@@ -69,10 +69,10 @@ class RequestShape:
     @classmethod
     def of_text(cls, settings: TextSettings, source_px: int, num_columns: int) -> "RequestShape":
         """Of an answer about images of so many pixels together; the question is not counted."""
-        num_streams = 1 + (settings.cfg_scale > 0)
+        num_sequences = 1 + (settings.cfg_scale > 0)
         return cls(
-            num_streams=num_streams,
-            num_tokens=num_streams * (source_px // PIXELS_PER_TOKEN**2 + settings.max_tokens),
+            num_sequences=num_sequences,
+            num_tokens=num_sequences * (source_px // PIXELS_PER_TOKEN**2 + settings.max_tokens),
             num_read=settings.block_length,
             num_columns=num_columns,
             image_px=source_px,
@@ -163,7 +163,7 @@ class MemoryNeed:
         filling = min(self.num_requests, self.max_step_tokens // max(1, shape.num_tokens))
         num_requests = max(1, filling) if self.is_on_host else 1
         num_tokens = num_requests * shape.num_tokens
-        num_read = num_requests * shape.num_streams * shape.num_read
+        num_read = num_requests * shape.num_sequences * shape.num_read
         logits = num_read * shape.num_columns * _FLOAT32_BYTES
         cast = num_read * shape.num_columns * (item if item != _FLOAT32_BYTES else 0)
         sampled = _SAMPLED_COPIES * shape.num_read * shape.num_columns * _FLOAT32_BYTES

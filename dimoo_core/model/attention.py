@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimoo_core.model.batch_invariance import RowPolicy
+from dimoo_core.model.batch_invariance import InvariancePolicy
 
 KernelOffsets = tuple[Tensor, Tensor, Tensor]
 """Query offsets, key offsets and numbers of keys, int32, as the variable-length kernel takes them."""
@@ -23,7 +23,7 @@ KernelOffsets = tuple[Tensor, Tensor, Tensor]
 class PackedLayout:
     """Where each stream's queries and keys lie on the packed token axis.
 
-    ``query_offsets`` and ``key_offsets`` have ``num_streams + 1`` entries, starting at 0. Queries may be fewer than
+    ``query_offsets`` and ``key_offsets`` have ``num_sequences + 1`` entries, starting at 0. Queries may be fewer than
     keys: in the last layer only the positions whose logits are read ask anything. Where keys are kept with others'
     between them, ``key_starts`` are the rows at which each stream's begin, ascending; None: one stream after the other.
     """
@@ -86,7 +86,7 @@ class PackedLayout:
 
 
 def packed_attention(
-    q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy
+    q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: InvariancePolicy
 ) -> list[Tensor]:
     """Bidirectional attention of each stream's queries over that stream's keys alone.
 
@@ -109,8 +109,8 @@ def packed_attention(
     if has_kernel_for_all(q_QHD):
         return [_varlen_attention(q_QHD, k_KGD, v_KGD, layout, policy)]
     return [
-        _equal_streams_attention(num_streams, q_QHD[queries], k_KGD[keys], v_KGD[keys], policy)
-        for num_streams, queries, keys in layout.groups()
+        _equal_sequences_attention(num_sequences, q_QHD[queries], k_KGD[keys], v_KGD[keys], policy)
+        for num_sequences, queries, keys in layout.groups()
         if queries.start < queries.stop
     ]
 
@@ -120,10 +120,10 @@ def has_kernel_for_all(q_QHD: Tensor) -> bool:
     return q_QHD.is_cuda and q_QHD.dtype != torch.float32
 
 
-def _equal_streams_attention(
-    num_streams: int, q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, policy: RowPolicy
+def _equal_sequences_attention(
+    num_sequences: int, q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, policy: InvariancePolicy
 ) -> Tensor:
-    q_SQHD, k_SKGD, v_SKGD = (x.view(num_streams, -1, *x.shape[1:]) for x in (q_QHD, k_KGD, v_KGD))
+    q_SQHD, k_SKGD, v_SKGD = (x.view(num_sequences, -1, *x.shape[1:]) for x in (q_QHD, k_KGD, v_KGD))
     num_queries, num_heads = q_SQHD.shape[1:3]
     if missing := max(0, policy.min_rows - num_queries):
         q_SQHD = F.pad(q_SQHD, (0, 0, 0, 0, 0, missing))
@@ -134,7 +134,9 @@ def _equal_streams_attention(
     return out_SHQD.transpose(1, 2)[:, :num_queries].flatten(0, 1)
 
 
-def _varlen_attention(q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: RowPolicy) -> Tensor:
+def _varlen_attention(
+    q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: InvariancePolicy
+) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     known = inspect.signature(varlen_attn).parameters

@@ -1,7 +1,7 @@
 """Matrix products whose rows do not depend on how many rows are computed together.
 
 Libraries choose their kernel by the number of rows, so a row may differ in its last bit between a batch of three
-and a batch of three hundred: enough, after sampling, for another token. A ``RowPolicy`` says which shapes are safe.
+and a batch of three hundred: enough, after sampling, for another token. A ``InvariancePolicy`` says which shapes are safe.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ class LinearShape(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowPolicy:
+class InvariancePolicy:
     """Shapes in which rows are multiplied.
 
     ``min_rows`` pads smaller products up. ``tile_rows`` cuts every product into tiles of exactly that many rows,
@@ -43,11 +43,11 @@ class RowPolicy:
     tile_rows: int | None = None
 
 
-FREE = RowPolicy()
+FREE = InvariancePolicy()
 """Every product in one call, whatever its size: fastest, rows may differ in the last bit between batches."""
 
 
-def linear(x_RI: Tensor, weight_OI: Tensor | Float8Weight, policy: RowPolicy) -> Tensor:
+def linear(x_RI: Tensor, weight_OI: Tensor | Float8Weight, policy: InvariancePolicy) -> Tensor:
     """``x_RI @ weight_OI.T``, rows computed in the shapes that ``policy`` allows; returns (R, O)."""
     num_rows = x_RI.shape[0]
     if policy.tile_rows is None:
@@ -82,7 +82,7 @@ def even_tiles(num_rows: int, row_bytes: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(bounds)]
 
 
-def silu(x_TF: Tensor, policy: RowPolicy = FREE) -> Tensor:
+def silu(x_TF: Tensor, policy: InvariancePolicy = FREE) -> Tensor:
     """``x * sigmoid(x)``; under any policy but ``FREE`` each element is computed alike wherever it lies.
 
     torch's CPU kernel takes the exponential of a vector's tail from another library than that of its body, so that
@@ -109,7 +109,7 @@ def _has_no_tails(width: int, itemsize: int, num_threads: int) -> bool:
     return all(width * itemsize % (_VECTOR_BYTES * k) == 0 for k in range(1, num_threads + 1))
 
 
-def probe_row_policy(shapes: Iterable[LinearShape], device: torch.device) -> RowPolicy:
+def probe_invariance_policy(shapes: Iterable[LinearShape], device: torch.device) -> InvariancePolicy:
     """The cheapest policy under which this machine's matrix products are row-invariant.
 
     Args:
@@ -120,7 +120,7 @@ def probe_row_policy(shapes: Iterable[LinearShape], device: torch.device) -> Row
         Padding to the smallest row count above which no probed product differed, or fixed tiles if there is none.
     """
     if device.type == "cuda":
-        return RowPolicy(tile_rows=256)
+        return InvariancePolicy(tile_rows=256)
     if device.type == "meta":
         return FREE
     probed = frozenset(
@@ -130,7 +130,7 @@ def probe_row_policy(shapes: Iterable[LinearShape], device: torch.device) -> Row
 
 
 @lru_cache(maxsize=16)
-def _probe_cpu(shapes: frozenset[LinearShape], num_threads: int) -> RowPolicy:
+def _probe_cpu(shapes: frozenset[LinearShape], num_threads: int) -> InvariancePolicy:
     """Libraries also look at the number of threads; it is an argument so that each number gets its own answer."""
     min_rows = _PROBE_ROWS[0]
     for num_inputs, num_outputs, dtype in shapes:
@@ -143,4 +143,4 @@ def _probe_cpu(shapes: frozenset[LinearShape], num_threads: int) -> RowPolicy:
         unequal = [n for n in _PROBE_ROWS if not torch.equal(_product(x_RI[:n], weight_OI), expected_RO[:n])]
         if unequal:
             min_rows = max(min_rows, unequal[-1] + 1)
-    return RowPolicy(min_rows=min_rows) if min_rows <= 128 else RowPolicy(tile_rows=256)
+    return InvariancePolicy(min_rows=min_rows) if min_rows <= 128 else InvariancePolicy(tile_rows=256)

@@ -21,12 +21,12 @@ _LEAST_POOLS = 4
 _numbers = count()
 
 
-def slab_bytes(model: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
+def kv_bytes(model: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
     """Memory of slabs for so many tokens."""
     return 2 * model.num_layers * num_tokens * model.kv_size * dtype.itemsize
 
 
-class KeyValuePool:
+class KVPool:
     """Rotated keys and values in every layer, allocated once, of which slabs hold ranges."""
 
     def __init__(self, config: ModelConfig, length: int, *, device: torch.device, dtype: torch.dtype) -> None:
@@ -61,19 +61,19 @@ class KeyValuePool:
         return self._free == [(0, self._length)]
 
 
-class KeyValueSlab:
+class KVBlock:
     """The keys and values of one stream: ``length`` tokens of a pool, from ``start`` on."""
 
-    def __init__(self, pool: KeyValuePool, start: int, length: int) -> None:
+    def __init__(self, pool: KVPool, start: int, length: int) -> None:
         self.pool = pool
         self.start = start
         self.keys_LTGD = pool.keys_LPGD[:, start : start + length]
         self.values_LTGD = pool.values_LPGD[:, start : start + length]
 
     @classmethod
-    def alone(cls, config: ModelConfig, length: int, *, device: torch.device, dtype: torch.dtype) -> "KeyValueSlab":
+    def alone(cls, config: ModelConfig, length: int, *, device: torch.device, dtype: torch.dtype) -> "KVBlock":
         """A slab that is the whole of its pool."""
-        return cls(KeyValuePool(config, length, device=device, dtype=dtype), 0, length)
+        return cls(KVPool(config, length, device=device, dtype=dtype), 0, length)
 
     def __len__(self) -> int:
         return self.keys_LTGD.shape[1]
@@ -84,7 +84,7 @@ class KeyValueSlab:
         return self.pool.number, self.start
 
 
-class SlabAllocator:
+class KVAllocator:
     """Hands out slabs of one model. One thread owns it; slabs may die on any.
 
     Args:
@@ -99,31 +99,31 @@ class SlabAllocator:
         self._config = config
         self._dtype = dtype
         self.pool_tokens = pool_tokens
-        self._pools: list[KeyValuePool] = []
-        self._died: deque[tuple[KeyValuePool, int, int]] = deque()  # a collector may add to it at any moment
+        self._pools: list[KVPool] = []
+        self._died: deque[tuple[KVPool, int, int]] = deque()  # a collector may add to it at any moment
 
-    def slab(self, length: int) -> KeyValueSlab:
+    def block(self, length: int) -> KVBlock:
         """A slab for so many tokens; what is in it is anything. It is given back when nothing refers to it."""
-        self.tidy()
+        self.reclaim()
         if length >= self.pool_tokens:
             return self._alone(length)
         for pool in self._pools:
             start = pool.take(length)
             if start is not None:
-                return self._watched(KeyValueSlab(pool, start, length))
+                return self._watched(KVBlock(pool, start, length))
         try:
-            pool = KeyValuePool(self._config, self.pool_tokens, device=self.device, dtype=self._dtype)
+            pool = KVPool(self._config, self.pool_tokens, device=self.device, dtype=self._dtype)
         except torch.OutOfMemoryError:
             return self._alone(length)  # a whole pool is more than is left, and more than is needed
         start = pool.take(length)
         assert start is not None
         self._pools.append(pool)
-        return self._watched(KeyValueSlab(pool, start, length))
+        return self._watched(KVBlock(pool, start, length))
 
-    def _alone(self, length: int) -> KeyValueSlab:
-        return KeyValueSlab.alone(self._config, length, device=self.device, dtype=self._dtype)
+    def _alone(self, length: int) -> KVBlock:
+        return KVBlock.alone(self._config, length, device=self.device, dtype=self._dtype)
 
-    def tidy(self) -> None:
+    def reclaim(self) -> None:
         """Free the ranges of slabs that died, and let pools go in which nothing is left."""
         while self._died:
             pool, start, length = self._died.popleft()
@@ -132,16 +132,16 @@ class SlabAllocator:
 
     def bytes_for(self, num_tokens: int) -> int:
         """Memory of slabs for so many tokens."""
-        return slab_bytes(self._config, num_tokens, self._dtype)
+        return kv_bytes(self._config, num_tokens, self._dtype)
 
-    def _watched(self, slab: KeyValueSlab) -> KeyValueSlab:
-        finalizer = weakref.finalize(slab, self._died.append, (slab.pool, slab.start, len(slab)))
+    def _watched(self, block: KVBlock) -> KVBlock:
+        finalizer = weakref.finalize(block, self._died.append, (block.pool, block.start, len(block)))
         finalizer.atexit = False
-        return slab
+        return block
 
 
-def slabs_within(max_bytes: int, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> SlabAllocator:
+def allocator_within(max_bytes: int, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> KVAllocator:
     """Slabs for caches of so many bytes together: on CUDA in pools of which the budget holds at least a few."""
-    affordable = max_bytes // slab_bytes(config, 1, dtype) // _LEAST_POOLS
+    affordable = max_bytes // kv_bytes(config, 1, dtype) // _LEAST_POOLS
     pool_tokens = min(_POOL_TOKENS, affordable) if device.type == "cuda" else 0
-    return SlabAllocator(config, device=device, dtype=dtype, pool_tokens=pool_tokens)
+    return KVAllocator(config, device=device, dtype=dtype, pool_tokens=pool_tokens)

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from dimoo_core.model.attention import PackedLayout
-from dimoo_core.model.kv_pool import KeyValuePool, KeyValueSlab
+from dimoo_core.model.kv_pool import KVBlock, KVPool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StreamPart:
+class SequencePart:
     """How much of a stream is in a batch, and where its keys are kept; ``positions_C`` None: all are computed."""
 
     num_computed: int
     num_read: int
-    slab: KeyValueSlab | None
+    block: KVBlock | None
     positions_C: Tensor | None
 
 
@@ -35,7 +35,7 @@ class KeyRun:
     reads: slice
     layout: PackedLayout
     read_layout: PackedLayout
-    pool: KeyValuePool | None = None
+    pool: KVPool | None = None
     rows_C: Tensor | slice | None = None
 
     def exchange(self, layer: int, k_TGD: Tensor, v_TGD: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,16 +49,16 @@ class KeyRun:
         return keys_PGD, values_PGD
 
 
-def key_runs(parts: Sequence[StreamPart], device: torch.device) -> tuple[KeyRun, ...]:
+def key_runs(parts: Sequence[SequencePart], device: torch.device) -> tuple[KeyRun, ...]:
     """The runs of a batch's streams, in their order."""
     runs: list[KeyRun] = []
     first_token = first_read = 0
-    for _, group in groupby(parts, key=lambda part: -1 if part.slab is None else part.slab.pool.number):
+    for _, group in groupby(parts, key=lambda part: -1 if part.block is None else part.block.pool.number):
         run = list(group)
-        slabs = [part.slab for part in run if part.slab is not None]
+        blocks = [part.block for part in run if part.block is not None]
         num_computed, num_read = [part.num_computed for part in run], [part.num_read for part in run]
-        num_keys = [part.num_computed if part.slab is None else len(part.slab) for part in run]
-        starts = tuple(slab.start for slab in slabs) or None
+        num_keys = [part.num_computed if part.block is None else len(part.block) for part in run]
+        starts = tuple(block.start for block in blocks) or None
         tokens = slice(first_token, first_token + sum(num_computed))
         reads = slice(first_read, first_read + sum(num_read))
         runs.append(
@@ -67,28 +67,28 @@ def key_runs(parts: Sequence[StreamPart], device: torch.device) -> tuple[KeyRun,
                 reads=reads,
                 layout=PackedLayout.of_lengths(num_computed, num_keys, starts),
                 read_layout=PackedLayout.of_lengths(num_read, num_keys, starts),
-                pool=slabs[0].pool if slabs else None,
-                rows_C=_rows(run, slabs, device) if slabs else None,
+                pool=blocks[0].pool if blocks else None,
+                rows_C=_rows(run, blocks, device) if blocks else None,
             )
         )
         first_token, first_read = tokens.stop, reads.stop
     return tuple(runs)
 
 
-def _rows(parts: Sequence[StreamPart], slabs: Sequence[KeyValueSlab], device: torch.device) -> Tensor | slice:
+def _rows(parts: Sequence[SequencePart], blocks: Sequence[KVBlock], device: torch.device) -> Tensor | slice:
     if len(parts) == 1 and parts[0].positions_C is None:
-        return slice(slabs[0].start, slabs[0].start + len(slabs[0]))
+        return slice(blocks[0].start, blocks[0].start + len(blocks[0]))
     rows = [
-        torch.arange(slab.start, slab.start + len(slab), device=device)
+        torch.arange(block.start, block.start + len(block), device=device)
         if part.positions_C is None
-        else part.positions_C + slab.start
-        for part, slab in zip(parts, slabs, strict=True)
+        else part.positions_C + block.start
+        for part, block in zip(parts, blocks, strict=True)
     ]
     return torch.cat(rows)
 
 
 @dataclass(frozen=True, slots=True)
-class StreamView:
+class SequenceView:
     """One stream as it stands now: the ids that are computed, and which of them have their logits read.
 
     ``read_R`` are ascending indices into ``ids_T``. With a slab, keys and values go through the step cache;
@@ -98,17 +98,17 @@ class StreamView:
     ids_T: Tensor
     read_R: Tensor
     positions_T: Tensor | None = None
-    slab: KeyValueSlab | None = None
+    block: KVBlock | None = None
 
     @property
     def lengths(self) -> tuple[int, int, int]:
         """Keys, computed tokens and positions that are read."""
         num_computed = len(self.ids_T)
-        return num_computed if self.slab is None else len(self.slab), num_computed, len(self.read_R)
+        return num_computed if self.block is None else len(self.block), num_computed, len(self.read_R)
 
-    def part(self) -> StreamPart:
+    def part(self) -> SequencePart:
         """How much of it there is, and where its keys are kept."""
-        return StreamPart(len(self.ids_T), len(self.read_R), self.slab, self.positions_T)
+        return SequencePart(len(self.ids_T), len(self.read_R), self.block, self.positions_T)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,25 +131,27 @@ class PackedBatch:
     distinct: tuple[Tensor, Tensor] | None = None
 
 
-def pack(streams: Sequence[StreamView], device: torch.device) -> PackedBatch:
+def pack(sequences: Sequence[SequenceView], device: torch.device) -> PackedBatch:
     """Concatenate streams in the order given; positions count from 0 in each.
 
     Raises:
         ValueError: If there is no stream.
     """
-    if not streams:
+    if not sequences:
         raise ValueError("cannot pack a batch without streams")
-    key_lengths, lengths, read_lengths = zip(*(stream.lengths for stream in streams), strict=True)
+    key_lengths, lengths, read_lengths = zip(*(sequence.lengths for sequence in sequences), strict=True)
     layout = PackedLayout.of_lengths(lengths, key_lengths)
-    read_R = torch.cat([stream.read_R + start for stream, start in zip(streams, layout.query_offsets, strict=False)])
-    ids_T = torch.cat([stream.ids_T for stream in streams]).to(device)
+    read_R = torch.cat(
+        [sequence.read_R + start for sequence, start in zip(sequences, layout.query_offsets, strict=False)]
+    )
+    ids_T = torch.cat([sequence.ids_T for sequence in sequences]).to(device)
     return PackedBatch(
         ids_T=ids_T,
-        positions_T=torch.cat([_positions(stream, device) for stream in streams]),
+        positions_T=torch.cat([_positions(sequence, device) for sequence in sequences]),
         layout=layout,
         read_R=read_R.to(device),
         read_layout=PackedLayout.of_lengths(read_lengths, key_lengths),
-        runs=key_runs([stream.part() for stream in streams], device),
+        runs=key_runs([sequence.part() for sequence in sequences], device),
         distinct=distinct_tokens(ids_T),
     )
 
@@ -166,12 +168,12 @@ def distinct_tokens(ids_T: Tensor) -> tuple[Tensor, Tensor] | None:
     return first_U, place_T
 
 
-def _positions(stream: StreamView, device: torch.device) -> Tensor:
-    if stream.positions_T is not None:
-        return stream.positions_T
-    return torch.arange(len(stream.ids_T), device=device)
+def _positions(sequence: SequenceView, device: torch.device) -> Tensor:
+    if sequence.positions_T is not None:
+        return sequence.positions_T
+    return torch.arange(len(sequence.ids_T), device=device)
 
 
-def read_everything(ids_T: Tensor) -> StreamView:
+def read_everything(ids_T: Tensor) -> SequenceView:
     """A stream of which every position is read."""
-    return StreamView(ids_T, torch.arange(len(ids_T), device=ids_T.device))
+    return SequenceView(ids_T, torch.arange(len(ids_T), device=ids_T.device))

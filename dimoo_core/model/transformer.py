@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimoo_core.model.attention import packed_attention
-from dimoo_core.model.batch_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, silu
+from dimoo_core.model.batch_invariance import FREE, InvariancePolicy, LinearShape, even_tiles, linear, silu
 from dimoo_core.model.float8 import FLOAT8, Float8Weight
 from dimoo_core.model.fused_ops import EAGER, Elementwise
 from dimoo_core.model.packed_batch import PackedBatch
@@ -24,10 +24,10 @@ from dimoo_core.model_config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class KernelOptions:
     """How to compute what is the same either way, but for last bits."""
 
-    policy: RowPolicy
+    policy: InvariancePolicy
     elementwise: Elementwise
 
 
@@ -96,17 +96,17 @@ class Block(nn.Module):
         tables: tuple[Tensor, Tensor],
         batch: PackedBatch,
         layer: int,
-        way: Way,
+        kernels: KernelOptions,
     ) -> Tensor:
         """The residual stream after this layer: (T, E), or (R, E) after the last."""
-        policy = way.policy
-        normed_TE = self.attn_norm(x_TE, way.elementwise)
+        policy = kernels.policy
+        normed_TE = self.attn_norm(x_TE, kernels.elementwise)
         is_last = layer == self.config.num_layers - 1
         if is_last:
-            q_THD, k_TGD, v_TGD = self._project_last(normed_TE, tables, batch.read_R, way)
+            q_THD, k_TGD, v_TGD = self._project_last(normed_TE, tables, batch.read_R, kernels)
             x_TE = x_TE[batch.read_R]
         else:
-            q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, way, batch.distinct if layer == 0 else None)
+            q_THD, k_TGD, v_TGD = self._project(normed_TE, tables, kernels, batch.distinct if layer == 0 else None)
         attended: list[Tensor] = []
         for run in batch.runs:
             keys, values = run.exchange(layer, k_TGD, v_TGD)
@@ -115,48 +115,50 @@ class Block(nn.Module):
         attended_THD = torch.cat(attended) if len(attended) > 1 else attended[0]
         x_TE = linear(attended_THD.flatten(-2), self.attn_out, policy).add_(x_TE)
         if not x_TE.is_cpu or x_TE.requires_grad:
-            return self._mlp(x_TE, way).add_(x_TE)
+            return self._mlp(x_TE, kernels).add_(x_TE)
         for tile in even_tiles(len(x_TE), self.gate_up.shape[0] * x_TE.element_size()):
-            x_TE[tile] += self._mlp(x_TE[tile], way)
+            x_TE[tile] += self._mlp(x_TE[tile], kernels)
         return x_TE
 
-    def _mlp(self, x_TE: Tensor, way: Way) -> Tensor:
-        gate, up = linear(self.ff_norm(x_TE, way.elementwise), self.gate_up, way.policy).chunk(2, dim=-1)
-        fused = way.elementwise.gate
-        gated = silu(gate, way.policy).mul_(up) if fused is None else fused(gate, up)
-        return linear(gated, self.ff_out, way.policy)
+    def _mlp(self, x_TE: Tensor, kernels: KernelOptions) -> Tensor:
+        gate, up = linear(self.ff_norm(x_TE, kernels.elementwise), self.gate_up, kernels.policy).chunk(2, dim=-1)
+        fused = kernels.elementwise.gate
+        gated = silu(gate, kernels.policy).mul_(up) if fused is None else fused(gate, up)
+        return linear(gated, self.ff_out, kernels.policy)
 
     def _project(
         self,
         normed_TE: Tensor,
         tables: tuple[Tensor, Tensor],
-        way: Way,
+        kernels: KernelOptions,
         distinct: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries, rotated keys, and values; equal rows are multiplied once if it is known which are."""
         num_heads, num_kv_heads = self.config.num_heads, self.config.num_kv_heads
         if distinct is None:
-            qkv = linear(normed_TE, self.qkv, way.policy)
+            qkv = linear(normed_TE, self.qkv, kernels.policy)
         else:
             first_U, place_T = distinct
-            qkv = linear(normed_TE[first_U], self.qkv, way.policy)[place_T]
+            qkv = linear(normed_TE[first_U], self.qkv, kernels.policy)[place_T]
         qkv = qkv.view(len(normed_TE), -1, self.config.head_dim)
         queries_and_keys, v_TGD = torch.split(qkv, [num_heads + num_kv_heads, num_kv_heads], dim=1)
-        rotated = Rotary.rotate(queries_and_keys, tables, way.elementwise)
+        rotated = Rotary.rotate(queries_and_keys, tables, kernels.elementwise)
         q_THD, k_TGD = torch.split(rotated, [num_heads, num_kv_heads], dim=1)
         return q_THD, k_TGD, v_TGD
 
     def _project_last(
-        self, normed_TE: Tensor, tables: tuple[Tensor, Tensor], read_R: Tensor, way: Way
+        self, normed_TE: Tensor, tables: tuple[Tensor, Tensor], read_R: Tensor, kernels: KernelOptions
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same with queries at the positions that are read only."""
         size, head_dim = self.config.hidden_size, self.config.head_dim
-        q_RE = linear(normed_TE[read_R], self.qkv[:size], way.policy)
-        kv = linear(normed_TE, self.qkv[size:], way.policy).view(len(normed_TE), -1, head_dim)
+        q_RE = linear(normed_TE[read_R], self.qkv[:size], kernels.policy)
+        kv = linear(normed_TE, self.qkv[size:], kernels.policy).view(len(normed_TE), -1, head_dim)
         k_TGD, v_TGD = kv.chunk(2, dim=1)
         query_tables = (tables[0][read_R], tables[1][read_R])
-        q_RHD = Rotary.rotate(q_RE.view(len(read_R), self.config.num_heads, head_dim), query_tables, way.elementwise)
-        return q_RHD, Rotary.rotate(k_TGD, tables, way.elementwise), v_TGD
+        q_RHD = Rotary.rotate(
+            q_RE.view(len(read_R), self.config.num_heads, head_dim), query_tables, kernels.elementwise
+        )
+        return q_RHD, Rotary.rotate(k_TGD, tables, kernels.elementwise), v_TGD
 
 
 class Transformer(nn.Module):
@@ -178,7 +180,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.row_policy: RowPolicy = FREE
+        self.invariance_policy: InvariancePolicy = FREE
         self.elementwise: Elementwise = EAGER
         self.weight_dtype = dtype
         shape = (config.num_embeddings, config.hidden_size)
@@ -211,9 +213,9 @@ class Transformer(nn.Module):
         """Final-norm hidden states at the positions that are read, (R, E)."""
         x_TE = F.embedding(batch.ids_T, self.embedding)
         tables = self.rotary.tables(batch.positions_T)
-        way = Way(self.row_policy, self.elementwise)
+        kernels = KernelOptions(self.invariance_policy, self.elementwise)
         for index, block in enumerate(self.blocks):
-            x_TE = block(x_TE, tables, batch, index, way)
+            x_TE = block(x_TE, tables, batch, index, kernels)
             if observe is not None:
                 observe(index, x_TE)
         normed_RE: Tensor = self.final_norm(x_TE, self.elementwise)
@@ -221,7 +223,7 @@ class Transformer(nn.Module):
 
     def logits(self, hidden_RE: Tensor, columns: slice) -> Tensor:
         """Head outputs of the given vocabulary columns, (R, V) float32."""
-        return linear(hidden_RE, self.head[columns], self.row_policy).float()
+        return linear(hidden_RE, self.head[columns], self.invariance_policy).float()
 
 
 def _type_beside(dtype: torch.dtype) -> torch.dtype:

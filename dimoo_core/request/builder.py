@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dimoo_core.errors import RequestError
 from dimoo_core.request.noise import NoiseSource
-from dimoo_core.request.request import Request, Stream, StreamRole
+from dimoo_core.request.request import Request, SequenceRole, TokenSequence
 from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.request.tokenizer import Tokenizer
 from dimoo_core.request.tokens import SpecialTokens
@@ -209,8 +209,8 @@ def image_request(
     tokens: SpecialTokens,
 ) -> Request:
     """An image between its begin and end tokens, as an answer to a prompt and, for guidance, to no prompt."""
-    streams = _image_streams({"cond": cond, "uncond": uncond}, tokens)
-    return Request(request_id=request_id, streams=streams, target=target, settings=settings, noise=noise)
+    sequences = _image_sequences({"cond": cond, "uncond": uncond}, tokens)
+    return Request(request_id=request_id, sequences=sequences, target=target, settings=settings, noise=noise)
 
 
 def image_to_image_request(
@@ -224,19 +224,19 @@ def image_to_image_request(
     tokens: SpecialTokens,
 ) -> Request:
     """An image as an answer to a prompt with input images and, for guidance, to either of them alone."""
-    prompts: dict[StreamRole, Tensor | None] = {
+    prompts: dict[SequenceRole, Tensor | None] = {
         "cond": cond,
         "uncond_text": uncond_text,
         "uncond_image": uncond_image,
     }
-    streams = _image_streams(prompts, tokens)
-    return Request(request_id=request_id, streams=streams, target=target, settings=settings, noise=noise)
+    sequences = _image_sequences(prompts, tokens)
+    return Request(request_id=request_id, sequences=sequences, target=target, settings=settings, noise=noise)
 
 
-def _image_streams(prompts: Mapping[StreamRole, Tensor | None], tokens: SpecialTokens) -> tuple[Stream, ...]:
+def _image_sequences(prompts: Mapping[SequenceRole, Tensor | None], tokens: SpecialTokens) -> tuple[TokenSequence, ...]:
     begin = torch.tensor([tokens.answer_begin, tokens.image_begin])
     end = torch.tensor([tokens.image_end, tokens.answer_end])
-    return tuple(Stream(torch.cat((ids, begin)), end, role) for role, ids in prompts.items() if ids is not None)
+    return tuple(TokenSequence(torch.cat((ids, begin)), end, role) for role, ids in prompts.items() if ids is not None)
 
 
 def answer_request(
@@ -255,12 +255,14 @@ def answer_request(
     """
     prefix = torch.cat((prompt_ids, torch.tensor([tokens.answer_begin])))
     suffix = torch.tensor([tokens.answer_end]) if suffix is None else suffix
-    streams = [Stream(prefix, suffix)]
+    sequences = [TokenSequence(prefix, suffix)]
     if settings.cfg_scale > 0:
-        streams.append(Stream(torch.full_like(prefix, tokens.mask), torch.full_like(suffix, tokens.mask), "uncond"))
+        sequences.append(
+            TokenSequence(torch.full_like(prefix, tokens.mask), torch.full_like(suffix, tokens.mask), "uncond")
+        )
     return Request(
         request_id=request_id,
-        streams=tuple(streams),
+        sequences=tuple(sequences),
         target=target,
         settings=settings,
         noise=noise,

@@ -14,17 +14,17 @@ from dimoo_core.errors import RequestError
 from dimoo_core.request.noise import NoiseSource
 from dimoo_core.settings import MAX_POSITIONS, ChoiceSettings, ImageSettings, TextSettings
 
-StreamRole = Literal["cond", "uncond", "uncond_text", "uncond_image"]
+SequenceRole = Literal["cond", "uncond", "uncond_text", "uncond_image"]
 """What a stream is to guidance: everything given; no prompt; no text but the images; no images but the text."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stream:
+class TokenSequence:
     """Ids before and after the target in one token sequence; int64, one dimension."""
 
     prefix: Tensor
     suffix: Tensor
-    role: StreamRole = "cond"
+    role: SequenceRole = "cond"
 
     def around(self, target_L: Tensor) -> Tensor:
         """The whole sequence with the target as it stands."""
@@ -41,7 +41,7 @@ class Request:
     """
 
     request_id: str
-    streams: tuple[Stream, ...]
+    sequences: tuple[TokenSequence, ...]
     target: Tensor
     settings: ImageSettings | TextSettings | ChoiceSettings
     noise: NoiseSource
@@ -53,7 +53,7 @@ class Request:
         Raises:
             RequestError: A stream has more than ``MAX_POSITIONS`` tokens.
         """
-        length = max(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.streams)
+        length = max(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.sequences)
         if length > MAX_POSITIONS:
             parts = f"prompt and images {length - len(self.target)}, the result {len(self.target)}"
             raise RequestError(
@@ -64,7 +64,7 @@ class Request:
     @property
     def num_tokens(self) -> int:
         """Tokens of all streams together: what one step of this request costs."""
-        return sum(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.streams)
+        return sum(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.sequences)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -28,7 +28,7 @@ def bench(
     ] = None,
     max_seconds: Annotated[float, typer.Option(help="Stop a case after so long and count its steps.", min=0.1)] = 120.0,
     spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
-    assignments: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
@@ -48,8 +48,8 @@ def bench(
     """
     flags = {"manifest": "none", "model": model}
     with exit_codes():
-        job = api.load_spec(spec, flags, assignments or [])
-        cases = api.BenchChoice(tuple(preset or ()), _sizes(size or []), _tasks(task), rows, max_seconds)
+        job = api.load_spec(spec, flags, overrides or [])
+        cases = api.BenchOptions(tuple(preset or ()), _sizes(size or []), _tasks(task), rows, max_seconds)
         machine, results = api.measure_machine(job, cases, _say)
     typer.echo(
         json.dumps(api.bench_json(machine, results)) if as_json else "\n".join(api.bench_lines(machine, results))

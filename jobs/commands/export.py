@@ -8,7 +8,7 @@ import typer
 
 from jobs import api
 from jobs.commands.support import exit_codes
-from jobs.text import counted
+from jobs.text import pluralize
 
 
 def export(
@@ -69,7 +69,9 @@ def export(
     with exit_codes():
         report = api.export_run(request)
     left_out = f", {report.filtered:,} left out" if report.filtered else ""
-    made = f"{counted(report.rows, 'row')} with {counted(report.images, 'image')} in {counted(report.files, 'file')}"
+    made = (
+        f"{pluralize(report.rows, 'row')} with {pluralize(report.images, 'image')} in {pluralize(report.files, 'file')}"
+    )
     empty = f", {report.empty_texts:,} of empty text (--min-words 1 leaves such out)" if report.empty_texts else ""
     words = f"{made}{left_out}{empty}: {report.target}"
     typer.echo(json.dumps(report.to_json()) if as_json else words)

@@ -9,7 +9,7 @@ import typer
 
 from jobs import api
 from jobs.commands.support import exit_codes
-from jobs.text import counted
+from jobs.text import pluralize
 from manifests.errors import RowFailure
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
@@ -123,7 +123,7 @@ def build(
 def validate(
     manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
     spec: Annotated[Path | None, typer.Option(help="Job spec of the run, YAML or TOML.")] = None,
-    assignments: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
     ] = None,
     read_images: Annotated[bool, typer.Option("--images", help="Fetch and decode every input image too.")] = False,
@@ -147,11 +147,11 @@ def validate(
             typer.echo(f"row {failure.row} ({failure.id}), {failure.stage}: {failure.message}")
 
     with exit_codes():
-        job = api.load_spec(spec, {"manifest": manifest, "limit": limit}, assignments or [])
+        job = api.load_spec(spec, {"manifest": manifest, "limit": limit}, overrides or [])
         totals = api.validate_manifest(job, api.row_defaults_of(job), tell, reads_images=read_images)
     tasks = ", ".join(f"{count} {name}" for name, count in totals.tasks.items())
     of_tasks = f" ({tasks})" if tasks else ""
-    words = f"{counted(totals.rows, 'row')}: {totals.valid:,} valid{of_tasks}, {totals.invalid:,} invalid"
+    words = f"{pluralize(totals.rows, 'row')}: {totals.valid:,} valid{of_tasks}, {totals.invalid:,} invalid"
     typer.echo(json.dumps(totals.to_json()) if as_json else words)
     raise typer.Exit(3 if totals.invalid else 0)
 
@@ -177,8 +177,8 @@ def show(
 
 def _report_lines(report: "api.BuildReport", request: "api.BuildRequest") -> Iterable[str]:
     tasks = ", ".join(f"{count} {name}" for name, count in report.tasks.items())
-    duplicates = f", {counted(report.duplicates, 'duplicate')} left out" if request.dedupe != "none" else ""
-    yield f"{counted(report.rows, 'row')} ({tasks}) in {counted(len(report.files), 'file')}{duplicates}"
+    duplicates = f", {pluralize(report.duplicates, 'duplicate')} left out" if request.dedupe != "none" else ""
+    yield f"{pluralize(report.rows, 'row')} ({tasks}) in {pluralize(len(report.files), 'file')}{duplicates}"
     if report.repeats:
         asks = "row asks" if report.repeats == 1 else "rows ask"
         yield (
@@ -188,7 +188,7 @@ def _report_lines(report: "api.BuildReport", request: "api.BuildRequest") -> Ite
     if report.filtered:
         yield f"  {report.filtered} left out by hooks and filters"
     if report.invalid:
-        yield f"  {counted(report.invalid, 'invalid row')} left out"
+        yield f"  {pluralize(report.invalid, 'invalid row')} left out"
         yield from (f"    {reason}" for reason in report.reasons[:5])
     yield from (f"  {uri}" for uri in report.files)
     is_one_file = len(report.files) == 1 and request.target.endswith(".parquet")

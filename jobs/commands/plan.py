@@ -19,7 +19,7 @@ def plan(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Workers there would be. (default: 1)")] = None,
     spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
-    assignments: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Plan the first N rows only.")] = None,
@@ -51,7 +51,7 @@ def plan(
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     with exit_codes():
         chosen = api.find_gpus(tuple(gpus or ()), _prices(prices or []))
-        given = api.load_spec(spec, flags, assignments or [])
+        given = api.load_spec(spec, flags, overrides or [])
         job = api.resolved_spec(given)
         facts, defaults = api.read_model_facts(job.model), job.row_defaults()
         found = api.plan_run(job, defaults, facts, num_workers=job.workers or 1, reads_remote=read_images)

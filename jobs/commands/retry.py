@@ -10,7 +10,7 @@ import typer
 
 from jobs import api
 from jobs.commands.support import drain_at_signal, raise_stopped, resumable, resume_hint
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 
 
 def retry(
@@ -30,7 +30,7 @@ def retry(
     workers: Annotated[
         int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
     ] = None,
-    assignments: Annotated[
+    overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
@@ -62,22 +62,22 @@ def retry(
     """
     signal.signal(signal.SIGTERM, raise_stopped)
     limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
-    choice = api.RetryChoice(
+    options = api.RetryOptions(
         classes=tuple(classes or ()),
         manifest=manifest,
         model=model,
         workers=workers,
-        assignments=(*(assignments or ()), *limits),
+        overrides=(*(overrides or ()), *limits),
         accepted=tuple(accept_change or ()),
     )
-    notice = StopNotice()
+    shutdown = ShutdownRequest()
 
     def drain(deadline_s: float) -> None:
-        drain_at_signal(notice, deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(output)}")
+        drain_at_signal(shutdown, deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(output)}")
 
     with resumable(lambda: output):
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
-            summary = api.retry_job(output, choice, lambda line: typer.echo(line, err=True), notice, drain)
+            summary = api.retry_job(output, options, lambda line: typer.echo(line, err=True), shutdown, drain)
         for line in summary.lines():
             typer.echo(line, err=True)
     typer.echo(json.dumps(summary.to_json()))

@@ -11,7 +11,7 @@ import typer
 
 from jobs import api
 from jobs.commands.support import drain_at_signal, raise_stopped, resumable, resume_hint
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
         int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
-    assignments: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
@@ -58,13 +58,15 @@ def run(
     target = output or manifest
     with resumable(lambda: target):
         limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
-        job = api.load_spec(spec, flags, [*(assignments or []), *limits])
+        job = api.load_spec(spec, flags, [*(overrides or []), *limits])
         target = job.output_uri
-        notice = StopNotice()
-        drain_at_signal(notice, job.worker_life.stop_deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(target)}")
+        shutdown = ShutdownRequest()
+        drain_at_signal(
+            shutdown, job.worker_life.stop_deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(target)}"
+        )
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
-            choice = api.ResumeChoice(accepted=tuple(accept_change or ()), is_new_run=new_run)
-            summary = api.run_job(job, lambda line: typer.echo(line, err=True), choice, notice)
+            options = api.ResumeOptions(accepted=tuple(accept_change or ()), is_new_run=new_run)
+            summary = api.run_job(job, lambda line: typer.echo(line, err=True), options, shutdown)
         for line in api.summary_lines(summary):
             typer.echo(line, err=True)
     typer.echo(json.dumps(summary.to_json()))

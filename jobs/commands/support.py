@@ -15,9 +15,9 @@ import typer
 
 from dimoo_core.errors import ConfigError, DimooError, WeightsError
 from manifests.errors import ManifestError
-from manifests.redact import public_text
+from manifests.redact import redact_text
 from pipeline.errors import NotARun, RunInUse, RunStopped, TooManyFailures
-from pipeline.protocol.shutdown import StopNotice, exit_after
+from pipeline.protocol.shutdown import ShutdownRequest, exit_after
 from pipeline.storage.errors import StoreError
 
 WORK_SHARE = 0.8
@@ -37,7 +37,7 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def drain_at_signal(notice: StopNotice, deadline_s: float, last_words: Callable[[], str]) -> None:
+def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Callable[[], str]) -> None:
     """From now on SIGTERM gives a notice, and a second one ends the process at once.
 
     Args:
@@ -47,9 +47,9 @@ def drain_at_signal(notice: StopNotice, deadline_s: float, last_words: Callable[
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if notice.is_given or not notice.is_awaited:
+        if shutdown.is_requested or not shutdown.is_awaited:
             raise Stopped(number)
-        notice.give(WORK_SHARE * deadline_s)
+        shutdown.request(WORK_SHARE * deadline_s)
         _say(f"dimoo-batch: stopping in good order, within {deadline_s:g} s; a second signal ends it at once")
         exit_after(deadline_s, 128 + number, lambda: _say(last_words()))
 
@@ -68,7 +68,7 @@ EXIT_TOO_MANY_FAILURES = 4
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a message on standard error."""
-    typer.echo(f"dimoo-batch: {public_text(message)}", err=True)
+    typer.echo(f"dimoo-batch: {redact_text(message)}", err=True)
     raise typer.Exit(exit_code)
 
 

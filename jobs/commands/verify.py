@@ -32,10 +32,10 @@ def verify(
     Exit status: 0 complete, 1 something is wrong or missing, 2 not a run, it cannot be read, or a driver is at
     work and nothing can be set aside.
     """
-    choice = api.VerifyChoice(list_orphans=orphans, as_json=as_json, sets_aside=set_aside)
+    options = api.VerifyOptions(list_orphans=orphans, as_json=as_json, sets_aside=set_aside)
     try:
         with exit_codes(retryable=EXIT_WRONG_INPUT, permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
-            totals = api.verify_output(output, typer.echo, choice, lambda line: typer.echo(line, err=True))
+            totals = api.verify_output(output, typer.echo, options, lambda line: typer.echo(line, err=True))
     except KeyboardInterrupt:
         fail("stopped before everything was read", 128 + signal.SIGINT)
     raise typer.Exit(0 if totals.is_complete else EXIT_FAILED)

@@ -9,7 +9,7 @@ import yaml
 from dimoo_core.errors import ConfigError
 from jobs.report.card import plain_words, table_lines
 from jobs.report.facts import RunFactSheet
-from jobs.text import counted
+from jobs.text import pluralize
 
 _PLAIN = frozenset(
     {"null", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "string",
@@ -69,7 +69,7 @@ def hub_card(facts: RunFactSheet, num_rows: Mapping[str, int], digest: str, *, h
 def _body(facts: RunFactSheet, num_rows: Mapping[str, int], has_inputs: bool) -> Iterator[str]:
     yield f"# {plain_words(facts.title)}\n"
     yield (
-        f"{counted(sum(num_rows.values()), 'row')} made by the model `{facts.model}` with dimoo-batch. What the model "
+        f"{pluralize(sum(num_rows.values()), 'row')} made by the model `{facts.model}` with dimoo-batch. What the model "
         "made is synthetic and was not looked through by people."
     )
     if has_inputs:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from jobs.spec.spec import JobSpec
-from jobs.text import counted
+from jobs.text import pluralize
 from manifests.columns import COLUMNS
 from manifests.errors import RowFailure
 from manifests.files.plan import plan_shards
@@ -40,7 +40,7 @@ def shown_lines(uri: str, *, start: int, num_rows: int, as_json: bool) -> Iterat
     total = sum(file.num_rows for file in files)
     if not as_json:
         num_bytes = sum(file.size_bytes for file in files)
-        yield f"{uri}: {counted(total, 'row')} in {counted(len(files), 'file')}, {counted(num_bytes, 'byte')}"
+        yield f"{uri}: {pluralize(total, 'row')} in {pluralize(len(files), 'file')}, {pluralize(num_bytes, 'byte')}"
         for field in inspected[0][1]:
             meaning = COLUMNS[field.name].meaning if field.name in COLUMNS else "passes through"
             yield f"  {field.name:<16} {field.type!s:<12} {meaning}"

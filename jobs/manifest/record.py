@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from manifests.cells import number_cell, shown, whole_cell
+from manifests.cells import number_cell, short_repr, whole_cell
 from manifests.columns import COLUMNS, IMAGE, IMAGES, NUMBER, NUMBERS, TEXT, WHOLE, ColumnKind
 from manifests.errors import ManifestError, ManifestRowError
 
@@ -45,16 +45,16 @@ def stored_cell(column: str, value: Any, *, embeds_images: bool) -> Any:
         return _stored_image(column, value, embeds_images)
     if kind is IMAGES:
         if not isinstance(value, list):
-            raise ManifestRowError(f"{column} must be a list of images, got {shown(value)}")
+            raise ManifestRowError(f"{column} must be a list of images, got {short_repr(value)}")
         return [_stored_image(f"{column}[{index}]", each, embeds_images) for index, each in enumerate(value)]
     if kind is WHOLE:
         return whole_cell(column, value)
     if kind is NUMBER:
         return number_cell(column, value)
     if kind is NUMBERS and not isinstance(value, list):
-        raise ManifestRowError(f"{column} must be a list of numbers, got {shown(value)}")
+        raise ManifestRowError(f"{column} must be a list of numbers, got {short_repr(value)}")
     if kind is TEXT and not isinstance(value, str):
-        raise ManifestRowError(f"{column} must be text, got {shown(value)}")
+        raise ManifestRowError(f"{column} must be text, got {short_repr(value)}")
     return value
 
 
@@ -78,7 +78,9 @@ def _stored_image(column: str, value: Any, embeds_images: bool) -> Any:
     if not embeds_images:
         if isinstance(value, str):
             return value
-        raise ManifestRowError(f"{column} must be a URI, got {shown(value)}: embedded images need the same in each row")
+        raise ManifestRowError(
+            f"{column} must be a URI, got {short_repr(value)}: embedded images need the same in each row"
+        )
     if isinstance(value, Mapping):
         return {"bytes": value.get("bytes"), "path": value.get("path")}
     return {"bytes": value, "path": None} if isinstance(value, bytes) else {"bytes": None, "path": value}

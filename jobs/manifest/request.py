@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dimoo_core.errors import ConfigError
 from jobs.manifest.dedupe import MAX_DISTANCE
 from jobs.manifest.sources import Format
-from jobs.spec.assignment import assigned_value
+from jobs.spec.override import override_value
 from manifests.columns import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
 
 
@@ -59,7 +59,7 @@ def constant_cell(name: str, text: str, types: Mapping[str, str]) -> Any:
         wanted = str
     elif kind in (TEXTS, IMAGES):
         wanted = list[str]
-    return assigned_value(name, text.strip(), wanted)
+    return override_value(name, text.strip(), wanted)
 
 
 def share_value(text: str) -> float:

@@ -159,7 +159,7 @@ class RowCosts:
         if sources and settings.cfg_image_scale:
             lengths.append(self._facts.length_of(cond) + around)
         shape = Generation(
-            stream_lengths=tuple(lengths),
+            sequence_lengths=tuple(lengths),
             num_target=_target(size),
             num_masked=_codes(size),
             num_suffix=2,
@@ -173,7 +173,7 @@ class RowCosts:
         words = chat(UNDERSTANDING_SYSTEM, prompt)
         length = self._facts.length_of(words) + sum(map(_span, crops)) + 1 + settings.max_tokens + 1
         shape = Generation(
-            stream_lengths=(length,) * (2 if settings.cfg_scale else 1),
+            sequence_lengths=(length,) * (2 if settings.cfg_scale else 1),
             num_target=settings.max_tokens,
             num_masked=settings.max_tokens,
             num_suffix=1,

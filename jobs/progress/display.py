@@ -186,7 +186,7 @@ class PanelDisplay:
             console=console,
             expand=True,
         )
-        self._bar = self._progress.add_task("", total=state.num_rows, completed=state.num_settled, eta="")
+        self._bar = self._progress.add_task("", total=state.num_rows, completed=state.num_completed, eta="")
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
         self._stack = ExitStack()
         self._next_s = 0.0
@@ -212,7 +212,7 @@ class PanelDisplay:
     def _render(self) -> Group:
         state = self._state
         eta = f"ETA {state.eta_words}" if state.eta_words else ""
-        self._progress.update(self._bar, completed=state.num_settled, eta=eta)
+        self._progress.update(self._bar, completed=state.num_completed, eta=eta)
         shown: list[RenderableType] = [self._progress, _facts(state, self._console.width)]
         if self._thumbnails is not None:
             shown.append(self._thumbnails.row(self._console.width))
@@ -249,7 +249,7 @@ def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:
     waiting = state.num_workers - state.num_ready
     ready = f"{state.num_ready} at work" + (f", {waiting} loading the model" if waiting > 0 else "")
     yield "workers", ready, "bold"
-    num_failed = state.num_settled_failed
+    num_failed = state.num_completed_failed
     yield "failed", f"{num_failed:,}", "bold red" if num_failed else "bold"
     if state.rows_per_s > 0:
         yield "rows/s", f"{state.rows_per_s:.2f}", "bold"

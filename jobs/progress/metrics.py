@@ -72,7 +72,7 @@ class MetricsExport:
         state = self._state
         values = {
             "rows": state.num_rows,
-            "rows_settled": state.num_settled,
+            "rows_settled": state.num_completed,
             "rows_committed": state.num_committed,
             "rows_failed": state.num_failed,
             "rows_per_second": state.rows_per_s,

@@ -15,9 +15,9 @@ from pipeline.driver.leases import LeaseBook
 from pipeline.driver.pool import WorkerPool
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.output.epoch import RunEpoch
-from pipeline.output.suspects import SuspectRecord
+from pipeline.output.poison_segments import PoisonRecord
 from pipeline.protocol.messages import Event
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 
 MAX_POINTS = 240
 """Points of the course of a run; where there would be more, every second is dropped and the interval doubled."""
@@ -55,7 +55,7 @@ class RunNote:
     def _add_point(self, now_s: float) -> None:
         state = self._state
         self._points.append(
-            [round(now_s, 1), state.num_settled, state.num_tokens, state.num_steps, round(state.engine_busy_s, 2)]
+            [round(now_s, 1), state.num_completed, state.num_tokens, state.num_steps, round(state.engine_busy_s, 2)]
         )
         if len(self._points) > MAX_POINTS:
             self._points = self._points[::2]
@@ -66,7 +66,7 @@ class RunNote:
         return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "rows": state.num_rows,
-            "settled": state.num_settled,
+            "settled": state.num_completed,
             "committed": state.num_committed,
             "failed": state.num_failed,
             "rows_per_s": round(state.rows_per_s, 4),
@@ -86,8 +86,8 @@ def watched_work(
     epoch: RunEpoch,
     limit: FailureLimit | None,
     exports: list[MetricsExport],
-    suspects: SuspectRecord,
-    notice: StopNotice | None = None,
+    poison_segments: PoisonRecord,
+    shutdown: ShutdownRequest | None = None,
     watch: WorkerWatch | None = None,
     *,
     read_image: Callable[[str], bytes],
@@ -119,7 +119,7 @@ def watched_work(
         try:
             streaks = StreakWatch(max_engine_streak)
             coordinator = Coordinator(
-                pool, book, listen, check, suspects, notice, watch, streaks, rows_ahead=rows_ahead
+                pool, book, listen, check, poison_segments, shutdown, watch, streaks, rows_ahead=rows_ahead
             )
             return coordinator.run()
         finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from jobs.text import counted, duration
+from jobs.text import duration, pluralize
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import (
     Event,
@@ -40,9 +40,9 @@ class RateRecord:
         """Whether the time of the next point has come."""
         return not self._points or time.monotonic() - self._points[-1][0] >= _INTERVAL_S
 
-    def take(self, num_settled: int) -> None:
+    def take(self, num_completed: int) -> None:
         """So many rows are settled now, when a point is due."""
-        self._points.append((time.monotonic(), num_settled))
+        self._points.append((time.monotonic(), num_completed))
 
     @property
     def relative_error(self) -> float | None:
@@ -99,7 +99,7 @@ class ProgressState:
             case WorkerProgress():
                 self._of_worker[name] = event
                 if self._rates.is_due():  # to count asks every worker's count, too much for each event of a thousand
-                    self._rates.take(self.num_settled)
+                    self._rates.take(self.num_completed)
                 if event.latest_image is not None and event.latest_image not in self._latest_images:
                     self._latest_images = [event.latest_image, *self._latest_images][:_NUM_LATEST]
             case SegmentCommitted(_, totals, failures):
@@ -129,12 +129,12 @@ class ProgressState:
         return len(self._ready)
 
     @property
-    def num_settled(self) -> int:
+    def num_completed(self) -> int:
         """Rows with an outcome, committed or on their way."""
         return min(self.num_rows, self.num_committed + sum(done + failed for done, failed in self._ahead()))
 
     @property
-    def num_settled_failed(self) -> int:
+    def num_completed_failed(self) -> int:
         """Those of them that have failed; ``num_failed`` are the committed ones alone."""
         return min(self.num_rows, self.num_failed + sum(failed for _, failed in self._ahead()))
 
@@ -153,7 +153,7 @@ class ProgressState:
 
     @property
     def _num_new(self) -> int:
-        return self.num_settled - self.num_resumed
+        return self.num_completed - self.num_resumed
 
     @property
     def _elapsed_s(self) -> float:
@@ -232,7 +232,7 @@ class ProgressState:
         """Time until every row is settled, at the rate so far; None while a rate is of too few rows or seconds."""
         if self._num_new < _MIN_RATE_ROWS or self._elapsed_s < _MIN_RATE_S:
             return None
-        return (self.num_rows - self.num_settled) / self.rows_per_s
+        return (self.num_rows - self.num_completed) / self.rows_per_s
 
     @property
     def eta_error_s(self) -> float | None:
@@ -245,17 +245,17 @@ class ProgressState:
     @property
     def eta_words(self) -> str | None:
         """``1:02:03 ± 0:40``; None while that is not known, and when no row is left."""
-        if self.eta_s is None or self.eta_error_s is None or self.num_settled == self.num_rows:
+        if self.eta_s is None or self.eta_error_s is None or self.num_completed == self.num_rows:
             return None
         return f"{duration(self.eta_s)} ± {duration(self.eta_error_s)}"
 
     def line(self) -> str:
         """The state in words."""
-        settled, failed, rate = self.num_settled, self.num_settled_failed, self.rows_per_s
+        settled, failed, rate = self.num_completed, self.num_completed_failed, self.rows_per_s
         if rate == 0:
             doing = "computing" if self.num_ready else "loading the model"
-            return f"{settled}/{self.num_rows} rows, {counted(self.num_workers, 'worker')} {doing}"
-        lost = f", {counted(self.num_lost, 'worker')} lost and replaced" if self.num_lost else ""
+            return f"{settled}/{self.num_rows} rows, {pluralize(self.num_workers, 'worker')} {doing}"
+        lost = f", {pluralize(self.num_lost, 'worker')} lost and replaced" if self.num_lost else ""
         eta = f", ETA {self.eta_words}" if self.eta_words else ""
         return f"{settled}/{self.num_rows} rows, {failed} failed, {rate:.2f} rows/s{eta}{lost}"
 

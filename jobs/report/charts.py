@@ -6,7 +6,7 @@ from html import escape
 from itertools import pairwise
 
 from jobs.report.statistics import Histogram, RunStatistics, most_common
-from jobs.text import counted, duration
+from jobs.text import duration, pluralize
 from pipeline.output.epoch import EpochReport
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360.0, 180.0, 48.0, 30.0, 12.0
@@ -136,9 +136,9 @@ def plots(statistics: RunStatistics) -> Iterator[Plot]:
     """The plots that there are numbers for."""
     done = statistics.num_done
     if done:
-        yield bar_plot("Tasks", counted(done, "finished row"), "task", most_common(statistics.tasks, _MAX_NAMES))
+        yield bar_plot("Tasks", pluralize(done, "finished row"), "task", most_common(statistics.tasks, _MAX_NAMES))
     if statistics.num_images:
-        num_images, num_sizes = counted(statistics.num_images, "image"), counted(len(statistics.sizes), "size")
+        num_images, num_sizes = pluralize(statistics.num_images, "image"), pluralize(len(statistics.sizes), "size")
         note = f"{num_images}, {num_sizes} in pixels"
         yield bar_plot("Sizes", note, "size", most_common(statistics.sizes, _MAX_NAMES))
         yield _histogram("File sizes", "of an image file", "KiB", statistics.file_kib)

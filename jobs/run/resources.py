@@ -55,7 +55,7 @@ def memory_of_shapes(
     num_requests: int = 1,
 ) -> MemoryNeed:
     """What one process needs for requests of which these are some, the largest of them counted."""
-    nothing = RequestShape(num_streams=1, num_tokens=1, num_read=1, num_columns=1, image_px=_LEAST_PX)
+    nothing = RequestShape(num_sequences=1, num_tokens=1, num_read=1, num_columns=1, image_px=_LEAST_PX)
     known = [nothing, *shapes]
     largest = max(known, key=lambda shape: (shape.num_tokens, shape.num_read * shape.num_columns))
     adapted = 0
@@ -102,7 +102,7 @@ def row_shape(row: Row, settings: RunSettings, found: CheckedCheckpoint) -> Requ
     image_px = _cropped_px(settings.tokenize_resolution) if row.settings is None and row.inputs else source_px
     num_tokens = source_px // PIXELS_PER_TOKEN**2 + 1
     num_columns = found.tokens.vocabulary_columns.stop
-    return RequestShape(num_streams=1, num_tokens=num_tokens, num_read=1, num_columns=num_columns, image_px=image_px)
+    return RequestShape(num_sequences=1, num_tokens=num_tokens, num_read=1, num_columns=num_columns, image_px=image_px)
 
 
 def settings_shape(

@@ -17,7 +17,7 @@ _MAX_OUTPUTS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeChoice:
+class ResumeOptions:
     """How much may have changed since a run was started.
 
     Attributes:

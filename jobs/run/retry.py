@@ -15,8 +15,8 @@ from jobs.progress.state import ProgressState
 from jobs.run.identity import settings_of_work, what_decides_results
 from jobs.run.recorded import recorded_settings
 from jobs.run.resources import with_memory
-from jobs.run.resume import ResumeChoice, words_of_changes
-from jobs.run.retry_plan import Backlog, RetryChoice, chosen_classes
+from jobs.run.resume import ResumeOptions, words_of_changes
+from jobs.run.retry_plan import Backlog, RetryOptions, chosen_classes
 from jobs.run.summary import RetrySummary, RunSummary
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from jobs.spec.resolve import check_model
@@ -29,12 +29,12 @@ from pipeline.errors import NotARun, RunFailed
 from pipeline.manifest import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.output.directory import RunDirectory, results_digest
 from pipeline.output.epoch import RunEpoch, claimed_epoch
-from pipeline.output.partials import names_with_drafts
+from pipeline.output.partials import names_with_partials
+from pipeline.output.poison_segments import CrashHistory, PoisonRecord
 from pipeline.output.results import RunTotals
 from pipeline.output.retries import RetryRecords, RunRetry
-from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.settings import RunSettings
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.storage.reader import open_store
 
 
@@ -48,15 +48,15 @@ class _Retry:
     run: RunDirectory
     settings: RunSettings
     say: Callable[[str], None]
-    notice: StopNotice | None
+    shutdown: ShutdownRequest | None
     stack: ExitStack
 
 
 def retry_job(
     output: str,
-    choice: RetryChoice,
+    options: RetryOptions,
     say: Callable[[str], None],
-    notice: StopNotice | None = None,
+    shutdown: ShutdownRequest | None = None,
     drain: Callable[[float], None] = lambda deadline_s: None,
 ) -> RetrySummary:
     """Run failed rows of a run again, or go on with a retry that was interrupted.
@@ -76,13 +76,13 @@ def retry_job(
         RunStopped: The notice was given; the same command goes on.
         RunFailed: The retry broke off; the same command goes on.
     """
-    started_s, classes = time.monotonic(), chosen_classes(choice.classes)
+    started_s, classes = time.monotonic(), chosen_classes(options.classes)
     store = open_store(output)
     run = RunDirectory(store)
     description = run.description()
     if description is None:
         raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
-    spec = choice.job_spec(description)
+    spec = options.job_spec(description)
     drain(spec.worker_life.stop_deadline_s)
     with ExitStack() as stack:
         checkpoint = find_checkpoint(spec.model)
@@ -90,7 +90,7 @@ def retry_job(
         source = _manifest(spec, settings, description["results"])
         store.check_writable()
         settings = _with_work(settings, spec, description["results"])
-        now = _check_unchanged(spec, source, checkpoint, settings, description, run, choice, say)
+        now = _check_unchanged(spec, source, checkpoint, settings, description, run, options, say)
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()
         results = description["results"]
@@ -99,7 +99,7 @@ def retry_job(
         )
         plan = source.plan(segment_rows=results["segment_rows"], limit=results.get("limit"))
         retry = _Retry(
-            spec=spec, source=source, plan=plan, run=run, settings=settings, say=say, notice=notice, stack=stack
+            spec=spec, source=source, plan=plan, run=run, settings=settings, say=say, shutdown=shutdown, stack=stack
         )
         return _run_again(retry, epoch, classes, started_s)
 
@@ -174,25 +174,27 @@ def _workers(retry: _Retry) -> Workers:
 def _work(
     retry: _Retry, workers: Workers, epoch: RunEpoch, backlog: Backlog, state: ProgressState
 ) -> CoordinatorReport:
-    record = SuspectRecord(retry.run.store)
-    suspects = record.resume(backlog)
-    for name in backlog.lone_segments:
-        suspects.setdefault(name, Suspicion())
+    record = PoisonRecord(retry.run.store)
+    poison_segments = record.resume(backlog)
+    for name in backlog.isolated_segments:
+        poison_segments.setdefault(name, CrashHistory())
     segments = (
         retry.plan.segment(number) for name in backlog.retries if (number := retry.plan.number_of(name)) is not None
     )
-    drafts = names_with_drafts(retry.run.store, backlog.committed)
+    partials = names_with_partials(retry.run.store, backlog.committed)
     book = LeaseBook(
         segments,
         repeats=retry.source.repeated_ids(),
-        suspects=suspects,
+        poison_segments=poison_segments,
         retries=backlog.retries,
-        drafts=drafts,
+        partials=partials,
         num_ahead=len(backlog.retries),
     )
-    has_suspects = any(name in backlog.retries for name in suspects)
+    has_poison_segments = any(name in backlog.retries for name in poison_segments)
     exports = [MetricsExport(retry.run.store.uri, state)] if workers.count else []
-    pool = worker_pool(replace(retry.settings, device=workers.device), workers, record, has_suspects=has_suspects)
+    pool = worker_pool(
+        replace(retry.settings, device=workers.device), workers, record, has_poison_segments=has_poison_segments
+    )
     limit, watch = retry.spec.failures.limit(), WorkerWatch(retry.settings.life)
     rows_ahead = retry.settings.max_rows_in_flight
     return watched_work(
@@ -203,7 +205,7 @@ def _work(
         limit,
         exports,
         record,
-        retry.notice,
+        retry.shutdown,
         watch,
         read_image=retry.run.store.get,
         rows_ahead=rows_ahead,
@@ -253,14 +255,14 @@ def _check_unchanged(
     settings: RunSettings,
     description: Mapping[str, Any],
     run: RunDirectory,
-    choice: RetryChoice,
+    options: RetryOptions,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Manifest, model and versions are those of the run, or a person accepts that they are not; what decides now."""
     results = description["results"]
     now = what_decides_results(spec, source, checkpoint, settings, results["segment_rows"])
     num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
-    may_differ = ResumeChoice(accepted=choice.accepted, is_retry=True)
+    may_differ = ResumeOptions(accepted=options.accepted, is_retry=True)
     if accepted := may_differ.check(now, num_rows, description, run):
         told = words_of_changes(accepted, description.get("rows"), num_rows)
         say(f"going on although settings have changed: {told}")

@@ -52,7 +52,7 @@ class Backlog:
     classes: tuple[FailureClass, ...]
     committed: CommittedSegments
     retries: dict[str, SegmentRetry] = field(default_factory=dict)
-    lone_segments: list[str] = field(default_factory=list)
+    isolated_segments: list[str] = field(default_factory=list)
     chosen: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     failed_again: Counter[str] = field(default_factory=Counter)
@@ -71,7 +71,7 @@ class Backlog:
         after = self.committed.last_part(segment.name).retry
         self.retries[segment.name] = SegmentRetry(self.number, self.classes, after, sum(chosen.values()))
         if any(each.error_type == QUARANTINED and each.failure_class in self.classes for each in summary.failures):
-            self.lone_segments.append(segment.name)
+            self.isolated_segments.append(segment.name)
 
     def __contains__(self, segment_name: object) -> bool:
         """Whether nothing is to be done for a segment: it is committed and has no failure that is tried again."""
@@ -93,7 +93,7 @@ _RECORDED_KEYS = ("engine.batch_invariance", "engine.compile", "pipeline.segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryChoice:
+class RetryOptions:
     """What a person says about a retry; everything else is taken from the run.
 
     Attributes:
@@ -108,7 +108,7 @@ class RetryChoice:
     manifest: str | None = None
     model: str | None = None
     workers: int | None = None
-    assignments: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
 
     def job_spec(self, description: Mapping[str, Any]) -> JobSpec:
@@ -117,8 +117,8 @@ class RetryChoice:
         Raises:
             ConfigError: A key is unknown, or one that the run has decided.
         """
-        for assignment in self.assignments:
-            key = assignment.partition("=")[0]
+        for override in self.overrides:
+            key = override.partition("=")[0]
             if key.partition(".")[0] not in _OWN_KEYS or key in _RECORDED_KEYS:
                 raise ConfigError(
                     f"--set {key}: a retry keeps what the run has decided; it takes keys of {', '.join(_OWN_KEYS)}"
@@ -136,4 +136,4 @@ class RetryChoice:
             "limit": description["results"].get("limit"),
             "workers": self.workers,
         }
-        return load_spec(None, flags | recorded, self.assignments)
+        return load_spec(None, flags | recorded, self.overrides)

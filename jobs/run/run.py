@@ -16,13 +16,13 @@ from jobs.progress.state import ProgressState
 from jobs.run.identity import segment_rows_of, settings_of_work, what_decides_results
 from jobs.run.recorded import LostDescription, way_of_working
 from jobs.run.resources import with_memory, with_recorded_dtype
-from jobs.run.resume import ResumeChoice, output_of_new_run, outputs_beside, words_of_changes
+from jobs.run.resume import ResumeOptions, output_of_new_run, outputs_beside, words_of_changes
 from jobs.run.summary import RunSummary
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
 from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
 from jobs.spec.spec import JobSpec
 from manifests.files.plan import ShardPlan
-from manifests.redact import public_uri
+from manifests.redact import redact_uri
 from pipeline.driver.coordinator import CoordinatorReport
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.watchdog import WorkerWatch
@@ -30,12 +30,12 @@ from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest
 from pipeline.output.directory import RunDirectory, results_digest
 from pipeline.output.epoch import claimed_epoch
-from pipeline.output.partials import names_with_drafts
+from pipeline.output.partials import names_with_partials
 from pipeline.output.parts import CommittedSegments, PartName
+from pipeline.output.poison_segments import PoisonRecord
 from pipeline.output.results import RunTotals
-from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.settings import RunSettings
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 
@@ -48,8 +48,8 @@ _BUILTIN_HINT = (
 def run_job(
     spec: JobSpec,
     say: Callable[[str], None],
-    choice: ResumeChoice | None = None,
-    notice: StopNotice | None = None,
+    options: ResumeOptions | None = None,
+    shutdown: ShutdownRequest | None = None,
 ) -> RunSummary:
     """Run a job to its end, or go on with it where an earlier start ended.
 
@@ -66,10 +66,10 @@ def run_job(
         RunStopped: The notice was given; the same command resumes.
         RunFailed: The run broke off; the same command resumes.
     """
-    started_s, failure_limit, choice = time.monotonic(), spec.failures.limit(), choice or ResumeChoice()
+    started_s, failure_limit, options = time.monotonic(), spec.failures.limit(), options or ResumeOptions()
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     spec.hooks.check(source.passing_columns)
-    say(f"manifest {public_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
+    say(f"manifest {redact_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)
@@ -78,7 +78,7 @@ def run_job(
         spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory))
         if checkpoint.name == BUILTIN:
             say(_BUILTIN_HINT)
-        if choice.is_new_run:
+        if options.is_new_run:
             device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
         else:
             device = _device_of_finished_run(run, source)
@@ -86,7 +86,7 @@ def run_job(
         local = local_workers(spec) if device is None else idle_workers(spec, device)
         workers = local or find_workers(spec, stack, say)
         settings = _settings(spec, workers, checkpoint, store.uri)
-        if choice.is_new_run:
+        if options.is_new_run:
             store = _store_of_new_run(spec, workers, source, checkpoint, settings)
             say(f"output of this run: {store.uri}")
             run = RunDirectory(store)
@@ -99,7 +99,7 @@ def run_job(
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()
         settings = replace(settings, output_uri=store.uri, epoch=epoch.number)
-        plan, run_digest, settings_digest = _plan(spec, workers, source, run, checkpoint, settings, choice, say)
+        plan, run_digest, settings_digest = _plan(spec, workers, source, run, checkpoint, settings, options, say)
         settings = replace(settings, run_digest=run_digest, settings_digest=settings_digest)
         committed = run.committed_segments(plan)
         failures = Counter[str]()
@@ -120,23 +120,25 @@ def run_job(
             worker_hour_usd=spec.worker_hour_usd,
         )
         report = CoordinatorReport(RunTotals(), 0)
-        record = SuspectRecord(store)
-        suspects = record.resume(committed)
-        drafts = names_with_drafts(store, committed)
+        record = PoisonRecord(store)
+        poison_segments = record.resume(committed)
+        partials = names_with_partials(store, committed)
         if committed.num_missing:
             if device is not None:
                 raise RunFailed(f"{committed.num_missing} parts have gone from {store.uri} since this start began")
-            if suspects:
-                say(f"workers died with {len(suspects)} segment(s): their rows are run one at a time, after all others")
+            if poison_segments:
+                say(
+                    f"workers died with {len(poison_segments)} segment(s): their rows are run one at a time, after all others"
+                )
             book = LeaseBook(
                 committed.missing(),
                 repeats=source.repeated_ids(),
-                suspects=suspects,
-                drafts=drafts,
+                poison_segments=poison_segments,
+                partials=partials,
                 num_ahead=committed.num_missing,
             )
             exports = [MetricsExport(store.uri, state)] if workers.count else []
-            pool = worker_pool(settings, workers, record, has_suspects=bool(suspects))
+            pool = worker_pool(settings, workers, record, has_poison_segments=bool(poison_segments))
             watch = WorkerWatch(settings.life)
             rows_ahead = settings.max_rows_in_flight
             report = watched_work(
@@ -147,7 +149,7 @@ def run_job(
                 failure_limit,
                 exports,
                 record,
-                notice,
+                shutdown,
                 watch,
                 read_image=store.get,
                 rows_ahead=rows_ahead,
@@ -249,7 +251,7 @@ def _plan(
     run: RunDirectory,
     checkpoint: Checkpoint,
     settings: RunSettings,
-    choice: ResumeChoice,
+    options: ResumeOptions,
     say: Callable[[str], None],
 ) -> tuple[ShardPlan, str, str]:
     """Cut the manifest as the first start did, having made sure that this start wants the same results.
@@ -272,13 +274,13 @@ def _plan(
     description = {
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "manifest": public_uri(spec.manifest),
+        "manifest": redact_uri(spec.manifest),
         "model": checkpoint.name,
         "rows": num_rows,
         "job": way_of_working(spec),
     }
     found = run.start(description)
-    if accepted := choice.check(results, num_rows, found, run):
+    if accepted := options.check(results, num_rows, found, run):
         say(f"going on although settings have changed: {words_of_changes(accepted, found.get('rows'), num_rows)}")
         run.note_changes(found, accepted)
     plan = source.plan(segment_rows=segment_rows, limit=spec.limit)

@@ -18,7 +18,7 @@ from pipeline.storage.reader import open_store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """Outcome of one start of a run.
+    """RowResult of one start of a run.
 
     ``rows`` counts the whole manifest (or the limit), ``resumed`` those that earlier starts had committed, ``failures``
     the failed ones by their class. ``rows_per_s`` is of the rows of this start, since the first worker had its model
@@ -147,7 +147,7 @@ def _first_failures(store: Store, num_failed: int) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrySummary:
-    """Outcome of one start of a retry.
+    """RowResult of one start of a retry.
 
     Attributes:
         run: Counts of the whole run as it is now.

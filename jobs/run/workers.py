@@ -10,7 +10,7 @@ from dimoo_core.errors import ConfigError
 from jobs.run.cluster import cores_each, known_address, ray_cluster
 from jobs.spec.spec import JobSpec
 from pipeline.driver.pool import WorkerPool
-from pipeline.output.suspects import SuspectRecord
+from pipeline.output.poison_segments import PoisonRecord
 from pipeline.protocol.settings import RunSettings
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA's driver, AMD's, and Windows' own Linux
@@ -71,9 +71,13 @@ def find_workers(spec: JobSpec, stack: ExitStack, say: Callable[[str], None]) ->
     return Workers(count, device, spec.ray.cpus_per_worker or cores_each(count, gpus_each), gpus_each)
 
 
-def worker_pool(settings: RunSettings, workers: Workers, record: SuspectRecord, *, has_suspects: bool) -> WorkerPool:
+def worker_pool(
+    settings: RunSettings, workers: Workers, record: PoisonRecord, *, has_poison_segments: bool
+) -> WorkerPool:
     """The pool of these workers, not yet started."""
-    if workers.count == 0 and has_suspects:  # a row that kills its worker must not take the run with it once more
+    if (
+        workers.count == 0 and has_poison_segments
+    ):  # a row that kills its worker must not take the run with it once more
         from pipeline.driver.process_pool import ChildPool
 
         return ChildPool(settings)

@@ -16,8 +16,8 @@ from dimoo_core.checkpoint.locate import BUILTIN
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import BatchInvariance, DtypeName, EngineConfig
-from jobs.spec.assignment import assign
 from jobs.spec.generation import CaptionsSpec, ImageToImageSpec, TextToImageSpec, UnderstandingSpec
+from jobs.spec.override import apply_override
 from jobs.spec.sections import FailuresSpec, HooksSpec, Section, SourcesSpec, TokenizeSpec, WorkerLifeSpec
 from manifests.row.settings import RowDefaults
 from pipeline.protocol.settings import FlushPolicy, ImageFormat
@@ -135,7 +135,7 @@ class JobSpec(Section):
         )
 
 
-def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable[str]) -> JobSpec:
+def load_spec(path: Path | None, flags: Mapping[str, Any], overrides: Iterable[str]) -> JobSpec:
     """Compose a spec: the file, then the flags given, then ``key=value`` assignments; later ones win.
 
     Args:
@@ -148,8 +148,8 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], assignments: Iterable
     """
     raw: dict[str, Any] = _read_file(path) if path is not None else {}
     raw |= {key: value for key, value in flags.items() if value is not None}
-    for assignment in assignments:
-        assign(raw, assignment, JobSpec)
+    for override in overrides:
+        apply_override(raw, override, JobSpec)
     try:
         return JobSpec.model_validate(_with_tuples(raw))
     except ValidationError as error:

@@ -34,7 +34,7 @@ _WARM_UP_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class BenchChoice:
+class BenchOptions:
     """What a person wants measured; empty: everything."""
 
     presets: tuple[str, ...]
@@ -177,7 +177,7 @@ class MachineBench:
 
 
 def measure_machine(
-    job: JobSpec, choice: BenchChoice, say: Callable[[str], None]
+    job: JobSpec, options: BenchOptions, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[BenchResult]]:
     """Load the job's model as a worker would and measure the cases; returns the machine, for people, and the results.
 
@@ -186,7 +186,7 @@ def measure_machine(
     """
     checkpoint = find_checkpoint(job.model)
     job = with_found_adapter(with_generation_defaults(job, checkpoint.directory))
-    cases = bench_cases(job.row_defaults(), choice.presets or tuple(PRESETS), choice.sizes, choice.tasks)
+    cases = bench_cases(job.row_defaults(), options.presets or tuple(PRESETS), options.sizes, options.tasks)
     device = job.device if job.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     dtype: DtypeName = "bfloat16" if device.startswith("cuda") else "float32"
     dtype = job.dtype if job.dtype != "auto" else dtype
@@ -195,7 +195,7 @@ def measure_machine(
     shapes = [settings_shape(case.settings, found, source_px) for case in cases]
     engine, most = (
         EngineConfig(**dict(job.engine)),
-        choice.max_rows if choice.max_rows is not None else job.engine.max_step_tokens,
+        options.max_rows if options.max_rows is not None else job.engine.max_step_tokens,
     )
     need = memory_of_shapes(found, device, dtype, engine, shapes, most)
     here = Workers(0, device, 0, 0)
@@ -207,8 +207,8 @@ def measure_machine(
         engine,
         input_resolution=job.understanding.resolution,
         own_size_px=(job.text_to_image.width, job.text_to_image.height),
-        max_seconds=choice.max_seconds,
-        max_rows=choice.max_rows,
+        max_seconds=options.max_seconds,
+        max_rows=options.max_rows,
     )
     results = list(bench.run(cases, say))
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"

@@ -37,13 +37,13 @@ from pipeline.manifest import ManifestSource
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import PARTS_PREFIX, parts_by_segment
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.finish import RowFinisher, encode_image
 from pipeline.rows.flow import MadeImages, RowFlow, WeighedAnswer
-from pipeline.rows.prepare import RowPreparer
+from pipeline.rows.postprocess import Postprocessor, encode_image
+from pipeline.rows.preprocess import Preprocessor
 from pipeline.rows.row_hooks import RawRow, RowHooks
 from pipeline.storage.base import Store
 from pipeline.storage.reader import ObjectReader, open_store
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 from pipeline.storage.uri import folder_of
 
 
@@ -180,32 +180,36 @@ class _Replay:
         self._grids: list[torch.Tensor] = []
 
     def run(self, at: OneRow, row: Row, hooks: RowHooks) -> ReplaySummary:
-        patience = Patience(threading.Event())
-        preparer = RowPreparer(self._model, self._settings, patience)
-        read_input = preparer.inputs.fetch
-        finisher = RowFinisher(self._model, self._settings, RunDirectory(self._store), patience, hooks, read_input)
+        retry_policy = RetryPolicy(threading.Event())
+        preprocessor = Preprocessor(self._model, self._settings, retry_policy)
+        read_input = preprocessor.inputs.fetch
+        postprocessor = Postprocessor(
+            self._model, self._settings, RunDirectory(self._store), retry_policy, hooks, read_input
+        )
         try:
-            return self._replayed(at, row, preparer, finisher)
+            return self._replayed(at, row, preprocessor, postprocessor)
         finally:
-            preparer.close()
+            preprocessor.close()
 
-    def _replayed(self, at: OneRow, row: Row, preparer: RowPreparer, finisher: RowFinisher) -> ReplaySummary:
-        flow = preparer.prepare(row, folder_of(at.segment.file_uri))
+    def _replayed(
+        self, at: OneRow, row: Row, preprocessor: Preprocessor, postprocessor: Postprocessor
+    ) -> ReplaySummary:
+        flow = preprocessor.preprocess(row, folder_of(at.segment.file_uri))
         if isinstance(flow, RowFailure):
             return self._summary(row, f"failed at {flow.stage}: {flow.message}", None, 0)
         num_steps = self._step(flow)
         if flow.error is not None:
             return self._summary(row, f"failed at generate: {flow.error}", None, num_steps)
         if isinstance(flow.result, TextResult):
-            judged = finisher.judged(row, at, text=self._model.layout.answer_text(flow.result.token_ids))
+            judged = postprocessor.judged(row, at, text=self._model.layout.answer_text(flow.result.token_ids))
         elif isinstance(flow.result, WeighedAnswer):
-            judged = finisher.judged(row, at, text=flow.result.text)
+            judged = postprocessor.judged(row, at, text=flow.result.text)
         elif isinstance(flow.result, MadeImages):
-            (images,) = finisher.through_codec([flow.result])
+            (images,) = postprocessor.through_codec([flow.result])
             if isinstance(images, CodecNotFinite):
                 return self._summary(row, f"failed at generate: {images}", None, num_steps)
             assert isinstance(images, list)
-            judged = finisher.judged(row, at, pixels=images[flow.result.chosen])
+            judged = postprocessor.judged(row, at, pixels=images[flow.result.chosen])
         else:
             raise ConfigError(f"row {row.index} is a {row.task}: only rows with an image or a text can be replayed")
         if isinstance(judged, RowFailure):

@@ -97,7 +97,7 @@ _MEANINGS_IN_RETRY: dict[State, str] = {
 class RunStatus:
     """A run at one moment.
 
-    ``done`` and ``failed`` are committed rows; ``in_hand`` had their outcome and waited for their segment when the
+    ``done`` and ``failed`` are committed rows; ``in_flight`` had their outcome and waited for their segment when the
     driver noted so; rows that engines are at work on are not among them. ``retry`` is the number and ``retry_classes``
     the classes of a retry that has begun and not ended; None and empty otherwise. ``rows_per_s``, ``eta_s``,
     ``eta_error_s``, how far that may be off, and ``workers`` are the driver's, and None or empty when none is at work;
@@ -112,7 +112,7 @@ class RunStatus:
     done: int
     failed: int
     left: int
-    in_hand: int
+    in_flight: int
     failures: dict[str, int]
     rows_per_s: float | None
     eta_s: float | None
@@ -149,7 +149,7 @@ class RunStatus:
         if self.rows_per_s is not None:
             eta = f", ETA {duration(self.eta_s)}" if self.eta_s is not None else ""
             around = f" ± {duration(self.eta_error_s)}" if eta and self.eta_error_s is not None else ""
-            waiting = f", {self.in_hand} rows finished and not committed yet" if self.in_hand else ""
+            waiting = f", {self.in_flight} rows finished and not committed yet" if self.in_flight else ""
             yield f"  rate      {self.rows_per_s:.2f} rows/s{eta}{around}{waiting}"
         if self.driver is not None and self.heard_s_ago is not None:
             yield f"  driver    {self.driver}, start {self.starts}, heard {duration(self.heard_s_ago)} ago"
@@ -194,7 +194,9 @@ def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
     rate = float(note["rows_per_s"]) if note.get("rows_per_s") else None
     can_tell = note.get("eta_error_s", 0.0) is not None  # drivers of earlier versions noted it late, or not at all
     retry = _open_retry(store)
-    in_hand = max(0, int(note.get("settled", 0)) - int(note.get("committed", 0)))  # of one moment, which parts are not
+    in_flight = max(
+        0, int(note.get("settled", 0)) - int(note.get("committed", 0))
+    )  # of one moment, which parts are not
     return RunStatus(
         output=store.uri,
         state=state,
@@ -202,10 +204,10 @@ def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
         done=done,
         failed=num_failed,
         left=left,
-        in_hand=in_hand,
+        in_flight=in_flight,
         failures=dict(failures.most_common()),
         rows_per_s=rate,
-        eta_s=math.ceil(max(0, left - in_hand) / rate) if rate and can_tell else None,
+        eta_s=math.ceil(max(0, left - in_flight) / rate) if rate and can_tell else None,
         eta_error_s=note.get("eta_error_s"),
         driver=latest.owner if latest else None,
         heard_s_ago=max(0.0, round(heard_s, 1)) if heard_s is not None else None,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 
-from jobs.text import counted
+from jobs.text import pluralize
 from jobs.tools.status import count_committed
 from pipeline.output.epoch import claimed_epoch
 from pipeline.storage.base import Store
@@ -17,7 +17,7 @@ from pipeline.verify.repair import SetAside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyChoice:
+class VerifyOptions:
     """What is asked for beside the check itself.
 
     Attributes:
@@ -41,7 +41,7 @@ class _Moved:
 
 
 def verify_output(
-    output: str, say: Callable[[str], None], choice: VerifyChoice, advise: Callable[[str], None] = lambda line: None
+    output: str, say: Callable[[str], None], options: VerifyOptions, advise: Callable[[str], None] = lambda line: None
 ) -> AuditTotals:
     """Check an output; each finding is told when it is found, the totals last.
 
@@ -59,29 +59,29 @@ def verify_output(
     """
     with closing(open_store(output)) as store, ExitStack() as stack:
         aside = None
-        if choice.sets_aside:
+        if options.sets_aside:
             read_run_facts(store)  # a place without a run is not claimed
             aside = SetAside(store, stack.enter_context(claimed_epoch(store, advise)))
-        totals = _audit(store, say, choice, aside)
+        totals = _audit(store, say, options, aside)
         moved = _move(store, aside, totals) if aside is not None else None
-        say(_summary(store.uri, totals, moved) if choice.as_json else one_line(_verdict(store.uri, totals, choice)))
+        say(_summary(store.uri, totals, moved) if options.as_json else one_line(_verdict(store.uri, totals, options)))
         if not totals.is_complete and (advice := _advice(store.uri, totals, moved)):
             advise(advice)
     return totals
 
 
-def _audit(store: Store, say: Callable[[str], None], choice: VerifyChoice, aside: SetAside | None) -> AuditTotals:
+def _audit(store: Store, say: Callable[[str], None], options: VerifyOptions, aside: SetAside | None) -> AuditTotals:
     def tell(finding: Finding) -> None:
-        say(finding.to_json() if choice.as_json else str(finding))
+        say(finding.to_json() if options.as_json else str(finding))
         if aside is not None:
             aside.note(finding)
 
     def tell_orphan(key: str) -> None:
-        if choice.list_orphans:
-            say(json.dumps({"orphan": key}) if choice.as_json else one_line(f"{key}: nothing refers to it"))
+        if options.list_orphans:
+            say(json.dumps({"orphan": key}) if options.as_json else one_line(f"{key}: nothing refers to it"))
 
     def tell_unended() -> None:
-        if not choice.as_json:
+        if not options.as_json:
             say(one_line(f"{store.uri}: this run has not ended, the same command goes on with it"))
 
     return RunAudit(store, tell, tell_orphan, tell_unended).run()
@@ -102,17 +102,17 @@ def _summary(uri: str, totals: AuditTotals, moved: _Moved | None) -> str:
     return json.dumps({"status": status, "output": uri, **counts, **aside})
 
 
-def _verdict(uri: str, totals: AuditTotals, choice: VerifyChoice) -> str:
+def _verdict(uri: str, totals: AuditTotals, options: VerifyOptions) -> str:
     seen = (
         f"{totals.num_rows} rows, {totals.num_done} done and {totals.num_failed} failed in {totals.num_parts} parts, "
         f"{totals.num_images} images"
     )
-    hint = "" if choice.list_orphans or not totals.num_orphans else ", --orphans lists them"
-    orphans = f"; {counted(totals.num_orphans, 'object')} that nothing refers to{hint}" if totals.num_orphans else ""
-    left = f"; {counted(totals.num_left, 'row')} left" if totals.num_left else ""
+    hint = "" if options.list_orphans or not totals.num_orphans else ", --orphans lists them"
+    orphans = f"; {pluralize(totals.num_orphans, 'object')} that nothing refers to{hint}" if totals.num_orphans else ""
+    left = f"; {pluralize(totals.num_left, 'row')} left" if totals.num_left else ""
     verdict = "complete"
     if not totals.is_complete:
-        found = f", {counted(totals.num_findings, 'finding')}" if totals.num_findings else ""
+        found = f", {pluralize(totals.num_findings, 'finding')}" if totals.num_findings else ""
         verdict = f"NOT complete{found}" if totals.has_ended else f"NOT ended{found or ', nothing is wrong so far'}"
     return f"{uri}: {verdict}: {seen}{left}{orphans}"
 
@@ -125,6 +125,6 @@ def _advice(uri: str, totals: AuditTotals, moved: _Moved | None) -> str | None:
             f"next: dimoo-batch verify {uri} --set-aside moves what is damaged away, then the run command makes it anew"
         )
     where = (
-        f"{counted(moved.num_segments, 'segment')} set aside in {uri}/{moved.folder}: " if moved.num_segments else ""
+        f"{pluralize(moved.num_segments, 'segment')} set aside in {uri}/{moved.folder}: " if moved.num_segments else ""
     )
-    return f"{where}run the same command again, {counted(moved.num_rows, 'row')} will be made"
+    return f"{where}run the same command again, {pluralize(moved.num_rows, 'row')} will be made"

@@ -7,7 +7,7 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.settings import MAX_ANSWER_TOKENS
-from manifests.cells import shown, text_cell
+from manifests.cells import short_repr, text_cell
 from manifests.errors import ManifestRowError
 
 
@@ -56,7 +56,7 @@ class Captions:
         if detail not in DETAILS:
             near = difflib.get_close_matches(detail.strip().lower(), DETAILS, n=1, cutoff=0.5)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ConfigError(f"detail must be one of {', '.join(DETAILS)}, got {shown(detail)}{hint}")
+            raise ConfigError(f"detail must be one of {', '.join(DETAILS)}, got {short_repr(detail)}{hint}")
         request: CaptionRequest = getattr(self, detail)
         return request
 
@@ -76,7 +76,7 @@ def caption_cells(record: Mapping[str, Any], captions: Captions) -> CaptionReque
     if prompt is not None:
         if detail is not None:
             raise ManifestRowError(
-                f"caption_detail and prompt are given, {shown(detail)} and {shown(prompt)}: leave one null"
+                f"caption_detail and prompt are given, {short_repr(detail)} and {short_repr(prompt)}: leave one null"
             )
         return None
     detail = detail or captions.detail

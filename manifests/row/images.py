@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
-from manifests.cells import UndecodableText, has_control_characters, numbers_cell, shown, text_cell, whole_cell
+from manifests.cells import UndecodableText, has_control_characters, numbers_cell, short_repr, text_cell, whole_cell
 from manifests.errors import ManifestRowError
-from manifests.redact import public_uri
+from manifests.redact import redact_uri
 
 MAX_SIDE_CODES = MAX_SIDE_PX // PIXELS_PER_TOKEN
 MAX_CODE = 2**16 - 1
@@ -38,7 +38,7 @@ def code_grid_cells(record: Mapping[str, Any], task: str) -> CodeGrid:
     assert grid is not None
     if not all(side.is_integer() and 1 <= side <= MAX_SIDE_CODES for side in grid):
         allowed = f"two whole numbers from 1 to {MAX_SIDE_CODES}"
-        raise ManifestRowError(f"vq_grid must be {allowed}, got {shown(record['vq_grid'])}: give [rows, columns]")
+        raise ManifestRowError(f"vq_grid must be {allowed}, got {short_repr(record['vq_grid'])}: give [rows, columns]")
     rows, columns = (int(side) for side in grid)
     codes = _codes(value)
     if len(codes) != rows * columns:
@@ -49,7 +49,7 @@ def code_grid_cells(record: Mapping[str, Any], task: str) -> CodeGrid:
 
 def _codes(value: object) -> tuple[int, ...]:
     if not isinstance(value, list):
-        raise ManifestRowError(f"vq_codes must be a list of whole numbers, got {shown(value)}")
+        raise ManifestRowError(f"vq_codes must be a list of whole numbers, got {short_repr(value)}")
     codes = tuple(code if isinstance(code, int) else whole_cell("vq_codes", code) for code in value)
     for index, code in enumerate(codes):
         if code is None or not 0 <= code <= MAX_CODE:
@@ -100,13 +100,13 @@ def image_source(value: object, column: str = "image") -> ImageSource | None:
         name = _shown_name(path, column) if isinstance(path, str) and path else f"embedded {column}"
         return ImageSource(data=value, name=name, column=column)
     if not isinstance(value, str | UndecodableText):
-        raise ManifestRowError(f"{column} must be a URI or the bytes of an image file, got {shown(value)}")
+        raise ManifestRowError(f"{column} must be a URI or the bytes of an image file, got {short_repr(value)}")
     uri = text_cell(column, value)
     if uri is None:
         return None
     name = _shown_name(uri, column)
     if has_control_characters(uri):
-        raise ManifestRowError(f"{column} must be a URI without control characters, got {shown(name)}")
+        raise ManifestRowError(f"{column} must be a URI without control characters, got {short_repr(name)}")
     return ImageSource(uri=uri, name=name, column=column)
 
 
@@ -120,7 +120,7 @@ def image_sources(value: object, column: str = "images") -> tuple[ImageSource, .
     if value is None:
         return ()
     if not isinstance(value, list) or not value:
-        raise ManifestRowError(f"{column} must be a list of images, got {shown(value)}: give [image, ...]")
+        raise ManifestRowError(f"{column} must be a list of images, got {short_repr(value)}: give [image, ...]")
     if len(value) > MAX_IMAGES:
         raise ManifestRowError(f"{column} must be at most {MAX_IMAGES} images, got {len(value)}: split the row")
     sources = tuple(image_source(each, f"{column}[{index}]") for index, each in enumerate(value))
@@ -130,4 +130,4 @@ def image_sources(value: object, column: str = "images") -> tuple[ImageSource, .
 
 
 def _shown_name(uri: str, column: str) -> str:
-    return public_uri(uri) if column == "image" else f"{column} {public_uri(uri)}"
+    return redact_uri(uri) if column == "image" else f"{column} {redact_uri(uri)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.settings import MAX_SIDE_PX, PIXELS_PER_TOKEN
-from manifests.cells import numbers_cell, shown, whole_cell
+from manifests.cells import numbers_cell, short_repr, whole_cell
 from manifests.errors import ManifestRowError
 from manifests.row.images import ImageSource, image_source
 from manifests.tasks import MASK_COLUMNS, PAD_COLUMNS
@@ -49,7 +49,7 @@ def padding_cells(record: Mapping[str, Any]) -> list[Padding]:
         if not all(0 <= side <= most for side in sides) or not any(sides):
             allowed = f"{unit} from 0 to {most:g} that are not all 0"
             raise ManifestRowError(
-                f"{column} must be {allowed}, got {shown(record[column])}: give [{', '.join(_SIDES)}]"
+                f"{column} must be {allowed}, got {short_repr(record[column])}: give [{', '.join(_SIDES)}]"
             )
         found.append(Padding(column, (left, top, right, bottom)))
     return found
@@ -112,11 +112,11 @@ def _box(value: object) -> tuple[int, int, int, int] | None:
     if numbers is None:
         return None
     if not all(number.is_integer() for number in numbers):
-        raise ManifestRowError(f"mask_box must be whole pixels, got {shown(value)}")
+        raise ManifestRowError(f"mask_box must be whole pixels, got {short_repr(value)}")
     left, top, right, bottom = (int(number) for number in numbers)
     if not (0 <= left < right and 0 <= top < bottom):
         allowed = "have 0 <= left < right and 0 <= top < bottom"
-        raise ManifestRowError(f"mask_box must {allowed}, got {shown(value)}: give [left, top, right, bottom]")
+        raise ManifestRowError(f"mask_box must {allowed}, got {short_repr(value)}: give [left, top, right, bottom]")
     return left, top, right, bottom
 
 
@@ -126,7 +126,7 @@ def _ratio(value: object) -> tuple[float, float] | None:
         return None
     width, height = numbers
     if not (0 < width <= 1 and 0 < height <= 1):
-        raise ManifestRowError(f"mask_ratio must be two shares above 0 and at most 1, got {shown(value)}")
+        raise ManifestRowError(f"mask_ratio must be two shares above 0 and at most 1, got {short_repr(value)}")
     return width, height
 
 

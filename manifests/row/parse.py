@@ -13,7 +13,7 @@ import pyarrow as pa
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
-from manifests.cells import UndecodableText, has_control_characters, shown, text_cell, whole_cell
+from manifests.cells import UndecodableText, has_control_characters, short_repr, text_cell, whole_cell
 from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError, RowFailure
 from manifests.row.captions import CaptionRequest, caption_cells
@@ -102,7 +102,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
     for name in task.unused_columns:
         value = shown_cells.get(name)
         if value is not None:
-            raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {shown(value)}: leave it null")
+            raise ManifestRowError(f"{name} is not used by task {task.name!r}, got {short_repr(value)}: leave it null")
     preset = _preset(record, defaults)
     caption = caption_cells(record, defaults.captions) if task.has_details else None
     if caption is not None and record.get("max_tokens") is None:
@@ -172,7 +172,7 @@ def id_of(record: Mapping[str, Any]) -> str:
     if len(row_id) > MAX_ID_CHARACTERS:
         raise ManifestRowError(f"id must have at most {MAX_ID_CHARACTERS} characters, got {len(row_id)}")
     if has_control_characters(row_id):
-        raise ManifestRowError(f"id must not hold line breaks or other control characters, got {shown(row_id)}")
+        raise ManifestRowError(f"id must not hold line breaks or other control characters, got {short_repr(row_id)}")
     return row_id
 
 
@@ -212,7 +212,7 @@ def _negative_prompt(record: Mapping[str, Any], settings: ImageSettings) -> str 
     prompt = text_cell("negative_prompt", record.get("negative_prompt"))
     if prompt is not None and settings.cfg_scale == 0:
         raise ManifestRowError(
-            f"negative_prompt has no effect without guidance, got {shown(prompt)} and cfg_scale 0: give a cfg_scale"
+            f"negative_prompt has no effect without guidance, got {short_repr(prompt)} and cfg_scale 0: give a cfg_scale"
         )
     return prompt
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.request.templates import multi_view
-from manifests.cells import has_control_characters, shown, text_cell, texts_cell, whole_cell
+from manifests.cells import has_control_characters, short_repr, text_cell, texts_cell, whole_cell
 from manifests.errors import ManifestRowError
 from manifests.tasks import Task
 
@@ -26,10 +26,10 @@ def choices_cell(record: Mapping[str, Any], task: Task) -> tuple[str, ...]:
         raise ManifestRowError(f"choices must be 2 to {MAX_CHOICES} texts, got {len(choices)}")
     for index, choice in enumerate(choices):
         if choice in choices[:index]:
-            raise ManifestRowError(f"choices must differ, got {shown(choice)} twice: leave one out")
+            raise ManifestRowError(f"choices must differ, got {short_repr(choice)} twice: leave one out")
     for name in _UNUSED:
         if record.get(name) is not None:
-            raise ManifestRowError(f"{name} is not used with choices, got {shown(record[name])}: leave it null")
+            raise ManifestRowError(f"{name} is not used with choices, got {short_repr(record[name])}: leave it null")
     return choices
 
 
@@ -71,7 +71,7 @@ def series_cells(record: Mapping[str, Any], task: Task) -> Series:
     if best_of is not None:
         return Series(num_samples=best_of, is_scored=True, keeps_all=_keeps_all(record, "best"))
     if (keep := text_cell("keep_images", record.get("keep_images"))) is not None:
-        raise ManifestRowError(f"keep_images needs best_of, got {shown(keep)}: leave it null")
+        raise ManifestRowError(f"keep_images needs best_of, got {short_repr(keep)}: leave it null")
     return Series(num_samples=num_samples or 1)
 
 
@@ -86,7 +86,7 @@ def _views(value: object) -> tuple[str, ...]:
     views = _not_too_many("view_names", texts_cell("view_names", value) or VIEWS)
     for view in views:
         if has_control_characters(view):
-            raise ManifestRowError(f"view_names must hold words without line breaks, got {shown(view)}")
+            raise ManifestRowError(f"view_names must hold words without line breaks, got {short_repr(view)}")
     return views
 
 
@@ -99,7 +99,7 @@ def _view_prompt(view: str) -> str:
 def _keeps_all(record: Mapping[str, Any], otherwise: str) -> bool:
     keep = text_cell("keep_images", record.get("keep_images")) or otherwise
     if keep not in (otherwise, "all"):
-        raise ManifestRowError(f"keep_images must be {otherwise!r} or 'all' here, got {shown(keep)}")
+        raise ManifestRowError(f"keep_images must be {otherwise!r} or 'all' here, got {short_repr(keep)}")
     return keep == "all"
 
 

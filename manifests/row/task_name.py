@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from dimoo_core.request.templates import MAP_NAMES, MULTI_VIEW_SYSTEM, edit_type_template
-from manifests.cells import has_control_characters, shown
+from manifests.cells import has_control_characters, short_repr
 from manifests.row.series import VIEWS
 from manifests.tasks import TASKS, Task
 
@@ -90,4 +90,4 @@ def unknown_task(name: str) -> str:
     """What to say of a name that no task has."""
     near = nearest_task(name)
     hint = f" (did you mean {near!r}?)" if near else ""
-    return f"task must be one of {', '.join(TASKS)}, got {shown(name)}{hint}"
+    return f"task must be one of {', '.join(TASKS)}, got {short_repr(name)}{hint}"

@@ -14,8 +14,8 @@ from pipeline.driver.leases import LeaseBook
 from pipeline.driver.pool import WorkerPool
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed, RunStopped, RunSuperseded, WorkerUnfit
+from pipeline.output.poison_segments import CrashHistory, PoisonRecord
 from pipeline.output.results import RunTotals
-from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.messages import (
     Event,
     Lease,
@@ -30,13 +30,13 @@ from pipeline.protocol.messages import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 
 LEASES_PER_WORKER = 2  # one being worked on, one being read ahead
 MAX_LOSSES = 3  # of one segment; many workers may die at once with their machine, so deaths alone say little
 _POLL_TIMEOUT_S = 0.5
 _LAST_WORDS_TIMEOUT_S = 5.0
-MAX_LONE_LOSSES = 8  # of a segment whose rows run one at a time: each death is one row's, and the next may be well
+MAX_ISOLATED_LOSSES = 8  # of a segment whose rows run one at a time: each death is one row's, and the next may be well
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Coordinator:
         leases: LeaseBook,
         listen: Callable[[str, Event], None],
         check: Callable[[], None] = lambda: None,
-        suspects: SuspectRecord | None = None,
-        notice: StopNotice | None = None,
+        poison_segments: PoisonRecord | None = None,
+        shutdown: ShutdownRequest | None = None,
         watch: WorkerWatch | None = None,
         streaks: StreakWatch | None = None,
         *,
@@ -79,8 +79,8 @@ class Coordinator:
         self._leases = leases
         self._listen = listen
         self._check = check
-        self._suspects = suspects
-        self._notice = notice or StopNotice()
+        self._poison_segments = poison_segments
+        self._shutdown = shutdown or ShutdownRequest()
         self._watch = watch if pool.can_replace else None
         self._streaks = streaks or StreakWatch()
         self._rows_ahead = rows_ahead
@@ -105,10 +105,10 @@ class Coordinator:
         try:
             self._open_workers = set(self._pool.start())
             self._hungry_workers = set(self._open_workers)
-            self._notice.is_awaited = True
+            self._shutdown.is_awaited = True
             self._hand_out()
             while not self._leases.is_done:
-                if self._notice.is_given:
+                if self._shutdown.is_requested:
                     self._drain_all()
                     break
                 self._check()
@@ -117,7 +117,7 @@ class Coordinator:
                     self._take(name, event)
                 self._look_at_workers()
                 self._hand_out()
-            if not self._notice.is_given:
+            if not self._shutdown.is_requested:
                 self._take_last_words()
         finally:
             self._pool.stop()
@@ -133,10 +133,10 @@ class Coordinator:
         """
         silent, failures = self._open_workers & self._ready_workers, list[str]()
         for name in silent:
-            self._pool.drain(name, self._notice.left_s)
-        while silent and self._notice.left_s > 0:
+            self._pool.drain(name, self._shutdown.left_s)
+        while silent and self._shutdown.left_s > 0:
             self._check()
-            for name, event in self._pool.poll(min(_POLL_TIMEOUT_S, self._notice.left_s)):
+            for name, event in self._pool.poll(min(_POLL_TIMEOUT_S, self._shutdown.left_s)):
                 if isinstance(event, WorkerFailed | WorkerDied):
                     failures.append(f"{name}: {event.error if isinstance(event, WorkerFailed) else event.reason}")
                 if isinstance(event, WorkerFailed | WorkerDrained | WorkerEnded | WorkerDied):
@@ -172,11 +172,11 @@ class Coordinator:
                     is_over = False
         self._hungry_workers = {name for name in self._hungry_workers if self._has_room(name)}
         for name in self._streaks.holding_back():
-            if not self._num_in_hand(name):  # no more rows can tell whose fault it is
-                self._pool.settle(name)
+            if not self._num_in_flight(name):  # no more rows can tell whose fault it is
+                self._pool.commit_held(name)
                 self._streaks.released(name)
 
-    def _num_in_hand(self, name: str) -> int:
+    def _num_in_flight(self, name: str) -> int:
         """Segments that a worker still has to work on."""
         return self._leases.num_held(name) - self._streaks.num_held_back(name)
 
@@ -187,7 +187,7 @@ class Coordinator:
         towards the end nobody sits on what others could do.
         """
         leases, num_workers = self._leases, len(self._open_workers)
-        num_held = self._num_in_hand(name)
+        num_held = self._num_in_flight(name)
         if num_held < LEASES_PER_WORKER:
             return True
         if name not in self._ready_workers or leases.num_rows_held(name) >= self._rows_ahead:
@@ -282,8 +282,8 @@ class Coordinator:
         self._deaths_since_commit += 1
         lost = self._leases.return_all(name)
         self._give_up_on(lost, reason)
-        if name in self._ready_workers and self._suspects is not None:
-            self._remember(self._suspects, lost, reason, failure_class)
+        if name in self._ready_workers and self._poison_segments is not None:
+            self._remember(self._poison_segments, lost, reason, failure_class)
         is_given_up = failure_class == "engine" and self._streaks.is_given_up_at_death(name)
         if is_given_up and self._open_workers != {name}:
             self._let_go(name)
@@ -293,8 +293,10 @@ class Coordinator:
     def _take_back(self, name: str, failing: tuple[str, ...] = ()) -> None:
         """What a worker has handed back, or has to: no row of it is suspected to kill."""
         for lease in self._leases.return_all(name, is_lost=False, failing=failing):
-            if lease.suspicion is not None and self._suspects is not None:  # it may say which row was running
-                self._suspects.put(lease.segment.name, lease.suspicion)
+            if (
+                lease.crash_history is not None and self._poison_segments is not None
+            ):  # it may say which row was running
+                self._poison_segments.put(lease.segment.name, lease.crash_history)
 
     def _let_go(self, name: str, successor: str | None = None) -> None:
         for names in (self._open_workers, self._hungry_workers, self._draining_workers):
@@ -309,18 +311,20 @@ class Coordinator:
         self._open_workers.add(successor)
         self._hungry_workers.add(successor)
 
-    def _remember(self, suspects: SuspectRecord, lost: list[Lease], reason: str, failure_class: FailureClass) -> None:
+    def _remember(
+        self, poison_segments: PoisonRecord, lost: list[Lease], reason: str, failure_class: FailureClass
+    ) -> None:
         """From now on, also after a restart, the rows of these segments are run one at a time."""
         for lease in lost:
             name = lease.segment.name
-            suspicion = (suspects.of(name) or Suspicion()).after_death(reason, failure_class)
-            suspects.put(name, suspicion)
-            self._leases.suspect(name, suspicion)
+            crash_history = (poison_segments.of(name) or CrashHistory()).after_death(reason, failure_class)
+            poison_segments.put(name, crash_history)
+            self._leases.suspect(name, crash_history)
 
     def _give_up_on(self, lost: list[Lease], reason: str) -> None:
         """End the run if the same segments take worker after worker with them and nothing is committed meanwhile."""
         names = [lease.segment.name for lease in lost]
-        max_losses = MAX_LONE_LOSSES if any(lease.suspicion is not None for lease in lost) else MAX_LOSSES
+        max_losses = MAX_ISOLATED_LOSSES if any(lease.crash_history is not None for lease in lost) else MAX_LOSSES
         hopeless = [name for name in names if self._leases.num_losses(name) >= max_losses]
         if hopeless and self._deaths_since_commit >= max_losses:
             raise RunFailed(

@@ -74,16 +74,16 @@ class FailureLimit:
             seen, committed = self._of_worker.get(name, (0, 0)), self._committed.get(name, (0, 0))
             num_done += max(seen[0], committed[0])
             num_failed += max(seen[1], committed[1])
-        num_settled = num_done + num_failed
+        num_completed = num_done + num_failed
         if self.is_share:
-            if num_settled < min(MIN_SAMPLE_ROWS, num_rows):
+            if num_completed < min(MIN_SAMPLE_ROWS, num_rows):
                 return
-            is_hopeless = 100 * num_failed > self.most * num_settled
+            is_hopeless = 100 * num_failed > self.most * num_completed
         else:
             is_hopeless = num_failed > self.most
         if is_hopeless:
             latest = f"; the latest: {self._latest}" if self._latest else ""
             raise TooManyFailures(
-                f"{num_failed} of {num_settled} rows have failed, more than --max-failures {self.text} allows: look at "
+                f"{num_failed} of {num_completed} rows have failed, more than --max-failures {self.text} allows: look at "
                 f"their reasons in _failures/ and mend them, or allow more{latest}"
             )

@@ -9,11 +9,11 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 
 from manifests.files.plan import Segment
+from pipeline.output.poison_segments import CrashHistory
 from pipeline.output.retries import SegmentRetry
-from pipeline.output.suspects import Suspicion
 from pipeline.protocol.messages import Lease
 
-COPY_AFTER_S = 10.0
+SPECULATE_AFTER_S = 10.0
 """How long a segment is held before it may be copied; most of those that take no longer end by themselves."""
 
 
@@ -41,20 +41,20 @@ class LeaseBook:
         committed: Container[str] = (),
         repeats: Mapping[int, int] | None = None,
         *,
-        suspects: Mapping[str, Suspicion] | None = None,
+        poison_segments: Mapping[str, CrashHistory] | None = None,
         retries: Mapping[str, SegmentRetry] | None = None,
-        drafts: Container[str] = (),
+        partials: Container[str] = (),
         num_ahead: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._ahead = (segment for segment in segments if segment.name not in committed)
         self._returned: deque[Lease] = deque()
-        self._known_suspects = dict(suspects or {})
-        self._suspects: deque[Lease] = deque()  # handed out last, each to a worker that holds nothing else
+        self._known_poison_segments = dict(poison_segments or {})
+        self._poison_segments: deque[Lease] = deque()  # handed out last, each to a worker that holds nothing else
         self._repeats = dict(repeats or {})
         self._retries = retries or {}
-        self._drafts = drafts
+        self._partials = partials
         self._held: dict[str, dict[str, Lease]] = {}
         self._holders: dict[str, list[str]] = {}  # of every segment that is held, in the order of the first lease
         self._single: dict[str, str] = {}  # those of them that one worker alone holds, with that worker
@@ -68,13 +68,13 @@ class LeaseBook:
 
     def next_for(self, worker: str) -> Lease | None:
         """Lease the next segment to ``worker``; None when there is nothing for it."""
-        if any(lease.suspicion is not None for lease in self._held.get(worker, {}).values()):
+        if any(lease.crash_history is not None for lease in self._held.get(worker, {}).values()):
             return None
         lease = self._returned.popleft() if self._returned else self._next_ahead()
-        if lease is None and self._suspects and not self.num_held(worker) and not self.is_overtaken(worker):
-            lease = self._suspects.popleft()
+        if lease is None and self._poison_segments and not self.num_held(worker) and not self.is_overtaken(worker):
+            lease = self._poison_segments.popleft()
         if lease is None:
-            lease = self._copy_for(worker)
+            lease = self._speculative_for(worker)
         if lease is not None:
             self._held.setdefault(worker, {})[lease.segment.name] = lease
             self._set_holders(lease.segment.name, [*self._holders.get(lease.segment.name, ()), worker])
@@ -102,24 +102,24 @@ class LeaseBook:
         """
         self._overtaken.pop(worker, None)
         leases = [
-            replace(lease, has_drafts=True, num_unfit=lease.num_unfit + (name in failing))
+            replace(lease, has_partials=True, num_unfit=lease.num_unfit + (name in failing))
             for name, lease in self._held.pop(worker, {}).items()
         ]
         for lease in leases:
             name = lease.segment.name
             self._set_holders(name, [holder for holder in self._holders[name] if holder != worker])
             if name not in self._holders:
-                (self._returned if lease.suspicion is None else self._suspects).append(lease)
+                (self._returned if lease.crash_history is None else self._poison_segments).append(lease)
         if is_lost:
             self._num_losses.update(lease.segment.name for lease in leases)
         return leases
 
-    def suspect(self, segment_name: str, suspicion: Suspicion) -> None:
+    def suspect(self, segment_name: str, crash_history: CrashHistory) -> None:
         """Hand a returned segment out last, alone, with what is held against its rows."""
-        for waiting in (self._returned, self._suspects):
+        for waiting in (self._returned, self._poison_segments):
             for lease in [lease for lease in waiting if lease.segment.name == segment_name]:
                 waiting.remove(lease)
-                self._suspects.append(replace(lease, suspicion=suspicion))
+                self._poison_segments.append(replace(lease, crash_history=crash_history))
 
     def num_losses(self, segment_name: str) -> int:
         """How many workers died while they held this segment."""
@@ -144,18 +144,18 @@ class LeaseBook:
     @property
     def has_returned(self) -> bool:
         """Whether something that a worker died of, or with, waits for another one."""
-        return bool(self._returned or self._suspects)
+        return bool(self._returned or self._poison_segments)
 
     @property
     def has_copies(self) -> bool:
         """Whether a segment has been held by one worker alone for so long that an idle one may copy it."""
         oldest = next(iter(self._single), None)
-        return oldest is not None and self._leased_at_s[oldest] <= self._clock() - COPY_AFTER_S
+        return oldest is not None and self._leased_at_s[oldest] <= self._clock() - SPECULATE_AFTER_S
 
     @property
     def is_done(self) -> bool:
         """Nothing is left to hand out and nobody holds anything."""
-        return self.is_exhausted and not self._returned and not self._suspects and not self._holders
+        return self.is_exhausted and not self._returned and not self._poison_segments and not self._holders
 
     def _next_ahead(self) -> Lease | None:
         while not self.is_exhausted:
@@ -166,27 +166,27 @@ class LeaseBook:
                 return None
             self.num_ahead = max(0, self.num_ahead - 1)
             lease = self._lease_of(segment)
-            if lease.suspicion is None:
+            if lease.crash_history is None:
                 return lease
-            self._suspects.append(lease)
+            self._poison_segments.append(lease)
         return None
 
     def _lease_of(self, segment: Segment) -> Lease:
         rows = range(segment.first_row, segment.first_row + segment.num_rows)
         repeats = {row: self._repeats[row] for row in rows if row in self._repeats} if self._repeats else {}
-        suspicion, retry = self._known_suspects.get(segment.name), self._retries.get(segment.name)
-        return Lease(segment, repeats, suspicion, retry, has_drafts=segment.name in self._drafts)
+        crash_history, retry = self._known_poison_segments.get(segment.name), self._retries.get(segment.name)
+        return Lease(segment, repeats, crash_history, retry, has_partials=segment.name in self._partials)
 
-    def _copy_for(self, worker: str) -> Lease | None:
+    def _speculative_for(self, worker: str) -> Lease | None:
         """What another worker will probably be last to finish: its queue if it has one, else what is held longest."""
         if not self.has_copies or not self.is_idle(worker):
             return None
-        held_since_s = self._clock() - COPY_AFTER_S
+        held_since_s = self._clock() - SPECULATE_AFTER_S
         known = [name for name in self._single if self._leased_at_s[name] <= held_since_s]
         longest = max(self.num_held(self._single[name]) for name in known)
         queued = [name for name in known if self.num_held(self._single[name]) == longest]
         name = queued[-1] if longest > 1 else queued[0]
-        return replace(self._held[self._single[name]][name], has_drafts=True)
+        return replace(self._held[self._single[name]][name], has_partials=True)
 
     def _set_holders(self, segment_name: str, holders: list[str]) -> None:
         self._single.pop(segment_name, None)
@@ -196,5 +196,5 @@ class LeaseBook:
             return
         self._leased_at_s.setdefault(segment_name, self._clock())
         self._holders[segment_name] = holders
-        if len(holders) == 1 and self._held[holders[0]][segment_name].suspicion is None:  # those are not copied
+        if len(holders) == 1 and self._held[holders[0]][segment_name].crash_history is None:  # those are not copied
             self._single[segment_name] = holders[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from pipeline.driver.pool import WorkerPool, drain
-from pipeline.output.suspects import SuspectRecord, Suspicion
+from pipeline.output.poison_segments import CrashHistory, PoisonRecord
 from pipeline.protocol.messages import Event, Lease, LeaseQueue, SegmentCommitted, WorkerFailed
 from pipeline.protocol.settings import RunSettings
 from pipeline.storage.errors import StoreError
@@ -18,8 +18,8 @@ class LocalPool(WorkerPool):
 
     _NAME = "local"
 
-    def __init__(self, settings: RunSettings, suspects: SuspectRecord | None = None) -> None:
-        self._suspects = suspects
+    def __init__(self, settings: RunSettings, poison_segments: PoisonRecord | None = None) -> None:
+        self._poison_segments = poison_segments
         self._held: set[str] = set()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._leases: LeaseQueue = queue.SimpleQueue()
@@ -37,9 +37,9 @@ class LocalPool(WorkerPool):
 
     def assign(self, name: str, lease: Lease) -> None:
         """See ``WorkerPool``; what this process holds is suspect should it die, and it could not say so then."""
-        if self._suspects is not None:
+        if self._poison_segments is not None:
             self._held.add(lease.segment.name)
-            self._suspects.put(lease.segment.name, lease.suspicion or Suspicion())
+            self._poison_segments.put(lease.segment.name, lease.crash_history or CrashHistory())
         self._leases.put(lease)
 
     def close(self, name: str) -> None:
@@ -50,9 +50,9 @@ class LocalPool(WorkerPool):
         """See ``WorkerPool``."""
         self._worker.drain(deadline_s)
 
-    def settle(self, name: str) -> None:
+    def commit_held(self, name: str) -> None:
         """See ``WorkerPool``."""
-        self._worker.settle()
+        self._worker.commit_held()
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
@@ -71,6 +71,6 @@ class LocalPool(WorkerPool):
 
     def _let_go(self, segment_names: Iterable[str]) -> None:
         for name in segment_names:
-            if self._suspects is not None and name in self._held:
-                self._suspects.clear(name)
+            if self._poison_segments is not None and name in self._held:
+                self._poison_segments.clear(name)
                 self._held.discard(name)

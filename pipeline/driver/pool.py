@@ -49,7 +49,7 @@ class WorkerPool(ABC):
         """
 
     @abstractmethod
-    def settle(self, name: str) -> None:
+    def commit_held(self, name: str) -> None:
         """Have a worker commit what it holds back for a streak of failures. Does nothing if it is dead."""
 
     @abstractmethod

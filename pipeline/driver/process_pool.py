@@ -26,7 +26,7 @@ class _Drain(NamedTuple):
     deadline_s: float | None
 
 
-class _Settle(NamedTuple):
+class _CommitHeld(NamedTuple):
     """Asks the child to commit what it holds back."""
 
 
@@ -70,9 +70,9 @@ class ChildPool(WorkerPool):
         """See ``WorkerPool``."""
         self._send(name, _Drain(deadline_s))
 
-    def settle(self, name: str) -> None:
+    def commit_held(self, name: str) -> None:
         """See ``WorkerPool``."""
-        self._send(name, _Settle())
+        self._send(name, _CommitHeld())
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
         """See ``WorkerPool``."""
@@ -103,7 +103,7 @@ class ChildPool(WorkerPool):
         theirs.close()
         return self._name
 
-    def _send(self, name: str, message: Lease | _Drain | _Settle | None) -> None:
+    def _send(self, name: str, message: Lease | _Drain | _CommitHeld | None) -> None:
         if self._connection is not None and name == self._name:
             try:
                 self._connection.send(message)
@@ -145,11 +145,11 @@ def _work(settings: RunSettings, connection: Connection) -> None:
     def receive() -> None:
         try:
             while True:
-                message: Lease | _Drain | _Settle | None = connection.recv()
+                message: Lease | _Drain | _CommitHeld | None = connection.recv()
                 if isinstance(message, _Drain):
                     drain(message.deadline_s)
-                elif isinstance(message, _Settle):
-                    worker.settle()
+                elif isinstance(message, _CommitHeld):
+                    worker.commit_held()
                 else:
                     leases.put(message)
         except (EOFError, OSError):

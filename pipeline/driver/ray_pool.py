@@ -60,9 +60,9 @@ class RayWorker:
         if deadline_s is not None:
             exit_after(deadline_s, 128 + signal.SIGTERM)
 
-    def settle(self) -> None:
+    def commit_held(self) -> None:
         """Commit what is held back."""
-        self._worker.settle()
+        self._worker.commit_held()
 
     def poll(self, timeout_s: float) -> list[Event]:
         """What happened since the last call."""
@@ -125,7 +125,7 @@ class RayPool(WorkerPool):
         if name in self._actors:
             self._actors[name].call.remote("drain", deadline_s)
 
-    def settle(self, name: str) -> None:
+    def commit_held(self, name: str) -> None:
         """See ``WorkerPool``."""
         if name in self._actors:
             self._actors[name].call.remote("settle")

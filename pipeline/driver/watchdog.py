@@ -24,7 +24,7 @@ class _Life:
     silence_s: float = 0.0
     num_rows: int = 0
     num_segments: int = 0
-    settled_bytes: int = 0
+    steady_bytes: int = 0
     memory_bytes: int = 0
     is_dismissed: bool = False
 
@@ -58,7 +58,7 @@ class WorkerWatch:
                 life.silence_s = event.silence_s
                 life.memory_bytes = event.memory_bytes
                 if life.num_segments < _SETTLING_SEGMENTS:
-                    life.settled_bytes = max(life.settled_bytes, event.memory_bytes)
+                    life.steady_bytes = max(life.steady_bytes, event.memory_bytes)
 
     def forget(self, name: str) -> None:
         """The worker was ended."""
@@ -100,7 +100,7 @@ class WorkerWatch:
             return f"{life.num_rows} rows (worker_life.max_rows)"
         if limits.max_s is not None and now_s - life.ready_s >= limits.max_s:
             return f"{now_s - life.ready_s:.0f} s (worker_life.max_s)"
-        growth_bytes = life.memory_bytes - life.settled_bytes
-        if limits.max_growth_bytes is not None and growth_bytes >= limits.max_growth_bytes and life.settled_bytes:
+        growth_bytes = life.memory_bytes - life.steady_bytes
+        if limits.max_growth_bytes is not None and growth_bytes >= limits.max_growth_bytes and life.steady_bytes:
             return f"{growth_bytes / 2**20:.0f} MiB more memory than at first (worker_life.max_growth_bytes)"
         return None

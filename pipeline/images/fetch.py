@@ -14,12 +14,13 @@ from typing import Generic, TypeVar
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
+from manifests.redact import redact_uri
 from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageDecoder
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.uri import is_relative, redact_uri
+from pipeline.storage.uri import is_relative
 
 Result = TypeVar("Result")
 
@@ -30,7 +31,7 @@ class CallAbandoned(Exception):
     """A call took longer than it may, or nobody wants its result any more."""
 
 
-class LimitedCalls(Generic[Result]):
+class TimedCalls(Generic[Result]):
     """Runs calls on threads that are used again when they come back. Threads may share it.
 
     The threads are daemons: one that hangs keeps no process alive.
@@ -113,7 +114,7 @@ class ImageFetcher:
     ) -> None:
         self._policy = policy
         self._timeout_s = timeout_s
-        self._calls: LimitedCalls[bytes] = LimitedCalls(is_over)
+        self._calls: TimedCalls[bytes] = TimedCalls(is_over)
         self._reader = ObjectReader()
         self._decoder = ImageDecoder(policy)
 

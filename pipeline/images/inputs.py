@@ -14,18 +14,18 @@ from pipeline.errors import RunFailed
 from pipeline.images.fetch import ImageFetcher
 from pipeline.protocol.settings import RunSettings
 from pipeline.storage.errors import StoreError
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 
 
 class InputImages:
     """Gets input images for one model's codec. Threads may share it."""
 
-    def __init__(self, codec: ImageCodec, settings: RunSettings, patience: Patience) -> None:
+    def __init__(self, codec: ImageCodec, settings: RunSettings, retry_policy: RetryPolicy) -> None:
         self._codec = codec
         self._settings = settings
-        self._patience = patience
+        self._retry_policy = retry_policy
         timeout_s = settings.failures.input_timeout_s
-        self._fetcher = ImageFetcher(settings.sources, timeout_s=timeout_s, is_over=lambda: patience.is_over)
+        self._fetcher = ImageFetcher(settings.sources, timeout_s=timeout_s, is_over=lambda: retry_policy.is_over)
         self._num_fetched = 0
 
     def close(self) -> None:
@@ -84,11 +84,11 @@ class InputImages:
                 raise
 
         try:
-            image = self._patience.retry(attempt)
+            image = self._retry_policy.retry(attempt)
         except StoreError as error:
             is_given_up = error.retryable or error.code == "InputTimeout"  # the latter when the run ends meanwhile
             is_out_of_reach = error.retryable and self._num_fetched == num_fetched_then[0]
-            if is_out_of_reach or (is_given_up and self._patience.is_over):
+            if is_out_of_reach or (is_given_up and self._retry_policy.is_over):
                 raise RunFailed(str(error)) from error
             error.column = "" if source.column == "image" else source.column
             raise

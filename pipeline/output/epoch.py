@@ -64,15 +64,15 @@ def read_epoch_reports(store: Store) -> list[EpochReport]:
 
 
 def _report(store: Store, number: int, files: Mapping[str, str]) -> EpochReport:
-    claim, beat = (_read(store, files.get(kind)) for kind in ("claim", "beat"))
-    note = beat.get("note")
+    claim, heartbeat = (_read(store, files.get(kind)) for kind in ("claim", "beat"))
+    note = heartbeat.get("note")
     host = str(claim.get("host", "an unknown machine")).partition("/")[0]
     return EpochReport(
         number=number,
         owner=f"process {claim.get('pid', '?')} on {host}",
         claimed_at=_time(claim.get("claimed_at")),
-        heard_at=_time(beat.get("at")),
-        has_ended=bool(beat.get("ended", False)),
+        heard_at=_time(heartbeat.get("at")),
+        has_ended=bool(heartbeat.get("ended", False)),
         note=note if isinstance(note, dict) else {},
     )
 
@@ -95,8 +95,8 @@ def _time(text: object) -> datetime | None:
 
 
 EPOCHS_PREFIX = "_epochs/"
-BEAT_INTERVAL_S = 5.0
-SILENCE_S = 3 * BEAT_INTERVAL_S
+HEARTBEAT_INTERVAL_S = 5.0
+SILENCE_S = 3 * HEARTBEAT_INTERVAL_S
 """A driver of another machine that gave no sign of life for so long is taken for dead."""
 
 _CLAIM = re.compile(r"_epochs/(?P<number>\d{6,})\.json")
@@ -168,7 +168,7 @@ class RunEpoch:
         self.fence = Fence(store, number)
         self._store = store
         self._owner = owner
-        self._num_beats = 0
+        self._num_heartbeats = 0
         self._note: Mapping[str, Any] = {}
         self._superseded: RunSuperseded | None = None
         self._end = threading.Event()
@@ -197,26 +197,26 @@ class RunEpoch:
         self._thread.join()
         _live_nonces.discard(self._owner.nonce)
         with suppress(StoreError):  # only a wait for the next start
-            self._beat(has_ended=True)
+            self._heartbeat(has_ended=True)
 
     def _live(self) -> None:
         while True:
             try:
-                self._beat(has_ended=False)
+                self._heartbeat(has_ended=False)
                 self.fence.check()
             except RunSuperseded as error:
                 self._superseded = error
                 return
             except StoreError:
                 pass  # a store out of reach makes the run itself fail; one beat more or less does not matter
-            if self._end.wait(BEAT_INTERVAL_S):
+            if self._end.wait(HEARTBEAT_INTERVAL_S):
                 return
 
-    def _beat(self, *, has_ended: bool) -> None:
-        self._num_beats += 1
+    def _heartbeat(self, *, has_ended: bool) -> None:
+        self._num_heartbeats += 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        text = json.dumps({"beats": self._num_beats, "ended": has_ended, "at": now, "note": self._note}) + "\n"
-        self._store.put(_beat_key(self.number), text.encode(), content_type="application/json")
+        text = json.dumps({"beats": self._num_heartbeats, "ended": has_ended, "at": now, "note": self._note}) + "\n"
+        self._store.put(_heartbeat_key(self.number), text.encode(), content_type="application/json")
 
 
 @contextmanager
@@ -265,8 +265,8 @@ def latest_epoch(store: Store) -> int:
 
 def _is_at_work(store: Store, number: int, say: Callable[[str], None], silence_s: float) -> bool:
     owner = _owner_of(store, number)
-    beats = _beats(store, number)
-    if beats is None or owner is None:
+    heartbeats = _heartbeats(store, number)
+    if heartbeats is None or owner is None:
         return False
     if (is_alive := owner.is_alive()) is not None:
         return is_alive
@@ -274,15 +274,15 @@ def _is_at_work(store: Store, number: int, say: Callable[[str], None], silence_s
     deadline_s = time.monotonic() + silence_s
     while time.monotonic() < deadline_s:
         time.sleep(min(_LOOK_INTERVAL_S, silence_s / 10))
-        if (now := _beats(store, number)) != beats:
+        if (now := _heartbeats(store, number)) != heartbeats:
             return now is not None
     return False
 
 
-def _beats(store: Store, number: int) -> int | None:
+def _heartbeats(store: Store, number: int) -> int | None:
     """How many signs of life an epoch gave, 0 if none yet or none that can be read; None if it has ended."""
     try:
-        found = json.loads(store.get(_beat_key(number)))
+        found = json.loads(store.get(_heartbeat_key(number)))
         return None if found["ended"] else int(found["beats"])
     except (ObjectNotFound, ValueError, KeyError, TypeError):  # a driver that lives writes it anew
         return 0
@@ -308,7 +308,7 @@ def _claim_key(number: int) -> str:
     return f"{EPOCHS_PREFIX}{number:06d}.json"
 
 
-def _beat_key(number: int) -> str:
+def _heartbeat_key(number: int) -> str:
     return f"{EPOCHS_PREFIX}{number:06d}-beat.json"
 
 

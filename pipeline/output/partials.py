@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 
 from manifests.files.parquet import ParquetReader
 from pipeline.output.parts import CommittedSegments, PartName
-from pipeline.output.results import DONE_SCHEMA, AnswerDone, RowDone, StoredImage
+from pipeline.output.results import DONE_SCHEMA, AnswerDone, RowSuccess, StoredImage
 from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 
-DRAFTS_PREFIX = "_drafts/"
+PARTIALS_PREFIX = "_drafts/"
 _SCHEMA = DONE_SCHEMA.append(pa.field("scores", pa.list_(pa.float64()), nullable=False)).append(
     pa.field("fingerprint", pa.string(), nullable=False)
 )
@@ -33,10 +33,10 @@ _BATCH_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class DraftRow:
+class PartialRow:
     """A finished row and what it was made from: equal fingerprints stand for equal settings and an equal row."""
 
-    done: RowDone
+    done: RowSuccess
     fingerprint: str
 
 
@@ -53,7 +53,7 @@ def row_fingerprint(settings_digest: str, row: int, rows: pa.Table, offset: int)
     return hashlib.blake2b(f"{settings_digest} {row} {record}".encode(), digest_size=16).hexdigest()
 
 
-class Drafts:
+class PartialSegments:
     """The drafts of one run, as one worker writes and reads them. Threads may share it.
 
     Args:
@@ -61,11 +61,11 @@ class Drafts:
         patience: With a store that is throttled or out of reach for a while.
     """
 
-    def __init__(self, store: Store, patience: Patience) -> None:
+    def __init__(self, store: Store, retry_policy: RetryPolicy) -> None:
         self._store = store
-        self._patience = patience
+        self._retry_policy = retry_policy
 
-    def keep(self, part: PartName, rows: Sequence[DraftRow]) -> str:
+    def keep(self, part: PartName, rows: Sequence[PartialRow]) -> str:
         """Put finished rows of a part that is not complete; they survive a crash when this returns.
 
         Returns:
@@ -75,24 +75,24 @@ class Drafts:
         table = pa.Table.from_pylist(records, schema=_SCHEMA.with_metadata(_FORMAT))
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-        key = f"{folder_of_drafts(part)}{uuid.uuid4().hex}.parquet"
-        self._patience.retry(lambda: self._store.put(key, buffer.getvalue()))
+        key = f"{folder_of_partials(part)}{uuid.uuid4().hex}.parquet"
+        self._retry_policy.retry(lambda: self._store.put(key, buffer.getvalue()))
         return key
 
-    def of(self, part: PartName) -> tuple[dict[str, RowDone], list[str]]:
+    def of(self, part: PartName) -> tuple[dict[str, RowSuccess], list[str]]:
         """Rows that anybody has finished of a part, by their fingerprint, and the keys of their drafts.
 
         What cannot be read as a draft has no rows: they are made again. Images are not looked at here.
         """
-        keys = self._patience.retry(lambda: list(self._store.list(folder_of_drafts(part))))
-        rows = (row for key in keys for row in self._patience.retry(partial(self._read, key)))
+        keys = self._retry_policy.retry(lambda: list(self._store.list(folder_of_partials(part))))
+        rows = (row for key in keys for row in self._retry_policy.retry(partial(self._read, key)))
         return {row.fingerprint: row.done for row in rows}, keys
 
-    def has_images(self, done: RowDone) -> bool:
+    def has_images(self, done: RowSuccess) -> bool:
         """Whether every image of a row is there, byte for byte as the row says."""
         for image in done.outputs:
             try:
-                data = self._patience.retry(partial(self._store.get, image.output))
+                data = self._retry_policy.retry(partial(self._store.get, image.output))
             except ObjectNotFound:
                 return False
             if (len(data), hashlib.sha256(data).hexdigest()) != (image.bytes, image.sha256):
@@ -103,33 +103,33 @@ class Drafts:
         """Forget drafts of a part that is committed."""
         with suppress(AccessDenied):  # where nothing may be deleted they stay, and are no use to anybody
             for key in keys:
-                self._patience.retry(partial(self._store.delete, key))
+                self._retry_policy.retry(partial(self._store.delete, key))
 
-    def _read(self, key: str) -> list[DraftRow]:
+    def _read(self, key: str) -> list[PartialRow]:
         try:
             with self._store.open(key) as file:
                 parquet = ParquetReader(file)
-                is_draft = parquet.key_values.get(b"dimoo.draft") == b"1" and parquet.schema.names == _SCHEMA.names
-                return [_draft_row(record) for record in parquet.rows(_BATCH_ROWS)] if is_draft else []
+                is_partial = parquet.key_values.get(b"dimoo.draft") == b"1" and parquet.schema.names == _SCHEMA.names
+                return [_partial_row(record) for record in parquet.rows(_BATCH_ROWS)] if is_partial else []
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
             if isinstance(error, StoreError) and not isinstance(error, ObjectNotFound):
                 raise
             return []
 
 
-def folder_of_drafts(part: PartName) -> str:
+def folder_of_partials(part: PartName) -> str:
     """Where drafts of a part lie."""
-    return f"{DRAFTS_PREFIX}{part}/"
+    return f"{PARTIALS_PREFIX}{part}/"
 
 
-def names_with_drafts(store: Store, committed: CommittedSegments) -> set[str]:
+def names_with_partials(store: Store, committed: CommittedSegments) -> set[str]:
     """Segments whose next part has drafts; drafts of parts that are committed are removed on the way.
 
     There are as many drafts as segments were in work when runs broke off.
     """
     names: set[str] = set()
-    for key in store.list(DRAFTS_PREFIX):
-        part = PartName.parse(key.removeprefix(DRAFTS_PREFIX).partition("/")[0], "", "")
+    for key in store.list(PARTIALS_PREFIX):
+        part = PartName.parse(key.removeprefix(PARTIALS_PREFIX).partition("/")[0], "", "")
         if part is None:
             continue
         last = committed.last_part(part.segment).retry if part.segment in committed else -1
@@ -141,7 +141,7 @@ def names_with_drafts(store: Store, committed: CommittedSegments) -> set[str]:
     return names
 
 
-def _draft_row(record: Mapping[str, Any]) -> DraftRow:
+def _partial_row(record: Mapping[str, Any]) -> PartialRow:
     cells = dict(record)
     fingerprint = cells.pop("fingerprint")
     codes, answers = cells["vq_codes"], cells["answers"]
@@ -149,4 +149,4 @@ def _draft_row(record: Mapping[str, Any]) -> DraftRow:
     cells["answers"] = None if answers is None else tuple(AnswerDone(**answer) for answer in answers)
     cells["scores"] = tuple(cells["scores"])
     cells["outputs"] = tuple(StoredImage(**image) for image in cells["outputs"])
-    return DraftRow(RowDone(**cells), fingerprint)
+    return PartialRow(RowSuccess(**cells), fingerprint)

@@ -25,7 +25,7 @@ MAX_CELL_CHARS = 1000
 """Of a cell as JSON; failures lie in the metadata of parts, which every resume reads whole."""
 
 
-def own_columns(rows: pa.Table, index: int) -> str | None:
+def extra_columns(rows: pa.Table, index: int) -> str | None:
     """A JSON object of one row's cells by their columns; None if there is nothing to tell.
 
     Left out are nulls, bytes, cells of more than ``MAX_CELL_CHARS`` characters, and what JSON cannot hold. Types that
@@ -137,7 +137,7 @@ class AnswerDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowDone:
+class RowSuccess:
     """One finished row; the fields are the columns of ``DONE_SCHEMA``, then scores, None where it has none."""
 
     row: int
@@ -167,7 +167,7 @@ class RowDone:
     """Of the run's scorers, in the order of their columns; these follow those of ``DONE_SCHEMA``."""
 
 
-Outcome = RowDone | RowFailure
+RowResult = RowSuccess | RowFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class PartSummary:
 
 
 def part_bytes(
-    outcomes: Sequence[Outcome],
+    row_results: Sequence[RowResult],
     rows: pa.Table,
     first_row: int,
     *,
@@ -221,18 +221,18 @@ def part_bytes(
     Raises:
         ValueError: If a row has no outcome, or two.
     """
-    ordered = sorted(outcomes, key=lambda outcome: outcome.row)
+    ordered = sorted(row_results, key=lambda row_result: row_result.row)
     expected = list(range(first_row, first_row + rows.num_rows)) if expected_rows is None else list(expected_rows)
-    if [outcome.row for outcome in ordered] != expected:
+    if [row_result.row for row_result in ordered] != expected:
         raise ValueError(f"segment at row {first_row} needs one outcome a row, got {len(ordered)} for {len(expected)}")
-    done = [outcome for outcome in ordered if isinstance(outcome, RowDone)]
-    failures = [outcome for outcome in ordered if isinstance(outcome, RowFailure)]
-    table = pa.Table.from_pylist([_columns(outcome) for outcome in done], schema=DONE_SCHEMA)
+    done = [row_result for row_result in ordered if isinstance(row_result, RowSuccess)]
+    failures = [row_result for row_result in ordered if isinstance(row_result, RowFailure)]
+    table = pa.Table.from_pylist([_columns(row_result) for row_result in done], schema=DONE_SCHEMA)
     for number, name in enumerate(score_columns):
-        scores = pa.array([outcome.scores[number] for outcome in done], pa.float64())
+        scores = pa.array([row_result.scores[number] for row_result in done], pa.float64())
         table = table.append_column(pa.field(name, pa.float64()), scores)
     passing = passthrough_schema(rows.schema)
-    kept = _rows_at((outcome.row - first_row for outcome in done), rows.select(passing.names))
+    kept = _rows_at((row_result.row - first_row for row_result in done), rows.select(passing.names))
     for name in passing.names:
         table = table.append_column(passing.field(name), kept.column(name))
     metadata = {
@@ -246,11 +246,11 @@ def part_bytes(
     return _parquet(table.replace_schema_metadata(metadata))
 
 
-def _columns(outcome: RowDone) -> dict[str, Any]:
+def _columns(row_result: RowSuccess) -> dict[str, Any]:
     """A row of ``DONE_SCHEMA``; ``asdict`` would copy every value, at a tenth of what a row without an image costs."""
-    columns = {name: getattr(outcome, name) for name in _DONE_COLUMNS}
-    columns["outputs"] = [asdict(image) for image in outcome.outputs]
-    columns["answers"] = None if outcome.answers is None else [asdict(answer) for answer in outcome.answers]
+    columns = {name: getattr(row_result, name) for name in _DONE_COLUMNS}
+    columns["outputs"] = [asdict(image) for image in row_result.outputs]
+    columns["answers"] = None if row_result.answers is None else [asdict(answer) for answer in row_result.answers]
     return columns
 
 

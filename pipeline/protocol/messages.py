@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from dimoo_core.errors import DimooError
 from manifests.files.plan import Segment
+from pipeline.output.poison_segments import CrashHistory
 from pipeline.output.results import RunTotals
 from pipeline.output.retries import SegmentRetry
-from pipeline.output.suspects import Suspicion
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +140,9 @@ class Lease:
 
     segment: Segment
     repeats: Mapping[int, int] = field(default_factory=dict)
-    suspicion: Suspicion | None = None
+    crash_history: CrashHistory | None = None
     retry: SegmentRetry | None = None
-    has_drafts: bool = field(default=False, compare=False)  # a hint: the lease is the same
+    has_partials: bool = field(default=False, compare=False)  # a hint: the lease is the same
     num_unfit: int = 0
 
     @property

@@ -9,7 +9,7 @@ _STEPPING_SHARE = 0.5
 """Of the time until the deadline: after it the engine makes no more steps, and the rest is for storing results."""
 
 
-class StopNotice:
+class ShutdownRequest:
     """Asks once, from any thread or a signal handler, and may be asked by any.
 
     Args:
@@ -22,7 +22,7 @@ class StopNotice:
         self.is_awaited = False
         """Whether somebody is at work who looks for a notice."""
 
-    def give(self, deadline_s: float | None = None) -> None:
+    def request(self, deadline_s: float | None = None) -> None:
         """Ask to end.
 
         Args:
@@ -33,12 +33,12 @@ class StopNotice:
             self._given = (self._clock(), deadline_s)
 
     @property
-    def is_given(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether anything was asked for."""
         return self._given is not None
 
     @property
-    def is_hasty(self) -> bool:
+    def has_deadline(self) -> bool:
         """Whether there is a deadline: rows that the engine has not got are left to others."""
         return self._given is not None and self._given[1] is not None
 

@@ -4,7 +4,7 @@ import torch
 
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import FailureClass, ManifestRowError, RowFailure
-from manifests.redact import public_text
+from manifests.redact import redact_text
 from manifests.row.parse import Row
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.rows.hooks import HookFailed, HookRejected
@@ -53,4 +53,4 @@ def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:
     """The failure of one row at a stage of its way."""
     attempts = error.attempts if isinstance(error, StoreError) else 1
     failure_class = failure_class_of(error)
-    return RowFailure(row.index, row.id, stage, type(error).__name__, public_text(str(error)), failure_class, attempts)
+    return RowFailure(row.index, row.id, stage, type(error).__name__, redact_text(str(error)), failure_class, attempts)

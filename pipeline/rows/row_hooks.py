@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 from PIL import Image
 
-from manifests.cells import shown
+from manifests.cells import short_repr
 from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError, RowFailure
 from manifests.files.plan import Segment
-from manifests.redact import public_text
+from manifests.redact import redact_text
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row, cells_of_rows, id_of, parse_row, parse_rows
 from manifests.row.settings import RowDefaults
@@ -174,7 +174,7 @@ class RowHooks:
         if value is None:
             return None
         if isinstance(value, bool) or not hasattr(value, "__float__") or not math.isfinite(value):
-            raise HookFailed(f"hook {name!r} must return a finite number or None, got {shown(value)}")
+            raise HookFailed(f"hook {name!r} must return a finite number or None, got {short_repr(value)}")
         least = self._min_scores.get(score)
         if least is not None and float(value) < least:
             raise HookRejected(f"score {score} is {float(value):.6g}, the least is {least:g}")
@@ -206,7 +206,7 @@ def _check_cells(name: str, raw: RawRow, cells: dict[str, Any]) -> None:
         raise HookFailed(f"{where} must leave id as it is, {raw.id!r}: the row is known by it; got {cells['id']!r}")
     for column, value in cells.items():
         if column not in COLUMNS and column not in raw.cells:
-            raise HookFailed(f"{where} added the column {shown(column)}, which no task knows")
+            raise HookFailed(f"{where} added the column {short_repr(column)}, which no task knows")
         if column not in COLUMNS and value is not raw.cells[column]:
             raise HookFailed(f"{where} changed {column!r}, which reaches the output as the manifest has it")
 
@@ -218,12 +218,12 @@ def _check_made(name: str, before: dict[str, Any], cells: dict[str, Any]) -> Non
             raise HookFailed(f"{where} changed {column!r}: of a finished row only text and pixels may be changed")
     if type(cells.get("text")) is not type(before["text"]):
         kind = type(before["text"]).__name__
-        raise HookFailed(f"{where} must leave text what it is, {kind}; got {shown(cells.get('text'))}")
+        raise HookFailed(f"{where} must leave text what it is, {kind}; got {short_repr(cells.get('text'))}")
 
 
 def _failure(row: Row | RawRow, error: HookFailed | HookRejected | StoreError, stage: str = "hook") -> RowFailure:
     attempts = error.attempts if isinstance(error, StoreError) else 1
-    message = public_text(str(error))
+    message = redact_text(str(error))
     return RowFailure(row.index, row.id, stage, type(error).__name__, message, failure_class_of(error), attempts)
 
 

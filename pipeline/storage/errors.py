@@ -12,7 +12,7 @@ A throttled or unreachable store is a plain ``StoreError`` with ``retryable`` se
 """
 
 from dimoo_core.errors import DimooError
-from manifests.redact import public_text, public_uri
+from manifests.redact import redact_text, redact_uri
 
 
 class StoreError(DimooError):
@@ -44,7 +44,7 @@ class StoreError(DimooError):
     """Codes with which a store says that it works, but has too much to do."""
 
     def __init__(self, action: str, uri: str, code: str, hint: str = "", retryable: bool = False) -> None:
-        uri, hint = public_uri(uri), public_text(hint)
+        uri, hint = redact_uri(uri), redact_text(hint)
         super().__init__(action, uri, code, hint, retryable)
         self.action = action
         self.uri = uri

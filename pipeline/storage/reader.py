@@ -4,9 +4,10 @@ import threading
 from typing import BinaryIO
 
 from dimoo_core.errors import ConfigError
+from manifests.redact import redact_uri
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
-from pipeline.storage.uri import parse_uri, redact_uri, split_uri
+from pipeline.storage.uri import parse_uri, split_uri
 
 
 class ObjectReader:

@@ -16,7 +16,7 @@ MAX_THROTTLED_TRIES = 120
 Result = TypeVar("Result")
 
 
-class Patience:
+class RetryPolicy:
     """Repeats operations on a store, waiting longer each time: about a minute and a half in all.
 
     A store that throttles is alive: it is waited for up to an hour, since a run should become slower, not fail; unless

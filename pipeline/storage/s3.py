@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
+from manifests.redact import redact_uri
 from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.storage.s3_client import (
@@ -25,8 +26,7 @@ from pipeline.storage.s3_client import (
     status_of,
     to_store_error,
 )
-from pipeline.storage.throttle import Hedge, Pace
-from pipeline.storage.uri import redact_uri
+from pipeline.storage.throttle import ConcurrencyLimit, Hedge
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -81,7 +81,7 @@ class S3Store(Store):
     """Objects of one bucket under a prefix.
 
     Requests are repeated up to ``max_attempts`` times. When the service throttles or does not answer in time, all
-    threads of this store together have fewer requests under way, see ``Pace``. Reads that take unusually long are asked
+    threads of this store together have fewer requests under way, see ``ConcurrencyLimit``. Reads that take unusually long are asked
     for a second time, see ``Hedge``.
     """
 
@@ -96,8 +96,8 @@ class S3Store(Store):
         self._endpoint = "S3"
         with self._translated("open", ""):
             self._client = new_client(self.uri, max_attempts, read_timeout_s)
-        self._pace = Pace(MAX_CONNECTIONS)
-        self._hedge: Hedge[bytes] = Hedge(lambda: not self._pace.is_slowed)
+        self._concurrency = ConcurrencyLimit(MAX_CONNECTIONS)
+        self._hedge: Hedge[bytes] = Hedge(lambda: not self._concurrency.is_slowed)
         self._client.meta.events.register("needs-retry.s3", self._look_at_attempt)
         self._endpoint = redact_uri(self._client.meta.endpoint_url)
 
@@ -257,11 +257,11 @@ class S3Store(Store):
         """Called by boto3 after each attempt; whether it is repeated is decided elsewhere."""
         is_throttled = response is not None and response[0].status_code in _THROTTLED_STATUSES
         if is_throttled or isinstance(caught_exception, ReadTimeoutError | ConnectTimeoutError):
-            self._pace.refused()
+            self._concurrency.refused()
 
     @contextmanager
     def _request(self, action: str, key: str) -> Iterator[None]:
-        with self._pace.slot(), self._translated(action, key):
+        with self._concurrency.slot(), self._translated(action, key):
             yield
 
     @contextmanager

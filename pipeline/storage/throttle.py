@@ -20,7 +20,7 @@ MIN_DELAY_S = 0.2
 _NUM_REMEMBERED = 100
 _NUM_TO_KNOW = 20  # reads, before it is known what is usual
 _USUAL_RATIO = 0.95
-_PATIENCE_FACTOR = 2.0
+_HEDGE_FACTOR = 2.0
 _BUDGET_RATIO = 0.05  # hedges by reads, in the long run
 _MAX_BUDGET = 10.0
 
@@ -63,7 +63,7 @@ class Hedge(Generic[Result]):
             if len(self._durations_s) < _NUM_TO_KNOW:
                 return None
             usual_s = sorted(self._durations_s)[int(_USUAL_RATIO * len(self._durations_s))]
-        return max(self._min_delay_s, _PATIENCE_FACTOR * usual_s)
+        return max(self._min_delay_s, _HEDGE_FACTOR * usual_s)
 
     def _race(self, read: Callable[[], Result], delay_s: float) -> Result:
         answers: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
@@ -106,7 +106,7 @@ _CUT_RATIO = 0.5
 _CUT_INTERVAL_S = 1.0  # requests that were under way together are refused together, and are one reason
 
 
-class Pace:
+class ConcurrencyLimit:
     """A limit that is halved at a refusal and grows by one request for each round of successes.
 
     So the work goes on at what the store allows, and with one request at a time at worst. Threads share a pace.

@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from dimoo_core.errors import ConfigError
-from manifests.redact import public_uri
+from manifests.redact import redact_uri
 
 ALLOWED_URIS = "a local path, file:///path or s3://bucket/prefix"
 
@@ -85,11 +85,6 @@ def folder_of(uri: str) -> str:
     root, key = split_uri(uri)
     folder = key.rpartition("/")[0]
     return f"{root}/{folder}" if folder else root
-
-
-def redact_uri(uri: str) -> str:
-    """The URI without user names, passwords and query strings, fit for messages."""
-    return public_uri(uri)
 
 
 def _resolve_dots(path: str, uri: str) -> str:

@@ -16,7 +16,7 @@ from itertools import filterfalse
 from pipeline.ordered_map import ordered_map
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 from pipeline.verify.coverage import RowCoverage
 from pipeline.verify.facts import RunFacts, read_run_facts
 from pipeline.verify.finding import Finding
@@ -68,7 +68,7 @@ class RunAudit:
     tell_orphan: Callable[[str], None]
     tell_unended: Callable[[], None] = lambda: None
     totals: AuditTotals = field(default_factory=AuditTotals)
-    _patience: Patience = field(default_factory=lambda: Patience(threading.Event()))
+    _retry_policy: RetryPolicy = field(default_factory=lambda: RetryPolicy(threading.Event()))
 
     def run(self) -> AuditTotals:
         """Read the whole output.
@@ -77,9 +77,9 @@ class RunAudit:
             NotARun: No run lies there.
             StoreError: The store is out of reach.
         """
-        facts = self._patience.retry(lambda: read_run_facts(self.store))
+        facts = self._retry_policy.retry(lambda: read_run_facts(self.store))
         self.totals.num_rows = facts.num_rows
-        self.totals.has_ended = self._patience.retry(lambda: self.store.size("_SUCCESS")) is not None
+        self.totals.has_ended = self._retry_policy.retry(lambda: self.store.size("_SUCCESS")) is not None
         if not self.totals.has_ended:
             self.tell_unended()
         listing = list_run(self.store, self._found, self._orphan)
@@ -110,10 +110,10 @@ class RunAudit:
             "is_last": listing.is_last(segment),
             "has_ended": self.totals.has_ended,
         }
-        return self._patience.retry(lambda: audit_part(self.store, facts, segment, **told))
+        return self._retry_policy.retry(lambda: audit_part(self.store, facts, segment, **told))
 
     def _audit_image(self, facts: RunFacts, claim: ImageClaim) -> ImageAudit:
-        return self._patience.retry(lambda: audit_image(self.store, claim, facts.image_format))
+        return self._retry_policy.retry(lambda: audit_image(self.store, claim, facts.image_format))
 
     def _images_of(self, parts: Iterable[PartAudit], facts: RunFacts, retries: RetryAudit) -> Iterator[ImageClaim]:
         """Images of parts as they come, while their rows are counted."""
@@ -148,7 +148,7 @@ class RunAudit:
         """Keys that these parts refer to; None if one cannot be read, so that nobody knows what it needs."""
         referenced: set[str] = set()
         for segment in segments:
-            keys = self._patience.retry(partial(image_keys, self.store, segment))
+            keys = self._retry_policy.retry(partial(image_keys, self.store, segment))
             if keys is None:
                 return None
             referenced |= keys
@@ -158,7 +158,7 @@ class RunAudit:
         """``_SUCCESS`` is there and tells what the parts hold."""
         expected = {"rows_done": self.totals.num_done, "rows_failed": self.totals.num_failed}
         try:
-            text = self._patience.retry(lambda: self.store.get("_SUCCESS"))
+            text = self._retry_policy.retry(lambda: self.store.get("_SUCCESS"))
         except ObjectNotFound:
             self._found(Finding("_SUCCESS", "object", "the totals of a run that has ended", "nothing"))
             return

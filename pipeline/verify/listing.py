@@ -49,7 +49,7 @@ _PART = r"(?P<shard>\d{7})-(?P<place>\d{5})(-r(?P<retry>[1-9]\d*))?"
 _SEGMENT_FILE = re.compile(rf"(?P<folder>parts|_failures)/{_PART}\.parquet")
 _IMAGE = re.compile(r"images/(?P<shard>\d{7})/[^/]+")
 _QUARANTINE = re.compile(rf"_quarantine/{_PART}\.json")
-_SUSPECT = re.compile(rf"_suspects/{_PART}\.json")
+_POISON = re.compile(rf"_suspects/{_PART}\.json")
 _RETRY = re.compile(r"_retries/(?P<number>\d{6,})\.json")
 _OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json|_damaged/.+|README\.md|report/.+|replay/.+")
 
@@ -84,7 +84,7 @@ def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callabl
         tell_orphan: Told of objects that belong to no run.
     """
     listing = RunListing()
-    suspects: dict[SegmentName, str] = {}
+    poison_segments: dict[SegmentName, str] = {}
     for key in store.list():
         if match := _SEGMENT_FILE.fullmatch(key):
             segment = _named(match)
@@ -94,8 +94,8 @@ def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callabl
                 listing.copies.add(segment)
         elif match := _QUARANTINE.fullmatch(key):
             listing.quarantines.add(_named(match))
-        elif match := _SUSPECT.fullmatch(key):
-            suspects[_named(match)] = key
+        elif match := _POISON.fullmatch(key):
+            poison_segments[_named(match)] = key
         elif match := _RETRY.fullmatch(key):
             listing.retries.add(int(match["number"]))
         elif match := _IMAGE.fullmatch(key):
@@ -106,8 +106,10 @@ def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callabl
         elif not _OTHERS.fullmatch(key):
             tell_orphan(key)
     listing.parts.sort()
-    for segment in sorted(suspects.keys() & set(listing.parts)):  # what is known of a segment matters until its commit
-        tell_orphan(suspects[segment])
+    for segment in sorted(
+        poison_segments.keys() & set(listing.parts)
+    ):  # what is known of a segment matters until its commit
+        tell_orphan(poison_segments[segment])
     return listing
 
 

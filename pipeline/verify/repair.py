@@ -17,7 +17,7 @@ from pipeline.output.epoch import RunEpoch
 from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX, QUARANTINE_PREFIX, PartName
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 from pipeline.verify.finding import Finding
 
 DAMAGED_PREFIX = "_damaged/"
@@ -41,7 +41,7 @@ class SetAside:
         self.folder = f"{DAMAGED_PREFIX}{epoch.number:06d}/"
         self._store = store
         self._epoch = epoch
-        self._patience = Patience(threading.Event())
+        self._retry_policy = RetryPolicy(threading.Event())
         self._is_needed = False
         self._segments: set[str] = set()
         self._single_keys: set[str] = set()
@@ -79,7 +79,7 @@ class SetAside:
                 "run.json describes: nothing is set aside, put the run.json back that they were made with"
             )
         groups = self._groups()
-        self._patience.retry(partial(self._remove, SUCCESS_KEY))
+        self._retry_policy.retry(partial(self._remove, SUCCESS_KEY))
         with ThreadPoolExecutor(_MOVE_THREADS) as pool:
             for _ in ordered_map(pool, self._move, groups, window=2 * _MOVE_THREADS):
                 self._epoch.check()
@@ -107,9 +107,9 @@ class SetAside:
 
     def _move(self, keys: Sequence[str]) -> None:
         for key in keys:
-            self._patience.retry(partial(self._copy, key))
+            self._retry_policy.retry(partial(self._copy, key))
         for key in keys:
-            self._patience.retry(partial(self._remove, key))
+            self._retry_policy.retry(partial(self._remove, key))
 
     def _copy(self, key: str) -> None:
         try:

@@ -9,19 +9,19 @@ from functools import partial
 from manifests.errors import RowFailure
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import Fence
-from pipeline.output.partials import Drafts
+from pipeline.output.partials import PartialSegments
 from pipeline.output.parts import PartName
-from pipeline.output.results import Outcome, PartSummary, RowDone, RunTotals, part_bytes
-from pipeline.output.suspects import SuspectRecord
+from pipeline.output.poison_segments import PoisonRecord
+from pipeline.output.results import PartSummary, RowResult, RowSuccess, RunTotals, part_bytes
 from pipeline.protocol.messages import Event, SegmentCommitted, SegmentHeldBack
 from pipeline.protocol.settings import RunSettings
-from pipeline.storage.retry import Patience
-from pipeline.worker.partials import DraftKeeper
+from pipeline.storage.retry import RetryPolicy
+from pipeline.worker.partials import PartialWriter
 from pipeline.worker.segment import OpenSegment
 from pipeline.worker.streak import StreakKeeper
 
 
-class Settlement:
+class SegmentCommitter:
     """Takes outcomes of the rows in hand, from several threads at once.
 
     A row in hand costs a credit, which its outcome gives back, so memory does not grow with the manifest.
@@ -47,19 +47,21 @@ class Settlement:
         settings: RunSettings,
         run_directory: RunDirectory,
         fence: Fence,
-        suspects: SuspectRecord,
-        patience: Patience,
+        poison_segments: PoisonRecord,
+        retry_policy: RetryPolicy,
         emit: Callable[[Event], None],
     ) -> None:
         self._settings = settings
         self._run_directory = run_directory
         self._fence = fence
-        self._suspects = suspects
-        self._patience = patience
+        self._poison_segments = poison_segments
+        self._retry_policy = retry_policy
         self._emit = emit
         self._credits = threading.Semaphore(settings.max_rows_in_flight)
         self._counts_lock = threading.Lock()
-        self.drafts = DraftKeeper(Drafts(run_directory.store, patience), settings.flush, settings.settings_digest)
+        self.partials = PartialWriter(
+            PartialSegments(run_directory.store, retry_policy), settings.flush, settings.settings_digest
+        )
         self.streaks = StreakKeeper(settings.failures.max_engine_streak)
         self.num_open_segments = 0
         self.num_done = 0
@@ -72,28 +74,28 @@ class Settlement:
 
     def open(self, segment: OpenSegment) -> None:
         """Rows of a segment are going to be settled."""
-        self.drafts.open(segment)
+        self.partials.open(segment)
         with self._counts_lock:
             self.num_open_segments += 1
 
-    def settle(self, segment: OpenSegment, outcome: Outcome, *, is_adopted: bool = False) -> None:
+    def commit_held(self, segment: OpenSegment, row_result: RowResult, *, is_reused: bool = False) -> None:
         """Record an outcome, give its credit back, and commit the segment if it was the last.
 
         Raises:
             WorkerUnfit: The engine fails on row after row.
         """
-        is_complete = segment.add(outcome)
+        is_complete = segment.add(row_result)
         self._credits.release()
         with self._counts_lock:
-            self.num_done += isinstance(outcome, RowDone)
-            self.num_failed += isinstance(outcome, RowFailure)
-            if isinstance(outcome, RowDone) and outcome.output is not None:
-                self.latest_image = outcome.output
-        self._commit_all(self.streaks.take(segment, outcome, is_adopted=is_adopted))
+            self.num_done += isinstance(row_result, RowSuccess)
+            self.num_failed += isinstance(row_result, RowFailure)
+            if isinstance(row_result, RowSuccess) and row_result.output is not None:
+                self.latest_image = row_result.output
+        self._commit_all(self.streaks.take(segment, row_result, is_reused=is_reused))
         if is_complete:
             self.close(segment)
-        elif isinstance(outcome, RowDone):
-            self.drafts.note(segment, outcome)
+        elif isinstance(row_result, RowSuccess):
+            self.partials.note(segment, row_result)
 
     def close(self, segment: OpenSegment) -> None:
         """Commit a segment of which every row has its outcome, now or when it need not be held back any more."""
@@ -109,15 +111,15 @@ class Settlement:
     def _commit_all(self, segments: Sequence[OpenSegment]) -> None:
         for segment in segments:
             self._commit(segment)
-            self.drafts.close(segment)
+            self.partials.close(segment)
             with self._counts_lock:
                 self.num_open_segments -= 1
 
     def _commit(self, open_segment: OpenSegment) -> None:
-        segment, outcomes, retry = open_segment.segment, open_segment.outcomes(), open_segment.lease.retry
-        failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
+        segment, row_results, retry = open_segment.segment, open_segment.row_results(), open_segment.lease.retry
+        failures = tuple(row_result for row_result in row_results if isinstance(row_result, RowFailure))
         part = part_bytes(
-            outcomes,
+            row_results,
             open_segment.rows,
             segment.first_row,
             writer=uuid.uuid4().hex,
@@ -126,10 +128,10 @@ class Settlement:
             retry=retry.number if retry is not None else 0,
             score_columns=self._settings.hooks.score_columns,
         )
-        summary = PartSummary(len(outcomes) - len(failures), failures)
-        standing = self._patience.retry(partial(self._publish, open_segment.part, part, summary))
-        if open_segment.lease.suspicion is not None:
-            self._suspects.clear(segment.name)
+        summary = PartSummary(len(row_results) - len(failures), failures)
+        standing = self._retry_policy.retry(partial(self._publish, open_segment.part, part, summary))
+        if open_segment.lease.crash_history is not None:
+            self._poison_segments.clear(segment.name)
         by_class = Counter(failure.failure_class for failure in failures if open_segment.wants(failure.row))
         totals = RunTotals(standing.num_done, max(0, len(standing.failures) - open_segment.num_kept))
         self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.output.partials import DraftRow, Drafts, row_fingerprint
-from pipeline.output.results import RowDone
+from pipeline.output.partials import PartialRow, PartialSegments, row_fingerprint
+from pipeline.output.results import RowSuccess
 from pipeline.protocol.settings import FlushPolicy
 from pipeline.worker.segment import OpenSegment
 
@@ -19,15 +19,15 @@ from pipeline.worker.segment import OpenSegment
 class _Book:
     """What is known of one open segment's drafts."""
 
-    found: dict[str, RowDone] = field(default_factory=dict)  # of earlier workers, by fingerprint
+    found: dict[str, RowSuccess] = field(default_factory=dict)  # of earlier workers, by fingerprint
     keys: list[str] = field(default_factory=list)
-    adopted: set[int] = field(default_factory=set)
+    reused: set[int] = field(default_factory=set)
     is_closed: bool = False
-    waiting: list[RowDone] = field(default_factory=list)
+    waiting: list[RowSuccess] = field(default_factory=list)
     since_s: float = 0.0  # when the first of those that wait was finished
 
 
-class DraftKeeper:
+class PartialWriter:
     """The drafts of one worker's open segments. Threads may share it.
 
     Args:
@@ -39,12 +39,12 @@ class DraftKeeper:
 
     def __init__(
         self,
-        drafts: Drafts,
+        partials: PartialSegments,
         policy: FlushPolicy,
         settings_digest: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._drafts = drafts
+        self._partials = partials
         self._policy = policy
         self._settings_digest = settings_digest
         self._clock = clock
@@ -53,26 +53,26 @@ class DraftKeeper:
 
     def open(self, segment: OpenSegment) -> None:
         """A segment begins; drafts are looked for if there may be some."""
-        found, keys = self._drafts.of(segment.part) if segment.lease.has_drafts else ({}, [])
+        found, keys = self._partials.of(segment.part) if segment.lease.has_partials else ({}, [])
         with self._lock:
             self._books[id(segment)] = segment, _Book(found, keys)
 
-    def adopted(self, segment: OpenSegment, row: int) -> RowDone | None:
+    def reused(self, segment: OpenSegment, row: int) -> RowSuccess | None:
         """A row that another worker has finished, with all its images; None if it has to be made."""
         if not (found := self._books[id(segment)][1].found):
             return None
         done = found.get(self._fingerprint(segment, row))
-        if done is None or done.row != row or not self._drafts.has_images(done):
+        if done is None or done.row != row or not self._partials.has_images(done):
             return None
         with self._lock:
-            self._books[id(segment)][1].adopted.add(row)
+            self._books[id(segment)][1].reused.add(row)
         return done
 
-    def note(self, segment: OpenSegment, done: RowDone) -> None:
+    def note(self, segment: OpenSegment, done: RowSuccess) -> None:
         """A row is finished and its segment is not; flushes what waits if that is enough."""
         with self._lock:
             book = self._book(segment)
-            if book.is_closed or done.row in book.adopted:  # of an adopted row there is a draft
+            if book.is_closed or done.row in book.reused:  # of an adopted row there is a draft
                 return
             book.since_s = book.since_s if book.waiting else self._clock()
             book.waiting.append(done)
@@ -106,13 +106,13 @@ class DraftKeeper:
             waiting, book.waiting = book.waiting, []
         if not waiting:
             return
-        rows = [DraftRow(done, self._fingerprint(segment, done.row)) for done in waiting]
-        key = self._drafts.keep(segment.part, rows)
+        rows = [PartialRow(done, self._fingerprint(segment, done.row)) for done in waiting]
+        key = self._partials.keep(segment.part, rows)
         with self._lock:
             book.keys.append(key)
             is_closed = book.is_closed
         if is_closed:  # while it was written
-            self._drafts.remove([key])
+            self._partials.remove([key])
 
     def flush_all(self) -> None:
         """Put what waits of every open segment into drafts, before a worker ends that was asked to."""
@@ -126,7 +126,7 @@ class DraftKeeper:
         with self._lock:
             _, book = self._books.pop(id(segment))
             book.waiting, book.is_closed = [], True
-        self._drafts.remove(book.keys)
+        self._partials.remove(book.keys)
 
     def _book(self, segment: OpenSegment) -> _Book:
         """Of a segment that another thread has closed: one that takes nothing."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from manifests.errors import RowFailure
 from pipeline.output.parts import PartName
-from pipeline.output.results import Outcome, own_columns
+from pipeline.output.results import RowResult, extra_columns
 from pipeline.protocol.messages import Lease
 
 
@@ -27,14 +27,14 @@ class OpenSegment:
         self.rows = rows
         self._failed = {failure.row: failure for failure in failed}
         self.expected_rows: Sequence[int] = range(segment.first_row, segment.first_row + segment.num_rows)
-        self._outcomes: dict[int, Outcome] = {}
+        self._row_results: dict[int, RowResult] = {}
         if lease.retry is not None:
             self.expected_rows = sorted(self._failed)
             classes = lease.retry.classes
-            self._outcomes = {row: each for row, each in self._failed.items() if each.failure_class not in classes}
-        self.num_kept = len(self._outcomes)
+            self._row_results = {row: each for row, each in self._failed.items() if each.failure_class not in classes}
+        self.num_kept = len(self._row_results)
         """Failures that stay as they are, since nobody has asked for their rows."""
-        self._wanted = {*self.expected_rows} - {*self._outcomes}
+        self._wanted = {*self.expected_rows} - {*self._row_results}
         self._lock = threading.Condition()
 
     @property
@@ -51,32 +51,32 @@ class OpenSegment:
     def is_complete(self) -> bool:
         """Whether every row has its outcome."""
         with self._lock:
-            return len(self._outcomes) == len(self.expected_rows)
+            return len(self._row_results) == len(self.expected_rows)
 
-    def add(self, outcome: Outcome) -> bool:
+    def add(self, row_result: RowResult) -> bool:
         """Record one row's outcome, a failure with the row's own columns; True for the one that completes the segment.
 
         Raises:
             ValueError: If the row has an outcome already.
         """
-        if isinstance(outcome, RowFailure):
-            earlier = self._failed.get(outcome.row)
-            attempts = outcome.attempts + (earlier.attempts if earlier is not None else 0)
-            columns = own_columns(self.rows, outcome.row - self.segment.first_row)
-            outcome = replace(outcome, attempts=attempts, columns=columns)
+        if isinstance(row_result, RowFailure):
+            earlier = self._failed.get(row_result.row)
+            attempts = row_result.attempts + (earlier.attempts if earlier is not None else 0)
+            columns = extra_columns(self.rows, row_result.row - self.segment.first_row)
+            row_result = replace(row_result, attempts=attempts, columns=columns)
         with self._lock:
-            if outcome.row in self._outcomes:
-                raise ValueError(f"row {outcome.row} has two outcomes")
-            self._outcomes[outcome.row] = outcome
+            if row_result.row in self._row_results:
+                raise ValueError(f"row {row_result.row} has two outcomes")
+            self._row_results[row_result.row] = row_result
             self._lock.notify_all()
-            return len(self._outcomes) == len(self.expected_rows)
+            return len(self._row_results) == len(self.expected_rows)
 
     def wait_for(self, row: int, timeout_s: float) -> bool:
         """Wait a while for a row's outcome; whether it is there."""
         with self._lock:
-            return self._lock.wait_for(lambda: row in self._outcomes, timeout_s)
+            return self._lock.wait_for(lambda: row in self._row_results, timeout_s)
 
-    def outcomes(self) -> list[Outcome]:
+    def row_results(self) -> list[RowResult]:
         """What was recorded so far, in row order."""
         with self._lock:
-            return [self._outcomes[row] for row in sorted(self._outcomes)]
+            return [self._row_results[row] for row in sorted(self._row_results)]

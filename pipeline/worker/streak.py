@@ -5,7 +5,7 @@ import threading
 from manifests.errors import RowFailure
 from pipeline.errors import WorkerUnfit
 from pipeline.output.failures import QUARANTINED
-from pipeline.output.results import Outcome, RowDone
+from pipeline.output.results import RowResult, RowSuccess
 from pipeline.protocol.messages import Streak
 from pipeline.worker.segment import OpenSegment
 
@@ -41,7 +41,7 @@ class StreakKeeper:
         with self._lock:
             return len(self._held)
 
-    def take(self, segment: OpenSegment, outcome: Outcome, *, is_adopted: bool) -> list[OpenSegment]:
+    def take(self, segment: OpenSegment, row_result: RowResult, *, is_reused: bool) -> list[OpenSegment]:
         """Count an outcome in; returns the segments that need wait no longer.
 
         Args:
@@ -52,13 +52,13 @@ class StreakKeeper:
         Raises:
             WorkerUnfit: The streak is too long. Nothing that was held back is released any more.
         """
-        if isinstance(outcome, RowFailure):
+        if isinstance(row_result, RowFailure):
             with self._lock:
-                self._count(segment, outcome)
+                self._count(segment, row_result)
             return []
-        assert isinstance(outcome, RowDone)
+        assert isinstance(row_result, RowSuccess)
         with self._lock:
-            if is_adopted or not self._is_ended_by(outcome):
+            if is_reused or not self._is_ended_by(row_result):
                 return []
             self.streak = None
             return self._freed()
@@ -89,7 +89,7 @@ class StreakKeeper:
             words = f"the engine has failed on {num_rows} rows in succession, the last of them {failure.id!r}"
             raise WorkerUnfit(f"{words}: {failure.message}", names)
 
-    def _is_ended_by(self, done: RowDone) -> bool:
+    def _is_ended_by(self, done: RowSuccess) -> bool:
         """A row that asked the codec alone says nothing about the transformer."""
         return done.steps > 0 or (self.streak is not None and self.streak.cause == _CODEC_CAUSE)
 

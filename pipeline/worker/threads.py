@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from dimoo_core.errors import DimooError
-from manifests.redact import public_text
+from manifests.redact import redact_text
 from pipeline.errors import RunFailed
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 
 
-class WorkClock:
+class WatchdogClock:
     """Threads tell when they begin, end, and in between when they get on.
 
     Args:
@@ -66,8 +66,8 @@ class WorkerThreads:
 
     def __init__(self, num_fetching: int, num_storing: int) -> None:
         self.stop = threading.Event()
-        self.notice = StopNotice()
-        self.clock = WorkClock()
+        self.shutdown = ShutdownRequest()
+        self.clock = WatchdogClock()
         self.fatal: DimooError | None = None
         self._fatal_lock = threading.Lock()
         self._fetch_pool = ThreadPoolExecutor(num_fetching, "fetch")
@@ -77,7 +77,7 @@ class WorkerThreads:
     @property
     def takes_no_rows(self) -> bool:
         """Whether rows that the engine has not got are left to others."""
-        return self.stop.is_set() or self.notice.is_hasty
+        return self.stop.is_set() or self.shutdown.has_deadline
 
     def start(self, name: str, work: Callable[..., None], *args: object) -> threading.Thread:
         """Do something long on a thread of its own, which does not keep the process from ending."""
@@ -102,7 +102,7 @@ class WorkerThreads:
         try:
             work(*args)
         except Exception as error:
-            words = public_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            words = redact_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
             ours = error if isinstance(error, DimooError) else RunFailed(words)
             with self._fatal_lock:
                 self.fatal = self.fatal or ours
@@ -124,7 +124,7 @@ class WorkerThreads:
         try:
             pool.submit(self._timed, work, *args)
         except RuntimeError:  # the pool is closing
-            if not self.stop.is_set() and not self.notice.is_given:
+            if not self.stop.is_set() and not self.shutdown.is_requested:
                 raise
 
     def _timed(self, work: Callable[..., None], *args: object) -> None:

@@ -19,8 +19,8 @@ from dimoo_core.request.request import Request, Result
 from pipeline.errors import WorkerUnfit
 from pipeline.images.fetch import ignore_pillow_warnings
 from pipeline.output.directory import RunDirectory
-from pipeline.output.epoch import BEAT_INTERVAL_S, Fence
-from pipeline.output.suspects import SuspectRecord
+from pipeline.output.epoch import HEARTBEAT_INTERVAL_S, Fence
+from pipeline.output.poison_segments import PoisonRecord
 from pipeline.protocol.messages import (
     Event,
     LeaseQueue,
@@ -32,16 +32,16 @@ from pipeline.protocol.messages import (
     WorkerReady,
 )
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.finish import RowFinisher
 from pipeline.rows.flow import RowFlow
-from pipeline.rows.prepare import RowPreparer
+from pipeline.rows.postprocess import Postprocessor
+from pipeline.rows.preprocess import Preprocessor
 from pipeline.rows.row_hooks import RowHooks
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import open_store
-from pipeline.storage.retry import Patience
-from pipeline.worker.commit import Settlement
-from pipeline.worker.deliver import FedRow, RowDelivery
-from pipeline.worker.feed import LoneRows, RowFeed
+from pipeline.storage.retry import RetryPolicy
+from pipeline.worker.commit import SegmentCommitter
+from pipeline.worker.output import FedRow, OutputStage
+from pipeline.worker.prefetch import IsolatedRows, RowPrefetcher
 from pipeline.worker.segment import OpenSegment
 from pipeline.worker.threads import WorkerThreads
 
@@ -126,12 +126,12 @@ class Worker:
         Without a deadline the open segments are finished first. With one the engine goes on, for half of that time,
         with the rows that it has begun; what has left it is stored and committed.
         """
-        self._threads.notice.give(deadline_s)
+        self._threads.shutdown.request(deadline_s)
         self._emit(WorkerDraining())
 
-    def settle(self) -> None:
+    def commit_held(self) -> None:
         """Commit what is held back for a streak of failures: no more rows can tell whose fault it is."""
-        self._threads.store(self._settlement.release)
+        self._threads.store(self._committer.release)
 
     def run(self, leases: LeaseQueue) -> None:
         """Load the model and work until the queue ends, ``stop`` is called or ``drain`` has done its work.
@@ -160,36 +160,47 @@ class Worker:
         model = load_model(directory, device=settings.device, dtype=settings.dtype, adapter=adapter)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
         self._fence = Fence(self._run_directory.store, settings.epoch)
-        with_output = Patience(threads.stop, on_try=threads.clock.tick)
-        suspects = SuspectRecord(self._run_directory.store, with_output)
-        self._settlement = Settlement(settings, self._run_directory, self._fence, suspects, with_output, self._emit)
-        with_inputs = Patience(
+        with_output = RetryPolicy(threads.stop, on_try=threads.clock.tick)
+        poison_segments = PoisonRecord(self._run_directory.store, with_output)
+        self._committer = SegmentCommitter(
+            settings, self._run_directory, self._fence, poison_segments, with_output, self._emit
+        )
+        with_inputs = RetryPolicy(
             threads.stop,
             first_wait_s=policy.first_wait_s,
             max_wait_s=policy.max_wait_s,
             max_tries=policy.store_tries,
             on_try=threads.clock.tick,
         )
-        preparer = RowPreparer(model, settings, with_inputs)
-        finisher = RowFinisher(model, settings, self._run_directory, with_output, hooks, preparer.inputs.fetch)
-        self._delivery = RowDelivery(threads, finisher, self._settlement, has_hooks=hooks.look_at_results)
-        lone_rows = LoneRows(suspects, policy)
-        self._feed = RowFeed(
-            threads, hooks, preparer, lone_rows, self._run_directory, with_output, self._settlement, self._delivery
+        preprocessor = Preprocessor(model, settings, with_inputs)
+        postprocessor = Postprocessor(
+            model, settings, self._run_directory, with_output, hooks, preprocessor.inputs.fetch
+        )
+        self._output_stage = OutputStage(threads, postprocessor, self._committer, has_hooks=hooks.look_at_results)
+        isolated_rows = IsolatedRows(poison_segments, policy)
+        self._prefetcher = RowPrefetcher(
+            threads,
+            hooks,
+            preprocessor,
+            isolated_rows,
+            self._run_directory,
+            with_output,
+            self._committer,
+            self._output_stage,
         )
         self._engine = Engine(model.transformer, model.tokens, settings.engine)
         self._emit(WorkerReady(time.monotonic() - started_s))
 
     def _work(self, leases: LeaseQueue) -> None:
         threads = self._threads
-        feeder = threads.start("feed", self._feed.run, leases)
+        prefetcher = threads.start("feed", self._prefetcher.run, leases)
         threads.start("fence", self._watch_fence)
-        threads.guarded(self._step_until_done, feeder)
-        if threads.notice.is_given and not threads.stop.is_set():
+        threads.guarded(self._step_until_done, prefetcher)
+        if threads.shutdown.is_requested and not threads.stop.is_set():
             threads.guarded(self._finish_what_left_the_engine)
         threads.end()
-        feeder.join()
-        self._feed.close()
+        prefetcher.join()
+        self._prefetcher.close()
         self._run_directory.store.close()
         if not self._is_drained:
             self._emit_progress()
@@ -197,7 +208,7 @@ class Worker:
     def _finish_what_left_the_engine(self) -> None:
         """Store and commit it, wait for no input any more, and say that the rest is handed back."""
         self._threads.finish_results()
-        self._settlement.drafts.flush_all()
+        self._committer.partials.flush_all()
         self._emit_progress()
         self._is_drained = self._threads.fatal is None
         if self._is_drained:
@@ -205,51 +216,51 @@ class Worker:
 
     def _watch_fence(self) -> None:
         """Stop a worker whose driver was superseded even if it has nothing to commit."""
-        while not self._threads.stop.wait(2 * BEAT_INTERVAL_S):
+        while not self._threads.stop.wait(2 * HEARTBEAT_INTERVAL_S):
             with suppress(StoreError):  # a commit asks again, with patience
                 self._fence.check()
 
-    def _step_until_done(self, feeder: threading.Thread) -> None:
-        next_progress_s, notice = 0.0, self._threads.notice
+    def _step_until_done(self, prefetcher: threading.Thread) -> None:
+        next_progress_s, shutdown = 0.0, self._threads.shutdown
         while not self._threads.stop.is_set():
-            if not notice.is_hasty:
+            if not shutdown.has_deadline:
                 self._admit()
             else:
-                self._withdraw()
-                if not self._engine.num_unfinished or not notice.has_time_for_steps:
+                self._abort()
+                if not self._engine.num_unfinished or not shutdown.has_time_for_steps:
                     return
             if self._engine.num_unfinished:
-                self._delivery.take(self._hand_out(self._step()))
-            elif not feeder.is_alive():
-                if self._settlement.num_open_segments == 0:
+                self._output_stage.take(self._hand_out(self._step()))
+            elif not prefetcher.is_alive():
+                if self._committer.num_open_segments == 0:
                     return
-                if self._settlement.num_open_segments == self._settlement.streaks.num_held:
-                    self._threads.store(self._settlement.release)
+                if self._committer.num_open_segments == self._committer.streaks.num_held:
+                    self._threads.store(self._committer.release)
             if time.monotonic() >= next_progress_s:
                 self._emit_progress()
-                for segment in self._settlement.drafts.due_segments():
-                    self._threads.store(self._settlement.drafts.flush_due, segment)
+                for segment in self._committer.partials.due_segments():
+                    self._threads.store(self._committer.partials.flush_due, segment)
                 next_progress_s = time.monotonic() + _PROGRESS_INTERVAL_S
 
     def _admit(self) -> None:
         """Move prepared rows into the engine; wait for one only if the engine has nothing to do."""
         if self._engine.num_unfinished:
-            fed = self._feed.ready()
+            fed = self._prefetcher.ready()
         else:
             with self._engine_clock.wait():
-                fed = self._feed.ready(_IDLE_WAIT_S)
+                fed = self._prefetcher.ready(_IDLE_WAIT_S)
         for segment, flow in fed:
             self._enter(segment, flow, flow.first_requests)
 
-    def _withdraw(self) -> None:
+    def _abort(self) -> None:
         """Take rows back that the engine has not begun, for want of room: others will run them."""
-        waiting = self._engine.unbegun()
+        waiting = self._engine.queued()
         begun = {id(flow) for request_id, (_, flow) in self._in_engine.items() if request_id not in waiting}
         for request_id in waiting:
             _, flow = self._in_engine[request_id]
             if id(flow) not in begun and not flow.has_results:
                 del self._in_engine[request_id]
-                self._engine.withdraw(request_id)
+                self._engine.abort(request_id)
 
     def _enter(self, segment: OpenSegment, flow: RowFlow, requests: tuple[Request, ...]) -> None:
         for request in requests:
@@ -274,8 +285,8 @@ class Worker:
         stats, clock = self._engine.stats, self._engine_clock
         self._emit(
             WorkerProgress(
-                num_done=self._settlement.num_done,
-                num_failed=self._settlement.num_failed,
+                num_done=self._committer.num_done,
+                num_failed=self._committer.num_failed,
                 num_steps=stats.num_steps,
                 num_tokens=stats.num_tokens,
                 engine_busy_s=clock.busy_s,
@@ -284,7 +295,7 @@ class Worker:
                 silence_s=self._threads.clock.silence_s,
                 memory_bytes=self._process.memory_info().rss,
                 num_tokens_reused=stats.num_tokens_reused,
-                latest_image=self._settlement.latest_image,
-                failing=self._settlement.streaks.streak,
+                latest_image=self._committer.latest_image,
+                failing=self._committer.streaks.streak,
             )
         )

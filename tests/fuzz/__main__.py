@@ -16,8 +16,8 @@ started_s = time.monotonic()
 report = run_campaign(arguments.kind, arguments.seed, arguments.first, arguments.count)
 for finding in report.findings:
     print(finding)
-for outcome, count in sorted(report.outcomes.items()):
-    print(f"{count:8} {outcome}")
+for row_result, count in sorted(report.row_results.items()):
+    print(f"{count:8} {row_result}")
 print(
     f"{arguments.kind}: seed {arguments.seed}, cases {arguments.first} to {arguments.first + arguments.count - 1}, "
     f"{report.num_cases} run in {time.monotonic() - started_s:.0f} s, {len(report.findings)} findings"

@@ -33,12 +33,12 @@ class Cases(Protocol):
 class FuzzReport:
     """What became of the cases, and each that is a finding."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)
+    row_results: Counter[str] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
 
     @property
     def num_cases(self) -> int:
-        return sum(self.outcomes.values())
+        return sum(self.row_results.values())
 
 
 def cases_of(kind: str) -> Cases:
@@ -60,9 +60,9 @@ def run_cases(kind: str, seed: int, first: int, count: int, progress: Path | Non
         if progress is not None:
             signal.alarm(CASE_TIMEOUT_S)
         try:
-            report.outcomes[cases.run(random.Random(f"{kind}:{seed}:{number}"))] += 1
+            report.row_results[cases.run(random.Random(f"{kind}:{seed}:{number}"))] += 1
         except Exception:
-            report.outcomes["unexpected exception"] += 1
+            report.row_results["unexpected exception"] += 1
             report.findings.append(f"case {number}: {traceback.format_exc()}")
     signal.alarm(0)
     cases.close()
@@ -81,13 +81,13 @@ def run_campaign(kind: str, seed: int, first: int, count: int) -> FuzzReport:
             )
             if ended.returncode == 0:
                 found = json.loads(ended.stdout.splitlines()[-1])
-                report.outcomes.update(found["outcomes"])
+                report.row_results.update(found["outcomes"])
                 report.findings += found["findings"]
                 break
             number = int(progress.read_text())
             word = "hang" if ended.returncode == -signal.SIGALRM else "crash"
-            report.outcomes["not told, before a crash"] += number - first
-            report.outcomes[word] += 1
+            report.row_results["not told, before a crash"] += number - first
+            report.row_results[word] += 1
             report.findings.append(f"case {number}: {word}, exit status {ended.returncode}")
             first = number + 1
     return report
@@ -97,4 +97,4 @@ if __name__ == "__main__":
     _, _kind, _seed, _first, _count, _progress = sys.argv
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     _report = run_cases(_kind, int(_seed), int(_first), int(_count), Path(_progress))
-    print(json.dumps({"outcomes": _report.outcomes, "findings": _report.findings[:50]}))
+    print(json.dumps({"outcomes": _report.row_results, "findings": _report.findings[:50]}))

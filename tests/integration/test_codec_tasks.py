@@ -17,7 +17,7 @@ from manifests.errors import ManifestRowError
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from pipeline.output.parts import PARTS_PREFIX
-from pipeline.worker import deliver as row_delivery
+from pipeline.worker import output as row_delivery
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import SCHEMA, encoded, picture, write_manifest
 
@@ -98,13 +98,13 @@ def test_images_go_through_the_codec_together(
 ) -> None:
     """The codec gets what waits, up to a limit, and no image twice."""
     counts: list[int] = []
-    through_codec = row_delivery.RowFinisher.through_codec
+    through_codec = row_delivery.Postprocessor.through_codec
 
-    def counted(finisher: Any, results: Any) -> Any:
+    def counted(postprocessor: Any, results: Any) -> Any:
         counts.append(len(results))
-        return through_codec(finisher, results)
+        return through_codec(postprocessor, results)
 
-    monkeypatch.setattr(row_delivery.RowFinisher, "through_codec", counted)
+    monkeypatch.setattr(row_delivery.Postprocessor, "through_codec", counted)
     monkeypatch.setattr(row_delivery, "_MAX_CODEC_ROWS", 4)
     run(rows_to_tokenize(), tmp_path, tiny_checkpoint)
     assert sum(counts) == 9

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 import pipeline.worker.worker
-from jobs.run.resume import ResumeChoice
+from jobs.run.resume import ResumeOptions
 from pipeline.errors import RunFailed
-from pipeline.output.partials import DRAFTS_PREFIX
+from pipeline.output.partials import PARTIALS_PREFIX
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 from pipeline.verify.audit import RunAudit
@@ -37,13 +37,13 @@ class Made(list[str]):
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     use_stub_model(monkeypatch)
-    ids, prepare = Made(), pipeline.worker.worker.RowPreparer.prepare
+    ids, preprocess = Made(), pipeline.worker.worker.Preprocessor.preprocess
 
-    def noted(preparer: Any, row: Any, folder: str) -> Any:
+    def noted(preprocessor: Any, row: Any, folder: str) -> Any:
         ids.append(row.id)
-        return prepare(preparer, row, folder)
+        return preprocess(preprocessor, row, folder)
 
-    monkeypatch.setattr(pipeline.worker.worker.RowPreparer, "prepare", noted)
+    monkeypatch.setattr(pipeline.worker.worker.Preprocessor, "preprocess", noted)
     return ids
 
 
@@ -71,7 +71,7 @@ def check_good(output: RunOutput) -> None:
     findings: list[object] = []
     assert RunAudit(output.store, findings.append, findings.append).run().has_ended
     assert findings == []
-    assert output.keys(DRAFTS_PREFIX) == []
+    assert output.keys(PARTIALS_PREFIX) == []
 
 
 def test_of_a_segment_that_broke_off_only_the_rows_in_flight_are_made_again(
@@ -80,7 +80,7 @@ def test_of_a_segment_that_broke_off_only_the_rows_in_flight_are_made_again(
     output = break_off(manifest, 9, monkeypatch)
     assert made.taken() == IDS[:10]
     assert len(output.keys("parts/")) == 1
-    assert len(output.keys(DRAFTS_PREFIX)) == 3
+    assert len(output.keys(PARTIALS_PREFIX)) == 3
     run(manifest)
     assert made.taken() == IDS[9:]
     check_good(output)
@@ -100,7 +100,7 @@ def test_without_a_flush_all_rows_of_the_segment_are_made_again(
 ) -> None:
     pipeline_keys = {"pipeline": ONE_BY_ONE | {"flush_rows": None, "flush_s": None}}
     output = break_off(manifest, 9, monkeypatch, **pipeline_keys)
-    assert output.keys(DRAFTS_PREFIX) == []
+    assert output.keys(PARTIALS_PREFIX) == []
     made.taken()
     run(manifest, **pipeline_keys)
     assert made.taken() == IDS[6:]
@@ -128,13 +128,13 @@ def test_rows_are_made_again_when_a_setting_was_allowed_to_change(
 
     flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": "stub", "workers": 0, "seed": 7}
     sections = {"pipeline": ONE_BY_ONE} | FAST_SETTINGS
-    run_job(load_spec(None, flags | sections, []), print, ResumeChoice(accepted=("seed",)))
+    run_job(load_spec(None, flags | sections, []), print, ResumeOptions(accepted=("seed",)))
     assert made.taken() == IDS[6:]
     check_good(output)
 
 
 def first_draft(store: Store) -> str:
-    return min(store.list(DRAFTS_PREFIX), key=lambda key: table_of(store, key).column("row")[0].as_py())
+    return min(store.list(PARTIALS_PREFIX), key=lambda key: table_of(store, key).column("row")[0].as_py())
 
 
 def image_of_draft(store: Store) -> str:

@@ -68,7 +68,7 @@ def test_an_answer_comes_out_as_in_the_run(output: Path) -> None:
 
 
 def test_an_answer_is_told_without_the_space_that_it_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    summary = ReplaySummary(row=0, id="a", outcome=" a cat", is_same=True, steps=3)
+    summary = ReplaySummary(row=0, id="a", row_result=" a cat", is_same=True, steps=3)
     monkeypatch.setattr("jobs.tools.replay.replay_row", lambda *arguments, **options: summary)
     assert "row 0 (a) in 3 steps: a cat\n" in replay(Path("out"), "a").stdout
     assert json.loads(replay(Path("out"), "a", "--json").stdout)["outcome"] == " a cat"

@@ -10,7 +10,7 @@ import pytest
 
 import pipeline.worker.worker
 from jobs.run.retry import retry_job
-from jobs.run.retry_plan import RetryChoice
+from jobs.run.retry_plan import RetryOptions
 from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
@@ -33,7 +33,7 @@ _OURS = ("images/", "parts/", "_failures/", "_SUCCESS", "_retries/")
 IDS_OF_SLOW = ["slow0", "slow1", "quick0", "slow2", "slow3", "quick1"]
 
 
-_PREPARE = pipeline.worker.worker.RowPreparer.prepare
+_PREPARE = pipeline.worker.worker.Preprocessor.preprocess
 
 
 @pytest.fixture
@@ -50,18 +50,18 @@ def timed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fail_slow_rows(patch: pytest.MonkeyPatch, beginning: str) -> None:
     """From now on rows whose id begins like this time out, and no others."""
 
-    def prepare(preparer: Any, row: Row, folder: str) -> Any:
+    def preprocess(preprocessor: Any, row: Row, folder: str) -> Any:
         if row.id.startswith(beginning):
             return RowFailure(row.index, row.id, "generate", "RequestTimedOut", "it was slow", "timeout")
-        return _PREPARE(preparer, row, folder)
+        return _PREPARE(preprocessor, row, folder)
 
-    patch.setattr(pipeline.worker.worker.RowPreparer, "prepare", prepare)
+    patch.setattr(pipeline.worker.worker.Preprocessor, "preprocess", preprocess)
 
 
 def test_a_start_that_breaks_off_at_any_write_is_made_good_by_the_same_command(
     timed_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = RetryChoice(workers=0)
+    choice = RetryOptions(workers=0)
 
     def retried(output: Path) -> RunOutput:
         assert (lambda summary: (summary.run.done, summary.run.failed))(retry_job(str(output), choice, print)) == (5, 1)

@@ -40,15 +40,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def claim_elsewhere(store: Store, number: int, beats: int | None = 1) -> None:
+def claim_elsewhere(store: Store, number: int, heartbeats: int | None = 1) -> None:
     """Leave what a driver on another machine would have written."""
     assert store.put_if_absent(f"_epochs/{number:06d}.json", json.dumps(ELSEWHERE).encode())
-    if beats is not None:
-        beat_elsewhere(store, number, beats)
+    if heartbeats is not None:
+        beat_elsewhere(store, number, heartbeats)
 
 
-def beat_elsewhere(store: Store, number: int, beats: int, *, ended: bool = False) -> None:
-    store.put(f"_epochs/{number:06d}-beat.json", json.dumps({"beats": beats, "ended": ended}).encode())
+def beat_elsewhere(store: Store, number: int, heartbeats: int, *, ended: bool = False) -> None:
+    store.put(f"_epochs/{number:06d}-beat.json", json.dumps({"beats": heartbeats, "ended": ended}).encode())
 
 
 def test_each_start_has_the_next_number(store: Store) -> None:
@@ -115,9 +115,9 @@ def test_of_many_drivers_that_start_at_once_exactly_one_wins(store: Store) -> No
         assert sorted(filter(None, pool.map(start, range(8)))) == [1]
 
 
-@pytest.mark.parametrize("beats", [None, 7], ids=["never", "once"])
-def test_a_driver_elsewhere_that_is_silent_is_succeeded(store: Store, beats: int | None) -> None:
-    claim_elsewhere(store, 1, beats)
+@pytest.mark.parametrize("heartbeats", [None, 7], ids=["never", "once"])
+def test_a_driver_elsewhere_that_is_silent_is_succeeded(store: Store, heartbeats: int | None) -> None:
+    claim_elsewhere(store, 1, heartbeats)
     lines: list[str] = []
     with claimed_epoch(store, lines.append, silence_s=0.2) as epoch:
         assert epoch.number == 2
@@ -139,10 +139,10 @@ def test_a_driver_elsewhere_that_has_ended_is_succeeded_without_a_wait(store: St
 def test_a_driver_elsewhere_that_gives_a_sign_of_life_is_left_in_peace(store: Store) -> None:
     claim_elsewhere(store, 1)
 
-    def beat(line: str) -> None:
+    def heartbeat(line: str) -> None:
         beat_elsewhere(store, 1, 2)
 
-    with pytest.raises(RunInUse, match="process 1 on elsewhere"), claimed_epoch(store, beat, silence_s=600):
+    with pytest.raises(RunInUse, match="process 1 on elsewhere"), claimed_epoch(store, heartbeat, silence_s=600):
         pass
     assert latest_epoch(store) == 1
 

@@ -44,8 +44,8 @@ def test_many_writers_on_a_store_that_throttles_become_fewer_and_none_fails(
     proxy.answer("PUT", 503, "SlowDown", times=12)
     with closing(S3Store(s3_bucket)) as store, ThreadPoolExecutor(32) as pool:
         list(pool.map(lambda number: store.put(f"images/{number}", b"x"), range(64)))
-        assert store._pace.num_refusals == 12
-        assert store._pace.is_slowed
+        assert store._concurrency.num_refusals == 12
+        assert store._concurrency.is_slowed
     with closing(open_store(f"s3://{s3_bucket}")) as store:
         assert len(list(store.list("images/"))) == 64
 
@@ -54,8 +54,8 @@ def test_a_request_without_an_answer_slows_down_and_is_repeated(proxy: FaultProx
     with closing(S3Store(s3_bucket, read_timeout_s=0.5)) as store:
         proxy.stall("PUT")
         store.put("key", b"x")
-        assert store._pace.num_refusals == 1
-        assert store._pace.is_slowed
+        assert store._concurrency.num_refusals == 1
+        assert store._concurrency.is_slowed
         assert store.get("key") == b"x"
 
 

@@ -51,7 +51,7 @@ def test_a_run_gives_what_the_engine_gives_with_no_worker_and_with_two(model: Mo
     seeds = range(len(examples))
     expected = shown(ExampleGenerator(model, image=IMAGE, text=TEXT).generate(examples, seeds))
     for workers in (0, 2):
-        found = run_examples(examples, seeds, model=BUILTIN, assignments=ASSIGNMENTS, workers=workers)
+        found = run_examples(examples, seeds, model=BUILTIN, overrides=ASSIGNMENTS, workers=workers)
         assert shown(found) == expected
 
 

@@ -72,11 +72,11 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
         RunNote(state, epoch.note).refresh()
         epoch._end.set()
         epoch._thread.join()  # or its first sign of life, without the note, may be written after this one
-        epoch._beat(has_ended=False)
+        epoch._heartbeat(has_ended=False)
         found = read_status(str(begun))
         noted = read_status(str(begun), max_parts=0)
-    assert (found.state, found.done, found.failed, found.left, found.in_hand) == ("running", 980, 20, 1000, 30)
-    assert (noted.done, noted.failed, noted.left, noted.in_hand) == (980, 20, 1000, 30)
+    assert (found.state, found.done, found.failed, found.left, found.in_flight) == ("running", 980, 20, 1000, 30)
+    assert (noted.done, noted.failed, noted.left, noted.in_flight) == (980, 20, 1000, 30)
     assert "as the driver noted last; --exact counts the parts themselves" in "\n".join(noted.lines())
     assert found.rows_per_s is not None
     assert found.rows_per_s > 0
@@ -102,9 +102,9 @@ def test_rows_that_wait_for_their_commit_are_those_of_the_note_also_when_parts_h
         epoch._end.set()
         epoch._thread.join()
         epoch.note({"rows": 2000, "settled": settled, "committed": 930, "failed": 0, "rows_per_s": 2.0})
-        epoch._beat(has_ended=False)
+        epoch._heartbeat(has_ended=False)
         found = read_status(str(begun))
-    assert (found.done, found.in_hand) == (980, settled - 930)
+    assert (found.done, found.in_flight) == (980, settled - 930)
     assert words in "\n".join(found.lines())
 
 
@@ -116,7 +116,7 @@ def test_no_time_to_go_is_told_before_the_driver_can_tell_it(begun: Path) -> Non
         shown = []
         for error in (None, 120.0):
             epoch.note({**note, "eta_error_s": error})
-            epoch._beat(has_ended=False)
+            epoch._heartbeat(has_ended=False)
             shown.append("\n".join(read_status(str(begun)).lines()))
     assert "2.00 rows/s, 30 rows finished" in shown[0]
     assert "2.00 rows/s, ETA 8:05 ± 2:00, 30 rows finished" in shown[1]
@@ -154,7 +154,7 @@ def test_a_driver_that_has_just_begun_is_at_work_before_its_first_sign_of_life(
 def test_a_driver_that_is_not_heard_any_more_is_silent(begun: Path) -> None:
     later = datetime.now(UTC) + timedelta(minutes=5)
     with claimed_epoch(open_store(str(begun))) as epoch:
-        epoch._beat(has_ended=False)
+        epoch._heartbeat(has_ended=False)
         found = read_status(str(begun), now=later)
     assert found.state == "silent"
     assert found.heard_s_ago is not None
@@ -216,7 +216,7 @@ def test_a_status_without_rows_is_a_whole_one() -> None:
         done=0,
         failed=0,
         left=0,
-        in_hand=0,
+        in_flight=0,
         failures={},
         rows_per_s=None,
         eta_s=None,

@@ -10,8 +10,8 @@ import pytest
 from pipeline.errors import RunFailed
 from pipeline.storage.errors import AccessDenied, StoreError
 from pipeline.storage.local import LocalStore
-from pipeline.storage.retry import Patience
-from pipeline.worker.commit import Settlement
+from pipeline.storage.retry import RetryPolicy
+from pipeline.worker.commit import SegmentCommitter
 from pipeline.worker.segment import OpenSegment
 from tests.support.damage import (
     Damage,
@@ -81,15 +81,15 @@ def test_nothing_is_found_in_runs_of_several_files_with_a_limit_and_other_format
 def test_nothing_is_found_in_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_stub_model(monkeypatch)
     manifest, output = write_manifest(tmp_path / "m.parquet", rows()), tmp_path / "out"
-    commit = Settlement._commit
+    commit = SegmentCommitter._commit
 
-    def commit_few(settlement: Settlement, segment: OpenSegment) -> None:
+    def commit_few(committer: SegmentCommitter, segment: OpenSegment) -> None:
         if segment.segment.index == 3:
             raise StoreError("create", "parts/", "ENOSPC")
-        commit(settlement, segment)
+        commit(committer, segment)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Settlement, "_commit", commit_few)
+        patch.setattr(SegmentCommitter, "_commit", commit_few)
         with pytest.raises(RunFailed):
             run(manifest, output)
     check_unfinished(output)
@@ -191,7 +191,7 @@ def refuse_image(error: StoreError, patch: pytest.MonkeyPatch) -> None:
     stopped = threading.Event()
     stopped.set()
     patch.setattr(LocalStore, "get_range", get_range)
-    patch.setattr("pipeline.verify.audit.Patience", lambda stop: Patience(stopped))
+    patch.setattr("pipeline.verify.audit.RetryPolicy", lambda stop: RetryPolicy(stopped))
 
 
 def test_an_image_that_may_not_be_read_is_a_finding(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.tools.verify import VerifyChoice, verify_output
+from jobs.tools.verify import VerifyOptions, verify_output
 from pipeline.errors import RunSuperseded
 from pipeline.output.epoch import claimed_epoch, latest_epoch
 from pipeline.storage.base import Store
@@ -153,7 +153,7 @@ def test_a_crash_at_any_write_leaves_what_either_command_goes_on_from(
     edited_bytes("images/0000000/0000000000-image0.png", lambda data: data[:-1])(LocalStore(str(damaged / "out")))
     edited_bytes("parts/0000000-00001-r2.parquet", flipped(in_first_page))(LocalStore(str(damaged / "out")))
     monkeypatch.setattr("pipeline.verify.repair._MOVE_THREADS", 1)  # so that writes are counted in their order
-    set_aside = VerifyChoice(sets_aside=True)
+    set_aside = VerifyOptions(sets_aside=True)
     broken_at: list[str] = []
     for number in range(100):
         disks = [
@@ -208,7 +208,7 @@ def test_a_removal_that_a_store_puts_off_is_not_made_once_another_has_taken_over
 
     monkeypatch.setattr(LocalStore, "delete", throttled)
     with pytest.raises(RunSuperseded, match="has taken over"):
-        verify_output(str(output), lambda line: None, VerifyChoice(sets_aside=True))
+        verify_output(str(output), lambda line: None, VerifyOptions(sets_aside=True))
     assert (output / put_off[0]).exists()
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
-from dimoo_core.model.kv_pool import KeyValueSlab
-from dimoo_core.model.packed_batch import StreamView, pack
+from dimoo_core.model.kv_pool import KVBlock
+from dimoo_core.model.packed_batch import SequenceView, pack
 from dimoo_core.model.transformer import Rotary
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.forward import check_logits
@@ -21,11 +21,11 @@ _STREAMS = ("cond", "uncond")
 def check(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> None:
     """Both streams in one packed batch; logits of positions that a pass leaves out stay as they were."""
     model = checkpoints.model(golden)
-    slabs: dict[str, KeyValueSlab] = {}
+    blocks: dict[str, KVBlock] = {}
     hidden: dict[str, Tensor] = {}
     num_phases = 0
     while f"phase{num_phases}.cond.input_ids" in golden.tensors:
-        _check_phase(golden, comparison, model, f"phase{num_phases}", slabs, hidden)
+        _check_phase(golden, comparison, model, f"phase{num_phases}", blocks, hidden)
         num_phases += 1
     comparison.true("fewer than two phases were recorded", num_phases >= 2)
 
@@ -35,46 +35,46 @@ def _check_phase(
     comparison: Comparison,
     model: Model,
     phase: str,
-    slabs: dict[str, KeyValueSlab],
+    blocks: dict[str, KVBlock],
     hidden: dict[str, Tensor],
 ) -> None:
-    views: list[StreamView] = []
-    for stream in _STREAMS:
-        ids_T = golden.ids(f"{phase}.{stream}.input_ids")
-        if stream not in slabs:
-            slabs[stream] = KeyValueSlab.alone(
+    views: list[SequenceView] = []
+    for sequence in _STREAMS:
+        ids_T = golden.ids(f"{phase}.{sequence}.input_ids")
+        if sequence not in blocks:
+            blocks[sequence] = KVBlock.alone(
                 model.config, len(ids_T), device=model.device, dtype=model.transformer.dtype
             )
-            hidden[stream] = torch.empty(len(ids_T), model.config.hidden_size)
-        positions_C = golden.tensors.get(f"{phase}.{stream}.compute_pos")
+            hidden[sequence] = torch.empty(len(ids_T), model.config.hidden_size)
+        positions_C = golden.tensors.get(f"{phase}.{sequence}.compute_pos")
         ids_C = ids_T if positions_C is None else ids_T[positions_C]
-        views.append(StreamView(ids_C, torch.arange(len(ids_C)), positions_C, slabs[stream]))
+        views.append(SequenceView(ids_C, torch.arange(len(ids_C)), positions_C, blocks[sequence]))
     lengths = [len(view.ids_T) for view in views]
     block_outputs: dict[int, Tensor] = {}
     passed = model.transformer(pack(views, model.device), observe=block_outputs.__setitem__)
-    for stream, view, fresh_CE in zip(_STREAMS, views, passed.split(lengths), strict=True):
-        name = f"{phase}.{stream}"
+    for sequence, view, fresh_CE in zip(_STREAMS, views, passed.split(lengths), strict=True):
+        name = f"{phase}.{sequence}"
         comparison.close(f"{name}.hidden", fresh_CE, _one(golden, f"{name}.hidden"))
-        hidden[stream][slice(None) if view.positions_T is None else view.positions_T] = fresh_CE
-        check_logits(golden, comparison, model, hidden[stream][None], f"{name}.")
-        _check_slab(golden, comparison, model, name, slabs[stream])
+        hidden[sequence][slice(None) if view.positions_T is None else view.positions_T] = fresh_CE
+        check_logits(golden, comparison, model, hidden[sequence][None], f"{name}.")
+        _check_slab(golden, comparison, model, name, blocks[sequence])
     for layer, output in block_outputs.items():
-        for stream, part in zip(_STREAMS, output.split(lengths), strict=True):
-            name = f"{phase}.{stream}.block{layer}_out"
+        for sequence, part in zip(_STREAMS, output.split(lengths), strict=True):
+            name = f"{phase}.{sequence}.block{layer}_out"
             comparison.close(name, part, _one(golden, name))
 
 
-def _check_slab(golden: Golden, comparison: Comparison, model: Model, name: str, slab: KeyValueSlab) -> None:
+def _check_slab(golden: Golden, comparison: Comparison, model: Model, name: str, block: KVBlock) -> None:
     """Keys are recorded before the rotary embedding and kept after it."""
     config = model.config
-    tables = model.transformer.rotary.tables(torch.arange(len(slab)))
+    tables = model.transformer.rotary.tables(torch.arange(len(block)))
     for layer in range(config.num_layers):
         k_TGD, v_TGD = (
-            _one(golden, f"{name}.cache_{kind}{layer}").view(len(slab), config.num_kv_heads, config.head_dim)
+            _one(golden, f"{name}.cache_{kind}{layer}").view(len(block), config.num_kv_heads, config.head_dim)
             for kind in "kv"
         )
-        comparison.close(f"{name}.cache_k{layer}", slab.keys_LTGD[layer], Rotary.rotate(k_TGD, tables))
-        comparison.close(f"{name}.cache_v{layer}", slab.values_LTGD[layer], v_TGD)
+        comparison.close(f"{name}.cache_k{layer}", block.keys_LTGD[layer], Rotary.rotate(k_TGD, tables))
+        comparison.close(f"{name}.cache_v{layer}", block.values_LTGD[layer], v_TGD)
 
 
 def _one(golden: Golden, name: str) -> Tensor:

@@ -63,7 +63,7 @@ def _check_case(comparison: Comparison, model: Model, prompt: str, codes: list[T
     _check_row(comparison, case, prompt)
     request = _request(model, template, prompt, codes)
     _check_streams(comparison, where, request, {name: torch.tensor(case[name]) for name in _TENSORS})
-    comparison.equal(f"{where} code_start", len(request.streams[0].prefix), case["code_start"])
+    comparison.equal(f"{where} code_start", len(request.sequences[0].prefix), case["code_start"])
     comparison.equal(f"{where} grid", list(codes[-1].shape), case["grid"])
     comparison.equal(f"{where} seq_len", codes[-1].numel(), case["seq_len"])
     comparison.equal(f"{where} newline_every", codes[-1].shape[1], case["newline_every"])
@@ -95,11 +95,11 @@ def _request(model: Model, template: PromptTemplate, prompt: str, codes: list[Te
 
 
 def _check_streams(comparison: Comparison, where: str, request: Request, recorded: dict[str, Tensor]) -> None:
-    cond, without_text, without_image = request.streams
+    cond, without_text, without_image = request.sequences
     comparison.equal(f"{where} prompt_ids", cond.around(request.target), recorded["prompt_ids"])
     after = recorded["prompt_ids"][len(cond.prefix) - 2 :]
-    for stream, name in ((without_text, "uncon_text"), (without_image, "uncon_image")):
-        comparison.equal(f"{where} {name}", stream.around(request.target), torch.cat((recorded[name], after)))
+    for sequence, name in ((without_text, "uncon_text"), (without_image, "uncon_image")):
+        comparison.equal(f"{where} {name}", sequence.around(request.target), torch.cat((recorded[name], after)))
 
 
 def check_full(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> None:
@@ -124,5 +124,5 @@ def check_full(golden: Golden, comparison: Comparison, checkpoints: Checkpoints)
     (recorded_HW,) = image_spans(recorded_ids, model)  # cells that are not clear must not hide what is around them
     request = _request(model, edit_type_template(options.edit_type), options.prompt, [recorded_HW])
     _check_streams(comparison, options.edit_type, request, {name: golden.ids(name) for name in _TENSORS})
-    comparison.equal("code_start", len(request.streams[0].prefix), golden.meta["code_start"])
-    comparison.equal("length", len(request.streams[0].around(request.target)), golden.meta["length"])
+    comparison.equal("code_start", len(request.sequences[0].prefix), golden.meta["code_start"])
+    comparison.equal("length", len(request.sequences[0].around(request.target)), golden.meta["length"])

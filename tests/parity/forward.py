@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
-from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model.packed_batch import SequenceView, pack, read_everything
 from dimoo_core.model.transformer import Transformer
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import LOGITS_ATOL, Comparison, Golden, Mismatch
@@ -41,7 +41,7 @@ def check_forward(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
         comparison.close("logits_rows", got, golden.tensors["logits_rows"])
 
     some = positions_P.sort().values[::2]
-    partial_E = model.transformer(pack([StreamView(ids_T, some) for ids_T in ids_BT], model.device))
+    partial_E = model.transformer(pack([SequenceView(ids_T, some) for ids_T in ids_BT], model.device))
     recorded = golden.tensors["hidden"][:, positions_P.argsort()[::2]]
     comparison.close("hidden, of some positions", partial_E.view(recorded.shape), recorded)
 
@@ -101,10 +101,10 @@ def check_padding_quirk(golden: Golden, comparison: Comparison, checkpoints: Che
     comparison.close("ref_padded_cols, the padding taken for text", got, golden.tensors["ref_padded_cols"])
 
 
-def _place(streams: Sequence[Tensor], wanted: Tensor) -> int:
-    return next(index for index, stream in enumerate(streams) if stream is wanted)
+def _place(sequences: Sequence[Tensor], wanted: Tensor) -> int:
+    return next(index for index, sequence in enumerate(sequences) if sequence is wanted)
 
 
-def _logits_of(transformer: Transformer, streams: Sequence[Tensor], index: int) -> Tensor:
-    hidden = transformer(pack([read_everything(ids) for ids in streams], transformer.device))
-    return transformer.logits(hidden.split([len(ids) for ids in streams])[index], _EVERYTHING)
+def _logits_of(transformer: Transformer, sequences: Sequence[Tensor], index: int) -> Tensor:
+    hidden = transformer(pack([read_everything(ids) for ids in sequences], transformer.device))
+    return transformer.logits(hidden.split([len(ids) for ids in sequences])[index], _EVERYTHING)

@@ -80,11 +80,11 @@ def _check_layout(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
     code_start = golden.meta["code_start"]
     comparison.equal("seq_len", rows * columns, golden.meta["seq_len"])
     comparison.equal("newline_every", columns, golden.meta.get("newline_every", columns))
-    comparison.equal("prompt_ids", request.streams[0].around(request.target), sequence)
-    for stream in request.streams[1:]:
-        name = _UNCONDITIONAL[stream.role]
+    comparison.equal("prompt_ids", request.sequences[0].around(request.target), sequence)
+    for each in request.sequences[1:]:
+        name = _UNCONDITIONAL[each.role]
         expected = torch.cat((golden.ids(name), sequence[code_start - 2 :]))
-        comparison.equal(name, stream.around(request.target), expected)
+        comparison.equal(name, each.around(request.target), expected)
     is_newline = with_newlines(torch.zeros(rows, columns, dtype=torch.int64), tokens) == tokens.newline
     comparison.equal("newlines", request.target == tokens.newline, is_newline)
 
@@ -100,7 +100,7 @@ def _check_prompt(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
     """The prompt's text gives the recorded ids, and the product's own layout the recorded streams."""
     model, tokenizer = checkpoints.model(golden), checkpoints.tokenizer(golden)
     text, unconditional = golden.meta["input_prompt"], golden.meta["uncon_prompt"]
-    comparison.equal("input_prompt", tokenizer.encode(text), request.streams[0].prefix[:-2].tolist())
+    comparison.equal("input_prompt", tokenizer.encode(text), request.sequences[0].prefix[:-2].tolist())
     comparison.equal("uncon_prompt", chat(TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT), unconditional)
     comparison.equal("uncon_ids", tokenizer.encode(unconditional), golden.ids("uncon_ids").tolist())
     before, after = chat(TEXT_TO_IMAGE_SYSTEM, "\0").split("\0")
@@ -118,7 +118,7 @@ def _check_prompt(golden: Golden, comparison: Comparison, checkpoints: Checkpoin
 def _check_prompt_frame(golden: Golden, comparison: Comparison, checkpoints: Checkpoints, request: Request) -> None:
     """A recording without its prompt's text: the recorded ids, as text, give the recorded streams again."""
     model, tokenizer = checkpoints.model(golden), checkpoints.tokenizer(golden)
-    text = tokenizer.decode(request.streams[0].prefix[:-2].tolist(), skip_special_tokens=False)
+    text = tokenizer.decode(request.sequences[0].prefix[:-2].tolist(), skip_special_tokens=False)
     before, after = chat(TEXT_TO_IMAGE_SYSTEM, "\0").split("\0")
     comparison.true("the prompt has another frame", text.startswith(before) and text.endswith(after))
     assert isinstance(request.settings, ImageSettings)
@@ -137,7 +137,7 @@ def _check_image_to_image_prompt(
     comparison.equal("input_prompt", template.filled(words), golden.meta["input_prompt"])
     comparison.equal("uncon_prompt", chat(template.system, UNCONDITIONAL_PROMPT), golden.meta["uncon_prompt"])
     assert isinstance(request.settings, ImageSettings)
-    images = image_spans(request.streams[0].prefix[:-2], model)
+    images = image_spans(request.sequences[0].prefix[:-2], model)
     built = model.layout.image_to_image(
         golden.name, template.system, template.words or words, images, request.settings, request.noise
     )
@@ -152,8 +152,8 @@ def _known_codes(target: Tensor, model: Model) -> Tensor:
 
 
 def _compare_requests(comparison: Comparison, built: Request, recorded: Request) -> None:
-    comparison.equal("number of streams", len(built.streams), len(recorded.streams))
-    for index, (mine, theirs) in enumerate(zip(built.streams, recorded.streams, strict=True)):
+    comparison.equal("number of streams", len(built.sequences), len(recorded.sequences))
+    for index, (mine, theirs) in enumerate(zip(built.sequences, recorded.sequences, strict=True)):
         comparison.equal(f"prefix of stream {index}", mine.prefix, theirs.prefix)
         comparison.equal(f"suffix of stream {index}", mine.suffix, theirs.suffix)
     comparison.equal("target", built.target, recorded.target)
@@ -216,12 +216,12 @@ def _check_cache(golden: Golden, comparison: Comparison, cache: CacheTrace, step
     Scores that choose nothing, before a refresh, are recorded but not kept here.
     """
     following = golden.steps[step + 1]
-    for stream, name in enumerate(("cond", "uncond")):
-        positions, recorded = cache.positions(stream), following[f"{name}_compute_pos"]
+    for each, name in enumerate(("cond", "uncond")):
+        positions, recorded = cache.positions(each), following[f"{name}_compute_pos"]
         comparison.equal(f"step {step + 1} {name} refresh", positions is None, following["refresh"])
         if positions is not None:
             comparison.equal(f"step {step + 1} {name}_compute_pos", positions.tolist(), recorded)
-            scores = cache.scores(stream)
+            scores = cache.scores(each)
             assert scores is not None
             expected = golden.tensors[f"step{step:02d}.{name}_maxlogit"].flatten()
             comparison.close(f"step {step} {name}_maxlogit", scores, expected)
@@ -251,15 +251,15 @@ def _check_result(golden: Golden, comparison: Comparison, model: Model, request:
     ids_HW = result.vq_codes + model.tokens.image_offset
     comparison.equal("grid", list(ids_HW.shape), golden.meta["grid"])
     comparison.equal("vq_ids", ids_HW.flatten(), golden.ids("vq_ids"))
-    final = request.streams[0].around(with_newlines(ids_HW, model.tokens))
+    final = request.sequences[0].around(with_newlines(ids_HW, model.tokens))
     comparison.equal("final_x", final, golden.ids("final_x"))
     margins = golden.meta.get("margins", {})
     comparison.equal("n_steps_run", result.num_steps, margins.get("n_steps_run", len(golden.steps)))
-    forwards = margins.get("forwards_per_step", len(request.streams))
+    forwards = margins.get("forwards_per_step", len(request.sequences))
     if golden.meta["kind"] == "i2i":  # the reference computes a stream even if its scale is 0
-        comparison.true(f"more than {forwards} streams", len(request.streams) <= forwards)
+        comparison.true(f"more than {forwards} streams", len(request.sequences) <= forwards)
     else:
-        comparison.equal("forwards_per_step", len(request.streams), forwards)
+        comparison.equal("forwards_per_step", len(request.sequences), forwards)
 
 
 @contextmanager

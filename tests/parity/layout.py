@@ -43,7 +43,7 @@ def _check_text_to_image_case(
     rows, columns = case["height"] // PIXELS_PER_TOKEN, case["width"] // PIXELS_PER_TOKEN
     settings = ImageSettings(width_px=columns * PIXELS_PER_TOKEN, height_px=rows * PIXELS_PER_TOKEN, cfg_scale=1.0)
     request = model.layout.text_to_image("row", case["prompt"], settings, no_noise())
-    cond, uncond = request.streams
+    cond, uncond = request.sequences
     comparison.equal(f"{where} grid", [rows, columns], case["grid"])
     comparison.equal(f"{where} seq_len", rows * columns, case["seq_len"])
     comparison.equal(f"{where} newline_every", columns, case["newline_every"])
@@ -71,13 +71,13 @@ def check_understanding(golden: Golden, comparison: Comparison, checkpoints: Che
         comparison.equal(f"{where} image_tokens_sane", image_ids, case["image_tokens_sane"])
         comparison.equal(f"{where} input_prompt", chat(UNDERSTANDING_SYSTEM, case["question"]), case["input_prompt"])
         request = _understanding(model, case["question"], codes_HW, golden.meta["gen_length"])
-        (stream,) = request.streams
-        comparison.equal(f"{where} prompt_ids", stream.around(request.target).tolist(), case["sane"]["prompt_ids"])
-        comparison.equal(f"{where} code_start", len(stream.prefix), case["sane"]["code_start"])
+        (each,) = request.sequences
+        comparison.equal(f"{where} prompt_ids", each.around(request.target).tolist(), case["sane"]["prompt_ids"])
+        comparison.equal(f"{where} code_start", len(each.prefix), case["sane"]["code_start"])
         if "evalkit" in case:
             start = case["evalkit"]["code_start"]
             before = case["evalkit"]["prompt_ids"][:start]
-            comparison.equal(f"{where} evalkit, before the answer", stream.prefix.tolist(), before)
+            comparison.equal(f"{where} evalkit, before the answer", each.prefix.tolist(), before)
     comparison.not_checked += ["the script's broken variant", "the benchmark wrapper's prefilled answer"]
 
 
@@ -120,15 +120,15 @@ def clear_cells(golden: Golden, image_ids: Tensor, model: Model) -> Tensor:
 
 def _check_around_image(golden: Golden, comparison: Comparison, request: Request) -> None:
     """What stands before and after the image; the script breaks the image itself by a second set of newlines."""
-    (stream,) = request.streams
-    sequence, recorded = stream.around(request.target), golden.tensors["prompt_ids"].long()
+    (each,) = request.sequences
+    sequence, recorded = each.around(request.target), golden.tensors["prompt_ids"].long()
     comparison.equal("length", len(recorded), golden.meta["length"])
     begin = int((sequence == golden.tensors["image_tokens"][0]).nonzero()[0])
     comparison.equal("prompt_ids before the image", sequence[:begin], recorded[:begin])
     end = begin + len(golden.tensors["image_tokens"])
     after = sequence[end:]
     comparison.equal("prompt_ids after the image", after, recorded[len(recorded) - len(after) :])
-    answer_at = len(recorded) - len(request.target) - len(stream.suffix)
+    answer_at = len(recorded) - len(request.target) - len(each.suffix)
     comparison.equal("code_start", answer_at, golden.meta["code_start"])
 
 

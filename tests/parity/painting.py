@@ -49,7 +49,7 @@ def _check_case(
     request = model.layout.text_to_image(
         "row", golden.meta["prompt"], settings, no_noise(), known_codes=masked_codes(codes_HW, mask_HW)
     )
-    cond, uncond = request.streams
+    cond, uncond = request.sequences
     recorded = golden.ids(f"case{index}.prompt_ids")
     comparison.equal(f"{where} body_tokens", request.target.tolist(), case["body_tokens"])
     comparison.equal(f"{where} prompt_ids", cond.around(request.target), recorded)

@@ -15,7 +15,7 @@ Status = Literal["ok", "FAILED", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RowResult:
     """What became of one golden; ``detail`` is the first difference, or the reason why it was not run.
 
     ``skipped`` says of each case in it that was not run, why.
@@ -41,24 +41,24 @@ def golden_paths(root: Path) -> list[Path]:
     return sorted((root / GOLDEN_DIRECTORY).glob("*.json"))
 
 
-def run_goldens(root: Path, kinds: Collection[str] | None = None) -> Iterator[Outcome]:
+def run_goldens(root: Path, kinds: Collection[str] | None = None) -> Iterator[RowResult]:
     """Outcomes one after the other; only of some kinds if given."""
     checkpoints = Checkpoints()
     for path in golden_paths(root):
         try:
             golden = read_golden(path)
         except Mismatch as error:
-            yield Outcome(path.stem, "FAILED", str(error))
+            yield RowResult(path.stem, "FAILED", str(error))
             continue
         if kinds is None or golden.kind in kinds:
             yield run_golden(golden, checkpoints)
 
 
-def run_golden(golden: Golden, checkpoints: Checkpoints) -> Outcome:
+def run_golden(golden: Golden, checkpoints: Checkpoints) -> RowResult:
     """Check one golden. Whatever a check raises is a failure of this golden alone."""
     comparison = Comparison()
     status, detail = _checked(golden, comparison, checkpoints)
-    return Outcome(golden.name, status, detail, tuple(comparison.skipped))
+    return RowResult(golden.name, status, detail, tuple(comparison.skipped))
 
 
 def _checked(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> tuple[Status, str]:

@@ -13,8 +13,8 @@ from dimoo_core.checkpoint.load import Model
 from dimoo_core.checkpoint.weights import load_transformer
 from dimoo_core.decoding.base import StepTrace
 from dimoo_core.engine.engine import Engine
-from dimoo_core.model.batch_invariance import probe_row_policy
-from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model.batch_invariance import probe_invariance_policy
+from dimoo_core.model.packed_batch import SequenceView, pack, read_everything
 from dimoo_core.request.request import Request, Result
 from dimoo_core.settings import EngineConfig, ImageSettings, TextSettings
 from tests.support.engine_run import answer_of, ids_of, image_of, run_all
@@ -111,16 +111,16 @@ def test_a_request_does_not_depend_on_its_batch_mates_their_order_or_its_admissi
 @pytest.mark.usefixtures("_threads")
 def test_hidden_states_do_not_depend_on_neighbours_nor_on_what_else_is_read(model: Model, dtype: torch.dtype) -> None:
     transformer = model.transformer
-    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), model.device)
+    transformer.invariance_policy = probe_invariance_policy(transformer.linear_shapes(), model.device)
     generator = torch.Generator().manual_seed(0)
-    streams = [torch.randint(300, (length,), generator=generator) for length in (1, 7, 64, 33, 150, 2)]
+    sequences = [torch.randint(300, (length,), generator=generator) for length in (1, 7, 64, 33, 150, 2)]
     with torch.inference_mode():
-        alone = [transformer(pack([read_everything(ids)], model.device)) for ids in streams]
-        together = transformer(pack([read_everything(ids) for ids in streams], model.device))
-        some = [StreamView(ids, torch.arange(0, len(ids), 3)) for ids in streams]
+        alone = [transformer(pack([read_everything(ids)], model.device)) for ids in sequences]
+        together = transformer(pack([read_everything(ids) for ids in sequences], model.device))
+        some = [SequenceView(ids, torch.arange(0, len(ids), 3)) for ids in sequences]
         partial = transformer(pack(some[::-1], model.device))
-    for stream, expected in zip(together.split([len(ids) for ids in streams]), alone, strict=True):
-        assert torch.equal(stream, expected)
+    for sequence, expected in zip(together.split([len(ids) for ids in sequences]), alone, strict=True):
+        assert torch.equal(sequence, expected)
     ends = torch.tensor([0] + [len(view.read_R) for view in some[::-1]]).cumsum(0).tolist()
     for (start, end), view, expected in zip(pairwise(ends), some[::-1], alone[::-1], strict=True):
         assert torch.equal(partial[start:end], expected[view.read_R])

@@ -15,8 +15,8 @@ from manifests.row.settings import RowDefaults
 from manifests.row.task_name import REFERENCE_TASKS, find_task
 from manifests.tasks import TASKS
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.prepare import RowPreparer
-from pipeline.storage.retry import Patience
+from pipeline.rows.preprocess import Preprocessor
+from pipeline.storage.retry import RetryPolicy
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import GOLDEN_DIRECTORY, Golden, read_golden
 from tests.support.goldens import PACKED
@@ -33,33 +33,33 @@ def golden(golden_dir: Path) -> Golden:
 
 
 @pytest.fixture(scope="module")
-def preparer(golden: Golden) -> Iterator[RowPreparer]:
+def preprocessor(golden: Golden) -> Iterator[Preprocessor]:
     settings = RunSettings(
         model="m", device="cpu", dtype="float32", output_uri="out", image_to_image_resolution="native"
     )
-    each = RowPreparer(Checkpoints().model(golden), settings, Patience(threading.Event()))
+    each = Preprocessor(Checkpoints().model(golden), settings, RetryPolicy(threading.Event()))
     yield each
     each.close()
 
 
-def _request(preparer: RowPreparer, golden: Golden, case: dict[str, Any]) -> Request:
+def _request(preprocessor: Preprocessor, golden: Golden, case: dict[str, Any]) -> Request:
     name = case["edit_type"]
     record: dict[str, Any] = {"task": name, "prompt": golden.meta["prompt"], "image": encoded(golden.image("image_u8"))}
     if case["n_input_images"] == 2:
         record["style_image"] = encoded(golden.image("ref_u8"))
     if name == "multi_view":  # the product's own; the script takes the last word of the name for the view
         record |= {"prompt": None, "view_names": ["view"]}
-    flow = preparer.prepare(parse_row(record, 0, RowDefaults()), ".")
+    flow = preprocessor.prepare(parse_row(record, 0, RowDefaults()), ".")
     assert not isinstance(flow, RowFailure), flow
     (request,) = flow.first_requests
     return request
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_a_row_is_laid_out_as_recorded(name: str, golden: Golden, preparer: RowPreparer) -> None:
+def test_a_row_is_laid_out_as_recorded(name: str, golden: Golden, preprocessor: Preprocessor) -> None:
     (case,) = (case for case in golden.meta["cases"] if case["edit_type"] == name)
-    request = _request(preparer, golden, case)
-    cond, without_text, without_image = (stream.around(request.target).tolist() for stream in request.streams)
+    request = _request(preprocessor, golden, case)
+    cond, without_text, without_image = (sequence.around(request.target).tolist() for sequence in request.sequences)
     assert cond == case["prompt_ids"]
     target = cond[case["code_start"] - 2 :]
     assert without_text == case["uncon_text"] + target

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.parity.__main__ import main
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import GOLDEN_DIRECTORY, Comparison, Golden, Mismatch, read_golden
-from tests.parity.runner import Outcome, run_golden
+from tests.parity.runner import RowResult, run_golden
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -42,7 +42,7 @@ def with_tensor(golden: Golden, name: str, change: Callable[[Tensor], object]) -
     return replace(golden, tensors=golden.tensors | {name: tensor})
 
 
-def assert_failed(outcome: Outcome, detail: str) -> None:
+def assert_failed(outcome: RowResult, detail: str) -> None:
     assert outcome.status == "FAILED", outcome
     assert detail in outcome.detail
 

@@ -35,7 +35,7 @@ def check(golden: Golden, comparison: Comparison, checkpoints: Checkpoints) -> N
             result = run_alone(model, request, replay.on_step)
     assert isinstance(result, TextResult)
     replay.check_unrun(len(golden.steps))
-    _check_result(golden, comparison, checkpoints, request.streams[0].around(replay.target), result)
+    _check_result(golden, comparison, checkpoints, request.sequences[0].around(replay.target), result)
 
 
 def _settings(golden: Golden) -> TextSettings:
@@ -62,12 +62,12 @@ def _request(golden: Golden, model: Model, generator: torch.Generator) -> Reques
 
 def _check_layout(golden: Golden, comparison: Comparison, checkpoints: Checkpoints, request: Request) -> None:
     sequence = golden.ids("prompt_ids")
-    comparison.equal("prompt_ids", request.streams[0].around(request.target), sequence)
+    comparison.equal("prompt_ids", request.sequences[0].around(request.target), sequence)
     if "input_prompt" not in golden.meta:
         comparison.not_checked.append("prompt text")
         return
     text_ids = torch.tensor(checkpoints.tokenizer(golden).encode(golden.meta["input_prompt"]))
-    prompt_ids = request.streams[0].prefix[:-1]
+    prompt_ids = request.sequences[0].prefix[:-1]
     comparison.equal("prompt text before the images", text_ids[:-1], prompt_ids[: len(text_ids) - 1])
     comparison.equal("prompt text after the images", text_ids[-1:], prompt_ids[-1:])
 
@@ -81,7 +81,7 @@ class _Replay:
         self._comparison = comparison
         self._tokens = model.tokens
         self._settings = _settings(golden)
-        self._outside = torch.cat((request.streams[0].prefix, request.streams[0].suffix))
+        self._outside = torch.cat((request.sequences[0].prefix, request.sequences[0].suffix))
         self._counts: list[int] = []
         self._start: int = golden.meta["code_start"]
         self._next_step = 0

@@ -18,7 +18,7 @@ from pipeline.worker.worker import Worker
 class SpareWorkers:
     """Processes that wait for settings. They end when the process that made them does."""
 
-    def __init__(self, count: int, prepare: Callable[[int], None]) -> None:
+    def __init__(self, count: int, preprocess: Callable[[int], None]) -> None:
         self._spare: list[tuple[int, Connection]] = []
         for number in range(count):
             ours, theirs = Pipe()
@@ -26,7 +26,7 @@ class SpareWorkers:
                 for _, other in self._spare:  # else the others would not see that their driver has ended
                     other.close()
                 ours.close()
-                _serve(theirs, number, prepare)
+                _serve(theirs, number, preprocess)
             theirs.close()
             self._spare.append((pid, ours))
         self.started = [pid for pid, _ in self._spare]
@@ -62,7 +62,7 @@ class ForkedPool(WorkerPool):
     def drain(self, name: str, deadline_s: float | None) -> None:
         raise AssertionError(name)
 
-    def settle(self, name: str) -> None:
+    def commit_held(self, name: str) -> None:
         raise AssertionError(name)
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
@@ -98,11 +98,11 @@ class ForkedPool(WorkerPool):
             return  # it has died, which will be an event
 
 
-def _serve(connection: Connection, number: int, prepare: Callable[[int], None]) -> None:
+def _serve(connection: Connection, number: int, preprocess: Callable[[int], None]) -> None:
     """The life of a worker process: settings, then leases in, events out."""
     try:
         settings = connection.recv()
-        prepare(number)
+        preprocess(number)
         leases: LeaseQueue = queue.SimpleQueue()
         lock = threading.Lock()
 

@@ -14,10 +14,10 @@ import pytest
 
 from dimoo_core.errors import DimooError
 from jobs.run.retry import retry_job
-from jobs.run.retry_plan import RetryChoice
+from jobs.run.retry_plan import RetryOptions
 from pipeline.output import epoch
 from pipeline.storage import retry
-from pipeline.worker.partials import DraftKeeper
+from pipeline.worker.partials import PartialWriter
 from tests.soak.fault import FaultLog, FaultSource
 from tests.soak.forked_pool import ForkedPool, SpareWorkers
 from tests.soak.point import POINTS_OF, Phase, Role
@@ -91,7 +91,7 @@ class Start:
             DimooError: As the command.
         """
         if self.phase == "retry" and not self.is_run_instead:
-            retry_job(self.output, RetryChoice(classes=(RETRIED_CLASS,), workers=0), lambda line: None)
+            retry_job(self.output, RetryOptions(classes=(RETRIED_CLASS,), workers=0), lambda line: None)
             return
         rows, flush_rows = _SEGMENTS[self.run % len(_SEGMENTS)]
         pipeline = {"segment_rows": rows, "flush_rows": flush_rows, "max_rows_in_flight": 4}
@@ -120,16 +120,16 @@ def _run(start: Start) -> int:
     use_stub_model(patch)
     show_input_images(patch, start.phase)
     _shorten_waits(patch)
-    patch.setattr(DraftKeeper, "adopted", _noting(DraftKeeper.adopted, start.notes))
+    patch.setattr(PartialWriter, "reused", _noting(PartialWriter.reused, start.notes))
 
-    def prepare(number: int) -> None:
+    def preprocess(number: int) -> None:
         faults = start.faults_of(f"worker {number}", "worker")
         inject(pytest.MonkeyPatch(), faults, phase=start.phase, role="worker", spoils=start.spoils)
 
-    spare = SpareWorkers(NUM_SPARE, prepare)
+    spare = SpareWorkers(NUM_SPARE, preprocess)
     pool = partial(ForkedPool, spare=spare, num_workers=NUM_WORKERS)
     for module in ("jobs.run.run", "jobs.run.retry"):
-        patch.setattr(f"{module}.worker_pool", lambda settings, workers, record, *, has_suspects: pool(settings))
+        patch.setattr(f"{module}.worker_pool", lambda settings, workers, record, *, has_poison_segments: pool(settings))
     inject(patch, start.faults_of("driver", "driver"), phase=start.phase, role="driver", spoils=start.spoils)
     try:
         start.command()
@@ -147,14 +147,16 @@ def _shorten_waits(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(retry, "FIRST_WAIT_S", 0.001)
     patch.setattr(retry, "MAX_WAIT_S", 0.004)
     patch.setattr(
-        retry.Patience.__init__, "__kwdefaults__", retry.Patience.__init__.__kwdefaults__ | {"first_wait_s": 0.001}
+        retry.RetryPolicy.__init__,
+        "__kwdefaults__",
+        retry.RetryPolicy.__init__.__kwdefaults__ | {"first_wait_s": 0.001},
     )
-    patch.setattr(epoch, "BEAT_INTERVAL_S", 0.05)
+    patch.setattr(epoch, "HEARTBEAT_INTERVAL_S", 0.05)
 
 
-def _noting(adopted: Callable[..., Any], notes: FaultLog) -> Callable[..., Any]:
-    def noted(keeper: DraftKeeper, segment: Any, row: int) -> Any:
-        if (done := adopted(keeper, segment, row)) is not None:
+def _noting(reused: Callable[..., Any], notes: FaultLog) -> Callable[..., Any]:
+    def noted(keeper: PartialWriter, segment: Any, row: int) -> Any:
+        if (done := reused(keeper, segment, row)) is not None:
             notes.note(ROWS_TAKEN_OVER)
         return done
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dimoo_core.checkpoint.load import load_model
 from dimoo_core.engine import engine as engine_module
-from dimoo_core.model.batch_invariance import RowPolicy, probe_row_policy
+from dimoo_core.model.batch_invariance import InvariancePolicy, probe_invariance_policy
 from jobs.cli import app
 from jobs.run.run import run_job
 from jobs.run.summary import RunSummary
@@ -20,20 +20,20 @@ from pipeline.worker import worker as worker_module
 from tests.support.manifest_rows import FAST_SETTINGS
 
 _load_once = functools.cache(load_model)
-_policies: dict[object, RowPolicy] = {}
+_policies: dict[object, InvariancePolicy] = {}
 
 
-def _probe_once(shapes: Any, device: Any) -> RowPolicy:
+def _probe_once(shapes: Any, device: Any) -> InvariancePolicy:
     key = (frozenset(shapes), device)
     if key not in _policies:
-        _policies[key] = probe_row_policy(key[0], device)
+        _policies[key] = probe_invariance_policy(key[0], device)
     return _policies[key]
 
 
 def load_models_once(patch: pytest.MonkeyPatch) -> None:
     """From now on workers of this process share one model of each checkpoint."""
     patch.setattr(worker_module, "load_model", _load_once)
-    patch.setattr(engine_module, "probe_row_policy", _probe_once)
+    patch.setattr(engine_module, "probe_invariance_policy", _probe_once)
 
 
 def run_here(manifest: object, output: object, model: Path, **spec: Any) -> RunSummary:

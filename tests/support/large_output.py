@@ -9,7 +9,7 @@ from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import PartName
-from pipeline.output.results import Outcome, PartSummary, RowDone, RunTotals, part_bytes
+from pipeline.output.results import PartSummary, RowResult, RowSuccess, RunTotals, part_bytes
 from pipeline.storage.reader import open_store
 from tests.support.manifest_rows import encoded, picture
 
@@ -36,12 +36,14 @@ def write_large_output(folder: Path, num_rows: int) -> Path:
         run.store.put(f"images/shared-{side}.png", encoded(picture(side, (side, side))))
     totals = RunTotals()
     for first in range(0, num_rows, SEGMENT_ROWS):
-        outcomes = [_outcome(row) for row in range(first, min(num_rows, first + SEGMENT_ROWS))]
-        cells = [{"score": row * 37 % 101 / 100, **own_cells(row)} for row in range(first, first + len(outcomes))]
-        failures = tuple(outcome for outcome in outcomes if isinstance(outcome, RowFailure))
-        part = part_bytes(outcomes, pa.Table.from_pylist(cells), first, writer="", run="")
-        segment = Segment(first // SEGMENT_ROWS, 0, "large.parquet", first, first, len(outcomes))
-        totals += run.commit(PartName(segment.name), part, PartSummary(len(outcomes) - len(failures), failures)).totals
+        row_results = [_outcome(row) for row in range(first, min(num_rows, first + SEGMENT_ROWS))]
+        cells = [{"score": row * 37 % 101 / 100, **own_cells(row)} for row in range(first, first + len(row_results))]
+        failures = tuple(row_result for row_result in row_results if isinstance(row_result, RowFailure))
+        part = part_bytes(row_results, pa.Table.from_pylist(cells), first, writer="", run="")
+        segment = Segment(first // SEGMENT_ROWS, 0, "large.parquet", first, first, len(row_results))
+        totals += run.commit(
+            PartName(segment.name), part, PartSummary(len(row_results) - len(failures), failures)
+        ).totals
     run.succeed(totals)
     return folder
 
@@ -56,12 +58,12 @@ def own_cells(row: int) -> dict[str, str]:
     return {"shelf": ("oak", "ash", "elm & fir")[row % 3], "sku": f"sku/{row:05d}"}
 
 
-def _outcome(row: int) -> Outcome:
+def _outcome(row: int) -> RowResult:
     if row % 50 == 49:
         message = f"cannot read s3://photos/{row}.jpg: NoSuchKey"
         return RowFailure(row, f"row-{row}", "fetch", "ObjectNotFound", message, columns=json.dumps(own_cells(row)))
     is_image, side = row % 4 != 3, SIDES[row % 3]
-    return RowDone(
+    return RowSuccess(
         row=row,
         id=f"row-{row}",
         task="text_to_image" if is_image else "caption",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dimoo_core.engine.scheduler import Scheduler, Slot
+from dimoo_core.engine.scheduler import RequestState, Scheduler
 
 
 class PacedDecoding:
@@ -19,16 +19,16 @@ class PacedDecoding:
         return self._num_bytes
 
 
-def paced_slot(*tokens_of_steps: int, num_bytes: int = 0) -> Slot:
-    return Slot(PacedDecoding(tokens_of_steps, num_bytes), tokens_of_steps[0])  # type: ignore[arg-type]
+def paced_state(*tokens_of_steps: int, num_bytes: int = 0) -> RequestState:
+    return RequestState(PacedDecoding(tokens_of_steps, num_bytes), tokens_of_steps[0])  # type: ignore[arg-type]
 
 
-def take_step(scheduler: Scheduler) -> dict[Slot, int]:
+def take_step(scheduler: Scheduler) -> dict[RequestState, int]:
     """One step as the engine runs it: those chosen, with their tokens, move on, and those that are done leave."""
-    step = {slot: slot.num_tokens for slot in scheduler.next_step(0.0)}
-    for slot in step:
-        left = slot.decoding.left  # type: ignore[attr-defined]
+    step = {state: state.num_tokens for state in scheduler.next_step(0.0)}
+    for state in step:
+        left = state.decoding.left  # type: ignore[attr-defined]
         left.pop(0)
-        slot.num_tokens = left[0] if left else 0
-    scheduler.running = [slot for slot in scheduler.running if slot.decoding.left]  # type: ignore[attr-defined]
+        state.num_tokens = left[0] if left else 0
+    scheduler.running = [state for state in scheduler.running if state.decoding.left]  # type: ignore[attr-defined]
     return step

@@ -85,7 +85,7 @@ class PretendingPool(WorkerPool):
         self._leases.pop(name, None)
         self._events += [(name, WorkerDraining()), (name, WorkerDrained())]
 
-    def settle(self, name: str) -> None:
+    def commit_held(self, name: str) -> None:
         self.settled.append(name)
 
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:

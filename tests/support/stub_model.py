@@ -79,10 +79,10 @@ class StubEngine:
     def submit(self, request: Any) -> None:
         self.waiting.append(request)
 
-    def unbegun(self) -> set[str]:
+    def queued(self) -> set[str]:
         return {request.request_id for request in self.waiting}
 
-    def withdraw(self, request_id: str) -> None:
+    def abort(self, request_id: str) -> None:
         self.waiting = [request for request in self.waiting if request.request_id != request_id]
 
     def step(self) -> list[Result]:

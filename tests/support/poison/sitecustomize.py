@@ -51,9 +51,9 @@ def hang() -> None:
 
 
 def poison_preparing(module: Any) -> None:
-    prepare, leaked = module.RowPreparer.prepare, list[bytearray]()
+    preprocess, leaked = module.Preprocessor.preprocess, list[bytearray]()
 
-    def prepare_or_die(preparer: Any, row: Any, *arguments: Any) -> Any:
+    def prepare_or_die(preprocessor: Any, row: Any, *arguments: Any) -> Any:
         if row.id in ids("POISON_ROWS"):
             os.kill(os.getpid(), signal.SIGKILL)
         if row.id in ids("HANGING_ROWS"):
@@ -62,9 +62,9 @@ def poison_preparing(module: Any) -> None:
             threading.Event().wait(1.0)
             leaked.append(bytearray(os.urandom(2**20) * 64))
             note(log, f"{os.getpid()} {row.id}")
-        return prepare(preparer, row, *arguments)
+        return preprocess(preprocessor, row, *arguments)
 
-    module.RowPreparer.prepare = prepare_or_die
+    module.Preprocessor.preprocess = prepare_or_die
 
 
 def poison_stepping(module: Any) -> None:
@@ -89,7 +89,7 @@ def poison_stepping(module: Any) -> None:
     module.load_model = load_well_or_badly
 
 
-_POISONS = {"pipeline.rows.prepare": poison_preparing, "pipeline.worker.worker": poison_stepping}
+_POISONS = {"pipeline.rows.preprocess": poison_preparing, "pipeline.worker.worker": poison_stepping}
 
 if {"POISON_ROWS", "HANGING_ROWS", "HANGING_STEPS", "LEAK_LOG", "BAD_WORKER"} & set(os.environ):
     sys.meta_path.insert(0, PoisonFinder())

@@ -51,7 +51,7 @@ def is_first(row_id: str) -> bool:
 def watch(module: Any) -> None:
     held = os.environ.get("HELD_ROWS", "").split(",")
     mine: set[str] = set()
-    enter, step, settle = module.Worker._enter, module.Worker._step, module.Settlement.settle
+    enter, step, commit_held = module.Worker._enter, module.Worker._step, module.SegmentCommitter.commit_held
 
     def entering(worker: Any, segment: Any, flow: Any, requests: Any) -> None:
         if flow.row.id in held and is_first(flow.row.id):
@@ -63,11 +63,11 @@ def watch(module: Any) -> None:
     def stepping(worker: Any) -> list[Any]:
         return [each for each in step(worker) if worker._in_engine[each.request_id][1].row.id not in mine]
 
-    def settling(settlement: Any, segment: Any, outcome: Any) -> None:
-        settle(settlement, segment, outcome)
-        note("done", outcome.id)
+    def settling(committer: Any, segment: Any, row_result: Any) -> None:
+        commit_held(committer, segment, row_result)
+        note("done", row_result.id)
 
-    module.Worker._enter, module.Worker._step, module.Settlement.settle = entering, stepping, settling
+    module.Worker._enter, module.Worker._step, module.SegmentCommitter.commit_held = entering, stepping, settling
 
 
 if "WITNESS_LOG" in os.environ:

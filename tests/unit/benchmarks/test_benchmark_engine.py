@@ -13,7 +13,7 @@ from benchmarks.preset_cost import Cost, CostCounter, time_costs
 from benchmarks.random_weights import random_transformer
 from benchmarks.shape import PROPORTIONAL, TINY
 from benchmarks.timing import Subject
-from benchmarks.workload import image_requests, stream_lengths
+from benchmarks.workload import image_requests, sequence_lengths
 from dimoo_core.presets import PRESETS, Preset
 from dimoo_core.settings import ImageSettings
 
@@ -103,8 +103,8 @@ def test_times_are_taken_in_pairs() -> None:
 def test_the_small_models_head_takes_as_much_as_that_of_the_published_one() -> None:
     (request,) = image_requests(PROPORTIONAL, ImageSettings(width_px=384, height_px=384), 1)
     counter = PlainCounter(PROPORTIONAL.config)
-    streams = [counter.stream_flops(length) for length in stream_lengths(request)]
-    share = sum(flops.head for flops in streams) / sum(flops.total for flops in streams)
+    sequences = [counter.stream_flops(length) for length in sequence_lengths(request)]
+    share = sum(flops.head for flops in sequences) / sum(flops.total for flops in sequences)
     assert 0.06 < share < 0.07
 
 

@@ -14,7 +14,7 @@ from benchmarks.flop_comparison import Counting, flops_by_hand
 from benchmarks.plain import PlainTransformer, generate_plainly
 from benchmarks.random_weights import random_transformer
 from benchmarks.shape import EIGHT_B, TINY
-from benchmarks.workload import caption_requests, image_requests, mixed_requests, parse_size, stream_lengths
+from benchmarks.workload import caption_requests, image_requests, mixed_requests, parse_size, sequence_lengths
 from dimoo_core.decoding.sampling import cosine_keep_counts
 from dimoo_core.engine.engine import Engine
 from dimoo_core.model.packed_batch import PackedBatch, pack, read_everything
@@ -93,12 +93,15 @@ def test_decided_codes_are_counted_once_for_the_streams_of_their_request_and_for
         requests = image_requests(TINY, _IMAGE, num_requests)
         _run(engine, requests)
         ids = {
-            int(index) for request in requests for stream in request.streams for index in stream.around(request.target)
+            int(index)
+            for request in requests
+            for sequence in request.sequences
+            for index in sequence.around(request.target)
         }
         num_codes, num_steps = 4 * 6, _IMAGE.num_steps
         num_decided = sum(num_codes - kept for kept in cosine_keep_counts(num_codes, num_steps)[:-1])
-        num_tokens = num_requests * num_steps * sum(stream_lengths(requests[0]))
-        num_tokens -= (num_requests - 1) * stream_lengths(requests[0])[1]  # shared at the first step
+        num_tokens = num_requests * num_steps * sum(sequence_lengths(requests[0]))
+        num_tokens -= (num_requests - 1) * sequence_lengths(requests[0])[1]  # shared at the first step
         num_distinct = num_steps * len(ids) + num_requests * num_decided
         assert transformer.flops.spared == (num_tokens - num_distinct) * _PROJECTION_FLOPS
 
@@ -109,7 +112,7 @@ def test_a_real_plain_run_costs_exactly_what_is_counted() -> None:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         num_steps = generate_plainly(plain, TINY.tokens, request)
     assert num_steps == _IMAGE.num_steps
-    assert counter.get_total_flops() == Counting(TINY).reference(stream_lengths(request)).total * num_steps
+    assert counter.get_total_flops() == Counting(TINY).reference(sequence_lengths(request)).total * num_steps
 
 
 @pytest.mark.soak
@@ -172,7 +175,7 @@ def test_the_unconditional_stream_is_computed_once_for_all_images_at_the_first_s
     counting = Counting(TINY)
     requests = image_requests(TINY, _IMAGE, 3)
     transformer = CountingTransformer(TINY.config)
-    uncond_length = stream_lengths(requests[0])[1]
+    uncond_length = sequence_lengths(requests[0])[1]
     first_reads = 4 * 6
     uncond = transformer.stream_flops(uncond_length, first_reads, uncond_length)
     uncond += Flops(head=transformer.head_flops(first_reads, TINY.tokens.image_columns))
@@ -211,7 +214,7 @@ def test_the_command_prints_the_share_and_writes_the_numbers(
 
 def test_prompts_are_as_long_as_real_ones() -> None:
     (request,) = image_requests(EIGHT_B, ImageSettings(), 1)
-    assert len(request.streams[0].prefix) == 60 + 2
+    assert len(request.sequences[0].prefix) == 60 + 2
     assert len(request.target) == 64 * 65
 
 

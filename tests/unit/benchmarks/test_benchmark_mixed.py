@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import mixed
-from benchmarks.mixed import MixedBenchmark, Way, throughput_ratios
+from benchmarks.mixed import KernelOptions, MixedBenchmark, throughput_ratios
 from benchmarks.shape import TINY
 from benchmarks.workload import mixed_requests
 
@@ -44,12 +44,15 @@ def test_padding_would_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         return linear(F.pad(x, (0, 0, 0, 3)), weight)[: len(x)]
 
     monkeypatch.setattr("dimoo_core.model.transformer.linear", padded)
-    way = Way("mixed", [mixed_requests(TINY, num_steps=2)[:2]])
+    way = KernelOptions("mixed", [mixed_requests(TINY, num_steps=2)[:2]])
     padding = MixedBenchmark(TINY, 10_000).padding(way)
     assert padding["padded_product_rows"] > 0
     assert padding["padded_product_rows"] % 3 == 0
 
 
 def test_throughput_is_compared_in_pairs() -> None:
-    together, apart = Way("mixed", [], [100, 100], [2.0, 4.0]), Way("separate", [], [100, 120], [1.0, 3.0])
+    together, apart = (
+        KernelOptions("mixed", [], [100, 100], [2.0, 4.0]),
+        KernelOptions("separate", [], [100, 120], [1.0, 3.0]),
+    )
     assert throughput_ratios(together, apart) == [0.5, 0.625]

@@ -64,7 +64,7 @@ def test_a_cached_image_costs_what_the_engine_counts(
 
 
 def test_an_edit_costs_what_the_engine_counts() -> None:
-    edit = next(request for request in mixed_requests(PROPORTIONAL, num_steps=4) if len(request.streams) == 3)
+    edit = next(request for request in mixed_requests(PROPORTIONAL, num_steps=4) if len(request.sequences) == 3)
     check(PROPORTIONAL, edit, 0.005)
 
 

@@ -57,7 +57,7 @@ def test_an_answer_that_fills_its_place_needs_no_end() -> None:
 
 def test_guidance_moves_probabilities_away_from_those_without_a_prompt() -> None:
     decoding = decoding_of(((1,), (3,)), 1, cfg_scale=1.0)
-    assert len(decoding.request.streams) == 2
+    assert len(decoding.request.sequences) == 2
     decoding.advance([logits_of({1: 0.6, 3: 0.2}), logits_of({1: 0.4, 3: 0.4})])
     assert decoding.probabilities() == pytest.approx((0.9, 0.1))
 
@@ -91,7 +91,7 @@ def test_what_is_asked_is_what_the_first_step_of_an_answer_sees(tiny_model: Mode
         answer_of(tiny_model, "x").settings,
         noise_of("asked"),  # type: ignore[arg-type]
     )
-    (asked_stream,), (answer_stream,) = asked.streams, answer.streams  # type: ignore[attr-defined]
+    (asked_stream,), (answer_stream,) = asked.sequences, answer.sequences  # type: ignore[attr-defined]
     assert torch.equal(asked_stream.around(asked.target), answer_stream.around(answer.target))  # type: ignore[attr-defined]
 
 

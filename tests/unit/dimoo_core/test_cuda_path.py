@@ -20,10 +20,10 @@ from dimoo_core.decoding.image import ImageDecoding
 from dimoo_core.decoding.text import TextDecoding
 from dimoo_core.engine.kv_cache import ScopedCache
 from dimoo_core.engine.memory import profile_step
-from dimoo_core.model.batch_invariance import probe_row_policy
+from dimoo_core.model.batch_invariance import probe_invariance_policy
 from dimoo_core.model.float8 import FLOAT8
-from dimoo_core.model.kv_pool import SlabAllocator
-from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model.kv_pool import KVAllocator
+from dimoo_core.model.packed_batch import SequenceView, pack, read_everything
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.presets import PRESETS
 
@@ -125,8 +125,8 @@ def test_a_step_is_profiled_on_cuda(dtype: torch.dtype, num_tokens: int, varlen_
 @pytest.mark.usefixtures("fake_cuda")
 def test_rows_that_are_equal_in_every_batch_need_no_argument_that_torch_2_11_has_not(varlen_calls: VarlenCalls) -> None:
     transformer = Transformer(TINY.config, device=CUDA, dtype=torch.bfloat16)
-    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), CUDA)
-    assert transformer.row_policy.tile_rows is not None
+    transformer.invariance_policy = probe_invariance_policy(transformer.linear_shapes(), CUDA)
+    assert transformer.invariance_policy.tile_rows is not None
     profile_step(transformer, TINY.tokens, 300)
     assert varlen_calls == [(300, 300)] * TINY.config.num_layers
 
@@ -138,10 +138,10 @@ def test_a_cache_is_made_for_a_request_on_the_host_and_its_target_on_the_device(
     (request,) = case.build(case.num_steps, torch.device("cpu"))
     kind = ImageDecoding if unit == "image" else TextDecoding
     decoding: Decoding = kind(request, TINY.tokens, torch.device("cpu"))
-    expected = ScopedCache(decoding, SlabAllocator(TINY.config, device=torch.device("cpu"), dtype=torch.bfloat16))
+    expected = ScopedCache(decoding, KVAllocator(TINY.config, device=torch.device("cpu"), dtype=torch.bfloat16))
     with FakeTensorMode(allow_non_fake_inputs=True):
         decoding.target = torch.zeros(len(request.target), dtype=torch.int64, device=CUDA)
-        cache = ScopedCache(decoding, SlabAllocator(TINY.config, device=CUDA, dtype=torch.bfloat16))
+        cache = ScopedCache(decoding, KVAllocator(TINY.config, device=CUDA, dtype=torch.bfloat16))
         assert cache.num_bytes() == expected.num_bytes() > 0
 
 
@@ -149,16 +149,16 @@ def test_a_cache_is_made_for_a_request_on_the_host_and_its_target_on_the_device(
 @pytest.mark.usefixtures("fake_cuda")
 def test_streams_with_and_without_kept_keys_are_one_pass_on_cuda(dtype: torch.dtype, varlen_calls: VarlenCalls) -> None:
     transformer = Transformer(TINY.config, device=CUDA, dtype=dtype)
-    slabs = SlabAllocator(TINY.config, device=CUDA, dtype=transformer.dtype, pool_tokens=64)
-    first, second = slabs.slab(20), slabs.slab(30)
+    blocks = KVAllocator(TINY.config, device=CUDA, dtype=transformer.dtype, pool_tokens=64)
+    first, second = blocks.block(20), blocks.block(30)
 
     def some(count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.int64, device=CUDA)
 
     views = [
         read_everything(some(7)),
-        StreamView(some(20), some(3), None, first),
-        StreamView(some(5), some(2), some(5), second),
+        SequenceView(some(20), some(3), None, first),
+        SequenceView(some(5), some(2), some(5), second),
     ]
     with torch.inference_mode():
         hidden = transformer(pack(views, CUDA))

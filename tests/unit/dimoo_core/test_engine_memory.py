@@ -12,7 +12,7 @@ import torch
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import BatchTooLarge
-from dimoo_core.model.kv_pool import KeyValueSlab, SlabAllocator
+from dimoo_core.model.kv_pool import KVAllocator, KVBlock
 from dimoo_core.request.request import RequestFailed
 from dimoo_core.settings import EngineConfig, ImageSettings, TargetCacheConfig
 from tests.support.engine_run import SMALL_IMAGE, ids_of, image_of, memory_for, run_all
@@ -90,17 +90,17 @@ def test_a_failure_does_not_keep_the_tensors_of_the_pass_that_failed(
 @contextmanager
 def memory_for_slabs(monkeypatch: pytest.MonkeyPatch, num_tokens: int) -> Iterator[None]:
     """Keys and values of so many tokens fit into memory, at any one time."""
-    alive: weakref.WeakSet[KeyValueSlab] = weakref.WeakSet()
-    allocate = SlabAllocator.slab
+    alive: weakref.WeakSet[KVBlock] = weakref.WeakSet()
+    allocate = KVAllocator.block
 
-    def limited(allocator: SlabAllocator, length: int) -> KeyValueSlab:
+    def limited(allocator: KVAllocator, length: int) -> KVBlock:
         if sum(map(len, alive)) + length > num_tokens:
             raise torch.OutOfMemoryError("no memory left")
-        alive.add(slab := allocate(allocator, length))
-        return slab
+        alive.add(block := allocate(allocator, length))
+        return block
 
     with monkeypatch.context() as patch:
-        patch.setattr(SlabAllocator, "slab", limited)
+        patch.setattr(KVAllocator, "block", limited)
         yield
 
 

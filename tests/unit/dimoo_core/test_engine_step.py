@@ -43,10 +43,10 @@ def test_a_request_without_room_can_be_withdrawn_until_its_first_step(tiny_model
     for request in (first, second, third):
         engine.submit(request)
     engine.step()
-    assert engine.unbegun() == {"second", "third"}
-    engine.withdraw("second")
+    assert engine.queued() == {"second", "third"}
+    engine.abort("second")
     with pytest.raises(ValueError, match="request 'first' does not wait for its first step"):
-        engine.withdraw("first")
+        engine.abort("first")
     results = [result.request_id for _ in range(20) for result in engine.step()]
     assert results == ["first", "third"]
     assert engine.num_unfinished == 0
@@ -134,7 +134,7 @@ def test_images_of_one_size_share_the_unconditional_stream(tiny_model: Model) ->
     for request in (boat, cat, other_size):
         engine.submit(request)
     engine.step()
-    assert engine.stats.num_tokens_shared == len(boat.streams[1].around(boat.target))
+    assert engine.stats.num_tokens_shared == len(boat.sequences[1].around(boat.target))
 
 
 def test_an_image_and_an_answer_with_equal_ids_share_nothing(tiny_model: Model) -> None:
@@ -203,6 +203,6 @@ def test_no_forward_pass_is_larger_than_the_limit(tiny_model: Model) -> None:
 
 def test_without_batch_invariance_products_are_not_padded(tiny_model: Model) -> None:
     engine_of(tiny_model, EngineConfig(batch_invariance="off"))
-    assert tiny_model.transformer.row_policy.min_rows == 1
+    assert tiny_model.transformer.invariance_policy.min_rows == 1
     engine_of(tiny_model, EngineConfig(batch_invariance="on"))
-    assert tiny_model.transformer.row_policy.min_rows > 1 or tiny_model.transformer.row_policy.tile_rows
+    assert tiny_model.transformer.invariance_policy.min_rows > 1 or tiny_model.transformer.invariance_policy.tile_rows

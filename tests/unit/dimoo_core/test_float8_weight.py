@@ -11,7 +11,7 @@ from torch import Tensor
 from dimoo_core.checkpoint.load import Model, load_model
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError
-from dimoo_core.model.batch_invariance import LinearShape, RowPolicy, linear, probe_row_policy
+from dimoo_core.model.batch_invariance import InvariancePolicy, LinearShape, linear, probe_invariance_policy
 from dimoo_core.model.float8 import FLOAT8, Float8Weight
 from dimoo_core.model.packed_batch import pack, read_everything
 from dimoo_core.model.transformer import Block, Transformer
@@ -78,7 +78,7 @@ def test_a_gpu_that_cannot_multiply_them_is_refused(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("num_inputs", "num_outputs"), [(64, 192), (192, 1008)])
 def test_the_probed_policy_makes_rows_independent_of_their_number(num_inputs: int, num_outputs: int) -> None:
     shape = (num_inputs, num_outputs)
-    policy = probe_row_policy([LinearShape(*shape, FLOAT8), LinearShape(*shape, torch.bfloat16)], CPU)
+    policy = probe_invariance_policy([LinearShape(*shape, FLOAT8), LinearShape(*shape, torch.bfloat16)], CPU)
     matrix = random_matrix(num_outputs, num_inputs)
     x = random_matrix(700, num_inputs, seed=1)
     for weight in (matrix, Float8Weight.of(matrix)):
@@ -87,8 +87,8 @@ def test_the_probed_policy_makes_rows_independent_of_their_number(num_inputs: in
             assert torch.equal(linear(x[start:end], weight, policy), whole[start:end])
 
 
-@pytest.mark.parametrize("policy", [RowPolicy(min_rows=16), RowPolicy(tile_rows=32)])
-def test_rows_that_are_padded_up_change_nothing(policy: RowPolicy) -> None:
+@pytest.mark.parametrize("policy", [InvariancePolicy(min_rows=16), InvariancePolicy(tile_rows=32)])
+def test_rows_that_are_padded_up_change_nothing(policy: InvariancePolicy) -> None:
     x, weight = random_matrix(7, 64), Float8Weight.of(random_matrix(32, 64))
     torch.testing.assert_close(linear(x, weight, policy), weight.product(x))
 

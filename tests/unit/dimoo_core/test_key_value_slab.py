@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.engine.engine import Engine
-from dimoo_core.model.kv_pool import KeyValuePool, KeyValueSlab, SlabAllocator, slab_bytes, slabs_within
+from dimoo_core.model.kv_pool import KVAllocator, KVBlock, KVPool, allocator_within, kv_bytes
 from dimoo_core.presets import find_preset
 from dimoo_core.request.request import Request
 from dimoo_core.settings import ImageSettings, StepCacheConfig
@@ -24,34 +24,34 @@ from tests.support.engine_run import SHORT_TEXT, SMALL_IMAGE, answer_of, ids_of,
 CPU = torch.device("cpu")
 
 
-def allocator_of(model: Model, pool_tokens: int) -> SlabAllocator:
-    return SlabAllocator(model.config, device=CPU, dtype=torch.float32, pool_tokens=pool_tokens)
+def allocator_of(model: Model, pool_tokens: int) -> KVAllocator:
+    return KVAllocator(model.config, device=CPU, dtype=torch.float32, pool_tokens=pool_tokens)
 
 
 def test_slabs_lie_in_one_pool_as_long_as_it_has_room(tiny_model: Model) -> None:
     allocator = allocator_of(tiny_model, 10)
-    first, second, third = (allocator.slab(length) for length in (4, 6, 3))
+    first, second, third = (allocator.block(length) for length in (4, 6, 3))
     assert (first.pool, first.start, second.start) == (second.pool, 0, 4)
     assert third.pool is not first.pool
-    assert [len(slab) for slab in (first, second, third)] == [4, 6, 3]
+    assert [len(block) for block in (first, second, third)] == [4, 6, 3]
 
 
 def test_the_range_of_a_slab_that_is_gone_is_used_again_and_pools_without_slabs_are_let_go(tiny_model: Model) -> None:
     allocator = allocator_of(tiny_model, 10)
-    slabs = [allocator.slab(5), allocator.slab(5)]
-    pool = slabs[0].pool
-    del slabs[0]
-    again = allocator.slab(4)
+    blocks = [allocator.block(5), allocator.block(5)]
+    pool = blocks[0].pool
+    del blocks[0]
+    again = allocator.block(4)
     assert (again.pool, again.start) == (pool, 0)
-    del slabs, again
-    allocator.tidy()
+    del blocks, again
+    allocator.reclaim()
     assert pool.is_unused
-    assert allocator.slab(1).pool is not pool
+    assert allocator.block(1).pool is not pool
 
 
 def test_what_is_larger_than_a_pool_has_one_of_its_own(tiny_model: Model) -> None:
     allocator = allocator_of(tiny_model, 10)
-    shared, large = allocator.slab(2), allocator.slab(12)
+    shared, large = allocator.block(2), allocator.block(12)
     assert large.pool is not shared.pool
     assert large.keys_LTGD.shape == large.pool.keys_LPGD.shape
 
@@ -59,18 +59,18 @@ def test_what_is_larger_than_a_pool_has_one_of_its_own(tiny_model: Model) -> Non
 def test_where_no_pool_fits_any_more_a_slab_takes_what_it_needs(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = KeyValuePool.__init__
+    make = KVPool.__init__
 
-    def limited(pool: KeyValuePool, config: Any, length: int, **options: Any) -> None:
+    def limited(pool: KVPool, config: Any, length: int, **options: Any) -> None:
         if length > 5:
             raise torch.OutOfMemoryError("no memory left")
         make(pool, config, length, **options)
 
-    monkeypatch.setattr(KeyValuePool, "__init__", limited)
+    monkeypatch.setattr(KVPool, "__init__", limited)
     allocator = allocator_of(tiny_model, 10)
-    assert len(allocator.slab(5)) == 5
+    assert len(allocator.block(5)) == 5
     with pytest.raises(torch.OutOfMemoryError):
-        allocator.slab(6)
+        allocator.block(6)
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,7 +78,7 @@ def test_where_no_pool_fits_any_more_a_slab_takes_what_it_needs(
 def test_ranges_never_overlap_whatever_is_taken_and_given_back(asked: list[tuple[bool, int]]) -> None:
     from benchmarks.shape import TINY
 
-    pool = KeyValuePool(TINY.config, 32, device=torch.device("meta"), dtype=torch.float32)
+    pool = KVPool(TINY.config, 32, device=torch.device("meta"), dtype=torch.float32)
     held: list[tuple[int, int]] = []
     for gives_back, length in asked:
         if gives_back and held:
@@ -140,12 +140,12 @@ def play_cuda(monkeypatch: pytest.MonkeyPatch, *, reads_ranges: bool) -> Kernel:
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", played if reads_ranges else older)
     monkeypatch.setattr("dimoo_core.model.attention.has_kernel_for_all", lambda _: True)
-    allocate = SlabAllocator.__init__
+    allocate = KVAllocator.__init__
 
-    def shared(allocator: SlabAllocator, *args: Any, **options: Any) -> None:
+    def shared(allocator: KVAllocator, *args: Any, **options: Any) -> None:
         allocate(allocator, *args, **options | {"pool_tokens": 300})
 
-    monkeypatch.setattr(SlabAllocator, "__init__", shared)
+    monkeypatch.setattr(KVAllocator, "__init__", shared)
     return played
 
 
@@ -185,15 +185,15 @@ def test_pools_and_the_kernel_for_all_streams_give_every_request_its_own_tokens(
 
 
 def test_pools_are_for_cuda_and_no_larger_than_a_share_of_the_budget(tiny_model: Model) -> None:
-    a_token = slab_bytes(tiny_model.config, 1, torch.float32)
+    a_token = kv_bytes(tiny_model.config, 1, torch.float32)
     for device, budget, expected in (("cuda", 400, 100), ("cuda", 10**9, 32_768), ("cpu", 10**9, 0)):
-        allocator = slabs_within(budget * a_token, tiny_model.config, torch.device(device), torch.float32)
+        allocator = allocator_within(budget * a_token, tiny_model.config, torch.device(device), torch.float32)
         assert allocator.pool_tokens == expected
 
 
 def test_what_a_slab_holds_is_seen_through_its_pool(tiny_model: Model) -> None:
     allocator = allocator_of(tiny_model, 10)
-    slabs: list[KeyValueSlab] = [allocator.slab(3), allocator.slab(4)]
-    slabs[1].keys_LTGD[:] = 7.0
-    assert (slabs[0].pool.keys_LPGD[:, 3:7] == 7.0).all()
-    assert slabs[0].place < slabs[1].place
+    blocks: list[KVBlock] = [allocator.block(3), allocator.block(4)]
+    blocks[1].keys_LTGD[:] = 7.0
+    assert (blocks[0].pool.keys_LPGD[:, 3:7] == 7.0).all()
+    assert blocks[0].place < blocks[1].place

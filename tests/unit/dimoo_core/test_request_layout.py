@@ -37,7 +37,7 @@ class Spell:
 def test_an_image_is_rows_of_masks_between_a_prompt_and_its_end(tiny_model: Model, spell: Spell) -> None:
     settings = ImageSettings(width_px=32, height_px=48, cfg_scale=1.0)
     request = tiny_model.layout.text_to_image("row", "a red boat", settings, NOISE)
-    cond, uncond = request.streams
+    cond, uncond = request.sequences
     row = "<|mdm_mask|><|mdm_mask|><end-of-line>"
     frame = "<system>Generate an image according to the text prompt.</system><user>{}</user><answer><IMAGE>"
     assert spell(cond.around(request.target)) == frame.format("a red boat") + 3 * row + "</IMAGE></answer>"
@@ -47,15 +47,15 @@ def test_an_image_is_rows_of_masks_between_a_prompt_and_its_end(tiny_model: Mode
 
 def test_without_guidance_there_is_one_stream(tiny_model: Model) -> None:
     settings = ImageSettings(width_px=32, height_px=32, cfg_scale=0.0)
-    assert len(tiny_model.layout.text_to_image("row", "a red boat", settings, NOISE).streams) == 1
+    assert len(tiny_model.layout.text_to_image("row", "a red boat", settings, NOISE).sequences) == 1
 
 
 def test_input_images_stand_before_the_end_of_the_users_turn(tiny_model: Model, spell: Spell) -> None:
     settings = TextSettings(max_tokens=2, block_length=2)
     images = [torch.tensor([[1, 2], [3, 4]]), torch.tensor([[8191]])]
     request = tiny_model.layout.understanding("row", "What is it?", images, settings, NOISE)
-    (stream,) = request.streams
-    sequence = spell(stream.around(request.target))
+    (each,) = request.sequences
+    sequence = spell(each.around(request.target))
     assert sequence.startswith("<system>You are a multimodal model")
     assert sequence.endswith(
         "<user>What is it?"
@@ -68,7 +68,7 @@ def test_input_images_stand_before_the_end_of_the_users_turn(tiny_model: Model, 
 def test_a_question_needs_no_image(tiny_model: Model, spell: Spell) -> None:
     settings = TextSettings(max_tokens=1, block_length=1)
     request = tiny_model.layout.understanding("row", "Why?", [], settings, NOISE)
-    assert spell(request.streams[0].prefix).endswith("<user>Why?</user><answer>")
+    assert spell(request.sequences[0].prefix).endswith("<user>Why?</user><answer>")
 
 
 @pytest.mark.parametrize("token", ["<|mdm_mask|>", "<IMAGE>", "</answer>", "<end-of-line>", "<|endoftext|>"])

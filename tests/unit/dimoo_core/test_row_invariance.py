@@ -4,15 +4,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dimoo_core.model.batch_invariance import FREE, LinearShape, RowPolicy, even_tiles, linear, probe_row_policy, silu
+from dimoo_core.model.batch_invariance import (
+    FREE,
+    InvariancePolicy,
+    LinearShape,
+    even_tiles,
+    linear,
+    probe_invariance_policy,
+    silu,
+)
 
 CPU = torch.device("cpu")
-POLICIES = [FREE, RowPolicy(min_rows=16), RowPolicy(tile_rows=32)]
+POLICIES = [FREE, InvariancePolicy(min_rows=16), InvariancePolicy(tile_rows=32)]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("num_rows", [0, 1, 15, 32, 33, 100])
-def test_every_policy_computes_the_same_product(policy: RowPolicy, num_rows: int) -> None:
+def test_every_policy_computes_the_same_product(policy: InvariancePolicy, num_rows: int) -> None:
     x, weight = torch.randn(num_rows, 24), torch.randn(10, 24)
     got = linear(x, weight, policy)
     assert got.shape == (num_rows, 10)
@@ -24,7 +32,7 @@ def test_every_policy_computes_the_same_product(policy: RowPolicy, num_rows: int
 def test_the_probed_policy_makes_rows_independent_of_their_number(
     dtype: torch.dtype, num_inputs: int, num_outputs: int
 ) -> None:
-    policy = probe_row_policy([LinearShape(num_inputs, num_outputs, dtype)], CPU)
+    policy = probe_invariance_policy([LinearShape(num_inputs, num_outputs, dtype)], CPU)
     x, weight = torch.randn(700, num_inputs).to(dtype), torch.randn(num_outputs, num_inputs).to(dtype)
     whole = linear(x, weight, policy)
     for start, end in ((0, 1), (5, 8), (100, 117), (3, 67), (1, 700), (650, 700)):
@@ -32,7 +40,7 @@ def test_the_probed_policy_makes_rows_independent_of_their_number(
 
 
 def test_on_cuda_rows_are_tiled_without_a_probe() -> None:
-    assert probe_row_policy([LinearShape(64, 64, torch.bfloat16)], torch.device("cuda")).tile_rows == 256
+    assert probe_invariance_policy([LinearShape(64, 64, torch.bfloat16)], torch.device("cuda")).tile_rows == 256
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 511, 512, 513, 2048, 5000])
@@ -49,7 +57,7 @@ def test_tiles_cover_the_rows_in_order_and_none_is_so_small_that_it_would_be_pad
 
 
 def test_nothing_is_probed_without_memory() -> None:
-    assert probe_row_policy([LinearShape(64, 64, torch.bfloat16)], torch.device("meta")) == FREE
+    assert probe_invariance_policy([LinearShape(64, 64, torch.bfloat16)], torch.device("meta")) == FREE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

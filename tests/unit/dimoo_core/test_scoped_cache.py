@@ -79,9 +79,9 @@ def test_an_answer_computes_all_then_at_each_block_from_the_one_before_on_then_t
 ) -> None:
     settings = replace(TEXT, cache=TextCacheConfig(mode=mode))  # type: ignore[arg-type]
     request = answer_of(tiny_model, "a", settings=settings)
-    suffix = len(request.streams[0].suffix)
+    suffix = len(request.sequences[0].suffix)
     lengths = [length for (length,) in computed_lengths(tiny_model, request)]
-    whole = len(request.streams[0].around(request.target))
+    whole = len(request.sequences[0].around(request.target))
     firsts, others = [lengths[0], *lengths[3::3]], [lengths[1:3], lengths[4:6], lengths[7:9], lengths[10:12]]
     assert firsts == [whole, 24 + suffix, 18 + suffix, 12 + suffix]
     tail = suffix if mode == "prefix" else 0
@@ -90,7 +90,7 @@ def test_an_answer_computes_all_then_at_each_block_from_the_one_before_on_then_t
 
 def test_a_text_cache_recomputes_the_prompt_at_the_blocks_and_steps_that_it_is_told_to(tiny_model: Model) -> None:
     request = answer_of(tiny_model, "a")
-    whole = len(request.streams[0].around(replace(request, target=torch.zeros(24, dtype=torch.int64)).target))
+    whole = len(request.sequences[0].around(replace(request, target=torch.zeros(24, dtype=torch.int64)).target))
 
     def full_steps(cache: TextCacheConfig) -> list[int]:
         lengths = computed_lengths(tiny_model, answer_of(tiny_model, "a", settings=replace(TEXT, cache=cache)))
@@ -165,17 +165,17 @@ def test_what_a_step_decides_is_computed_by_the_next_and_is_no_more_than_was_loo
         request = replace(request, target=known)
     traces, lengths = traces_of(tiny_model, request), computed_lengths(tiny_model, request)
     num_masked = int((request.target == tiny_model.tokens.mask).sum())
-    plan, suffix, kinds = PassPlan(settings.num_steps, num_masked, cache), len(request.streams[0].suffix), set()
+    plan, suffix, kinds = PassPlan(settings.num_steps, num_masked, cache), len(request.sequences[0].suffix), set()
     for step, (trace, computed) in enumerate(zip(traces, lengths, strict=True)):
-        num_streams = len(request.streams) if plan.since_refresh % uncond_interval == 0 else 1
-        assert len(computed) == num_streams
+        num_sequences = len(request.sequences) if plan.since_refresh % uncond_interval == 0 else 1
+        assert len(computed) == num_sequences
         if plan.kind == "target":
-            assert computed == [len(request.target) + suffix] * num_streams
+            assert computed == [len(request.target) + suffix] * num_sequences
         if plan.kind == "some":
             assert computed[0] == len(traces[step - 1].committed) + len(trace.read)
             assert set(trace.committed.tolist()) <= set(trace.read.tolist())
             skipped = 0 if uncond_interval == 1 else len(traces[step - 2].committed)
-            assert computed[1:] == [computed[0] + skipped] * (num_streams - 1)
+            assert computed[1:] == [computed[0] + skipped] * (num_sequences - 1)
         kinds.add(plan.kind)
         plan.advance(step + 1, len(trace.committed))
     assert kinds == {"all", "target", "some"}
@@ -243,9 +243,9 @@ def test_the_engine_knows_before_each_step_how_many_tokens_it_will_compute(tiny_
     for request in cached_requests(tiny_model):
         engine = engine_of(tiny_model)
         engine.submit(request)
-        slot, expected, before = engine._scheduler.waiting[0], [], 0
+        state, expected, before = engine._scheduler.waiting[0], [], 0
         while engine.num_unfinished:
-            expected.append(slot.num_tokens)
+            expected.append(state.num_tokens)
             engine.step()
             assert engine.stats.num_tokens - before == expected[-1], request.request_id
             before = engine.stats.num_tokens
@@ -259,15 +259,15 @@ def test_the_memory_of_a_request_is_known_before_its_first_step(tiny_model: Mode
     for request in cached_requests(tiny_model):
         engine = engine_of(tiny_model)
         engine.submit(request)
-        slab = 2 * config.num_layers * request.num_tokens * config.kv_size * 4
+        block = 2 * config.num_layers * request.num_tokens * config.kv_size * 4
         num_target, settings = len(request.target), request.settings
         expected = {
             "entropy": 0,
             "plain": 0,
             "residual": num_target * 8192 * 2,
-            "edit": slab + 2 * num_target * 8192 * 2,
-            "reference": slab + 4 * (request.num_tokens + 2 * num_target * 8192),
-        }.get(request.request_id, slab)
+            "edit": block + 2 * num_target * 8192 * 2,
+            "reference": block + 4 * (request.num_tokens + 2 * num_target * 8192),
+        }.get(request.request_id, block)
         assert engine._scheduler.waiting[0].num_bytes == expected, (request.request_id, settings)
 
 

@@ -139,7 +139,7 @@ def test_guidance_moves_away_from_the_unconditional_stream() -> None:
 def test_the_unconditional_stream_sees_masks_around_the_answer() -> None:
     decoding = decoding_of(TextSettings(max_tokens=2, block_length=2, num_steps=2, cfg_scale=1.0))
     decoding.advance([logits_for(decoding, [5, 6]), logits_for(decoding, [5, 6])])
-    (cond, cond_start), (uncond, uncond_start) = decoding.stream_ids()
+    (cond, cond_start), (uncond, uncond_start) = decoding.sequence_ids()
     assert cond.tolist() == [1, 2, TOKENS.answer_begin, 5, MASK, END]
     assert uncond.tolist() == [MASK, MASK, MASK, 5, MASK, MASK]
     assert cond_start == uncond_start == 3
@@ -188,6 +188,6 @@ def test_the_unconditional_stream_sees_what_was_decided_and_nothing_that_was_giv
     decoding = decoding_of(settings, target=[MASK, 7, MASK, MASK])
     logits = logits_for(decoding, [5, 0, 6, 8], certainty=[9.0, 0.0, 1.0, 1.0])
     decoding.advance([logits, torch.zeros_like(logits)])
-    (conditional, start), (unconditional, _) = decoding.stream_ids()
+    (conditional, start), (unconditional, _) = decoding.sequence_ids()
     assert conditional[start : start + 4].tolist() == [5, 7, MASK, MASK]
     assert unconditional.tolist() == [MASK] * start + [5, MASK, MASK, MASK] + [MASK]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.model.attention import PackedLayout
-from dimoo_core.model.batch_invariance import even_tiles, probe_row_policy
-from dimoo_core.model.packed_batch import StreamView, pack, read_everything
+from dimoo_core.model.batch_invariance import even_tiles, probe_invariance_policy
+from dimoo_core.model.packed_batch import SequenceView, pack, read_everything
 from dimoo_core.model_config import ModelConfig
 
 CPU = torch.device("cpu")
@@ -66,9 +66,9 @@ def weights_of(directory: Path) -> dict[str, Tensor]:
 def test_packed_streams_get_what_a_plain_transformer_gives_each(name: str, request: pytest.FixtureRequest) -> None:
     model: Model = request.getfixturevalue(f"{name}_model")
     weights = weights_of(request.getfixturevalue(f"{name}_checkpoint"))
-    streams = [torch.arange(start, start + length) for start, length in ((0, 9), (350, 40), (8000, 1))]
-    packed = model.transformer(pack([read_everything(ids) for ids in streams], CPU))
-    for ids, got in zip(streams, packed.split([len(ids) for ids in streams]), strict=True):
+    sequences = [torch.arange(start, start + length) for start, length in ((0, 9), (350, 40), (8000, 1))]
+    packed = model.transformer(pack([read_everything(ids) for ids in sequences], CPU))
+    for ids, got in zip(sequences, packed.split([len(ids) for ids in sequences]), strict=True):
         expected = plain_hidden(weights, model.config, ids)
         torch.testing.assert_close(got, expected, atol=2e-4, rtol=0)
         columns = slice(300, 8600)
@@ -79,17 +79,17 @@ def test_packed_streams_get_what_a_plain_transformer_gives_each(name: str, reque
 
 @torch.inference_mode()
 def test_reading_some_positions_gives_the_same_as_reading_all(odd_model: Model) -> None:
-    streams = [torch.arange(20), torch.arange(100, 131), torch.arange(5)]
-    everything = odd_model.transformer(pack([read_everything(ids) for ids in streams], CPU))
+    sequences = [torch.arange(20), torch.arange(100, 131), torch.arange(5)]
+    everything = odd_model.transformer(pack([read_everything(ids) for ids in sequences], CPU))
     reads = [torch.tensor([3, 4, 19]), torch.tensor([], dtype=torch.int64), torch.tensor([0])]
-    some = odd_model.transformer(pack([StreamView(*pair) for pair in zip(streams, reads, strict=True)], CPU))
+    some = odd_model.transformer(pack([SequenceView(*pair) for pair in zip(sequences, reads, strict=True)], CPU))
     torch.testing.assert_close(some, everything[[3, 4, 19, 51]], atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
 def test_an_observer_sees_every_layer_and_in_the_last_one_the_read_rows_only(odd_model: Model) -> None:
     seen: dict[int, Tensor] = {}
-    batch = pack([StreamView(torch.arange(12), torch.tensor([2, 7]))], CPU)
+    batch = pack([SequenceView(torch.arange(12), torch.tensor([2, 7]))], CPU)
     odd_model.transformer(batch, observe=seen.__setitem__)
     assert [len(seen[index]) for index in sorted(seen)] == [12, 12, 2]
 
@@ -117,7 +117,7 @@ def test_keys_may_be_kept_with_those_of_others_between_them() -> None:
 
 
 def test_packing_restarts_positions_in_each_stream() -> None:
-    batch = pack([StreamView(torch.tensor([7, 8]), torch.tensor([1])), read_everything(torch.tensor([9]))], CPU)
+    batch = pack([SequenceView(torch.tensor([7, 8]), torch.tensor([1])), read_everything(torch.tensor([9]))], CPU)
     assert batch.ids_T.tolist() == [7, 8, 9]
     assert batch.positions_T.tolist() == [0, 1, 0]
     assert batch.read_R.tolist() == [1, 2]
@@ -133,7 +133,7 @@ def test_rows_of_a_long_batch_go_through_the_mlp_in_tiles_without_changing_a_bit
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transformer = tiny_model.transformer
-    transformer.row_policy = probe_row_policy(transformer.linear_shapes(), CPU)
+    transformer.invariance_policy = probe_invariance_policy(transformer.linear_shapes(), CPU)
     ids = torch.randint(300, (1100,), generator=torch.Generator().manual_seed(0))
     batch = pack([read_everything(ids[:700]), read_everything(ids[700:])], CPU)
     with torch.inference_mode():

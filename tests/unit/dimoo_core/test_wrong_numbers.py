@@ -96,8 +96,8 @@ def test_a_request_whose_numbers_are_wrong_fails_and_those_beside_it_are_as_with
     others += [image_of(tiny_model, "three"), answer_of(tiny_model, "four")]
     alone = {name: of(result) for name, result in run_all(new_engine(tiny_model), others).items()}
     wrong = request_of(tiny_model, "wrong", settings, "a red bicycle")
-    used = {int(each) for request in others for stream in request.streams for each in stream.prefix}
-    only = [int(each) for each in wrong.streams[0].prefix if int(each) not in used]
+    used = {int(each) for request in others for sequence in request.sequences for each in sequence.prefix}
+    only = [int(each) for each in wrong.sequences[0].prefix if int(each) not in used]
     embedding = tiny_model.transformer.embedding
     kept = embedding.clone()
     try:

@@ -25,7 +25,7 @@ SMALL = (
 
 
 def bench(model: Path, *more: str, exit_code: int = 0) -> Any:
-    settings = [word for assignment in SMALL for word in ("--set", assignment)]
+    settings = [word for override in SMALL for word in ("--set", override)]
     ended = CliRunner().invoke(app, ["bench", "--model", str(model), "--size", "32x32", *settings, *more])
     assert ended.exit_code == exit_code, ended.output
     return ended

@@ -27,8 +27,8 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def resolved(directory: Path, *assignments: str) -> JobSpec:
-    return with_generation_defaults(load_spec(None, {"manifest": "m.parquet"}, assignments), directory)
+def resolved(directory: Path, *overrides: str) -> JobSpec:
+    return with_generation_defaults(load_spec(None, {"manifest": "m.parquet"}, overrides), directory)
 
 
 def test_a_checkpoint_that_says_nothing_leaves_the_products_defaults(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_job_wins_even_with_the_products_own_default(directory: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("assignments", "lengths"),
+    ("overrides", "lengths"),
     [
         (("max_tokens=64",), (64, 16, 8)),  # four blocks of two steps
         (("max_tokens=48",), (48, 16, None)),  # eight steps are none for three blocks
@@ -76,14 +76,14 @@ def test_the_job_wins_even_with_the_products_own_default(directory: Path) -> Non
     ],
 )
 def test_lengths_that_the_job_changes_bring_the_others_along(
-    assignments: tuple[str, ...], lengths: tuple[int, int, int | None], directory: Path
+    overrides: tuple[str, ...], lengths: tuple[int, int, int | None], directory: Path
 ) -> None:
-    spec = resolved(directory, *(f"understanding.{assignment}" for assignment in assignments)).understanding
+    spec = resolved(directory, *(f"understanding.{override}" for override in overrides)).understanding
     assert (spec.max_tokens, spec.block_length, spec.steps) == lengths
 
 
 @pytest.mark.parametrize(
-    ("assignment", "message"),
+    ("override", "message"),
     [
         ("text_to_image.width=100", "text_to_image.width must be a multiple of 16"),
         ("understanding.max_tokens=0", "understanding.max_tokens must be at least 1, got 0"),
@@ -91,9 +91,9 @@ def test_lengths_that_the_job_changes_bring_the_others_along(
         ("understanding.steps=3", "understanding.steps must be a multiple of the number of blocks (2), got 3"),
     ],
 )
-def test_values_that_do_not_go_with_the_checkpoints_are_refused(assignment: str, message: str, directory: Path) -> None:
+def test_values_that_do_not_go_with_the_checkpoints_are_refused(override: str, message: str, directory: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        resolved(directory, assignment)
+        resolved(directory, override)
     assert message in str(caught.value)
 
 

@@ -15,7 +15,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignment", "cell"),
+    ("override", "cell"),
     [
         ("choices=[yes, no]", ["yes", "no"]),
         ("choices=[1, 2.50, null]", ["1", "2.50", "null"]),
@@ -28,11 +28,11 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("is_new=yes", True),
     ],
 )
-def test_cells_of_text_stay_as_they_are_written(assignment: str, cell: Any) -> None:
+def test_cells_of_text_stay_as_they_are_written(override: str, cell: Any) -> None:
     Path("a.png").write_bytes(encoded(picture()))
     source = write("rows.csv", "image,prompt\na.png,Is it red?\n")
-    build(source, "--task", "vqa", "--set", assignment)
-    assert column(assignment.partition("=")[0]) == [cell]
+    build(source, "--task", "vqa", "--set", override)
+    assert column(override.partition("=")[0]) == [cell]
 
 
 def test_a_column_that_is_given_the_type_of_text_is_text() -> None:

@@ -15,7 +15,7 @@ from tests.support.progress import Clock, state_of, worked
 def test_nothing_has_happened_at_first() -> None:
     state = state_of(num_resumed=10, num_resumed_failed=1)
     assert state.line() == "10/100 rows, 2 workers loading the model"
-    assert (state.num_settled, state.rows_per_s, state.num_tokens, state.engine_busy_ratio) == (10, 0, 0, None)
+    assert (state.num_completed, state.rows_per_s, state.num_tokens, state.engine_busy_ratio) == (10, 0, 0, None)
 
 
 def test_the_counts_of_all_workers_are_added_up_every_few_seconds_and_not_at_each_event(
@@ -39,13 +39,13 @@ def test_rows_count_when_they_are_settled_and_once(clock: Clock) -> None:
     state = state_of()
     state.take("a", WorkerReady(1.0))
     state.take("a", worked(6, 1))
-    assert state.num_settled == 7
+    assert state.num_completed == 7
     state.take("a", SegmentCommitted("0-0", RunTotals(4, 1)))
-    assert state.num_settled == 7
+    assert state.num_completed == 7
     state.take("a", worked(9, 1))
-    assert state.num_settled == 10
+    assert state.num_completed == 10
     state.take("b", SegmentCommitted("0-1", RunTotals(5, 0)))
-    assert state.num_settled == 15
+    assert state.num_completed == 15
     assert state.num_failed == 1
 
 
@@ -55,15 +55,15 @@ def test_failures_count_when_their_rows_are_settled_and_once(clock: Clock) -> No
     clock.now_s += 1
     state.take("a", worked(6, 2))
     state.take("b", worked(1, 1))
-    assert (state.num_settled_failed, state.num_failed) == (4, 1)
+    assert (state.num_completed_failed, state.num_failed) == (4, 1)
     assert "20/100 rows, 4 failed" in state.line()
     state.take("a", SegmentCommitted("0-0", RunTotals(6, 2)))
-    assert (state.num_settled_failed, state.num_failed) == (4, 3)
+    assert (state.num_completed_failed, state.num_failed) == (4, 3)
     state.take("b", SegmentRepeated("0-0", RunTotals(1, 1)))
-    assert (state.num_settled_failed, state.num_settled) == (3, 18)
+    assert (state.num_completed_failed, state.num_completed) == (3, 18)
     state.take("a", worked(6, 4))
     state.take("a", WorkerDied("killed"))
-    assert (state.num_settled_failed, state.num_settled) == (3, 18)
+    assert (state.num_completed_failed, state.num_completed) == (3, 18)
 
 
 def test_rows_that_another_worker_had_committed_before_are_not_counted_again(clock: Clock) -> None:
@@ -71,7 +71,7 @@ def test_rows_that_another_worker_had_committed_before_are_not_counted_again(clo
     state.take("a", SegmentCommitted("0-0", RunTotals(4, 0)))
     state.take("b", worked(4))
     state.take("b", SegmentRepeated("0-0", RunTotals(4, 0)))
-    assert state.num_settled == 4
+    assert state.num_completed == 4
 
 
 def test_rows_that_a_dead_worker_had_not_committed_are_to_be_done_again(clock: Clock) -> None:
@@ -81,7 +81,7 @@ def test_rows_that_a_dead_worker_had_not_committed_are_to_be_done_again(clock: C
     state.take("a", worked(9))
     state.take("a", WorkerDied("killed"))
     clock.now_s += 1
-    assert state.num_settled == 4
+    assert state.num_completed == 4
     assert "1 worker lost and replaced" in state.line()
     assert (state.num_ready, state.num_lost) == (0, 1)
 
@@ -97,7 +97,7 @@ def test_settled_rows_are_never_more_than_there_are(clock: Clock) -> None:
     state = state_of(num_rows=10)
     state.take("a", worked(8))
     state.take("b", worked(8))
-    assert state.num_settled == 10
+    assert state.num_completed == 10
 
 
 def test_the_rate_is_of_this_start_and_the_rest_is_estimated_by_it(clock: Clock) -> None:
@@ -183,7 +183,7 @@ def test_the_latest_images_are_the_newest_first_and_few() -> None:
 def test_words_that_change_no_count_are_taken() -> None:
     state = state_of()
     state.take("a", WorkerEnded())
-    assert state.num_settled == 0
+    assert state.num_completed == 0
 
 
 @pytest.mark.parametrize(

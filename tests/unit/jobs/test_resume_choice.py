@@ -8,7 +8,7 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from jobs.run.identity import key_as_set
-from jobs.run.resume import ResumeChoice, output_of_new_run
+from jobs.run.resume import ResumeOptions, output_of_new_run
 from pipeline.output.directory import RunDirectory
 from pipeline.storage.local import LocalStore
 
@@ -26,32 +26,32 @@ def run_at(folder: Path, results: dict[str, Any] = RESULTS, rows: int = 10) -> R
     return run
 
 
-def check(choice: ResumeChoice, run: RunDirectory, num_rows: int = 10, **changed: Any) -> list[str]:
+def check(choice: ResumeOptions, run: RunDirectory, num_rows: int = 10, **changed: Any) -> list[str]:
     found = run.description()
     assert found is not None
     return choice.check({**RESULTS, **changed}, num_rows, found, run)
 
 
 def test_nothing_has_to_be_accepted_where_nothing_differs(tmp_path: Path) -> None:
-    assert check(ResumeChoice(), run_at(tmp_path)) == []
+    assert check(ResumeOptions(), run_at(tmp_path)) == []
 
 
 def test_what_differs_is_refused_with_both_values_and_the_ways_out(tmp_path: Path) -> None:
     run = run_at(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        check(ResumeChoice(), run, seed=3, segment_rows=8)
+        check(ResumeOptions(), run, seed=3, segment_rows=8)
     message = str(caught.value)
     assert "seed: 0 there, 3 now" in message
     assert "pipeline.segment_rows: 4 there, 8 now" in message
     assert "--new-run" in message
     assert "--accept-change" not in message  # it would be refused because of the segments
     with pytest.raises(ConfigError, match="go on with --accept-change seed, begin anew beside it with --new-run"):
-        check(ResumeChoice(), run, seed=3)
+        check(ResumeOptions(), run, seed=3)
 
 
 def test_a_retry_is_told_no_way_that_it_has_not(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        check(ResumeChoice(is_retry=True), run_at(tmp_path), manifest_fingerprint="b")
+        check(ResumeOptions(is_retry=True), run_at(tmp_path), manifest_fingerprint="b")
     message = str(caught.value)
     assert "the manifest has changed: 10 rows then and now)" in message
     assert "(--manifest, --model) or go on with --accept-change manifest_fingerprint" in message
@@ -66,55 +66,55 @@ def test_a_key_is_named_and_accepted_as_it_is_set(tmp_path: Path) -> None:
     found = run.description()
     assert found is not None
     with pytest.raises(ConfigError) as caught:
-        ResumeChoice().check(now, 10, found, run)
+        ResumeOptions().check(now, 10, found, run)
     assert "(text_to_image.steps: 16 there, 64 now; understanding.resolution: 512 there, 1024 now)" in str(caught.value)
     for names in (
         ("text_to_image.steps", "understanding.resolution"),
         ("defaults.text_to_image.num_steps", "input_resolution"),
         ("text_to_image", "understanding"),
     ):
-        assert len(ResumeChoice(accepted=names).check(now, 10, found, run)) == 2
+        assert len(ResumeOptions(accepted=names).check(now, 10, found, run)) == 2
 
 
 def test_what_an_earlier_start_has_accepted_is_accepted(tmp_path: Path) -> None:
     run = run_at(tmp_path)
     found = run.description()
     assert found is not None
-    run.note_changes(found, check(ResumeChoice(accepted=("manifest_fingerprint",)), run, manifest_fingerprint="b"))
-    assert len(check(ResumeChoice(), run, manifest_fingerprint="b")) == 1
-    assert check(ResumeChoice(), run) == []
+    run.note_changes(found, check(ResumeOptions(accepted=("manifest_fingerprint",)), run, manifest_fingerprint="b"))
+    assert len(check(ResumeOptions(), run, manifest_fingerprint="b")) == 1
+    assert check(ResumeOptions(), run) == []
     with pytest.raises(ConfigError, match="the manifest has changed"):
-        check(ResumeChoice(), run, manifest_fingerprint="c")
+        check(ResumeOptions(), run, manifest_fingerprint="c")
 
 
 def test_a_key_that_does_not_exist_is_refused_with_the_nearest(tmp_path: Path) -> None:
     run = run_at(tmp_path)
     with pytest.raises(ConfigError, match=r"--accept-change manifest_fingerprnt: .*; did you mean 'manifest_fing"):
-        check(ResumeChoice(accepted=("manifest_fingerprnt",)), run)
+        check(ResumeOptions(accepted=("manifest_fingerprnt",)), run)
     with pytest.raises(
         ConfigError, match=r"--accept-change foo: .*; known: engine, hooks, manifest_fingerprint, pipeline, seed, v"
     ):
-        check(ResumeChoice(accepted=("seed", "foo")), run)
-    assert check(ResumeChoice(accepted=("hooks", "engine.compile")), run) == []
+        check(ResumeOptions(accepted=("seed", "foo")), run)
+    assert check(ResumeOptions(accepted=("hooks", "engine.compile")), run) == []
 
 
 def test_only_what_was_named_is_accepted(tmp_path: Path) -> None:
     run = run_at(tmp_path)
-    assert check(ResumeChoice(accepted=("seed",)), run, seed=3) == ["seed: 0 there, 3 now"]
+    assert check(ResumeOptions(accepted=("seed",)), run, seed=3) == ["seed: 0 there, 3 now"]
     newer = {"torch": "2.9", "pillow": "12"}
-    assert len(check(ResumeChoice(accepted=("versions",)), run, versions=newer)) == 2
+    assert len(check(ResumeOptions(accepted=("versions",)), run, versions=newer)) == 2
     with pytest.raises(ConfigError, match=r"versions\.pillow: '11' there, '12' now"):
-        check(ResumeChoice(accepted=("versions.torch", "seed")), run, versions=newer)
+        check(ResumeOptions(accepted=("versions.torch", "seed")), run, versions=newer)
 
 
 @pytest.mark.parametrize("key", ["segment_rows", "limit", "image_format"])
 def test_what_names_parts_and_images_cannot_be_accepted(key: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"cannot go on with other values of {key_as_set(key)}"):
-        check(ResumeChoice(accepted=(key,)), run_at(tmp_path), **{key: 8})
+        check(ResumeOptions(accepted=(key,)), run_at(tmp_path), **{key: 8})
 
 
 def test_a_changed_manifest_can_be_accepted_if_it_keeps_its_number_of_rows(tmp_path: Path) -> None:
-    choice, run = ResumeChoice(accepted=("manifest_fingerprint",)), run_at(tmp_path)
+    choice, run = ResumeOptions(accepted=("manifest_fingerprint",)), run_at(tmp_path)
     assert len(check(choice, run, manifest_fingerprint="b")) == 1
     with pytest.raises(ConfigError, match="a run of 10 rows, the manifest has 11 now"):
         check(choice, run, num_rows=11, manifest_fingerprint="b")

@@ -15,13 +15,13 @@ from dimoo_core.settings import (
 from jobs.spec.spec import DEFAULT_MODEL, JobSpec, load_spec
 
 
-def spec(*assignments: str, **flags: Any) -> JobSpec:
-    return load_spec(None, {"manifest": "m.parquet"} | flags, assignments)
+def spec(*overrides: str, **flags: Any) -> JobSpec:
+    return load_spec(None, {"manifest": "m.parquet"} | flags, overrides)
 
 
-def problem(*assignments: str, **flags: Any) -> str:
+def problem(*overrides: str, **flags: Any) -> str:
     with pytest.raises(ConfigError) as caught:
-        spec(*assignments, **flags)
+        spec(*overrides, **flags)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -76,7 +76,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignment", "found"),
+    ("override", "found"),
     [
         ("task=caption", lambda job: job.task == "caption"),
         ("prompt=What is this: a = b?", lambda job: job.prompt == "What is this: a = b?"),
@@ -152,8 +152,8 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("image={format: webp, quality: 80}", lambda job: (job.image.format, job.image.quality) == ("webp", 80)),
     ],
 )
-def test_assignments_take_values_in_yaml(assignment: str, found: Any) -> None:
-    assert found(spec(assignment))
+def test_assignments_take_values_in_yaml(override: str, found: Any) -> None:
+    assert found(spec(override))
 
 
 def test_assignments_to_one_section_add_up() -> None:
@@ -162,7 +162,7 @@ def test_assignments_to_one_section_add_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignment", "message"),
+    ("override", "message"),
     [
         ("steps", "--set needs key=value, got 'steps'"),
         ("=8", "--set needs key=value, got '=8'"),
@@ -193,8 +193,8 @@ def test_assignments_to_one_section_add_up() -> None:
         ("model=", "model: input should be a valid string, got None"),
     ],
 )
-def test_wrong_assignments_are_told_with_their_key_and_value(assignment: str, message: str) -> None:
-    assert message in problem(assignment)
+def test_wrong_assignments_are_told_with_their_key_and_value(override: str, message: str) -> None:
+    assert message in problem(override)
 
 
 def test_every_problem_is_told_at_once() -> None:
@@ -206,7 +206,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignment", "message"),
+    ("override", "message"),
     [
         ("text_to_image.width=1000", "text_to_image.width must be a multiple of 16 from 16 to 2048, got 1000"),
         ("text_to_image.steps=0", "text_to_image.steps must be at least 1, got 0"),
@@ -249,9 +249,9 @@ def test_every_problem_is_told_at_once() -> None:
         ("prompt=' '", "prompt must not be empty"),
     ],
 )
-def test_values_out_of_range_are_told_with_their_section(assignment: str, message: str) -> None:
+def test_values_out_of_range_are_told_with_their_section(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        spec(assignment).row_defaults()
+        spec(override).row_defaults()
     assert message in str(caught.value)
 
 

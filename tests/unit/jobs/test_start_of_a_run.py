@@ -14,7 +14,7 @@ from jobs.commands.support import resume_hint
 from jobs.run import workers as workers_module
 from jobs.run.cluster import known_address, ray_cluster
 from jobs.run.identity import segment_rows_of
-from jobs.run.resume import ResumeChoice
+from jobs.run.resume import ResumeOptions
 from jobs.run.run import conclude, run_job
 from jobs.run.summary import RunSummary, summary_lines
 from jobs.spec.spec import load_spec
@@ -177,7 +177,7 @@ def test_a_new_run_that_has_ended_starts_no_ray_again(
     use_stub_model(monkeypatch)
     manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
     flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": str(tiny_checkpoint)}
-    anew = ResumeChoice(is_new_run=True)
+    anew = ResumeOptions(is_new_run=True)
 
     def start(workers: int, seed: int) -> RunSummary:
         return run_job(load_spec(None, flags | {"workers": workers}, [f"seed={seed}"]), lambda line: None, anew)

@@ -28,8 +28,8 @@ def asked(defaults: RowDefaults | None = None, **columns: Any) -> tuple[str, int
     return row.prompt, row.settings.max_tokens
 
 
-def job(*assignments: str, directory: Path | None = None) -> RowDefaults:
-    spec = load_spec(None, {"manifest": "m.parquet"}, assignments)
+def job(*overrides: str, directory: Path | None = None) -> RowDefaults:
+    spec = load_spec(None, {"manifest": "m.parquet"}, overrides)
     return (spec if directory is None else with_generation_defaults(spec, directory)).row_defaults()
 
 

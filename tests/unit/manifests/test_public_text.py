@@ -1,6 +1,6 @@
 import pytest
 
-from manifests.redact import HIDDEN, public_text, public_uri
+from manifests.redact import HIDDEN, redact_text, redact_uri
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPx=RfiCY"
 
@@ -19,14 +19,14 @@ SECRET = "wJalrXUtnFEMI/K7MDENG+bPx=RfiCY"
     ],
 )
 def test_of_a_uri_neither_user_nor_query_is_shown(uri: str, shown: str) -> None:
-    assert public_uri(uri) == shown
+    assert redact_uri(uri) == shown
 
 
 def test_texts_are_shown_without_the_secrets_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("HF_TOKEN", "short")
     text = f"no answer from 'https://me:pw@host/x?Signature=ab' with {SECRET}, short of X-Amz-Signature=cd&x=1"
-    assert public_text(text) == (
+    assert redact_text(text) == (
         f"no answer from 'https://host/x' with {HIDDEN}, short of X-Amz-Signature={HIDDEN}&x=1"
     )
-    assert public_text("nothing to hide: a=b, s3://bucket/key") == "nothing to hide: a=b, s3://bucket/key"
+    assert redact_text("nothing to hide: a=b, s3://bucket/key") == "nothing to hide: a=b, s3://bucket/key"

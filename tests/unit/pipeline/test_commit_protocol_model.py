@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from jobs.run.retry import retry_job
-from jobs.run.retry_plan import RetryChoice
-from jobs.tools.verify import VerifyChoice, verify_output
+from jobs.run.retry_plan import RetryOptions
+from jobs.tools.verify import VerifyOptions, verify_output
 from pipeline.storage.local import LocalStore
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import image_row, write_manifest
@@ -128,11 +128,11 @@ def test_set_aside_makes_the_requests_of_its_model(tmp_path: Path, monkeypatch: 
     use_stub_model(monkeypatch)
     rows, output = [image_row("a", width=64, height=64), image_row("b", width=33)], tmp_path / "out"
     run_here(write_manifest(tmp_path / "m.parquet", rows), output, Path("stub"), pipeline={"segment_rows": 2})
-    retry_job(str(output), RetryChoice(classes=("bad_input",), workers=0), lambda line: None)
+    retry_job(str(output), RetryOptions(classes=("bad_input",), workers=0), lambda line: None)
     next(output.glob("images/*/*")).write_bytes(b"")
     requests: list[str] = []
     record_requests(monkeypatch, requests, _OF_SET_ASIDE)
-    verify_output(str(output), lambda line: None, VerifyChoice(sets_aside=True))
+    verify_output(str(output), lambda line: None, VerifyOptions(sets_aside=True))
 
     first_copy = requests.index("copy")
     assert requests.count("copy") == 3

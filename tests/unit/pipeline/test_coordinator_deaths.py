@@ -12,8 +12,8 @@ from pipeline.driver.coordinator import MAX_LOSSES, Coordinator, CoordinatorRepo
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed
+from pipeline.output.poison_segments import CrashHistory, PoisonRecord
 from pipeline.output.results import RunTotals
-from pipeline.output.suspects import SuspectRecord, Suspicion
 from pipeline.protocol.messages import (
     Event,
     Lease,
@@ -63,27 +63,27 @@ def test_a_segment_that_kills_worker_after_worker_ends_the_run_after_all_others_
 
 
 def test_a_segment_that_killed_a_worker_is_remembered_and_done_last_by_a_worker_of_its_own(tmp_path: Path) -> None:
-    record = SuspectRecord(LocalStore(str(tmp_path)))
-    bad, seen = segments(6)[2].name, list[Suspicion | None]()
+    record = PoisonRecord(LocalStore(str(tmp_path)))
+    bad, seen = segments(6)[2].name, list[CrashHistory | None]()
 
     def die_once(name: str, lease: Lease) -> Event | None:
         if lease.segment.name != bad:
             return commit(name, lease)
-        seen.append(lease.suspicion)
+        seen.append(lease.crash_history)
         if len(seen) == 1:
             return WorkerDied("killed")
-        assert record.of(bad) == Suspicion().after_death("killed")
+        assert record.of(bad) == CrashHistory().after_death("killed")
         return commit(name, lease)
 
     pool = PretendingPool(1, die_once)
-    report = Coordinator(pool, LeaseBook(segments(6)), lambda name, event: None, suspects=record).run()
+    report = Coordinator(pool, LeaseBook(segments(6)), lambda name, event: None, poison_segments=record).run()
     assert report == CoordinatorReport(RunTotals(6, 0), 1)
-    assert seen == [None, Suspicion().after_death("killed")]
+    assert seen == [None, CrashHistory().after_death("killed")]
     assert pool.given[-1][1] in {segment.name for segment in segments(6)[2:4]}
 
 
 def test_of_many_small_segments_those_that_a_dead_worker_held_are_suspect_and_no_others(tmp_path: Path) -> None:
-    record = SuspectRecord(LocalStore(str(tmp_path)))
+    record = PoisonRecord(LocalStore(str(tmp_path)))
 
     def die_at_third(name: str, lease: Lease) -> Event | None:
         is_third = lease.segment.name == segments(20)[2].name
@@ -91,7 +91,7 @@ def test_of_many_small_segments_those_that_a_dead_worker_held_are_suspect_and_no
 
     pool = PretendingPool(1, die_at_third)
     book = LeaseBook(segments(20), num_ahead=20)
-    report = Coordinator(pool, book, lambda name, event: None, suspects=record, rows_ahead=5).run()
+    report = Coordinator(pool, book, lambda name, event: None, poison_segments=record, rows_ahead=5).run()
     assert report == CoordinatorReport(RunTotals(20, 0), 1)
     held = [segment.name for segment in segments(20)[2:7]]  # two are committed, five held
     assert sorted(record.all()) == held
@@ -99,7 +99,7 @@ def test_of_many_small_segments_those_that_a_dead_worker_held_are_suspect_and_no
 
 
 def test_an_engine_that_fails_is_as_a_death_where_the_worker_can_be_replaced(tmp_path: Path) -> None:
-    record = SuspectRecord(LocalStore(str(tmp_path)))
+    record = PoisonRecord(LocalStore(str(tmp_path)))
 
     class Replacing(PretendingPool):
         can_replace = True
@@ -111,9 +111,9 @@ def test_an_engine_that_fails_is_as_a_death_where_the_worker_can_be_replaced(tmp
         return WorkerFailed(RunFailed("CUDA error"), ("row0",)) if name == "worker-0" else commit(name, lease)
 
     pool = Replacing(1, fail_once)
-    report = Coordinator(pool, LeaseBook(segments(1)), lambda name, event: None, suspects=record).run()
+    report = Coordinator(pool, LeaseBook(segments(1)), lambda name, event: None, poison_segments=record).run()
     assert report == CoordinatorReport(RunTotals(1, 0), 1)
-    assert record.of(segments(1)[0].name) == Suspicion().after_death("CUDA error", "engine")
+    assert record.of(segments(1)[0].name) == CrashHistory().after_death("CUDA error", "engine")
 
 
 def test_workers_that_all_die_end_the_run() -> None:
@@ -123,21 +123,21 @@ def test_workers_that_all_die_end_the_run() -> None:
 
 
 def test_a_machine_that_is_gone_with_its_workers_blames_no_row_however_often(tmp_path: Path) -> None:
-    record = SuspectRecord(LocalStore(str(tmp_path)))
+    record = PoisonRecord(LocalStore(str(tmp_path)))
 
     def die_with_machine(name: str, lease: Lease) -> Event | None:
         is_lost = int(name.removeprefix("worker-")) < 10
         return WorkerDied("node lost", is_by_machine=True) if is_lost else commit(name, lease)
 
     report = Coordinator(
-        PretendingPool(1, die_with_machine), LeaseBook(segments(4)), lambda name, event: None, suspects=record
+        PretendingPool(1, die_with_machine), LeaseBook(segments(4)), lambda name, event: None, poison_segments=record
     ).run()
     assert report == CoordinatorReport(RunTotals(4, 0), 10)
     assert record.all() == {}
 
 
 def test_a_worker_that_hangs_is_ended_and_what_it_held_is_suspected(tmp_path: Path) -> None:
-    record, now_s = SuspectRecord(LocalStore(str(tmp_path))), [0.0]
+    record, now_s = PoisonRecord(LocalStore(str(tmp_path))), [0.0]
 
     class Hanging(PretendingPool):
         can_replace = True
@@ -151,7 +151,9 @@ def test_a_worker_that_hangs_is_ended_and_what_it_held_is_suspected(tmp_path: Pa
 
     pool = Hanging(1, lambda name, lease: None if name == "worker-0" else commit(name, lease))
     watch = WorkerWatch(WorkerLife(hang_timeout_s=60.0), lambda: now_s[0])
-    report = Coordinator(pool, LeaseBook(segments(1)), lambda name, event: None, suspects=record, watch=watch).run()
+    report = Coordinator(
+        pool, LeaseBook(segments(1)), lambda name, event: None, poison_segments=record, watch=watch
+    ).run()
     assert report == CoordinatorReport(RunTotals(1, 0), 1)
     found = record.of(segments(1)[0].name)
     assert found is not None

@@ -12,8 +12,8 @@ from pipeline.driver.coordinator import LEASES_PER_WORKER, Coordinator, Coordina
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.errors import RunFailed, RunStopped
+from pipeline.output.poison_segments import PoisonRecord
 from pipeline.output.results import RunTotals
-from pipeline.output.suspects import SuspectRecord
 from pipeline.protocol.messages import (
     Event,
     Lease,
@@ -25,7 +25,7 @@ from pipeline.protocol.messages import (
     WorkerReady,
 )
 from pipeline.protocol.settings import WorkerLife
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
 from tests.support.pretending_pool import PretendingPool, commit, progress, run, segments
@@ -63,33 +63,33 @@ def test_the_pool_is_stopped_when_listening_fails() -> None:
 
 
 def test_a_notice_drains_every_worker_and_what_they_commit_meanwhile_counts() -> None:
-    notice, heard = StopNotice(lambda: 0.0), list[Event]()
+    shutdown, heard = ShutdownRequest(lambda: 0.0), list[Event]()
 
     def give_after_three(name: str, event: Event) -> None:
         heard.append(event)
         if sum(isinstance(each, SegmentCommitted) for each in heard) == 3:
-            notice.give(20.0)
+            shutdown.request(20.0)
 
     pool = PretendingPool(2, commit)
     with pytest.raises(RunStopped, match=r"\Astopped\Z"):
-        Coordinator(pool, LeaseBook(segments(12)), give_after_three, notice=notice).run()
+        Coordinator(pool, LeaseBook(segments(12)), give_after_three, shutdown=shutdown).run()
     assert sorted(pool.drained) == [("worker-0", 20.0), ("worker-1", 20.0)]
     assert sum(isinstance(each, WorkerDrained) for each in heard) == 2
     assert pool.is_stopped
 
 
 def test_a_worker_that_cannot_drain_is_named_when_the_run_stops() -> None:
-    notice = StopNotice(lambda: 0.0)
+    shutdown = ShutdownRequest(lambda: 0.0)
 
     class Dying(PretendingPool):
         def drain(self, name: str, deadline_s: float | None) -> None:
             self._events.append((name, WorkerDied("killed")))
 
     def give(name: str, event: Event) -> None:
-        notice.give(20.0)
+        shutdown.request(20.0)
 
     with pytest.raises(RunStopped, match="stopped, but not in good order: worker-0: killed"):
-        Coordinator(Dying(1, commit), LeaseBook(segments(12)), give, notice=notice).run()
+        Coordinator(Dying(1, commit), LeaseBook(segments(12)), give, shutdown=shutdown).run()
 
 
 def test_a_worker_that_has_lived_long_enough_is_drained_and_replaced() -> None:
@@ -116,7 +116,7 @@ def test_a_worker_that_has_lived_long_enough_is_drained_and_replaced() -> None:
 def test_what_a_drained_worker_hands_back_is_done_by_its_successor_and_not_suspected(
     last_word: Event, tmp_path: Path
 ) -> None:
-    record = SuspectRecord(LocalStore(str(tmp_path)))
+    record = PoisonRecord(LocalStore(str(tmp_path)))
 
     class OnceDrained(PretendingPool):
         def discard(self, name: str) -> None:
@@ -129,7 +129,7 @@ def test_what_a_drained_worker_hands_back_is_done_by_its_successor_and_not_suspe
             return super().poll(timeout_s)
 
     pool = OnceDrained(1, commit)
-    report = Coordinator(pool, LeaseBook(segments(6)), lambda name, event: None, suspects=record).run()
+    report = Coordinator(pool, LeaseBook(segments(6)), lambda name, event: None, poison_segments=record).run()
     assert report == CoordinatorReport(RunTotals(6, 0), 0)
     assert record.all() == {}
     assert [name for name, _ in pool.given].count("worker-0") == LEASES_PER_WORKER

@@ -11,14 +11,14 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.files.plan import Segment
-from pipeline.output.partials import DRAFTS_PREFIX, Drafts
-from pipeline.output.results import AnswerDone, RowDone, StoredImage
+from pipeline.output.partials import PARTIALS_PREFIX, PartialSegments
+from pipeline.output.results import AnswerDone, RowSuccess, StoredImage
 from pipeline.protocol.messages import Lease
 from pipeline.protocol.settings import FlushPolicy
 from pipeline.storage.base import Store
 from pipeline.storage.local import LocalStore
-from pipeline.storage.retry import Patience
-from pipeline.worker.partials import DraftKeeper
+from pipeline.storage.retry import RetryPolicy
+from pipeline.worker.partials import PartialWriter
 from pipeline.worker.segment import OpenSegment
 
 SEGMENT = Segment(0, 1, "m.parquet", 4, 4, 4)
@@ -30,18 +30,18 @@ def store(tmp_path: Path) -> Store:
     return LocalStore(str(tmp_path))
 
 
-def opened(*, has_drafts: bool = False, rows: pa.Table = ROWS) -> OpenSegment:
-    return OpenSegment(Lease(SEGMENT, has_drafts=has_drafts), rows)
+def opened(*, has_partials: bool = False, rows: pa.Table = ROWS) -> OpenSegment:
+    return OpenSegment(Lease(SEGMENT, has_partials=has_partials), rows)
 
 
 def keeper(
     store: Store, policy: FlushPolicy, clock: Callable[[], float] = lambda: 0.0, settings: str = "s"
-) -> DraftKeeper:
-    return DraftKeeper(Drafts(store, Patience(threading.Event())), policy, settings, clock)
+) -> PartialWriter:
+    return PartialWriter(PartialSegments(store, RetryPolicy(threading.Event())), policy, settings, clock)
 
 
-def text(row: int) -> RowDone:
-    return RowDone(
+def text(row: int) -> RowSuccess:
+    return RowSuccess(
         row=row,
         id="abcd"[row - 4],
         task="vqa",
@@ -61,39 +61,39 @@ def text(row: int) -> RowDone:
 
 
 def num_drafts(store: Store) -> int:
-    return len(list(store.list(DRAFTS_PREFIX)))
+    return len(list(store.list(PARTIALS_PREFIX)))
 
 
 def test_rows_are_flushed_when_there_are_enough(store: Store) -> None:
-    drafts, segment = keeper(store, FlushPolicy(rows=2)), opened()
-    drafts.open(segment)
-    drafts.note(segment, text(4))
+    partials, segment = keeper(store, FlushPolicy(rows=2)), opened()
+    partials.open(segment)
+    partials.note(segment, text(4))
     assert num_drafts(store) == 0
-    drafts.note(segment, text(5))
+    partials.note(segment, text(5))
     assert num_drafts(store) == 1
-    drafts.note(segment, text(6))
-    drafts.flush_all()
-    drafts.flush_all()
+    partials.note(segment, text(6))
+    partials.flush_all()
+    partials.flush_all()
     assert num_drafts(store) == 2
-    drafts.close(segment)
+    partials.close(segment)
     assert num_drafts(store) == 0
 
 
 def test_rows_are_flushed_when_the_first_has_waited_for_long_enough(store: Store) -> None:
     now_s = [0.0]
-    drafts, segment = keeper(store, FlushPolicy(seconds=30), lambda: now_s[0]), opened()
-    drafts.open(segment)
-    drafts.note(segment, text(4))
+    partials, segment = keeper(store, FlushPolicy(seconds=30), lambda: now_s[0]), opened()
+    partials.open(segment)
+    partials.note(segment, text(4))
     now_s[0] = 29.0
-    drafts.note(segment, text(5))
-    assert (num_drafts(store), drafts.due_segments()) == (0, [])
+    partials.note(segment, text(5))
+    assert (num_drafts(store), partials.due_segments()) == (0, [])
     now_s[0] = 30.0
-    assert drafts.due_segments() == [segment]
-    drafts.flush_due(segment)
-    assert (num_drafts(store), drafts.due_segments()) == (1, [])
+    assert partials.due_segments() == [segment]
+    partials.flush_due(segment)
+    assert (num_drafts(store), partials.due_segments()) == (1, [])
     now_s[0] = 59.0
-    drafts.note(segment, text(6))
-    assert drafts.due_segments() == []
+    partials.note(segment, text(6))
+    assert partials.due_segments() == []
 
 
 def test_a_row_is_taken_over_as_it_was(store: Store) -> None:
@@ -106,7 +106,7 @@ def test_a_row_is_taken_over_as_it_was(store: Store) -> None:
         bytes=5,
         sha256=hashlib.sha256(b"image").hexdigest(),
     )
-    codes = RowDone(
+    codes = RowSuccess(
         row=6,
         id="c",
         task="tokenize",
@@ -127,15 +127,15 @@ def test_a_row_is_taken_over_as_it_was(store: Store) -> None:
     first.note(segment, text(4))
     first.note(segment, codes)
 
-    second, again = keeper(store, FlushPolicy()), opened(has_drafts=True)
+    second, again = keeper(store, FlushPolicy()), opened(has_partials=True)
     second.open(again)
-    assert second.adopted(again, 4) == text(4)
-    found = second.adopted(again, 6)
+    assert second.reused(again, 4) == text(4)
+    found = second.reused(again, 6)
     assert found is not None
     assert (found.vq_codes.tolist(), found.vq_grid, found.outputs) == ([1, 8191], [1, 2], (image,))  # type: ignore[union-attr]
-    assert second.adopted(again, 5) is None
+    assert second.reused(again, 5) is None
     store.put(image.output, b"imagE")
-    assert second.adopted(again, 6) is None
+    assert second.reused(again, 6) is None
     second.close(again)
     assert num_drafts(store) == 0
 
@@ -145,35 +145,35 @@ def test_rows_of_other_settings_another_manifest_or_no_draft_are_made(store: Sto
     first.open(segment)
     first.note(segment, text(4))
     for settings, rows, is_there in (("s", ROWS, True), ("t", ROWS, False), ("s", ROWS.slice(1), False)):
-        other, again = keeper(store, FlushPolicy(), settings=settings), opened(has_drafts=True, rows=rows)
+        other, again = keeper(store, FlushPolicy(), settings=settings), opened(has_partials=True, rows=rows)
         other.open(again)
-        assert (other.adopted(again, 4) is not None) == is_there
+        assert (other.reused(again, 4) is not None) == is_there
     unasked, again = keeper(store, FlushPolicy()), opened()
     unasked.open(again)
-    assert unasked.adopted(again, 4) is None
+    assert unasked.reused(again, 4) is None
 
 
 def test_a_row_that_comes_after_its_segment_was_closed_leaves_nothing(store: Store) -> None:
-    drafts, segment = keeper(store, FlushPolicy(rows=1)), opened()
-    drafts.open(segment)
-    drafts.close(segment)
-    drafts.note(segment, text(4))
-    drafts.flush_due(segment)
+    partials, segment = keeper(store, FlushPolicy(rows=1)), opened()
+    partials.open(segment)
+    partials.close(segment)
+    partials.note(segment, text(4))
+    partials.flush_due(segment)
     assert num_drafts(store) == 0
 
 
 def test_a_draft_that_was_written_while_its_segment_was_closed_is_removed(store: Store) -> None:
-    drafts, segment = keeper(store, FlushPolicy(rows=9)), opened()
-    drafts.open(segment)
-    drafts.note(segment, text(4))
+    partials, segment = keeper(store, FlushPolicy(rows=9)), opened()
+    partials.open(segment)
+    partials.note(segment, text(4))
     put = store.put
 
     def put_late(key: str, data: bytes, *, content_type: str | None = None) -> None:
-        drafts.close(segment)
+        partials.close(segment)
         put(key, data, content_type=content_type)
 
     store.put = put_late  # type: ignore[method-assign]
-    drafts.flush(segment)
+    partials.flush(segment)
     assert num_drafts(store) == 0
 
 

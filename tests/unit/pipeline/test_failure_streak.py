@@ -255,8 +255,8 @@ def test_the_last_worker_that_is_left_ends_the_run() -> None:
 
 def test_a_worker_without_more_rows_is_told_to_commit_what_it_holds_back() -> None:
     class Settling(Retiring):
-        def settle(self, name: str) -> None:
-            super().settle(name)
+        def commit_held(self, name: str) -> None:
+            super().commit_held(name)
             held = [event.segment_name for told, event in heard if told == name and isinstance(event, SegmentHeldBack)]
             self._events += [(name, SegmentCommitted(each, RunTotals(0, 1), (("engine", 1),))) for each in held]
 

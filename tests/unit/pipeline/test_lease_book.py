@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from manifests.files.plan import ManifestFile, Segment, plan_shards
-from pipeline.driver.leases import COPY_AFTER_S, LeaseBook
+from pipeline.driver.leases import SPECULATE_AFTER_S, LeaseBook
 
 WORKERS = ("a", "b", "c")
 
@@ -87,9 +87,9 @@ def test_a_segment_is_copied_only_after_it_was_held_for_a_while() -> None:
     now_s = [0.0]
     book = LeaseBook(segments(1), clock=lambda: now_s[0])
     lease = book.next_for("a")
-    now_s[0] = COPY_AFTER_S - 1
+    now_s[0] = SPECULATE_AFTER_S - 1
     assert book.next_for("b") is None
-    now_s[0] = COPY_AFTER_S
+    now_s[0] = SPECULATE_AFTER_S
     assert book.next_for("b") == lease
 
 

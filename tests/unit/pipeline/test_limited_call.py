@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.images.fetch import CallAbandoned, LimitedCalls
+from pipeline.images.fetch import CallAbandoned, TimedCalls
 
 
 @pytest.fixture
-def calls() -> Iterator[LimitedCalls[int]]:
-    calls: LimitedCalls[int] = LimitedCalls()
+def calls() -> Iterator[TimedCalls[int]]:
+    calls: TimedCalls[int] = TimedCalls()
     yield calls
     calls.close()
 
 
-def test_what_a_call_returns_or_raises_is_passed_on(calls: LimitedCalls[int]) -> None:
+def test_what_a_call_returns_or_raises_is_passed_on(calls: TimedCalls[int]) -> None:
     def fail() -> int:
         raise ValueError("no")
 
@@ -24,11 +24,11 @@ def test_what_a_call_returns_or_raises_is_passed_on(calls: LimitedCalls[int]) ->
         calls.run(fail, 60.0)
 
 
-def test_one_thread_serves_calls_that_come_back_one_after_the_other(calls: LimitedCalls[int]) -> None:
+def test_one_thread_serves_calls_that_come_back_one_after_the_other(calls: TimedCalls[int]) -> None:
     assert len({calls.run(threading.get_ident, 60.0) for _ in range(5)}) == 1
 
 
-def test_a_call_that_hangs_is_given_up_and_others_go_on(calls: LimitedCalls[int]) -> None:
+def test_a_call_that_hangs_is_given_up_and_others_go_on(calls: TimedCalls[int]) -> None:
     comes, came = threading.Event(), threading.Event()
 
     def hang() -> int:
@@ -46,7 +46,7 @@ def test_a_call_that_hangs_is_given_up_and_others_go_on(calls: LimitedCalls[int]
 @pytest.mark.parametrize("hangs", [lambda comes: comes.wait()])
 def test_nothing_is_waited_for_when_all_is_over(hangs: Callable[[threading.Event], int]) -> None:
     comes = threading.Event()
-    calls: LimitedCalls[int] = LimitedCalls(lambda: True)
+    calls: TimedCalls[int] = TimedCalls(lambda: True)
     with pytest.raises(CallAbandoned):
         calls.run(lambda: hangs(comes), 3600.0)
     comes.set()

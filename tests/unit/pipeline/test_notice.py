@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.protocol.shutdown import StopNotice
+from pipeline.protocol.shutdown import ShutdownRequest
 
 
 def test_nothing_is_asked_for_before_a_notice_is_given() -> None:
-    notice = StopNotice(lambda: 0.0)
-    assert (notice.is_given, notice.is_hasty, notice.has_time_for_steps, notice.left_s) == (
+    shutdown = ShutdownRequest(lambda: 0.0)
+    assert (shutdown.is_requested, shutdown.has_deadline, shutdown.has_time_for_steps, shutdown.left_s) == (
         False,
         False,
         True,
@@ -17,9 +17,9 @@ def test_nothing_is_asked_for_before_a_notice_is_given() -> None:
 
 
 def test_without_a_deadline_there_is_all_the_time_that_is_needed() -> None:
-    notice = StopNotice(lambda: 0.0)
-    notice.give()
-    assert (notice.is_given, notice.is_hasty, notice.has_time_for_steps, notice.left_s) == (
+    shutdown = ShutdownRequest(lambda: 0.0)
+    shutdown.request()
+    assert (shutdown.is_requested, shutdown.has_deadline, shutdown.has_time_for_steps, shutdown.left_s) == (
         True,
         False,
         True,
@@ -30,16 +30,16 @@ def test_without_a_deadline_there_is_all_the_time_that_is_needed() -> None:
 @given(st.floats(0.1, 1e6), st.floats(0, 2))
 def test_half_of_the_time_is_for_the_engine(deadline_s: float, share: float) -> None:
     now_s = [100.0]
-    notice = StopNotice(lambda: now_s[0])
-    notice.give(deadline_s)
+    shutdown = ShutdownRequest(lambda: now_s[0])
+    shutdown.request(deadline_s)
     now_s[0] += share * deadline_s
-    assert notice.has_time_for_steps == (now_s[0] - 100.0 < deadline_s / 2)
-    assert 0 <= notice.left_s <= deadline_s + 1e-9  # the clock does not begin at zero
-    assert (notice.left_s == 0) == (now_s[0] >= 100.0 + deadline_s)
+    assert shutdown.has_time_for_steps == (now_s[0] - 100.0 < deadline_s / 2)
+    assert 0 <= shutdown.left_s <= deadline_s + 1e-9  # the clock does not begin at zero
+    assert (shutdown.left_s == 0) == (now_s[0] >= 100.0 + deadline_s)
 
 
 def test_a_deadline_comes_over_none_and_the_first_one_holds() -> None:
-    notice = StopNotice(lambda: 0.0)
+    shutdown = ShutdownRequest(lambda: 0.0)
     for deadline_s in (None, 20.0, 90.0, None):
-        notice.give(deadline_s)
-    assert notice.left_s == 20.0
+        shutdown.request(deadline_s)
+    assert shutdown.left_s == 20.0

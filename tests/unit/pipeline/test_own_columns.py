@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.columns import COLUMNS
-from pipeline.output.results import MAX_CELL_CHARS, own_columns
+from pipeline.output.results import MAX_CELL_CHARS, extra_columns
 
 
 def found(**columns: Any) -> Any:
-    text = own_columns(pa.table({name: [None, value] for name, value in columns.items()}), 1)
+    text = extra_columns(pa.table({name: [None, value] for name, value in columns.items()}), 1)
     return None if text is None else json.loads(text)
 
 
@@ -49,7 +49,7 @@ def test_what_is_long_or_has_no_form_in_json_is_left_out(value: object) -> None:
 def test_what_is_no_value_of_python_is_left_out() -> None:
     invalid = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")])
     far = pa.array([2**62], pa.timestamp("s"))
-    assert own_columns(pa.table({"invalid": invalid, "far": far, "sku": ["A-1"]}), 0) == '{"sku": "A-1"}'
+    assert extra_columns(pa.table({"invalid": invalid, "far": far, "sku": ["A-1"]}), 0) == '{"sku": "A-1"}'
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(-(2**63), 2**63 - 1), st.booleans()), max_size=5))

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.storage.throttle import Pace
+from pipeline.storage.throttle import ConcurrencyLimit
 
 
 class Clock:
@@ -16,60 +16,60 @@ class Clock:
 
 def test_a_refusal_halves_the_limit_and_refusals_of_the_same_moment_count_as_one() -> None:
     clock = Clock()
-    pace = Pace(64, clock=clock)
-    pace.refused()
-    pace.refused()
-    assert (pace.limit, pace.num_refusals) == (32, 2)
+    limit = ConcurrencyLimit(64, clock=clock)
+    limit.refused()
+    limit.refused()
+    assert (limit.limit, limit.num_refusals) == (32, 2)
     clock.now_s += 2
-    pace.refused()
-    assert pace.limit == 16
-    assert pace.is_slowed
+    limit.refused()
+    assert limit.limit == 16
+    assert limit.is_slowed
 
 
 def test_one_request_at_a_time_always_goes_on() -> None:
     clock = Clock()
-    pace = Pace(64, clock=clock)
+    limit = ConcurrencyLimit(64, clock=clock)
     for _ in range(20):
-        pace.refused()
+        limit.refused()
         clock.now_s += 2
-    assert pace.limit == 1
-    with pace.slot():
+    assert limit.limit == 1
+    with limit.slot():
         pass
 
 
 def test_the_limit_grows_by_one_for_each_round_of_successes_up_to_its_bound() -> None:
-    pace = Pace(4, clock=Clock())
-    pace.refused()
+    limit = ConcurrencyLimit(4, clock=Clock())
+    limit.refused()
     for _ in range(3):
-        with pace.slot():
+        with limit.slot():
             pass
-    assert pace.limit == 3
+    assert limit.limit == 3
     for _ in range(50):
-        with pace.slot():
+        with limit.slot():
             pass
-    assert pace.limit == 4
-    assert not pace.is_slowed
+    assert limit.limit == 4
+    assert not limit.is_slowed
 
 
 def test_requests_that_failed_or_were_refused_meanwhile_do_not_let_it_grow() -> None:
-    pace = Pace(4, clock=Clock())
-    pace.refused()
+    limit = ConcurrencyLimit(4, clock=Clock())
+    limit.refused()
     for _ in range(9):
-        with pytest.raises(OSError, match="broken"), pace.slot():
+        with pytest.raises(OSError, match="broken"), limit.slot():
             raise OSError("broken")
-        with pace.slot():
-            pace.refused()  # boto3 tried again, and that went through
-    assert pace.limit == 2
+        with limit.slot():
+            limit.refused()  # boto3 tried again, and that went through
+    assert limit.limit == 2
 
 
 def test_no_more_requests_than_the_limit_are_under_way() -> None:
-    pace = Pace(8, clock=Clock())
-    pace.refused()
+    limit = ConcurrencyLimit(8, clock=Clock())
+    limit.refused()
     lock, active, most = threading.Lock(), [0], [0]
     together = threading.Barrier(4)
 
     def request(number: int) -> None:
-        with pace.slot():
+        with limit.slot():
             with lock:
                 active[0] += 1
                 most[0] = max(most[0], active[0])
@@ -82,4 +82,4 @@ def test_no_more_requests_than_the_limit_are_under_way() -> None:
         list(pool.map(request, range(4)))
         assert most[0] == 4
         list(pool.map(request, range(4, 40)))
-    assert most[0] <= pace.limit
+    assert most[0] <= limit.limit

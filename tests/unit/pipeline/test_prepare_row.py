@@ -12,11 +12,11 @@ from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.prepare import RowPreparer
+from pipeline.rows.preprocess import Preprocessor
 from pipeline.storage import retry
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 from tests.support.manifest_rows import encoded, picture
 from tests.support.stub_model import StubModel
 
@@ -42,9 +42,9 @@ def stop() -> threading.Event:
 
 
 @pytest.fixture
-def preparer(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[RowPreparer]:
+def preprocessor(stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[Preprocessor]:
     monkeypatch.setattr(retry, "MAX_TRIES", 3)
-    each = RowPreparer(StubModel(), SETTINGS, Patience(stop, first_wait_s=0.001))  # type: ignore[arg-type]
+    each = Preprocessor(StubModel(), SETTINGS, RetryPolicy(stop, first_wait_s=0.001))  # type: ignore[arg-type]
     yield each
     each.close()
 
@@ -70,80 +70,80 @@ def unreachable() -> StoreError:
     return StoreError("read", "s3://photos/a.png", "EndpointConnectionError", retryable=True)
 
 
-def test_a_request_is_named_by_its_row_number(preparer: RowPreparer) -> None:
-    prepared = preparer.prepare(embedded(7), ".")
+def test_a_request_is_named_by_its_row_number(preprocessor: Preprocessor) -> None:
+    prepared = preprocessor.preprocess(embedded(7), ".")
     assert not isinstance(prepared, RowFailure)
     assert [request.request_id for request in prepared.first_requests] == ["7"]
 
 
 def test_an_image_that_is_throttled_for_a_while_is_read_in_the_end(
-    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, iter([throttled(), throttled(), encoded(picture(0))]))
-    assert not isinstance(preparer.prepare(named(), "."), RowFailure)
+    assert not isinstance(preprocessor.preprocess(named(), "."), RowFailure)
 
 
 def test_an_image_that_cannot_be_had_is_a_failure_of_its_row(
-    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, iter([StoreError("read", "s3://photos/a.png", "NoSuchKey")]))
-    failure = preparer.prepare(named(3), ".")
+    failure = preprocessor.preprocess(named(3), ".")
     message = "cannot read s3://photos/a.png: NoSuchKey"
     assert failure == RowFailure(3, "id3", "fetch", "StoreError", message, "store", 1)
 
 
 def test_when_nothing_can_be_read_any_more_it_is_not_the_row_that_fails(
-    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, iter([encoded(picture(0)), unreachable(), unreachable(), unreachable()]))
-    preparer.prepare(named(0), ".")
+    preprocessor.preprocess(named(0), ".")
     with pytest.raises(RunFailed, match="EndpointConnectionError"):
-        preparer.prepare(named(1), ".")
+        preprocessor.preprocess(named(1), ".")
 
 
 def test_when_other_images_can_be_read_meanwhile_it_is_the_row_that_fails(
-    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable_while_others_are_read() -> Iterator[Any]:
         yield unreachable()
-        preparer.prepare(embedded(), ".")
+        preprocessor.preprocess(embedded(), ".")
         yield unreachable()
         yield unreachable()
 
     answers(monkeypatch, unreachable_while_others_are_read())
-    failure = preparer.prepare(named(1), ".")
+    failure = preprocessor.preprocess(named(1), ".")
     assert isinstance(failure, RowFailure)
     assert (failure.stage, failure.failure_class, failure.attempts) == ("fetch", "store", 3)
 
 
 def test_no_row_fails_because_the_run_is_stopped(
-    preparer: RowPreparer, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+    preprocessor: Preprocessor, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped_while_others_are_read() -> Iterator[Any]:
         yield throttled()
-        preparer.prepare(embedded(), ".")
+        preprocessor.preprocess(embedded(), ".")
         stop.set()
         yield throttled()
 
     answers(monkeypatch, stopped_while_others_are_read())
     with pytest.raises(RunFailed):
-        preparer.prepare(named(1), ".")
+        preprocessor.preprocess(named(1), ".")
 
 
 def test_a_prompt_that_cannot_be_laid_out_is_a_failure_of_its_row(
-    preparer: RowPreparer, monkeypatch: pytest.MonkeyPatch
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def understanding(model: StubModel, *rest: object) -> None:
         raise RequestError("the prompt must not contain '<IMAGE>'")
 
     monkeypatch.setattr(StubModel, "understanding", understanding)
-    failure = preparer.prepare(embedded(), ".")
+    failure = preprocessor.preprocess(embedded(), ".")
     assert isinstance(failure, RowFailure)
     assert (failure.stage, failure.error_type) == ("prompt", "RequestError")
 
 
-def test_relative_images_start_at_the_folder_of_their_manifest(preparer: RowPreparer, tmp_path: Path) -> None:
+def test_relative_images_start_at_the_folder_of_their_manifest(preprocessor: Preprocessor, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(picture(0)))
     relative = row(0, ImageSource(uri="a.png", name="a.png"))
-    assert not isinstance(preparer.prepare(relative, str(tmp_path)), RowFailure)
-    assert isinstance(preparer.prepare(relative, str(tmp_path / "elsewhere")), RowFailure)
+    assert not isinstance(preprocessor.preprocess(relative, str(tmp_path)), RowFailure)
+    assert isinstance(preprocessor.preprocess(relative, str(tmp_path / "elsewhere")), RowFailure)

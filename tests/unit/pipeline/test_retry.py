@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.storage import retry
 from pipeline.storage.errors import StoreError
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 
 
 class Flaky:
@@ -24,13 +24,13 @@ class Flaky:
         return "read"
 
 
-def patience() -> Patience:
-    return Patience(threading.Event(), first_wait_s=0.001)
+def retry_policy() -> RetryPolicy:
+    return RetryPolicy(threading.Event(), first_wait_s=0.001)
 
 
 def test_what_fails_for_a_while_is_tried_again() -> None:
     work = Flaky(retry.MAX_TRIES - 1)
-    assert patience().retry(work) == "read"
+    assert retry_policy().retry(work) == "read"
     assert work.num_calls == retry.MAX_TRIES
 
 
@@ -38,29 +38,29 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "MAX_WAIT_S", 0.001)
     work = Flaky(100)
     with pytest.raises(StoreError, match="RequestTimeout"):
-        patience().retry(work)
+        retry_policy().retry(work)
     assert work.num_calls == retry.MAX_TRIES
 
 
 def test_a_store_that_throttles_is_waited_for_much_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "MAX_WAIT_S", 0.001)
     work = Flaky(retry.MAX_THROTTLED_TRIES - 1, code="SlowDown")
-    assert patience().retry(work) == "read"
+    assert retry_policy().retry(work) == "read"
     assert work.num_calls > 10 * retry.MAX_TRIES
     with pytest.raises(StoreError, match="SlowDown"):
-        patience().retry(Flaky(retry.MAX_THROTTLED_TRIES, code="SlowDown"))
+        retry_policy().retry(Flaky(retry.MAX_THROTTLED_TRIES, code="SlowDown"))
 
 
 def test_what_cannot_be_mended_is_not_tried_again() -> None:
     work = Flaky(1, retryable=False)
     with pytest.raises(StoreError):
-        patience().retry(work)
+        retry_policy().retry(work)
     assert work.num_calls == 1
 
 
 def test_a_stop_cuts_waiting_short() -> None:
     stop = threading.Event()
-    waiting = Patience(stop, first_wait_s=60)
+    waiting = RetryPolicy(stop, first_wait_s=60)
     work = Flaky(100)
     threading.Timer(0.05, stop.set).start()
     started_s = time.monotonic()

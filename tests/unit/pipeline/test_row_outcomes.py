@@ -18,9 +18,9 @@ from manifests.schema import OUTPUT_COLUMNS
 from pipeline.output.results import (
     DONE_SCHEMA,
     FAILURE_SCHEMA,
-    Outcome,
     PartSummary,
-    RowDone,
+    RowResult,
+    RowSuccess,
     RunTotals,
     failures_bytes,
     part_bytes,
@@ -31,8 +31,8 @@ from pipeline.protocol.messages import Lease
 from pipeline.worker.segment import OpenSegment
 
 
-def done(row: int, **values: Any) -> RowDone:
-    return RowDone(
+def done(row: int, **values: Any) -> RowSuccess:
+    return RowSuccess(
         **{
             "row": row,
             "id": f"id{row}",
@@ -71,8 +71,8 @@ def read(part: bytes) -> pa.Table:
 
 def test_the_last_outcome_completes_a_segment_in_whatever_order_they_come() -> None:
     segment = open_segment(10, 3)
-    assert [segment.add(outcome) for outcome in (done(12), failed(10), done(11))] == [False, False, True]
-    assert [outcome.row for outcome in segment.outcomes()] == [10, 11, 12]
+    assert [segment.add(row_result) for row_result in (done(12), failed(10), done(11))] == [False, False, True]
+    assert [row_result.row for row_result in segment.row_results()] == [10, 11, 12]
 
 
 def test_a_row_has_one_outcome() -> None:
@@ -107,8 +107,8 @@ def test_a_part_has_the_finished_rows_in_row_order_and_what_passes_through() -> 
 def test_parts_have_the_same_columns_whatever_became_of_their_rows() -> None:
     rows = open_segment(0, 2).rows
     schemas = [
-        read(part_bytes(outcomes, rows, 0, writer="w", run="r")).schema
-        for outcomes in ([done(0), done(1)], [failed(0), done(1)], [failed(0), failed(1)])
+        read(part_bytes(row_results, rows, 0, writer="w", run="r")).schema
+        for row_results in ([done(0), done(1)], [failed(0), done(1)], [failed(0), failed(1)])
     ]
     assert schemas[0].equals(schemas[1])
     assert schemas[0].equals(schemas[2])
@@ -126,9 +126,9 @@ def test_a_failure_is_recorded_with_the_rows_own_columns() -> None:
     segment = open_segment(5, 2)
     segment.add(failed(6))
     segment.add(done(5))
-    (failure,) = [outcome for outcome in segment.outcomes() if isinstance(outcome, RowFailure)]
+    (failure,) = [row_result for row_result in segment.row_results() if isinstance(row_result, RowFailure)]
     assert failure.columns == '{"note": 1}'
-    part = part_bytes(segment.outcomes(), segment.rows, 5, writer="w", run="r")
+    part = part_bytes(segment.row_results(), segment.rows, 5, writer="w", run="r")
     assert part_summary(pq.read_metadata(io.BytesIO(part)).metadata).failures == (failure,)
     assert read(failures_bytes([failure])).column("columns").to_pylist() == ['{"note": 1}']
 
@@ -139,19 +139,23 @@ def test_failures_that_were_recorded_without_columns_stay_as_they_are() -> None:
     assert b"columns" not in metadata[b"dimoo.failures"]
     (kept,) = part_summary(metadata).failures
     lease = replace(open_segment(0, 1).lease, retry=SegmentRetry(1, ("timeout",), 0, 1))
-    assert OpenSegment(lease, open_segment(0, 1).rows, [kept]).outcomes() == [kept]
+    assert OpenSegment(lease, open_segment(0, 1).rows, [kept]).row_results() == [kept]
 
 
 def test_parts_of_two_writers_differ_and_of_one_do_not() -> None:
-    rows, outcomes = open_segment(0, 1).rows, [done(0)]
-    assert part_bytes(outcomes, rows, 0, writer="a", run="r") == part_bytes(outcomes, rows, 0, writer="a", run="r")
-    assert part_bytes(outcomes, rows, 0, writer="a", run="r") != part_bytes(outcomes, rows, 0, writer="b", run="r")
+    rows, row_results = open_segment(0, 1).rows, [done(0)]
+    assert part_bytes(row_results, rows, 0, writer="a", run="r") == part_bytes(
+        row_results, rows, 0, writer="a", run="r"
+    )
+    assert part_bytes(row_results, rows, 0, writer="a", run="r") != part_bytes(
+        row_results, rows, 0, writer="b", run="r"
+    )
 
 
-@pytest.mark.parametrize("outcomes", [[], [done(0)], [done(0), done(0)], [done(0), done(2)], [done(1), done(2)]])
-def test_a_part_needs_one_outcome_for_each_row(outcomes: list[Outcome]) -> None:
+@pytest.mark.parametrize("row_results", [[], [done(0)], [done(0), done(0)], [done(0), done(2)], [done(1), done(2)]])
+def test_a_part_needs_one_outcome_for_each_row(row_results: list[RowResult]) -> None:
     with pytest.raises(ValueError, match="one outcome a row"):
-        part_bytes(outcomes, open_segment(0, 2).rows, 0, writer="w", run="r")
+        part_bytes(row_results, open_segment(0, 2).rows, 0, writer="w", run="r")
 
 
 @given(
@@ -162,10 +166,10 @@ def test_every_row_is_found_again_with_its_own_values(rows: list[tuple[bool, Any
     texts = [value if isinstance(value, str) else None for _, value in rows]
     lists = [value if isinstance(value, list) else None for _, value in rows]
     table = pa.table({"text_in": pa.array(texts, pa.string_view()), "list": pa.array(lists, pa.list_(pa.int8()))})
-    outcomes = [
+    row_results = [
         done(first_row + index) if is_done else failed(first_row + index) for index, (is_done, _) in enumerate(rows)
     ]
-    part = part_bytes(outcomes, table, first_row, writer="w", run="r")
+    part = part_bytes(row_results, table, first_row, writer="w", run="r")
     kept = [index for index, (is_done, _) in enumerate(rows) if is_done]
     found = read(part).to_pylist()
     assert [row["row"] for row in found] == [first_row + index for index in kept]

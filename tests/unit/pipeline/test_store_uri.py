@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from dimoo_core.errors import ConfigError
+from manifests.redact import redact_uri
 from pipeline.storage.errors import ObjectNotFound, StoreError
 from pipeline.storage.reader import ObjectReader, open_store
-from pipeline.storage.uri import Location, folder_of, is_relative, parse_uri, redact_uri, split_uri
+from pipeline.storage.uri import Location, folder_of, is_relative, parse_uri, split_uri
 
 
 @pytest.mark.parametrize(

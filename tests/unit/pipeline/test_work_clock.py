@@ -2,12 +2,12 @@
 
 import threading
 
-from pipeline.worker.threads import WorkClock
+from pipeline.worker.threads import WatchdogClock
 
 
 def test_the_thread_that_was_silent_longest_counts() -> None:
     now_s = [0.0]
-    clock = WorkClock(lambda: now_s[0])
+    clock = WatchdogClock(lambda: now_s[0])
     begun, may_end = threading.Event(), threading.Event()
 
     def work() -> None:

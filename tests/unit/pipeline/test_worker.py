@@ -46,7 +46,7 @@ def open_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             alive.add(self)
             counts.append(len(alive))
 
-    monkeypatch.setattr("pipeline.worker.feed.OpenSegment", Counted)
+    monkeypatch.setattr("pipeline.worker.prefetch.OpenSegment", Counted)
     return counts
 
 

@@ -21,7 +21,7 @@ from pipeline.protocol.messages import (
 )
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
-from pipeline.worker.commit import Settlement
+from pipeline.worker.commit import SegmentCommitter
 from pipeline.worker.segment import OpenSegment
 from pipeline.worker.worker import Worker
 from tests.support.run_output import RunOutput
@@ -76,15 +76,15 @@ def drained_after(folder: Path, patch: pytest.MonkeyPatch, num_done: int, deadli
     for _ in range(2):
         leases.put(book.next_for("alone"))
     worker = Worker(settings_of(folder, max_rows_in_flight=1), events.append)
-    settle, settled = Settlement.settle, list[int]()
+    commit_held, settled = SegmentCommitter.commit_held, list[int]()
 
-    def settle_and_drain(settlement: Settlement, segment: OpenSegment, outcome: Any) -> None:
-        settled.append(outcome.row)
+    def settle_and_drain(committer: SegmentCommitter, segment: OpenSegment, row_result: Any) -> None:
+        settled.append(row_result.row)
         if len(settled) == num_done:
             worker.drain(deadline_s)
-        settle(settlement, segment, outcome)
+        commit_held(committer, segment, row_result)
 
-    patch.setattr(Settlement, "settle", settle_and_drain)
+    patch.setattr(SegmentCommitter, "commit_held", settle_and_drain)
     worker.run(leases)
     return events
 
@@ -113,8 +113,8 @@ class NarrowEngine(StubEngine):
 
     begun: ClassVar[dict[str, int]] = {}
 
-    def unbegun(self) -> set[str]:
-        return super().unbegun() - set(self.begun)
+    def queued(self) -> set[str]:
+        return super().queued() - set(self.begun)
 
     def step(self) -> list[Result]:
         if not self.begun and len(self.waiting) < 4:

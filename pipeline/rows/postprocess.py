@@ -21,16 +21,16 @@ from manifests.row.parse import Row
 from manifests.row.task_name import task_named
 from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
-from pipeline.output.results import AnswerDone, Outcome, RowDone, StoredImage
+from pipeline.output.results import AnswerDone, RowResult, RowSuccess, StoredImage
 from pipeline.protocol.settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
 from pipeline.rows.flow import FittedImage, MadeImage, MadeImages, WeighedAnswer, row_seed
 from pipeline.rows.row_hooks import ImageFile, Judged, ResultJudge, RowHooks, SegmentRows
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 
 _CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
-class RowFinisher:
+class Postprocessor:
     """Stores results of one model in one run. Threads may share it."""
 
     def __init__(
@@ -38,7 +38,7 @@ class RowFinisher:
         model: Model,
         settings: RunSettings,
         run: RunDirectory,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         hooks: RowHooks,
         read_input: Callable[[ImageSource, str], Image.Image],
     ) -> None:
@@ -46,15 +46,15 @@ class RowFinisher:
         self._judge = ResultJudge(hooks, read_input, self._encoded)
         self._settings = settings
         self._run = run
-        self._patience = patience
+        self._retry_policy = retry_policy
 
-    def finish_text(self, row: Row, at: SegmentRows, result: TextResult) -> Outcome:
+    def finish_text(self, row: Row, at: SegmentRows, result: TextResult) -> RowResult:
         """The row of an answer; nothing is stored before its segment is committed."""
         assert isinstance(row.settings, TextSettings)
         judged = self.judged(row, at, text=self._model.layout.answer_text(result.token_ids))
         if isinstance(judged, RowFailure):
             return judged
-        return RowDone(
+        return RowSuccess(
             **self._of_every_row(row),
             text=judged.text,
             steps=row.settings.num_blocks * row.settings.steps_per_block,
@@ -65,14 +65,14 @@ class RowFinisher:
             scores=judged.scores,
         )
 
-    def finish_weighed(self, row: Row, at: SegmentRows, answer: WeighedAnswer) -> Outcome:
+    def finish_weighed(self, row: Row, at: SegmentRows, answer: WeighedAnswer) -> RowResult:
         """The row of an answer that was chosen; nothing is stored before its segment is committed."""
         assert isinstance(row.settings, ChoiceSettings)
         choices = answer.choices
         judged = self.judged(row, at, text=answer.text)
         if isinstance(judged, RowFailure):
             return judged
-        return RowDone(
+        return RowSuccess(
             **self._of_every_row(row),
             text=judged.text,
             steps=1,
@@ -84,13 +84,13 @@ class RowFinisher:
             scores=judged.scores,
         )
 
-    def finish_codes(self, row: Row, at: SegmentRows, codes_HW: Tensor) -> Outcome:
+    def finish_codes(self, row: Row, at: SegmentRows, codes_HW: Tensor) -> RowResult:
         """The row of an image's codes; nothing is stored before its segment is committed."""
         rows, columns = codes_HW.shape
         judged = self.judged(row, at)
         if isinstance(judged, RowFailure):
             return judged
-        return RowDone(
+        return RowSuccess(
             **self._of_every_row(row),
             width=columns * PIXELS_PER_TOKEN,
             height=rows * PIXELS_PER_TOKEN,
@@ -123,7 +123,7 @@ class RowFinisher:
             for each, image in zip(made, decoded, strict=True)
         ]
 
-    def finish_images(self, row: Row, at: SegmentRows, made: MadeImages, images: list[Image.Image]) -> Outcome:
+    def finish_images(self, row: Row, at: SegmentRows, made: MadeImages, images: list[Image.Image]) -> RowResult:
         """Store a row's images, given decoded, and return the row.
 
         Raises:
@@ -140,7 +140,7 @@ class RowFinisher:
             for number, (each, image) in enumerate(zip(made.images, images, strict=True))
         )
         own = stored[made.chosen]
-        return RowDone(
+        return RowSuccess(
             **self._of_every_row(row),
             output=own.output,
             width=own.width,
@@ -182,7 +182,7 @@ class RowFinisher:
     def _stored(self, row: Row, segment: Segment, number: int, made: MadeImage, image: Image.Image) -> StoredImage:
         file, content_type = self._encoded(image), _CONTENT_TYPES[self._settings.image_format]
         key = self._run.image_key(segment, row.index, row.id, file.suffix, number)
-        self._patience.retry(lambda: self._run.store.put(key, file.data, content_type=content_type))
+        self._retry_policy.retry(lambda: self._run.store.put(key, file.data, content_type=content_type))
         return StoredImage(
             output=key,
             prompt=made.prompt,

@@ -14,24 +14,24 @@ from manifests.row.parse import Row
 from pipeline.output.directory import RunDirectory
 from pipeline.output.failures import QUARANTINED
 from pipeline.output.parts import PartName
-from pipeline.output.suspects import SuspectRecord
+from pipeline.output.poison_segments import PoisonRecord
 from pipeline.protocol.messages import Lease, LeaseQueue
 from pipeline.protocol.settings import FailurePolicy
-from pipeline.rows.prepare import RowPreparer
+from pipeline.rows.preprocess import Preprocessor
 from pipeline.rows.row_hooks import RawRow, RowHooks
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 from pipeline.storage.uri import folder_of
-from pipeline.worker.commit import Settlement
-from pipeline.worker.deliver import FedRow, RowDelivery
+from pipeline.worker.commit import SegmentCommitter
+from pipeline.worker.output import FedRow, OutputStage
 from pipeline.worker.segment import OpenSegment
 from pipeline.worker.threads import WorkerThreads
 
 
-class LoneRows:
+class IsolatedRows:
     """Decides, row by row, whether a suspect segment's row is run once more. Used by the feeder thread."""
 
-    def __init__(self, record: SuspectRecord, policy: FailurePolicy) -> None:
+    def __init__(self, record: PoisonRecord, policy: FailurePolicy) -> None:
         self._record = record
         self._policy = policy
 
@@ -41,21 +41,23 @@ class LoneRows:
         Raises:
             StoreError: The store cannot be told.
         """
-        suspicion = lease.suspicion
-        assert suspicion is not None
-        failure_class = suspicion.failure_class
-        if suspicion.is_convicted(row.index, self._policy.max_tries(failure_class)):
-            times = 1 + suspicion.deaths[row.index]
-            message = f"{times} workers died while they ran this row, the last one with no other: {suspicion.reason}"
+        crash_history = lease.crash_history
+        assert crash_history is not None
+        failure_class = crash_history.failure_class
+        if crash_history.is_quarantined(row.index, self._policy.max_tries(failure_class)):
+            times = 1 + crash_history.deaths[row.index]
+            message = (
+                f"{times} workers died while they ran this row, the last one with no other: {crash_history.reason}"
+            )
             return RowFailure(row.index, row.id, "generate", QUARANTINED, message, failure_class, times)
-        self._record.put(lease.segment.name, replace(suspicion, running=row.index))
+        self._record.put(lease.segment.name, replace(crash_history, running=row.index))
         return row
 
 
 _POLL_TIMEOUT_S = 0.05
 
 
-class RowFeed:
+class RowPrefetcher:
     """Prepares the rows of leases, as far ahead of the engine as credits go.
 
     Args:
@@ -67,21 +69,21 @@ class RowFeed:
         self,
         threads: WorkerThreads,
         hooks: RowHooks,
-        preparer: RowPreparer,
-        lone_rows: LoneRows,
+        preprocessor: Preprocessor,
+        isolated_rows: IsolatedRows,
         run_directory: RunDirectory,
-        patience: Patience,
-        settlement: Settlement,
-        delivery: RowDelivery,
+        retry_policy: RetryPolicy,
+        committer: SegmentCommitter,
+        output_stage: OutputStage,
     ) -> None:
         self._threads = threads
         self._hooks = hooks
-        self._preparer = preparer
-        self._lone_rows = lone_rows
+        self._preprocessor = preprocessor
+        self._isolated_rows = isolated_rows
         self._run_directory = run_directory
-        self._patience = patience
-        self._settlement = settlement
-        self._delivery = delivery
+        self._retry_policy = retry_policy
+        self._committer = committer
+        self._output_stage = output_stage
         self._objects = ObjectReader()
         self._ready: queue.SimpleQueue[FedRow] = queue.SimpleQueue()
 
@@ -97,7 +99,7 @@ class RowFeed:
     def run(self, leases: LeaseQueue) -> None:
         """Read leased segments and hand their rows to the fetch threads, until the queue or the run ends."""
         with SegmentReader(self._objects.open) as reader:
-            while not self._threads.stop.is_set() and not self._threads.notice.is_given:
+            while not self._threads.stop.is_set() and not self._threads.shutdown.is_requested:
                 try:
                     lease = leases.get(timeout=_POLL_TIMEOUT_S)
                 except queue.Empty:
@@ -106,22 +108,22 @@ class RowFeed:
                     return
                 with self._threads.clock.work():
                     segment = self._opened(lease, reader)
-                    self._settlement.open(segment)
+                    self._committer.open(segment)
                 if segment.is_complete:
-                    self._threads.store(self._settlement.close, segment)
+                    self._threads.store(self._committer.close, segment)
                 self._feed_rows(segment)
 
     def close(self) -> None:
         """Let go of connections and processes."""
-        self._preparer.close()
+        self._preprocessor.close()
         self._objects.close()
 
     def _opened(self, lease: Lease, reader: SegmentReader) -> OpenSegment:
-        rows = self._patience.retry(partial(reader.read, lease.segment))
+        rows = self._retry_policy.retry(partial(reader.read, lease.segment))
         if lease.retry is None:
             return OpenSegment(lease, rows)
         last = PartName(lease.segment.name, lease.retry.after)
-        return OpenSegment(lease, rows, self._patience.retry(partial(self._run_directory.summary, last)).failures)
+        return OpenSegment(lease, rows, self._retry_policy.retry(partial(self._run_directory.summary, last)).failures)
 
     def _feed_rows(self, segment: OpenSegment) -> None:
         """All rows of a segment; those of a suspect one after the other."""
@@ -131,34 +133,34 @@ class RowFeed:
             row = item.row if isinstance(item, RowFailure) else item.index
             if segment.wants(row):
                 self._feed_row(segment, item)
-            while segment.wants(row) and segment.lease.suspicion is not None and not self._threads.takes_no_rows:
+            while segment.wants(row) and segment.lease.crash_history is not None and not self._threads.takes_no_rows:
                 if segment.wait_for(row, _POLL_TIMEOUT_S):
                     break
 
     def _feed_row(self, segment: OpenSegment, item: Row | RawRow | RowFailure) -> None:
-        while not self._settlement.take_credit(_POLL_TIMEOUT_S):
+        while not self._committer.take_credit(_POLL_TIMEOUT_S):
             if self._threads.takes_no_rows:
                 return
         if not isinstance(item, RowFailure) and (first := segment.lease.repeats.get(item.index)) is not None:
             message = f"id {item.id!r} is that of row {first}: give each row its own id"
             item = RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
-        if not isinstance(item, RowFailure) and segment.lease.suspicion is not None:
-            item = self._lone_rows.admit(segment.lease, item)
+        if not isinstance(item, RowFailure) and segment.lease.crash_history is not None:
+            item = self._isolated_rows.admit(segment.lease, item)
         if isinstance(item, RowFailure):
-            self._threads.store(self._settlement.settle, segment, item)
+            self._threads.store(self._committer.commit_held, segment, item)
         else:
-            self._threads.fetch(self._prepare, segment, item)
+            self._threads.fetch(self._preprocess, segment, item)
 
-    def _prepare(self, segment: OpenSegment, given: Row | RawRow) -> None:
-        if (done := self._settlement.drafts.adopted(segment, given.index)) is not None:
-            self._settlement.settle(segment, done, is_adopted=True)
+    def _preprocess(self, segment: OpenSegment, given: Row | RawRow) -> None:
+        if (done := self._committer.partials.reused(segment, given.index)) is not None:
+            self._committer.commit_held(segment, done, is_reused=True)
             return
         row = self._hooks.before(given) if isinstance(given, RawRow) else given
         folder = folder_of(segment.segment.file_uri)
-        prepared = row if isinstance(row, RowFailure) else self._preparer.prepare(row, folder)
+        prepared = row if isinstance(row, RowFailure) else self._preprocessor.preprocess(row, folder)
         if isinstance(prepared, RowFailure):
-            self._settlement.settle(segment, prepared)
+            self._committer.commit_held(segment, prepared)
         elif prepared.is_over:
-            self._delivery.take([(segment, prepared)])
+            self._output_stage.take([(segment, prepared)])
         else:
             self._ready.put((segment, prepared))

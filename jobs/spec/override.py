@@ -10,15 +10,15 @@ from pydantic import BaseModel
 from dimoo_core.errors import ConfigError
 
 
-def assign(raw: dict[str, Any], assignment: str, model: type[BaseModel]) -> None:
+def apply_override(raw: dict[str, Any], override: str, model: type[BaseModel]) -> None:
     """Put what ``dotted.key=value`` says into ``raw``, which ``model`` will read.
 
     Raises:
         ConfigError: There is no key, the value is not YAML, or a part of the key is no section.
     """
-    key, equals, text = assignment.partition("=")
+    key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set needs key=value, got {assignment!r}")
+        raise ConfigError(f"--set needs key=value, got {override!r}")
     *sections, name = key.split(".")
     target = raw
     wanted: Any = model
@@ -27,10 +27,10 @@ def assign(raw: dict[str, Any], assignment: str, model: type[BaseModel]) -> None
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
         target, wanted = inner, _kind_of(wanted, section)
-    target[name] = assigned_value(key, text.strip(), _kind_of(wanted, name))
+    target[name] = override_value(key, text.strip(), _kind_of(wanted, name))
 
 
-def assigned_value(key: str, text: str, wanted: Any = object) -> Any:
+def override_value(key: str, text: str, wanted: Any = object) -> Any:
     """The value that a text means in YAML; without quotes it stays text, whatever colons and hashes it holds.
 
     Args:

@@ -12,9 +12,9 @@ from dimoo_core.errors import CodecNotFinite
 from dimoo_core.request.request import TextResult
 from manifests.row.parse import Row
 from pipeline.rows.failure import row_failure
-from pipeline.rows.finish import RowFinisher
 from pipeline.rows.flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
-from pipeline.worker.commit import Settlement
+from pipeline.rows.postprocess import Postprocessor
+from pipeline.worker.commit import SegmentCommitter
 from pipeline.worker.segment import OpenSegment
 from pipeline.worker.threads import WorkerThreads
 
@@ -27,16 +27,16 @@ CodecWork = tuple[OpenSegment, Row, MadeImages | FittedImage]
 """Images of a row that are to go through the codec, and where they belong."""
 
 
-class RowDelivery:
+class OutputStage:
     """Carries rows away that are over. Hands all work to other threads, so that the engine's may call it."""
 
     def __init__(
-        self, threads: WorkerThreads, finisher: RowFinisher, settlement: Settlement, *, has_hooks: bool
+        self, threads: WorkerThreads, postprocessor: Postprocessor, committer: SegmentCommitter, *, has_hooks: bool
     ) -> None:
         self._threads = threads
         self._has_hooks = has_hooks
-        self._finisher = finisher
-        self._settlement = settlement
+        self._postprocessor = postprocessor
+        self._committer = committer
         self._for_codec: queue.SimpleQueue[CodecWork] = queue.SimpleQueue()
 
     def take(self, rows: Sequence[FedRow]) -> None:
@@ -49,7 +49,7 @@ class RowDelivery:
         for segment, flow in rows:
             if flow.error is not None:
                 failure = row_failure(flow.row, "generate", flow.error)
-                self._threads.store(self._settlement.settle, segment, failure)
+                self._threads.store(self._committer.commit_held, segment, failure)
             elif isinstance(flow.result, TextResult | WeighedAnswer):
                 texts[id(flow) if self._has_hooks else id(segment)].append((segment, flow))
             else:
@@ -68,10 +68,10 @@ class RowDelivery:
         with suppress(queue.Empty):
             while len(works) < _MAX_CODEC_ROWS:
                 works.append(self._for_codec.get_nowait())
-        products = self._finisher.through_codec([result for *_, result in works])
+        products = self._postprocessor.through_codec([result for *_, result in works])
         for (segment, row, result), product in zip(works, products, strict=True):
             if isinstance(product, CodecNotFinite):
-                self._threads.store(self._settlement.settle, segment, row_failure(row, "generate", product))
+                self._threads.store(self._committer.commit_held, segment, row_failure(row, "generate", product))
             elif isinstance(product, Tensor):
                 self._threads.store(self._finish_codes, segment, row, product)
             else:
@@ -79,16 +79,16 @@ class RowDelivery:
                 self._threads.store(self._finish_images, segment, row, result, product)
 
     def _finish_codes(self, segment: OpenSegment, row: Row, codes_HW: Tensor) -> None:
-        self._settlement.settle(segment, self._finisher.finish_codes(row, segment, codes_HW))
+        self._committer.commit_held(segment, self._postprocessor.finish_codes(row, segment, codes_HW))
 
     def _finish_images(self, segment: OpenSegment, row: Row, made: MadeImages, images: list[Image.Image]) -> None:
-        self._settlement.settle(segment, self._finisher.finish_images(row, segment, made, images))
+        self._committer.commit_held(segment, self._postprocessor.finish_images(row, segment, made, images))
 
     def _finish_texts(self, rows: Sequence[FedRow]) -> None:
         for segment, flow in rows:
             if isinstance(flow.result, TextResult):
-                outcome = self._finisher.finish_text(flow.row, segment, flow.result)
+                row_result = self._postprocessor.finish_text(flow.row, segment, flow.result)
             else:
                 assert isinstance(flow.result, WeighedAnswer)
-                outcome = self._finisher.finish_weighed(flow.row, segment, flow.result)
-            self._settlement.settle(segment, outcome)
+                row_result = self._postprocessor.finish_weighed(flow.row, segment, flow.result)
+            self._committer.commit_held(segment, row_result)

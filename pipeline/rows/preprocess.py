@@ -47,23 +47,23 @@ from pipeline.rows.flow import (
 )
 from pipeline.rows.inpaint import MaskUnusable, grown_codes, grown_image, kept_pixels, painted_pixels, painted_tokens
 from pipeline.storage.errors import StoreError
-from pipeline.storage.retry import Patience
+from pipeline.storage.retry import RetryPolicy
 
 
-class RowPreparer:
+class Preprocessor:
     """Prepares rows for one model. Threads may share it."""
 
-    def __init__(self, model: Model, settings: RunSettings, patience: Patience) -> None:
+    def __init__(self, model: Model, settings: RunSettings, retry_policy: RetryPolicy) -> None:
         self._model = model
         self._settings = settings
-        self._inputs = InputImages(model.codec, settings, patience)
+        self._inputs = InputImages(model.codec, settings, retry_policy)
 
     @property
     def inputs(self) -> InputImages:
         """What reads the rows' input images."""
         return self._inputs
 
-    def prepare(self, row: Row, folder_uri: str) -> RowFlow | RowFailure:
+    def preprocess(self, row: Row, folder_uri: str) -> RowFlow | RowFailure:
         """The row with its first requests, named after its row number; or why there are none.
 
         Raises:
