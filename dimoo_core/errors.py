@@ -25,8 +25,8 @@ class DimooError(Exception):
     """Root of the exceptions this project raises on purpose."""
 
 
-class ConfigError(DimooError):
-    """A setting is wrong; no retry can help."""
+class ConfigError(DimooError, ValueError):
+    """A setting is wrong; no retry can help. A ``ValueError`` too, so that pydantic reports it with its key."""
 
 
 class WeightsError(DimooError):

@@ -10,6 +10,9 @@ from typing import Literal
 
 from dimoo_core.errors import ConfigError
 
+SECTION = {"extra": "forbid", "strict": True}
+"""``__pydantic_config__`` of dataclasses that a job spec has as sections: an unknown key is an error."""
+
 BatchInvariance = Literal["auto", "on", "off"]
 
 
@@ -21,25 +24,23 @@ class EngineConfig:
     ``max_cache_bytes`` limits what running requests keep between steps; None asks the machine when the engine starts.
     A running request makes a step at least every ``max_step_interval`` steps of the engine. The more, the better steps
     are filled with requests that compute little most of the time.
-    ``max_request_s`` ends a request that has run for longer, in seconds since its first step; None: never.
     ``batch_invariance`` says whether a row's logits are the same, bit for bit, in every batch: ``auto`` is on for
     CPUs, where it costs next to nothing, and off for CUDA, where it means fixed tiles.
     ``compile`` has norms, rotations and gates computed by kernels that torch's compiler writes for this machine when
     they are first needed. What they compute may depend on the batch in the last bit, so ``auto`` is off with them.
     """
 
+    __pydantic_config__ = SECTION
+
     max_step_tokens: int = 16_384
     max_cache_bytes: int | None = None
     max_step_interval: int = 16
     batch_invariance: BatchInvariance = "auto"
     compile: bool = False
-    max_request_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_step_tokens < 1:
             raise ConfigError(f"engine.max_step_tokens must be at least 1, got {self.max_step_tokens}")
-        if self.max_request_s is not None and not self.max_request_s > 0:
-            raise ConfigError(f"the time of a request must be above 0 s, got {self.max_request_s}")
         if self.max_cache_bytes is not None and self.max_cache_bytes < 0:
             raise ConfigError(f"engine.max_cache_bytes must be 0 or more, got {self.max_cache_bytes}")
         if self.max_step_interval < 4:
@@ -113,6 +114,8 @@ class StepCacheConfig:
     ``refresh_interval`` does.
     """
 
+    __pydantic_config__ = SECTION
+
     reuse_ratio: float = 0.9
     refresh_interval: int = 5
     warmup_ratio: float = 0.3
@@ -134,6 +137,8 @@ class TargetCacheConfig:
     ``lookahead`` (at least 1) for each one, and no less than ``compute_ratio`` (in [0, 1]) of them. Only what was
     computed is decided.
     """
+
+    __pydantic_config__ = SECTION
 
     warmup_ratio: float = 0.0
     refresh_share: float = 1 / 16
@@ -164,6 +169,8 @@ class TextCacheConfig:
     every ``refresh_interval``-th step of a block computes everything (0: none does, 1: all do).
     """
 
+    __pydantic_config__ = SECTION
+
     mode: TextCacheMode = "dual"
     prompt_interval: int = 0
     refresh_interval: int = 0
@@ -185,6 +192,8 @@ class ParallelCommit:
     ``entropy``: the most confident positions as long as the entropies of all of them but the largest add up to at
     most ``bound`` (0 or more, in nats).
     """
+
+    __pydantic_config__ = SECTION
 
     rule: CommitRule = "confidence"
     bound: float = 0.9
@@ -208,6 +217,8 @@ class ImageSettings:
     refreshes; in between the difference that they made is kept. ``commit`` None decides at each step what the schedule
     says.
     """
+
+    __pydantic_config__ = SECTION
 
     width_px: int = 1024
     height_px: int = 1024
@@ -242,6 +253,8 @@ class TextSettings:
     ratio, rounded up to a whole number of steps a block. ``cache`` None computes everything at each step; ``commit``
     None decides at each step its even share.
     """
+
+    __pydantic_config__ = SECTION
 
     max_tokens: int = 1024
     block_length: int = 256

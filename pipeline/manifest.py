@@ -38,6 +38,10 @@ class ManifestSource:
         """Rows of all files."""
         return sum(file.num_rows for file in self.files)
 
+    def num_rows_of(self, limit: int | None) -> int:
+        """Rows of a run of at most so many."""
+        return self.num_rows if limit is None else min(limit, self.num_rows)
+
     @property
     def fingerprint(self) -> str:
         """Changes with the content of the files."""

@@ -114,7 +114,7 @@ class NullWorker(Worker):
             "pipeline.worker.worker",
             find_checkpoint=lambda name: Checkpoint(name, Path(name)),
             load_model=lambda *_, **__: NullModel(),
-            Engine=lambda *_: NullEngine(),
+            Engine=lambda *_, **__: NullEngine(),
             open_store=lambda uri: self.store,
         ):
             super()._load()

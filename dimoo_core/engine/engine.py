@@ -71,7 +71,10 @@ class Engine:
         tokens: SpecialTokens,
         config: EngineConfig | None = None,
         observe: Callable[[str, StepTrace], None] | None = None,
+        *,
+        max_request_s: float | None = None,
     ) -> None:
+        self._max_request_s = max_request_s
         self.config = config or EngineConfig()
         self.stats = EngineStats()
         self._transformer = transformer
@@ -230,7 +233,7 @@ class Engine:
 
     def _expire(self) -> list[Result]:
         """End running requests whose time is up; one that was sent back to wait keeps its first step's time."""
-        limit_s = self.config.max_request_s
+        limit_s = self._max_request_s
         if limit_s is None:
             return []
         first_s = time.perf_counter() - limit_s

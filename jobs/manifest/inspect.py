@@ -122,7 +122,7 @@ def validate_manifest(
     """
     source = open_manifest(spec.manifest, defaults=defaults, passthrough=spec.passthrough)
     totals = ManifestTotals()
-    for item in _items(source, defaults, spec.limit, spec.sources.policy() if reads_images else None):
+    for item in _items(source, defaults, spec.limit, spec.sources if reads_images else None):
         totals.add(item)
         if isinstance(item, RowFailure):
             tell(item)

@@ -22,10 +22,10 @@ from pipeline.manifest import open_manifest
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import RunTotals
+from pipeline.protocol.settings import IMAGE_FORMATS
 from pipeline.storage.reader import ObjectReader, open_store
 
 _FIXED_OBJECTS = 4  # run.json, _SUCCESS, and the claim and the sign of life of one start
-_BYTES_PER_PIXEL = {"png": 1.5, "jpeg": 0.35, "webp": 0.25}  # before a probe; what generated images come to
 _PART_BYTES, _ROW_BYTES = 9_000, 150  # before a probe
 _MAX_REASONS = 20
 _READ_THREADS = 16
@@ -186,7 +186,7 @@ def _add(plan: RunPlan, task: str, costs: RowCosts, row: Row, folder: str, spec:
         pixels = 0 if cost.size is None else cost.num_images * cost.size[0] * cost.size[1]
         group.images += cost.num_images
         group.pixels += pixels
-        group.image_bytes += pixels * _BYTES_PER_PIXEL[spec.image.format]
+        group.image_bytes += pixels * IMAGE_FORMATS[spec.image.format].bytes_per_pixel
 
 
 def _segment_numbers(plan: ShardPlan) -> Callable[[int], int]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -56,7 +56,7 @@ def probe_plan(
         folder = Path(name)
         num_rows = _write_spread_rows(spec, defaults, folder / "probe.parquet", count)
         # All rows but one in the first part, one in the second: what a part weighs by itself follows.
-        pipeline = spec.pipeline.model_copy(update={"segment_rows": num_rows - 1})
+        pipeline = replace(spec.pipeline, segment_rows=num_rows - 1)
         changes = {"manifest": str(folder / "probe.parquet"), "output": str(folder / "out"), "limit": None}
         small = spec.model_copy(update={**changes, "pipeline": pipeline})
         expected = plan_run(small, defaults, facts, num_workers=1, reads_remote=True)

@@ -1,23 +1,11 @@
-"""Shows the work of a run: on the screen, in the store with each heartbeat, and to Prometheus."""
+"""Notes of a run's progress, as its driver writes them with each heartbeat."""
 
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.progress.display import display_of
-from jobs.progress.metrics import MetricsExport
 from jobs.progress.state import ProgressState
-from pipeline.driver.coordinator import Coordinator, CoordinatorReport
-from pipeline.driver.failure_limit import FailureLimit
-from pipeline.driver.failure_streak import StreakWatch
-from pipeline.driver.leases import LeaseBook
-from pipeline.driver.pool import WorkerPool
-from pipeline.driver.watchdog import WorkerWatch
-from pipeline.output.epoch import RunEpoch
-from pipeline.output.poison_segments import PoisonRecord
-from pipeline.protocol.messages import Event
-from pipeline.protocol.shutdown import ShutdownRequest
 
 MAX_POINTS = 240
 """Points of the course of a run; where there would be more, every second is dropped and the interval doubled."""
@@ -77,50 +65,3 @@ class RunNote:
             "workers_lost": state.num_lost,
             "points": [list(point) for point in self._points],
         }
-
-
-def watched_work(
-    pool: WorkerPool,
-    book: LeaseBook,
-    state: ProgressState,
-    epoch: RunEpoch,
-    limit: FailureLimit | None,
-    exports: list[MetricsExport],
-    poison_segments: PoisonRecord,
-    shutdown: ShutdownRequest | None = None,
-    watch: WorkerWatch | None = None,
-    *,
-    read_image: Callable[[str], bytes],
-    rows_ahead: int = 0,
-    max_engine_streak: int | None = None,
-) -> CoordinatorReport:
-    """Run every lease; what workers say is counted, shown, noted in the store and exported on the way.
-
-    Raises:
-        DimooError: As ``Coordinator.run``, and when more rows fail than the job allows.
-    """
-    note = RunNote(state, epoch.note)
-    with display_of(state, read_image) as display:
-
-        def listen(name: str, event: Event) -> None:
-            state.take(name, event)
-            display.refresh()
-            if limit is not None:
-                limit.take(name, event)
-
-        def check() -> None:
-            epoch.check()
-            if note.refresh():
-                for export in exports:
-                    export.refresh()
-            if limit is not None:
-                limit.check(state.num_rows - state.num_resumed)
-
-        try:
-            streaks = StreakWatch(max_engine_streak)
-            coordinator = Coordinator(
-                pool, book, listen, check, poison_segments, shutdown, watch, streaks, rows_ahead=rows_ahead
-            )
-            return coordinator.run()
-        finally:
-            note.refresh(is_last=True)

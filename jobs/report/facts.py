@@ -2,34 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from dimoo_core.checkpoint.locate import BUILTIN
+from jobs.spec.result_keys import SPEC_KEYS, key_as_set
 
 BUILTIN_LICENCE = "apache-2.0"
 """Of the embedded model; what other checkpoints allow is theirs to say."""
 
-_SPEC_KEYS: Mapping[str, str] = MappingProxyType(
-    {
-        "input_resolution": "understanding.resolution",
-        "random_crop": "understanding.random_crop",
-        "image_to_image_resolution": "image_to_image.resolution",
-        "image_to_image_random_crop": "image_to_image.random_crop",
-        "tokenize_resolution": "tokenize.resolution",
-        "tokenize_random_crop": "tokenize.random_crop",
-        "image_format": "image.format",
-        "limit": "limit",
-    }
-)
-"""What ``run.json`` calls some keys of the job spec."""
-
-_FIELD_KEYS: Mapping[str, str] = MappingProxyType({"width_px": "width", "height_px": "height", "num_steps": "steps"})
 _NO_KEYS = frozenset(
     {
-        "explicit_text_to_image",
-        "explicit_image_to_image",
-        "explicit_understanding",
+        "defaults.explicit_text_to_image",
+        "defaults.explicit_image_to_image",
+        "defaults.explicit_understanding",
         "text_to_image.cfg_image_scale",
         "image_to_image.width",
         "image_to_image.height",
@@ -105,13 +90,12 @@ class RunFactSheet:
     def settings(self) -> list[tuple[str, str]]:
         """Defaults that rows took where they said nothing, by the keys of the job spec."""
         results: Mapping[str, Any] = self.description.get("results", {})
-        defaults = _leaves("", results.get("defaults", {}))
-        others = [pair for name, key in _SPEC_KEYS.items() for pair in _leaves(key, results.get(name))]
-        return [(key, value) for key, value in (*defaults, *others) if key not in _NO_KEYS]
+        shown = {name: results.get(name) for name in ("defaults", "limit", *SPEC_KEYS)}
+        settings = ((key_as_set(name), value) for name, value in _leaves("", shown))
+        return [(key, value) for key, value in settings if key not in _NO_KEYS]
 
 
 def _leaves(key: str, value: object) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
-        named = ((_FIELD_KEYS.get(name, name), inner) for name, inner in value.items())
-        return [pair for name, inner in named for pair in _leaves(f"{key}.{name}" if key else name, inner)]
+        return [pair for name, inner in value.items() for pair in _leaves(f"{key}.{name}" if key else name, inner)]
     return [] if value in (None, [], ()) else [(key, str(value))]

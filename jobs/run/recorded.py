@@ -3,20 +3,14 @@
 Where ``run.json`` is lost, the parts of the run repeat the digest of all that decides results, so they identify it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import find_preset
-from dimoo_core.settings import EngineConfig
 from jobs.spec.spec import JobSpec
-from manifests.row.settings import RowDefaults
 from pipeline.output.directory import PartOrigin, RunDirectory, results_digest
-from pipeline.protocol.settings import HookSettings, RunSettings
-from pipeline.rows.hooks import hook_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +59,6 @@ class LostDescription:
 SECTIONS = ("sources", "engine", "pipeline", "failures", "worker_life")
 """Sections of the spec that decide how a run works and not what it makes, recorded as they were at its first start."""
 
-_OF_RESULTS = (
-    "seed",
-    "input_resolution",
-    "image_to_image_resolution",
-    "tokenize_resolution",
-    "random_crop",
-    "image_to_image_random_crop",
-    "tokenize_random_crop",
-    "match_question",
-    "image_format",
-    "image_quality",
-)
-
 
 def way_of_working(spec: JobSpec) -> dict[str, Any]:
     """For ``run.json``: what a later command on the same run takes over, beside what decides its results."""
@@ -87,33 +68,16 @@ def way_of_working(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def recorded_settings(description: Mapping[str, Any], output_uri: str) -> RunSettings:
-    """The settings that decide results, as recorded; how many rows are in hand at once is left to its defaults.
+def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | None:
+    """The name of the run's adapter.
 
     Raises:
-        ConfigError: The run had an adapter and does not say where it is, a hook is not what it was, or the run was made
-            by a version that had other settings.
+        ConfigError: It had one and does not say where it is.
     """
-    results: Mapping[str, Any] = description["results"]
-    adapter = description.get("job", {}).get("adapter")
-    if results.get("adapter_digest") is not None and adapter is None:
+    adapter: str | None = description.get("job", {}).get("adapter")
+    if description["results"].get("adapter_digest") is not None and adapter is None:
         raise ConfigError(f"the run at {output_uri} had an adapter and did not record where it is: it cannot be found")
-    defaults = TypeAdapter(RowDefaults).validate_python(results["defaults"])
-    if unknown := sorted(_unknown_keys(results["defaults"], asdict(defaults))):
-        raise ConfigError(
-            f"the run at {output_uri} was made by another version of dimoo-batch: this one has no setting {unknown[0]}"
-        )
-    return RunSettings(
-        model=str(description["model"]),
-        adapter=adapter,
-        device=results["device"],
-        dtype=results["dtype"],
-        defaults=defaults,
-        hooks=_recorded_hooks(results),
-        output_uri=output_uri,
-        engine=EngineConfig(batch_invariance=results["batch_invariance"], compile=results.get("compile", False)),
-        **{name: results[name] for name in _OF_RESULTS if name in results},
-    )
+    return adapter
 
 
 def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> None:
@@ -128,32 +92,3 @@ def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> 
             f"preset {name!r} means something else than when the run at {output_uri} was made: use the version of "
             "dimoo-batch that made it"
         )
-
-
-def _unknown_keys(recorded: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of what was recorded and is not known, but for what was empty."""
-    for key, value in recorded.items():
-        if key not in known:
-            yield from (f"{prefix}{key}",) if value else ()
-        elif isinstance(value, Mapping) and isinstance(known[key], Mapping):
-            yield from _unknown_keys(value, known[key], f"{prefix}{key}.")
-
-
-def _recorded_hooks(results: Mapping[str, Any]) -> HookSettings:
-    """The hooks that the run called.
-
-    Raises:
-        ConfigError: One is no longer what it was.
-    """
-    found = results.get("hooks")
-    if found is None:
-        return HookSettings()
-    for name, digest_then in found["digests"].items():
-        if hook_digest(name) != digest_then:
-            raise ConfigError(f"hook {name!r} is not what the run used: its file has changed")
-    return HookSettings(
-        rows=tuple(found["rows"]),
-        results=tuple(found["results"]),
-        scores=found["scores"],
-        min_scores=found["min_scores"],
-    )

@@ -43,7 +43,7 @@ def memory_of_rows(
         num_rows: How many there are in all.
     """
     shapes = [row_shape(row, settings, found) for row in rows if isinstance(row, Row)]
-    return memory_of_shapes(found, settings.device, settings.dtype, settings.engine, shapes, num_rows)
+    return memory_of_shapes(found, settings.results.device, settings.results.dtype, settings.engine, shapes, num_rows)
 
 
 def memory_of_shapes(
@@ -82,7 +82,7 @@ def first_rows(source: ManifestSource, settings: RunSettings, limit: int | None)
     try:
         with SegmentReader(objects.open) as reader:
             for segment in islice(source.plan(segment_rows=_FIRST_ROWS, limit=limit), 1):
-                return list(parse_rows(reader.read(segment), segment.first_row, settings.defaults))
+                return list(parse_rows(reader.read(segment), segment.first_row, settings.results.defaults))
     finally:
         objects.close()
     return []
@@ -93,13 +93,13 @@ def row_shape(row: Row, settings: RunSettings, found: CheckedCheckpoint) -> Requ
     if isinstance(row.settings, ImageSettings):
         if not row.inputs:
             return settings_shape(row.settings, found)
-        source_px = 0 if row.mask is not None else _cropped_px(settings.image_to_image_resolution)
+        source_px = 0 if row.mask is not None else _cropped_px(settings.results.image_to_image.resolution)
         image_px = source_px or _LEAST_PX
         return RequestShape.of_image(row.settings, image_px, source_px * len(row.inputs), found.codec.num_vq_embeddings)
-    source_px = _cropped_px(settings.input_resolution) * len(row.inputs)
+    source_px = _cropped_px(settings.results.understanding.resolution) * len(row.inputs)
     if isinstance(row.settings, TextSettings):
         return settings_shape(row.settings, found, source_px)
-    image_px = _cropped_px(settings.tokenize_resolution) if row.settings is None and row.inputs else source_px
+    image_px = _cropped_px(settings.results.tokenize.resolution) if row.settings is None and row.inputs else source_px
     num_tokens = source_px // PIXELS_PER_TOKEN**2 + 1
     num_columns = found.tokens.vocabulary_columns.stop
     return RequestShape(num_sequences=1, num_tokens=num_tokens, num_read=1, num_columns=num_columns, image_px=image_px)
@@ -161,10 +161,10 @@ def with_recorded_dtype(settings: RunSettings, spec: JobSpec, run: RunDirectory)
     A type that is never chosen here was asked for then, and has to be asked for again.
     """
     recorded = (run.description() or {}).get("results", {})
-    is_same_device = recorded.get("device") == settings.device.partition(":")[0]
+    is_same_device = recorded.get("device") == settings.results.device.partition(":")[0]
     if spec.dtype != "auto" or not is_same_device or recorded.get("dtype") not in _CHOSEN:
         return settings
-    return replace(settings, dtype=recorded["dtype"])
+    return replace(settings, results=replace(settings.results, dtype=recorded["dtype"]))
 
 
 def with_memory(
@@ -192,9 +192,9 @@ def with_memory(
         ConfigError: It does not fit.
     """
 
-    num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
-    need = memory_of_rows(settings, found, first_rows(source, settings, spec.limit), num_rows)
+    need = memory_of_rows(settings, found, first_rows(source, settings, spec.limit), source.num_rows_of(spec.limit))
     if local is not None:
         need = check_run_memory(need, local, is_auto=spec.dtype == "auto", is_recorded=is_begun, say=say)
     left_to_workers = need if local is None or not need.is_on_host else None
-    return replace(settings, dtype=need.dtype, memory=left_to_workers, is_dtype_fixed=is_begun)
+    results = replace(settings.results, dtype=need.dtype)
+    return replace(settings, results=results, memory=left_to_workers, is_dtype_fixed=is_begun)

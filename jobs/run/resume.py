@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.errors import ConfigError
-from jobs.run.identity import check_names, is_named, key_as_set
+from jobs.spec.result_keys import check_names, is_named, key_as_set
 from pipeline.output.directory import RunDirectory, differences
 from pipeline.storage.reader import open_store
 

@@ -9,31 +9,29 @@ from typing import Any
 
 from dimoo_core.checkpoint.locate import Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
-from jobs.progress.metrics import MetricsExport
-from jobs.progress.monitor import watched_work
 from jobs.progress.state import ProgressState
-from jobs.run.identity import settings_of_work, what_decides_results
-from jobs.run.recorded import recorded_settings
+from jobs.run.execution import Execution
+from jobs.run.identity import check_version, run_settings, what_decides_results
+from jobs.run.recorded import recorded_adapter
 from jobs.run.resources import with_memory
 from jobs.run.resume import ResumeOptions, words_of_changes
 from jobs.run.retry_plan import Backlog, RetryOptions, chosen_classes
 from jobs.run.summary import RetrySummary, RunSummary
-from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
+from jobs.run.workers import Workers, find_workers, idle_workers, local_workers
 from jobs.spec.resolve import check_model
+from jobs.spec.result_keys import settings_from
 from jobs.spec.spec import JobSpec
+from manifests.errors import FailureClass
 from manifests.files.plan import ShardPlan
 from pipeline.driver.coordinator import CoordinatorReport
-from pipeline.driver.leases import LeaseBook
-from pipeline.driver.watchdog import WorkerWatch
+from pipeline.driver.failure_limit import FailureLimit
 from pipeline.errors import NotARun, RunFailed
 from pipeline.manifest import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.output.directory import RunDirectory, results_digest
 from pipeline.output.epoch import RunEpoch, claimed_epoch
-from pipeline.output.partials import names_with_partials
-from pipeline.output.poison_segments import CrashHistory, PoisonRecord
 from pipeline.output.results import RunTotals
 from pipeline.output.retries import RetryRecords, RunRetry
-from pipeline.protocol.settings import RunSettings
+from pipeline.protocol.settings import ResultSettings, RunSettings
 from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.storage.reader import open_store
 
@@ -50,6 +48,7 @@ class _Retry:
     say: Callable[[str], None]
     shutdown: ShutdownRequest | None
     stack: ExitStack
+    started_s: float
 
 
 def retry_job(
@@ -59,22 +58,22 @@ def retry_job(
     shutdown: ShutdownRequest | None = None,
     drain: Callable[[float], None] = lambda deadline_s: None,
 ) -> RetrySummary:
-    """Run failed rows of a run again, or go on with a retry that was interrupted.
+    """Run failed rows of a run again, or resume a retry that was interrupted.
 
     Args:
         output: Of the run.
-        choice: What is asked for.
+        options: What is asked for.
         say: Told in a line what is run again and what is not.
-        notice: Ends the retry early, in good order, if it is given while workers are at work.
-        drain: Told how long a good order may take, as soon as that is known.
+        shutdown: Ends the retry early, gracefully, if it is requested while workers are at work.
+        drain: Told how long a graceful shutdown may take, as soon as that is known.
 
     Raises:
         NotARun: No run lies there.
         ConfigError, ManifestError, WeightsError: Something is not as the run had it; nothing was run.
         StoreError: The manifest or the output cannot be reached.
         RunInUse: A driver is at work on the output.
-        RunStopped: The notice was given; the same command goes on.
-        RunFailed: The retry broke off; the same command goes on.
+        RunStopped: It was asked to shut down; the same command resumes.
+        RunFailed: The retry broke off; the same command resumes.
     """
     started_s, classes = time.monotonic(), chosen_classes(options.classes)
     store = open_store(output)
@@ -82,51 +81,55 @@ def retry_job(
     description = run.description()
     if description is None:
         raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+    check_version(description, store.uri)
+    recorded_adapter(description, store.uri)
     spec = options.job_spec(description)
+    FailureLimit.of(spec.failures.max_failures)
     drain(spec.worker_life.stop_deadline_s)
     with ExitStack() as stack:
         checkpoint = find_checkpoint(spec.model)
-        settings = replace(recorded_settings(description, store.uri), model=checkpoint.name)
-        source = _manifest(spec, settings, description["results"])
+        results = description["results"]
+        settings = run_settings(spec, settings_from(results), checkpoint.name, store.uri)
+        source = _manifest(spec, settings.results, results)
         store.check_writable()
-        settings = _with_work(settings, spec, description["results"])
-        now = _check_unchanged(spec, source, checkpoint, settings, description, run, options, say)
+        if spec.device != "auto":
+            _check_device(spec.device, settings.results.device)
+        now = _check_unchanged(spec, source, checkpoint, settings.results, description, run, options, say)
         epoch = stack.enter_context(claimed_epoch(store, say))
         store.give_up_unfinished()
-        results = description["results"]
         settings = replace(
             settings, epoch=epoch.number, run_digest=results_digest(results), settings_digest=results_digest(now)
         )
-        plan = source.plan(segment_rows=results["segment_rows"], limit=results.get("limit"))
         retry = _Retry(
-            spec=spec, source=source, plan=plan, run=run, settings=settings, say=say, shutdown=shutdown, stack=stack
+            spec=spec,
+            source=source,
+            plan=source.plan(segment_rows=results["segment_rows"], limit=results.get("limit")),
+            run=run,
+            settings=settings,
+            say=say,
+            shutdown=shutdown,
+            stack=stack,
+            started_s=started_s,
         )
-        return _run_again(retry, epoch, classes, started_s)
+        return _run_again(retry, epoch, classes)
 
 
-def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started_s: float) -> RetrySummary:
-    run, records = retry.run, RetryRecords(retry.run.store)
+def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]) -> RetrySummary:
+    """Find the failed rows, run them, and conclude."""
+    run, plan, records = retry.run, retry.plan, RetryRecords(retry.run.store)
     latest, now = records.latest(), datetime.now(UTC).isoformat(timespec="seconds")
     is_resumed = latest is not None and not latest.has_ended and latest.classes == classes
-    record = (
-        latest if is_resumed else RunRetry(number=latest.number + 1 if latest else 1, classes=classes, started_at=now)
-    )
-    assert record is not None
-    committed = run.committed_segments(retry.plan)
+    number = latest.number + 1 if latest else 1
+    record = latest if latest and is_resumed else RunRetry(number=number, classes=classes, started_at=now)
+    committed = run.committed_segments(plan)
     if strange := run.strange_parts(committed):
         retry.say(strange)
     backlog = Backlog(record.number, classes, committed)
     before = run.totals(committed, backlog.look)
-    retry.say(backlog.words() if not is_resumed else f"going on: {backlog.words()}")
-    num_rows = backlog.chosen.total()
-    if backlog.retries:
-        found = check_model(find_checkpoint(retry.settings.model).directory, retry.settings.adapter)
-        local, say = local_workers(retry.spec), retry.say
-        settings = with_memory(retry.settings, retry.spec, found, retry.source, local, say, is_begun=True)
-        retry = replace(retry, settings=settings)
-    workers = _workers(retry) if backlog.retries else idle_workers(retry.spec, retry.settings.device)
+    retry.say(backlog.words() if not is_resumed else f"resuming: {backlog.words()}")
+    workers, settings = _workers(retry, backlog)
     state = ProgressState(
-        num_rows=num_rows,
+        num_rows=backlog.chosen.total(),
         num_resumed=0,
         num_resumed_failed=0,
         num_workers=max(1, workers.count),
@@ -136,80 +139,75 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[Any, ...], started
     if backlog.retries:
         records.begin(record)
         run.reopen()
-        report = _work(retry, workers, epoch, backlog, state)
+        report = _execute(retry, settings, workers, epoch, backlog, state)
         epoch.fence.check()
-        _check_all_tried(run, retry.plan, backlog, report.totals)
+        _check_all_tried(run, plan, backlog, report.totals)
     totals = RunTotals(before.num_done + report.totals.num_done, before.num_failed - report.totals.num_done)
-    if not committed.num_missing and (backlog.retries or is_resumed or run.totals_at_end() != totals):
+    has_worked = bool(backlog.retries) or is_resumed
+    if not committed.num_missing and (has_worked or run.totals_at_end() != totals):
         run.succeed(totals)
-    if backlog.retries or is_resumed:
+    if has_worked:
         records.end(record)
     summary = RunSummary.of(
         state,
         run.store.uri,
         totals,
         failures=backlog.kept + backlog.failed_again + state.failures,
-        num_rows=retry.plan.num_rows,
+        num_rows=plan.num_rows,
         num_resumed=before.num_done + before.num_failed,
         num_workers_lost=report.num_workers_lost,
-        wall_s=time.monotonic() - started_s,
+        wall_s=time.monotonic() - retry.started_s,
     )
     return RetrySummary(
         run=summary,
-        retry=record.number if backlog.retries or is_resumed else 0,
+        retry=record.number if has_worked else 0,
         classes=classes,
-        retried=num_rows,
+        retried=backlog.chosen.total(),
         mended=report.totals.num_done,
         kept=dict(backlog.kept),
-        left=retry.plan.num_rows - totals.num_done - totals.num_failed,
+        left=plan.num_rows - totals.num_done - totals.num_failed,
     )
 
 
-def _workers(retry: _Retry) -> Workers:
-    workers = find_workers(retry.spec, retry.stack, retry.say)
-    _check_device(workers.device, retry.settings.device)
-    return workers
+def _workers(retry: _Retry, backlog: Backlog) -> tuple[Workers, RunSettings]:
+    """Who runs the rows, and what these are told, once it is known that the model fits."""
+    spec, settings = retry.spec, retry.settings
+    if not backlog.retries:
+        return idle_workers(spec, settings.results.device), settings
+    found = check_model(find_checkpoint(settings.model).directory, settings.adapter)
+    settings = with_memory(settings, spec, found, retry.source, local_workers(spec), retry.say, is_begun=True)
+    workers = find_workers(spec, retry.stack, retry.say)
+    _check_device(workers.device, settings.results.device)
+    return workers, replace(settings, results=replace(settings.results, device=workers.device))
 
 
-def _work(
-    retry: _Retry, workers: Workers, epoch: RunEpoch, backlog: Backlog, state: ProgressState
+def _execute(
+    retry: _Retry,
+    settings: RunSettings,
+    workers: Workers,
+    epoch: RunEpoch,
+    backlog: Backlog,
+    state: ProgressState,
 ) -> CoordinatorReport:
-    record = PoisonRecord(retry.run.store)
-    poison_segments = record.resume(backlog)
-    for name in backlog.isolated_segments:
-        poison_segments.setdefault(name, CrashHistory())
-    segments = (
-        retry.plan.segment(number) for name in backlog.retries if (number := retry.plan.number_of(name)) is not None
-    )
-    partials = names_with_partials(retry.run.store, backlog.committed)
-    book = LeaseBook(
-        segments,
+    plan = retry.plan
+    segments = (plan.segment(number) for name in backlog.retries if (number := plan.number_of(name)) is not None)
+    execution = Execution(
+        store=retry.run.store,
+        settings=settings,
+        workers=workers,
+        epoch=epoch,
+        state=state,
         repeats=retry.source.repeated_ids(),
-        poison_segments=poison_segments,
+        shutdown=retry.shutdown,
+        say=retry.say,
+    )
+    return execution.run(
+        segments,
+        backlog.committed,
+        len(backlog.retries),
+        is_done=backlog,
         retries=backlog.retries,
-        partials=partials,
-        num_ahead=len(backlog.retries),
-    )
-    has_poison_segments = any(name in backlog.retries for name in poison_segments)
-    exports = [MetricsExport(retry.run.store.uri, state)] if workers.count else []
-    pool = worker_pool(
-        replace(retry.settings, device=workers.device), workers, record, has_poison_segments=has_poison_segments
-    )
-    limit, watch = retry.spec.failures.limit(), WorkerWatch(retry.settings.life)
-    rows_ahead = retry.settings.max_rows_in_flight
-    return watched_work(
-        pool,
-        book,
-        state,
-        epoch,
-        limit,
-        exports,
-        record,
-        retry.shutdown,
-        watch,
-        read_image=retry.run.store.get,
-        rows_ahead=rows_ahead,
-        max_engine_streak=retry.spec.failures.max_engine_streak,
+        isolated=backlog.isolated_segments,
     )
 
 
@@ -225,20 +223,12 @@ def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, total
         )
 
 
-def _manifest(spec: JobSpec, settings: RunSettings, results: Mapping[str, Any]) -> ManifestSource:
+def _manifest(spec: JobSpec, settings: ResultSettings, results: Mapping[str, Any]) -> ManifestSource:
     """The run's manifest; one that has changed is checked like that of a new run."""
     source = open_unchecked_manifest(spec.manifest)
     if source.fingerprint == results["manifest_fingerprint"]:
         return source
     return open_manifest(spec.manifest, defaults=settings.defaults, passthrough=spec.passthrough)
-
-
-def _with_work(settings: RunSettings, spec: JobSpec, results: Mapping[str, Any]) -> RunSettings:
-    """The settings with how rows are worked on; the device stays the run's until workers are found."""
-    if spec.device != "auto":
-        _check_device(spec.device, settings.device)
-    work = settings_of_work(spec, batch_invariance=results["batch_invariance"], compile=results.get("compile", False))
-    return replace(settings, **work)
 
 
 def _check_device(device: str, recorded: str) -> None:
@@ -252,7 +242,7 @@ def _check_unchanged(
     spec: JobSpec,
     source: ManifestSource,
     checkpoint: Checkpoint,
-    settings: RunSettings,
+    settings: ResultSettings,
     description: Mapping[str, Any],
     run: RunDirectory,
     options: RetryOptions,
@@ -261,10 +251,10 @@ def _check_unchanged(
     """Manifest, model and versions are those of the run, or a person accepts that they are not; what decides now."""
     results = description["results"]
     now = what_decides_results(spec, source, checkpoint, settings, results["segment_rows"])
-    num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
+    num_rows = source.num_rows_of(spec.limit)
     may_differ = ResumeOptions(accepted=options.accepted, is_retry=True)
     if accepted := may_differ.check(now, num_rows, description, run):
         told = words_of_changes(accepted, description.get("rows"), num_rows)
-        say(f"going on although settings have changed: {told}")
+        say(f"continuing with changed settings: {told}")
         run.note_changes(description, accepted)
     return now

@@ -125,10 +125,8 @@ class RetryOptions:
                 )
         job: Mapping[str, Any] = description.get("job", {})
         recorded = {name: job[name] for name in (*SECTIONS, "passthrough", "worker_hour_usd") if name in job}
-        if "failures" in recorded:
-            recorded["failures"] = recorded["failures"] | {
-                "max_failures": None
-            }  # that was meant for all rows of the run
+        if "failures" in recorded:  # the limit was meant for all rows of the run
+            recorded["failures"] = recorded["failures"] | {"max_failures": None}
         flags = {
             "manifest": self.manifest or str(description["manifest"]),
             "model": self.model or str(description["model"]),

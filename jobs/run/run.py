@@ -4,38 +4,35 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from dimoo_core.checkpoint.locate import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.settings import DtypeName
-from jobs.progress.metrics import MetricsExport
-from jobs.progress.monitor import watched_work
 from jobs.progress.state import ProgressState
-from jobs.run.identity import segment_rows_of, settings_of_work, what_decides_results
+from jobs.run.execution import Execution
+from jobs.run.identity import check_version, run_settings, segment_rows_of, what_decides_results
 from jobs.run.recorded import LostDescription, way_of_working
 from jobs.run.resources import with_memory, with_recorded_dtype
 from jobs.run.resume import ResumeOptions, output_of_new_run, outputs_beside, words_of_changes
 from jobs.run.summary import RunSummary
-from jobs.run.workers import Workers, find_workers, idle_workers, local_workers, worker_pool
+from jobs.run.workers import Workers, find_workers, idle_workers, local_workers
 from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
 from jobs.spec.spec import JobSpec
 from manifests.files.plan import ShardPlan
 from manifests.redact import redact_uri
 from pipeline.driver.coordinator import CoordinatorReport
-from pipeline.driver.leases import LeaseBook
-from pipeline.driver.watchdog import WorkerWatch
+from pipeline.driver.failure_limit import FailureLimit
 from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest
 from pipeline.output.directory import RunDirectory, results_digest
-from pipeline.output.epoch import claimed_epoch
-from pipeline.output.partials import names_with_partials
+from pipeline.output.epoch import RunEpoch, claimed_epoch
 from pipeline.output.parts import CommittedSegments, PartName
-from pipeline.output.poison_segments import PoisonRecord
 from pipeline.output.results import RunTotals
-from pipeline.protocol.settings import RunSettings
+from pipeline.protocol.settings import ResultSettings, RunSettings
 from pipeline.protocol.shutdown import ShutdownRequest
+from pipeline.rows.hooks import check_hooks
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 
@@ -45,126 +42,158 @@ _BUILTIN_HINT = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """What a start of a run has found before it begins to work.
+
+    Attributes:
+        spec: With the defaults of its checkpoint.
+        source: Its manifest.
+        run: Its output.
+        checkpoint: Its model.
+        workers: Its workers.
+        settings: What these are told.
+        has_ended: Whether the run has every segment, so that workers were not looked for.
+    """
+
+    spec: JobSpec
+    source: ManifestSource
+    run: RunDirectory
+    checkpoint: Checkpoint
+    workers: Workers
+    settings: RunSettings
+    has_ended: bool
+
+
 def run_job(
     spec: JobSpec,
     say: Callable[[str], None],
     options: ResumeOptions | None = None,
     shutdown: ShutdownRequest | None = None,
 ) -> RunSummary:
-    """Run a job to its end, or go on with it where an earlier start ended.
+    """Run a job to its end, or resume it where an earlier start ended.
 
     Args:
         spec: What to run.
         say: Told in a line what was found before the work begins.
-        choice: What may have changed since the run was started; None: nothing.
-        notice: Ends the run early, in good order, if it is given while workers are at work.
+        options: What may have changed since the run was started; None: nothing.
+        shutdown: Ends the run early, gracefully, if it is requested while workers are at work.
 
     Raises:
         ConfigError, ManifestError, WeightsError: Something asked for is wrong; nothing was run.
         StoreError: The manifest or the output cannot be reached.
         RunInUse: Another driver is at work on the same output.
-        RunStopped: The notice was given; the same command resumes.
+        RunStopped: It was asked to shut down; the same command resumes.
         RunFailed: The run broke off; the same command resumes.
     """
-    started_s, failure_limit, options = time.monotonic(), spec.failures.limit(), options or ResumeOptions()
+    started_s, options = time.monotonic(), options or ResumeOptions()
+    FailureLimit.of(spec.failures.max_failures)
+    with ExitStack() as stack:
+        start = _begin(spec, options, say, stack)
+        store = start.run.store
+        epoch = stack.enter_context(claimed_epoch(store, say))
+        store.give_up_unfinished()
+        plan, run_digest, settings_digest = _plan(start, options, say)
+        settings = replace(
+            start.settings,
+            output_uri=store.uri,
+            epoch=epoch.number,
+            run_digest=run_digest,
+            settings_digest=settings_digest,
+        )
+        return _work(replace(start, settings=settings), plan, epoch, shutdown, say, started_s)
+
+
+def _begin(spec: JobSpec, options: ResumeOptions, say: Callable[[str], None], stack: ExitStack) -> _Start:
+    """Find manifest, output, model and workers, and make sure that they go together."""
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
-    spec.hooks.check(source.passing_columns)
+    check_hooks(spec.hooks, source.passing_columns)
     say(f"manifest {redact_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)
-    with ExitStack() as stack:
-        checkpoint = find_checkpoint(spec.model)
-        spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory))
-        if checkpoint.name == BUILTIN:
-            say(_BUILTIN_HINT)
-        if options.is_new_run:
-            device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
-        else:
-            device = _device_of_finished_run(run, source)
-        found = check_model(checkpoint.directory, spec.adapter) if device is None else None
-        local = local_workers(spec) if device is None else idle_workers(spec, device)
-        workers = local or find_workers(spec, stack, say)
-        settings = _settings(spec, workers, checkpoint, store.uri)
-        if options.is_new_run:
-            store = _store_of_new_run(spec, workers, source, checkpoint, settings)
-            say(f"output of this run: {store.uri}")
-            run = RunDirectory(store)
-        settings = with_recorded_dtype(settings, spec, run)
-        if found is not None:
-            settings = with_memory(settings, spec, found, source, local, say, is_begun=run.description() is not None)
-        if device is None and local is not None:
-            workers = find_workers(spec, stack, say)
-            settings = replace(settings, device=workers.device)
-        epoch = stack.enter_context(claimed_epoch(store, say))
-        store.give_up_unfinished()
-        settings = replace(settings, output_uri=store.uri, epoch=epoch.number)
-        plan, run_digest, settings_digest = _plan(spec, workers, source, run, checkpoint, settings, options, say)
-        settings = replace(settings, run_digest=run_digest, settings_digest=settings_digest)
-        committed = run.committed_segments(plan)
-        failures = Counter[str]()
-        if strange := run.strange_parts(committed):
-            say(strange)
-        resumed = run.totals(
-            committed, lambda _, summary: failures.update(each.failure_class for each in summary.failures)
+    checkpoint = find_checkpoint(spec.model)
+    spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory))
+    if checkpoint.name == BUILTIN:
+        say(_BUILTIN_HINT)
+    if options.is_new_run:
+        device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
+    else:
+        device = _device_of_finished_run(run, source)
+    found = check_model(checkpoint.directory, spec.adapter) if device is None else None
+    local = local_workers(spec) if device is None else idle_workers(spec, device)
+    workers = local or find_workers(spec, stack, say)
+    settings = _settings(spec, workers, checkpoint, store.uri)
+    if options.is_new_run:
+        store = _store_of_new_run(spec, workers, source, checkpoint, settings)
+        say(f"output of this run: {store.uri}")
+        run = RunDirectory(store)
+    settings = with_recorded_dtype(settings, spec, run)
+    if found is not None:
+        settings = with_memory(settings, spec, found, source, local, say, is_begun=run.description() is not None)
+    if device is None and local is not None:
+        workers = find_workers(spec, stack, say)
+        settings = replace(settings, results=replace(settings.results, device=workers.device))
+    return _Start(
+        spec=spec,
+        source=source,
+        run=run,
+        checkpoint=checkpoint,
+        workers=workers,
+        settings=settings,
+        has_ended=device is not None,
+    )
+
+
+def _work(
+    start: _Start,
+    plan: ShardPlan,
+    epoch: RunEpoch,
+    shutdown: ShutdownRequest | None,
+    say: Callable[[str], None],
+    started_s: float,
+) -> RunSummary:
+    """Do what is left to do, and conclude."""
+    run, spec, workers = start.run, start.spec, start.workers
+    committed, failures = run.committed_segments(plan), Counter[str]()
+    if strange := run.strange_parts(committed):
+        say(strange)
+    resumed = run.totals(committed, lambda _, summary: failures.update(each.failure_class for each in summary.failures))
+    num_resumed = resumed.num_done + resumed.num_failed
+    if committed:
+        left = "" if committed.num_missing else ", nothing is left to run"
+        say(f"resuming {run.store.uri}: {num_resumed} rows are committed{left}")
+    state = ProgressState(
+        num_rows=plan.num_rows,
+        num_resumed=num_resumed,
+        num_resumed_failed=resumed.num_failed,
+        num_workers=max(1, workers.count),
+        worker_hour_usd=spec.worker_hour_usd,
+    )
+    report = CoordinatorReport(RunTotals(), 0)
+    if committed.num_missing:
+        if start.has_ended:
+            raise RunFailed(f"{committed.num_missing} parts have gone from {run.store.uri} since this start began")
+        execution = Execution(
+            store=run.store,
+            settings=start.settings,
+            workers=workers,
+            epoch=epoch,
+            state=state,
+            repeats=start.source.repeated_ids(),
+            shutdown=shutdown,
+            say=say,
         )
-        if committed:
-            num_committed = resumed.num_done + resumed.num_failed
-            left = "" if committed.num_missing else ", nothing is left to run"
-            say(f"resuming {store.uri}: {num_committed} rows are committed{left}")
-        state = ProgressState(
-            num_rows=plan.num_rows,
-            num_resumed=resumed.num_done + resumed.num_failed,
-            num_resumed_failed=resumed.num_failed,
-            num_workers=max(1, workers.count),
-            worker_hour_usd=spec.worker_hour_usd,
-        )
-        report = CoordinatorReport(RunTotals(), 0)
-        record = PoisonRecord(store)
-        poison_segments = record.resume(committed)
-        partials = names_with_partials(store, committed)
-        if committed.num_missing:
-            if device is not None:
-                raise RunFailed(f"{committed.num_missing} parts have gone from {store.uri} since this start began")
-            if poison_segments:
-                say(
-                    f"workers died with {len(poison_segments)} segment(s): their rows are run one at a time, after all others"
-                )
-            book = LeaseBook(
-                committed.missing(),
-                repeats=source.repeated_ids(),
-                poison_segments=poison_segments,
-                partials=partials,
-                num_ahead=committed.num_missing,
-            )
-            exports = [MetricsExport(store.uri, state)] if workers.count else []
-            pool = worker_pool(settings, workers, record, has_poison_segments=bool(poison_segments))
-            watch = WorkerWatch(settings.life)
-            rows_ahead = settings.max_rows_in_flight
-            report = watched_work(
-                pool,
-                book,
-                state,
-                epoch,
-                failure_limit,
-                exports,
-                record,
-                shutdown,
-                watch,
-                read_image=store.get,
-                rows_ahead=rows_ahead,
-                max_engine_streak=spec.failures.max_engine_streak,
-            )
-        epoch.fence.check()
-        in_the_end = run.committed_segments(plan) if committed.num_missing else committed
-        totals = conclude(run, in_the_end, resumed + report.totals)
+        report = execution.run(committed.missing(), committed, committed.num_missing)
+    epoch.fence.check()
+    in_the_end = run.committed_segments(plan) if committed.num_missing else committed
     return RunSummary.of(
         state,
-        store.uri,
-        totals,
+        run.store.uri,
+        conclude(run, in_the_end, resumed + report.totals),
         failures=failures + state.failures,
         num_rows=plan.num_rows,
-        num_resumed=resumed.num_done + resumed.num_failed,
+        num_resumed=num_resumed,
         num_workers_lost=report.num_workers_lost,
         wall_s=time.monotonic() - started_s,
     )
@@ -212,48 +241,31 @@ def _store_of_new_run(
 def _output_of_new_run(
     spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
 ) -> str:
-    segment_rows = spec.pipeline.segment_rows or segment_rows_of(_num_rows(spec, source), workers.count, None)
-    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(source.num_rows_of(spec.limit), workers.count, None)
+    results = what_decides_results(spec, source, checkpoint, settings.results, segment_rows)
     as_found = ("segment_rows", "dtype") if spec.dtype == "auto" else ("segment_rows",)
     return output_of_new_run(settings.output_uri, results, as_found)
 
 
 def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_uri: str) -> RunSettings:
     dtype: DtypeName = "bfloat16" if workers.device.startswith("cuda") else "float32"
-    if spec.dtype != "auto":
-        dtype = spec.dtype
-    return RunSettings(
-        model=checkpoint.name,
-        adapter=spec.adapter,
+    results = ResultSettings(
         device=workers.device,
-        dtype=dtype,
+        dtype=dtype if spec.dtype == "auto" else spec.dtype,
         seed=spec.seed,
         defaults=spec.row_defaults(),
-        input_resolution=spec.understanding.resolution,
-        image_to_image_resolution=spec.image_to_image.resolution,
-        tokenize_resolution=spec.tokenize.resolution,
-        random_crop=spec.understanding.random_crop,
-        image_to_image_random_crop=spec.image_to_image.random_crop,
-        tokenize_random_crop=spec.tokenize.random_crop,
-        match_question=spec.understanding.match_question,
-        image_format=spec.image.format,
-        image_quality=spec.image.quality,
-        hooks=spec.hooks.settings(),
-        output_uri=output_uri,
-        **settings_of_work(spec, batch_invariance=spec.engine.batch_invariance, compile=spec.engine.compile),
+        image_to_image=spec.image_to_image.crop(),
+        understanding=spec.understanding.input(),
+        tokenize=spec.tokenize,
+        image=spec.image,
+        batch_invariance=spec.engine.batch_invariance,
+        compile=spec.engine.compile,
+        hooks=spec.hooks,
     )
+    return run_settings(spec, results, checkpoint.name, output_uri)
 
 
-def _plan(
-    spec: JobSpec,
-    workers: Workers,
-    source: ManifestSource,
-    run: RunDirectory,
-    checkpoint: Checkpoint,
-    settings: RunSettings,
-    options: ResumeOptions,
-    say: Callable[[str], None],
-) -> tuple[ShardPlan, str, str]:
+def _plan(start: _Start, options: ResumeOptions, say: Callable[[str], None]) -> tuple[ShardPlan, str, str]:
     """Cut the manifest as the first start did, having made sure that this start wants the same results.
 
     Returns:
@@ -262,11 +274,13 @@ def _plan(
     Raises:
         ConfigError: If another run lies at the output.
     """
-    num_rows = _num_rows(spec, source)
-    before = run.description()
+    spec, source, run = start.spec, start.source, start.run
+    num_rows, before = source.num_rows_of(spec.limit), run.description()
+    if before is not None:
+        check_version(before, run.store.uri)
     lost = LostDescription.of(run) if before is None else None
-    segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, workers.count, before)
-    results = what_decides_results(spec, source, checkpoint, settings, segment_rows)
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, start.workers.count, before)
+    results = what_decides_results(spec, source, start.checkpoint, start.settings.results, segment_rows)
     if lost is not None:
         results = lost.results(results)
         segment_rows = results["segment_rows"]
@@ -275,20 +289,16 @@ def _plan(
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "manifest": redact_uri(spec.manifest),
-        "model": checkpoint.name,
+        "model": start.checkpoint.name,
         "rows": num_rows,
         "job": way_of_working(spec),
     }
     found = run.start(description)
     if accepted := options.check(results, num_rows, found, run):
-        say(f"going on although settings have changed: {words_of_changes(accepted, found.get('rows'), num_rows)}")
+        say(f"continuing with changed settings: {words_of_changes(accepted, found.get('rows'), num_rows)}")
         run.note_changes(found, accepted)
     plan = source.plan(segment_rows=segment_rows, limit=spec.limit)
     return plan, results_digest(found["results"]), results_digest(results)
-
-
-def _num_rows(spec: JobSpec, source: ManifestSource) -> int:
-    return source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
 
 
 def conclude(run: RunDirectory, committed: CommittedSegments, totals: RunTotals) -> RunTotals:

@@ -1,9 +1,11 @@
 """The sections of the job spec with the defaults of rows, by what they generate."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.request.templates import MATCH_QUESTION
@@ -11,14 +13,30 @@ from dimoo_core.settings import (
     ImageSettings,
     ParallelCommit,
     Remasking,
+    Resolution,
     StepCacheConfig,
     TargetCacheConfig,
     TextCacheConfig,
     TextSettings,
 )
-from jobs.spec.sections import ResolutionValue, Section, within_section
 from manifests.row.captions import DETAILS, CaptionRequest, Captions
 from manifests.row.settings import IMAGE_TO_IMAGE
+from pipeline.protocol.settings import CropSettings, UnderstandingInput
+
+
+class Section(BaseModel):
+    """Keys of the spec that belong together; an unknown one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@contextmanager
+def within_section(name: str) -> Iterator[None]:
+    """Put the section's name before the message of a ``ConfigError``."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{name}.{error}") from error
 
 
 class CaptionSpec(Section):
@@ -192,8 +210,17 @@ class ImageToImageSpec(ImageSection):
     cfg_scale: float = IMAGE_TO_IMAGE.cfg_scale
     cfg_image_scale: float = IMAGE_TO_IMAGE.cfg_image_scale
     temperature: float = IMAGE_TO_IMAGE.temperature
-    resolution: ResolutionValue = 512
+    resolution: Resolution = 512
     random_crop: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.crop()
+        return self
+
+    def crop(self) -> CropSettings:
+        """How input images are cropped."""
+        return CropSettings(resolution=self.resolution, random_crop=self.random_crop)
 
     def settings(self) -> ImageSettings:
         """The engine's form.
@@ -220,11 +247,22 @@ class UnderstandingSpec(Section):
     cfg_scale: float = 0.0
     temperature: float = 0.0
     remasking: Remasking = "low_confidence"
-    resolution: ResolutionValue = 1024
+    resolution: Resolution = 1024
     random_crop: bool = False
-    match_question: Annotated[str, Field(pattern=r"\{prompt\}")] = MATCH_QUESTION
+    match_question: str = MATCH_QUESTION
     cache: TextCacheSpec | None = None
     commit: CommitSpec | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.input()
+        return self
+
+    def input(self) -> UnderstandingInput:
+        """How input images are cropped, and what is asked about them to score them."""
+        return UnderstandingInput(
+            resolution=self.resolution, random_crop=self.random_crop, match_question=self.match_question
+        )
 
     def settings(self) -> TextSettings:
         """The engine's form.

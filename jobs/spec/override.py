@@ -1,8 +1,9 @@
 """What ``--set KEY=VALUE`` says: a value in YAML, except that text stays as it is written where text is wanted."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import BaseModel
@@ -68,13 +69,20 @@ def _as_wanted(value: Any, written: Any, wanted: Any) -> Any:
     return value
 
 
+def section_fields(kind: type) -> dict[str, Any]:
+    """The types of a section's fields by their names, be it a model of pydantic's or a dataclass; of others none."""
+    if issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    return dict(get_type_hints(kind)) if is_dataclass(kind) else {}
+
+
 def _kind_of(wanted: Any, key: object) -> Any:
     """The type of what a section has under a key; ``object`` where nothing is known of it."""
     for branch in _branches(wanted):
         if get_origin(branch) in (dict, Mapping):
             return get_args(branch)[1]
-        if isinstance(branch, type) and issubclass(branch, BaseModel) and key in branch.model_fields:
-            return branch.model_fields[str(key)].annotation
+        if isinstance(branch, type) and (kind := section_fields(branch).get(str(key))) is not None:
+            return kind
     return object
 
 

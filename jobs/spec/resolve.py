@@ -8,15 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from dimoo_core.checkpoint.check import CheckedCheckpoint, check_checkpoint
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.memory.check import check_mapping
-from jobs.spec.generation import CaptionsSpec, UnderstandingSpec
-from jobs.spec.sections import within_section
-from jobs.spec.spec import JobSpec, spec_problems
+from jobs.spec.generation import CaptionsSpec, UnderstandingSpec, within_section
+from jobs.spec.spec import JobSpec, parsed_spec
 from manifests.errors import ManifestRowError
 from manifests.row.settings import RowDefaults, text_settings
 
@@ -56,10 +53,8 @@ def _read_defaults(path: Path) -> JobSpec:
     """A spec that holds nothing but the checkpoint's defaults; the product's own where there is no such file."""
     raw = _read_json(path)
     try:
-        spec = JobSpec.model_validate({"manifest": "-", **{name: raw[name] for name in SECTIONS if name in raw}})
+        spec = parsed_spec({"manifest": "-", **{name: raw[name] for name in SECTIONS if name in raw}})
         spec.row_defaults()
-    except ValidationError as error:
-        raise WeightsError(f"{path}: {'; '.join(spec_problems(error))}") from error
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from error
     return spec

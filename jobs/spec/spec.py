@@ -4,42 +4,33 @@ Unknown keys are errors that name the nearest known one. Imports neither torch n
 """
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from dimoo_core.checkpoint.locate import BUILTIN
 from dimoo_core.errors import ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, find_preset
-from dimoo_core.settings import BatchInvariance, DtypeName, EngineConfig
-from jobs.spec.generation import CaptionsSpec, ImageToImageSpec, TextToImageSpec, UnderstandingSpec
-from jobs.spec.override import apply_override
-from jobs.spec.sections import FailuresSpec, HooksSpec, Section, SourcesSpec, TokenizeSpec, WorkerLifeSpec
+from dimoo_core.settings import DtypeName, EngineConfig
+from jobs.spec.generation import CaptionsSpec, ImageToImageSpec, Section, TextToImageSpec, UnderstandingSpec
+from jobs.spec.override import apply_override, section_fields
 from manifests.row.settings import RowDefaults
-from pipeline.protocol.settings import FlushPolicy, ImageFormat
+from pipeline.protocol.settings import (
+    CropSettings,
+    FailurePolicy,
+    HookSettings,
+    ImageOutput,
+    PipelineSettings,
+    WorkerLife,
+)
+from pipeline.protocol.source_policy import SourcePolicy
 
 DEFAULT_MODEL = BUILTIN
-
-
-class ImageSpec(Section):
-    """How images are written; ``quality`` is for JPEG and WebP."""
-
-    format: ImageFormat = "png"
-    quality: Annotated[int, Field(ge=1, le=100)] = 95
-
-
-class EngineSpec(Section):
-    """How requests are batched; see ``EngineConfig``."""
-
-    max_step_tokens: Annotated[int, Field(ge=1)] = EngineConfig().max_step_tokens
-    max_cache_bytes: Annotated[int, Field(ge=0)] | None = None
-    max_step_interval: Annotated[int, Field(ge=4)] = EngineConfig().max_step_interval
-    batch_invariance: BatchInvariance = "auto"
-    compile: bool = False
 
 
 class RaySpec(Section):
@@ -48,17 +39,6 @@ class RaySpec(Section):
     address: str | None = None
     cpus_per_worker: Annotated[float, Field(gt=0)] | None = None
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
-
-
-class PipelineSpec(Section):
-    """Sizes of what is committed together and of what is in hand at once."""
-
-    segment_rows: Annotated[int, Field(ge=1)] | None = None
-    max_rows_in_flight: Annotated[int, Field(ge=1)] = 128
-    fetch_threads: Annotated[int, Field(ge=1)] = 8
-    store_threads: Annotated[int, Field(ge=1)] = 8
-    flush_rows: Annotated[int, Field(ge=1)] | None = None
-    flush_s: Annotated[float, Field(gt=0)] | None = FlushPolicy().seconds
 
 
 class JobSpec(Section):
@@ -82,15 +62,15 @@ class JobSpec(Section):
     image_to_image: ImageToImageSpec = ImageToImageSpec()
     understanding: UnderstandingSpec = UnderstandingSpec()
     captions: CaptionsSpec = CaptionsSpec()
-    tokenize: TokenizeSpec = TokenizeSpec()
-    image: ImageSpec = ImageSpec()
-    sources: SourcesSpec = SourcesSpec()
-    engine: EngineSpec = EngineSpec()
+    tokenize: CropSettings = CropSettings()
+    image: ImageOutput = ImageOutput()
+    sources: SourcePolicy = SourcePolicy()
+    engine: EngineConfig = EngineConfig()
     ray: RaySpec = RaySpec()
-    pipeline: PipelineSpec = PipelineSpec()
-    failures: FailuresSpec = FailuresSpec()
-    worker_life: WorkerLifeSpec = WorkerLifeSpec()
-    hooks: HooksSpec = HooksSpec()
+    pipeline: PipelineSettings = PipelineSettings()
+    failures: FailurePolicy = FailurePolicy()
+    worker_life: WorkerLife = WorkerLife()
+    hooks: HookSettings = HookSettings()
 
     @property
     def output_uri(self) -> str:
@@ -150,10 +130,27 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], overrides: Iterable[s
     raw |= {key: value for key, value in flags.items() if value is not None}
     for override in overrides:
         apply_override(raw, override, JobSpec)
+    return parsed_spec(raw)
+
+
+def parsed_spec(raw: Mapping[str, Any]) -> JobSpec:
+    """The spec of plain values, as YAML, TOML and JSON have them.
+
+    Raises:
+        ConfigError: Names every wrong key and value.
+    """
+    if isinstance(hooks := raw.get("hooks"), dict):  # one name may be given without a list
+        lists = {name: [hook] for name in ("rows", "results") if isinstance(hook := hooks.get(name), str)}
+        raw = {**raw, "hooks": hooks | lists}
     try:
-        return JobSpec.model_validate(_with_tuples(raw))
+        return JobSpec.model_validate_json(json.dumps(raw, default=_not_plain))
     except ValidationError as error:
-        raise ConfigError("; ".join(spec_problems(error))) from error
+        raise ConfigError("; ".join(_problems(error))) from error
+
+
+def _not_plain(value: object) -> str:
+    """YAML reads an unquoted ``2024-01-01`` as a date."""
+    raise ConfigError(f"{value} is a {type(value).__name__} in YAML: put it in quotes, if it is meant as text")
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -171,12 +168,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _with_tuples(raw: dict[str, Any]) -> dict[str, Any]:
-    passthrough = raw.get("passthrough")
-    return raw | {"passthrough": tuple(passthrough)} if isinstance(passthrough, list) else raw
-
-
-def spec_problems(error: ValidationError) -> Iterator[str]:
+def _problems(error: ValidationError) -> Iterator[str]:
     """One problem for each key; where a value may be of several kinds, pydantic has one for each of those."""
     of_key: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for detail in error.errors():
@@ -184,13 +176,16 @@ def spec_problems(error: ValidationError) -> Iterator[str]:
         of_key.setdefault(tuple(names), []).append(detail)
     for location, (first, *others) in of_key.items():
         key = ".".join(location)
-        if first["type"] == "extra_forbidden":
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             known = _known_keys(location[:-1])
             near = difflib.get_close_matches(location[-1], known, n=1)
             hint = f", did you mean {near[0]!r}" if near else ""
             yield f"unknown key {key!r}{hint}; known here: {', '.join(known)}"
         elif first["type"] == "missing":
             yield f"{key} is missing"
+        elif first["type"] == "value_error":
+            message = str(first["ctx"]["error"])
+            yield message if message.startswith(f"{location[0]}.") else f"{key}.{message}"
         else:
             allowed = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
             message = " or ".join(allowed)
@@ -198,13 +193,12 @@ def spec_problems(error: ValidationError) -> Iterator[str]:
 
 
 def _is_union_branch(part: str) -> bool:
-    return "[" in part or part in ("int", "float", "none", "constrained-int")
+    return "[" in part or part in ("int", "float", "str", "none", "constrained-int")
 
 
 def _known_keys(sections: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = JobSpec
+    kind: Any = JobSpec
     for section in sections:
-        annotation = model.model_fields[section].annotation
-        candidates = [annotation, *get_args(annotation)]
-        model = next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
-    return list(model.model_fields)
+        candidates = [kind := section_fields(kind)[section], *get_args(kind)]
+        kind = next(each for each in candidates if isinstance(each, type) and section_fields(each))
+    return list(section_fields(kind))

@@ -193,18 +193,14 @@ def measure_machine(
     found = check_model(checkpoint.directory, job.adapter)
     source_px = resolution**2 if isinstance(resolution := job.understanding.resolution, int) else 0
     shapes = [settings_shape(case.settings, found, source_px) for case in cases]
-    engine, most = (
-        EngineConfig(**dict(job.engine)),
-        options.max_rows if options.max_rows is not None else job.engine.max_step_tokens,
-    )
-    need = memory_of_shapes(found, device, dtype, engine, shapes, most)
+    need = memory_of_shapes(found, device, dtype, job.engine, shapes, options.max_rows or job.engine.max_step_tokens)
     here = Workers(0, device, 0, 0)
     dtype = check_run_memory(need, here, is_auto=job.dtype == "auto", is_recorded=False, say=say).dtype
     adapter = find_checkpoint(job.adapter).directory if job.adapter is not None else None
     loaded = load_model(checkpoint.directory, device=device, dtype=dtype, adapter=adapter)
     bench = MachineBench(
         loaded,
-        engine,
+        job.engine,
         input_resolution=job.understanding.resolution,
         own_size_px=(job.text_to_image.width, job.text_to_image.height),
         max_seconds=options.max_seconds,

@@ -23,9 +23,11 @@ from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import EngineConfig
 from jobs.report.manifest_rows import find_manifest
 from jobs.report.write import REPLAY_PREFIX
-from jobs.run.recorded import check_preset, recorded_settings
+from jobs.run.identity import check_version
+from jobs.run.recorded import check_preset
 from jobs.run.resources import memory_of_rows
 from jobs.spec.resolve import check_model
+from jobs.spec.result_keys import settings_from
 from manifests.errors import RowFailure
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment
@@ -104,9 +106,10 @@ def read_row(source: ManifestSource, hooks: RowHooks, index: int) -> tuple[OneRo
 def settings_of(store: Store, description: Mapping[str, Any]) -> RunSettings:
     """What the run was started with, from its own description."""
     results: Mapping[str, Any] = description["results"]
+    check_version(description, store.uri)
     if results.get("adapter_digest") is not None:
         raise ConfigError("a run with an adapter cannot be replayed")
-    settings = recorded_settings(description, store.uri)
+    settings = RunSettings(results=settings_from(results), model=str(description["model"]), output_uri=store.uri)
     if (found := digest(find_checkpoint(settings.model).directory)) != results["model_digest"]:
         raise ConfigError(
             f"{settings.model} is not what the run used: its digest is {found}, not {results['model_digest']}"
@@ -157,7 +160,7 @@ def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest
         source = find_manifest(uri, description, say)
         assert source is not None  # one that is given is found, or raises
         settings = settings_of(store, description)
-        hooks = RowHooks(settings.hooks, settings.defaults)
+        hooks = RowHooks(settings.results.hooks, settings.results.defaults)
         at, row = read_row(source, hooks, index)
         check_preset(description, row.preset, store.uri)
         say(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
@@ -176,7 +179,7 @@ class _Replay:
         ignore_pillow_warnings()
         self._store, self._settings, self._recorded = store, settings, recorded
         directory = find_checkpoint(settings.model).directory
-        self._model: Model = load_model(directory, device=settings.device, dtype=settings.dtype)
+        self._model: Model = load_model(directory, device=settings.results.device, dtype=settings.results.dtype)
         self._grids: list[torch.Tensor] = []
 
     def run(self, at: OneRow, row: Row, hooks: RowHooks) -> ReplaySummary:
@@ -217,8 +220,8 @@ class _Replay:
         if judged.pixels is None:
             text = judged.text or ""
             return self._summary(row, text, self._is("text", text), num_steps)
-        data = encode_image(judged.pixels, self._settings.image_format, self._settings.image_quality)
-        self._store.put(f"{self._folder(row)}result.{self._settings.image_format}", data)
+        data = encode_image(judged.pixels, self._settings.results.image.format, self._settings.results.image.quality)
+        self._store.put(f"{self._folder(row)}result.{self._settings.results.image.format}", data)
         is_same = self._is("sha256", hashlib.sha256(data).hexdigest())
         return self._summary(row, f"an image of {len(data)} bytes", is_same, num_steps, self._strip(row))
 
@@ -232,7 +235,7 @@ class _Replay:
                 if (grid := self._grid(watched, canvas)) is not None:
                     self._grids.append(grid)
 
-        of_run = self._settings.engine
+        of_run = self._settings.results
         config = EngineConfig(batch_invariance=of_run.batch_invariance, compile=of_run.compile)
         engine = Engine(self._model.transformer, self._model.tokens, config, observe)
         for request in flow.first_requests:

@@ -32,12 +32,15 @@ class FailureLimit:
     _latest: str = ""  # reason of rows that may be held back, so that nobody finds it in the output
 
     @classmethod
-    def parse(cls, text: str) -> "FailureLimit":
-        """``100`` rows or ``5%`` of the rows.
+    def of(cls, max_failures: int | str | None) -> "FailureLimit | None":
+        """``100`` rows or ``5%`` of the rows; None: there is no limit.
 
         Raises:
-            ConfigError: It is neither.
+            ConfigError: It is none of these.
         """
+        if max_failures is None:
+            return None
+        text = str(max_failures)
         match = _LIMIT.fullmatch(text.strip())
         is_share = match is not None and match["percent"] == "%"
         if match is None or (is_share and float(match["number"]) > 100) or (not is_share and "." in match["number"]):

@@ -39,9 +39,11 @@ class InputImages:
             RequestError: They do not fit into a sequence; what comes after the one that is too many is not fetched.
         """
         images: list[Tensor] = []
-        resolution = resolution_beside(self._settings.input_resolution, len(row.inputs))
+        resolution = resolution_beside(self._settings.results.understanding.resolution, len(row.inputs))
         for source in row.inputs:
-            images.append(self.encoded(source, folder_uri, seed, resolution, self._settings.random_crop))
+            images.append(
+                self.encoded(source, folder_uri, seed, resolution, self._settings.results.understanding.random_crop)
+            )
             num_tokens = sum(num_image_tokens(codes_HW) for codes_HW in images)
             if num_tokens > MAX_POSITIONS:
                 fix = "give fewer images, or a smaller understanding.resolution"

@@ -7,35 +7,49 @@ from typing import Literal
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import MemoryNeed
 from dimoo_core.request.templates import MATCH_QUESTION
-from dimoo_core.settings import DtypeName, EngineConfig, Resolution
+from dimoo_core.settings import SECTION, BatchInvariance, DtypeName, EngineConfig, Resolution
 from manifests.errors import FailureClass
 from manifests.row.settings import RowDefaults
 from pipeline.protocol.source_policy import SourcePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailurePolicy:
-    """Tries of a row by the class of its failure; classes without a number here get one try, as no more would help.
+class Tries:
+    """Tries of a row by the class of its failure, other classes get one; ``crash`` counts the workers that may die."""
 
-    ``crash_tries`` counts the workers that may die with a row. Waits double from ``first_wait_s`` to ``max_wait_s``.
-    ``row_timeout_s`` is for the time of each of a row's requests in the engine, ``input_timeout_s`` for one try of
-    reading an input image. If the engine of a worker fails on ``max_engine_streak`` rows in succession, the worker is
-    to blame, or what it was told; None: it never is.
+    __pydantic_config__ = SECTION
+
+    store: int = 7
+    engine: int = 2
+    crash: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("store", "engine", "crash"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailurePolicy:
+    """When a row is tried again, when it is given up, and when a run is.
+
+    Waits double from ``first_wait_s`` to ``max_wait_s``. ``row_timeout_s`` is for the time of each of a row's requests
+    in the engine, ``input_timeout_s`` for one try of reading an input image. A run ends when more than ``max_failures``
+    rows have failed, a number or a percentage. If the engine of a worker fails on ``max_engine_streak`` rows in
+    succession, the worker is to blame, or what it was told. None: there is no such limit.
     """
 
-    store_tries: int = 7
-    engine_tries: int = 2
-    crash_tries: int = 2
+    __pydantic_config__ = SECTION
+
+    tries: Tries = Tries()
     first_wait_s: float = 1.0
     max_wait_s: float = 30.0
     row_timeout_s: float | None = None
     input_timeout_s: float | None = 300.0
+    max_failures: int | str | None = None
     max_engine_streak: int | None = 32
 
     def __post_init__(self) -> None:
-        for name in ("store_tries", "engine_tries", "crash_tries"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_engine_streak is not None and self.max_engine_streak < 1:
             raise ConfigError(f"max_engine_streak must be at least 1, got {self.max_engine_streak}")
         if not 0 < self.first_wait_s <= self.max_wait_s:
@@ -49,15 +63,7 @@ class FailurePolicy:
 
     def max_tries(self, failure_class: FailureClass) -> int:
         """Most tries of a row that fails in this way."""
-        match failure_class:
-            case "store":
-                return self.store_tries
-            case "engine":
-                return self.engine_tries
-            case "crash":
-                return self.crash_tries
-            case _:
-                return 1
+        return getattr(self.tries, failure_class, 1)
 
     def wait_s(self, num_tries: int) -> float:
         """How long a row waits after so many tries."""
@@ -65,17 +71,29 @@ class FailurePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlushPolicy:
-    """A segment is flushed after so many finished rows, or so long after the first of them; None: not for that."""
+class PipelineSettings:
+    """Sizes of what is committed together, and of what each worker has in flight at once.
 
-    rows: int | None = None
-    seconds: float | None = 30.0
+    ``segment_rows`` None: so many that every worker gets some segments. ``max_rows_in_flight`` rows are read from the
+    manifest and not yet stored. A segment is flushed after ``flush_rows`` finished rows, or ``flush_s`` after the first
+    of them; None: not for that.
+    """
+
+    __pydantic_config__ = SECTION
+
+    segment_rows: int | None = None
+    max_rows_in_flight: int = 128
+    fetch_threads: int = 8
+    store_threads: int = 8
+    flush_rows: int | None = None
+    flush_s: float | None = 30.0
 
     def __post_init__(self) -> None:
-        if self.rows is not None and self.rows < 1:
-            raise ConfigError(f"flush_rows must be at least 1, got {self.rows}")
-        if self.seconds is not None and not self.seconds > 0:
-            raise ConfigError(f"flush_s must be above 0, got {self.seconds:g}")
+        for name in ("segment_rows", "max_rows_in_flight", "fetch_threads", "store_threads", "flush_rows"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ConfigError(f"{name} must be at least 1, got {number}")
+        if self.flush_s is not None and not self.flush_s > 0:
+            raise ConfigError(f"flush_s must be above 0, got {self.flush_s:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +105,8 @@ class WorkerLife:
     killed. One that has run ``max_rows`` rows, or for ``max_s``, or that has grown by ``max_growth_bytes`` since its
     second segment, finishes what it has begun and is replaced. None: there is no such limit.
     """
+
+    __pydantic_config__ = SECTION
 
     stop_deadline_s: float = 25.0
     hang_timeout_s: float | None = 1800.0
@@ -116,6 +136,8 @@ class HookSettings:
         min_scores: Least scores of rows that are kept.
     """
 
+    __pydantic_config__ = SECTION
+
     rows: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     scores: Mapping[str, str] = field(default_factory=dict)
@@ -139,57 +161,111 @@ class HookSettings:
         return tuple(SCORE_PREFIX + name for name in self.scores)
 
 
-ImageFormat = Literal["png", "jpeg", "webp"]
+ImageFormatName = Literal["png", "jpeg", "webp"]
 
-IMAGE_SUFFIXES: dict[ImageFormat, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-"""What image names end with."""
+
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """How images are stored.
+
+    Attributes:
+        suffix: What their names end with.
+        content_type: Of the object on a store.
+        has_quality: Whether it is lossy, with a quality from 1 to 100.
+        bytes_per_pixel: About so many, of generated images.
+    """
+
+    suffix: str
+    content_type: str
+    has_quality: bool
+    bytes_per_pixel: float
+
+
+IMAGE_FORMATS: Mapping[ImageFormatName, ImageFormat] = {
+    "png": ImageFormat(".png", "image/png", has_quality=False, bytes_per_pixel=1.5),
+    "jpeg": ImageFormat(".jpg", "image/jpeg", has_quality=True, bytes_per_pixel=0.35),
+    "webp": ImageFormat(".webp", "image/webp", has_quality=True, bytes_per_pixel=0.25),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings:
-    """How rows become results, and how many are in hand at once.
+class ImageOutput:
+    """How images are written; ``quality`` is for JPEG and WebP."""
 
-    Fields of the first group decide what the results are and are kept in ``run.json``; a resume with others is
-    refused. Fields of the second group may differ from one start to the next.
+    __pydantic_config__ = SECTION
+
+    format: ImageFormatName = "png"
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if self.format not in IMAGE_FORMATS:
+            raise ConfigError(f"format must be one of {', '.join(IMAGE_FORMATS)}, got {self.format!r}")
+        if not 1 <= self.quality <= 100:
+            raise ConfigError(f"quality must be from 1 to 100, got {self.quality}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropSettings:
+    """How input images are cropped before they are encoded; see ``Resolution``."""
+
+    __pydantic_config__ = SECTION
+
+    resolution: Resolution = 1024
+    random_crop: bool = False
+
+    def __post_init__(self) -> None:
+        is_size = not isinstance(self.resolution, str) and self.resolution >= 32 and self.resolution % 32 == 0
+        if not is_size and self.resolution not in ("adaptive", "native"):
+            raise ConfigError(f"resolution must be a multiple of 32, adaptive or native, got {self.resolution!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnderstandingInput(CropSettings):
+    """How images that are read are cropped, and what ``score`` and ``best_of`` ask about them."""
+
+    match_question: str = MATCH_QUESTION
+
+    def __post_init__(self) -> None:
+        CropSettings.__post_init__(self)
+        if "{prompt}" not in self.match_question:
+            raise ConfigError(f"match_question must contain {{prompt}}, got {self.match_question!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultSettings:
+    """What decides the results of a run, beside its model and its manifest.
+
+    ``run.json`` is its serialisation (``jobs.run.identity``), and a start with others is refused.
     """
 
-    model: str  # a directory, or OWNER/NAME@COMMIT
-    adapter: str | None = None  # likewise; a LoRA to merge into it
     device: str
     dtype: DtypeName
     seed: int = 0
     defaults: RowDefaults = field(default_factory=RowDefaults)
-    input_resolution: Resolution = 1024
-    image_to_image_resolution: Resolution = 512
-    tokenize_resolution: Resolution = 1024
-    random_crop: bool = False  # of understanding
-    image_to_image_random_crop: bool = False
-    tokenize_random_crop: bool = False
-    match_question: str = MATCH_QUESTION  # what score and best_of ask
-    image_format: ImageFormat = "png"
-    image_quality: int = 95  # of JPEG and WebP, 1 to 100
+    image_to_image: CropSettings = CropSettings(resolution=512)
+    understanding: UnderstandingInput = UnderstandingInput()
+    tokenize: CropSettings = CropSettings()
+    image: ImageOutput = ImageOutput()
+    batch_invariance: BatchInvariance = "auto"
+    compile: bool = False
     hooks: HookSettings = field(default_factory=HookSettings)
 
-    sources: SourcePolicy = field(default_factory=SourcePolicy)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """How rows become results, and how many are in flight at once; all but ``results`` may differ between starts."""
+
+    results: ResultSettings
+    model: str  # a directory, or OWNER/NAME@COMMIT
+    adapter: str | None = None  # likewise; a LoRA to merge into it
     output_uri: str
     run_digest: str = ""  # of what decides results, the manifest included; each part repeats it
     settings_digest: str = ""  # the same of this start, which may have been allowed to differ
     epoch: int = 1  # of the driver; see ``pipeline.output.epoch``
+    sources: SourcePolicy = field(default_factory=SourcePolicy)
     engine: EngineConfig = field(default_factory=EngineConfig)
-    max_rows_in_flight: int = 128  # read from the manifest and not yet stored, for each worker
-    fetch_threads: int = 8
-    store_threads: int = 8
-    flush: FlushPolicy = field(default_factory=FlushPolicy)
+    pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     failures: FailurePolicy = field(default_factory=FailurePolicy)
     life: WorkerLife = field(default_factory=WorkerLife)
     memory: MemoryNeed | None = None  # of a worker, to be checked where it is; None: it was
     is_dtype_fixed: bool = False  # by the run's earlier starts
-
-    def __post_init__(self) -> None:
-        if self.image_format not in IMAGE_SUFFIXES:
-            raise ConfigError(f"image format must be one of {', '.join(IMAGE_SUFFIXES)}, got {self.image_format!r}")
-        if not 1 <= self.image_quality <= 100:
-            raise ConfigError(f"image quality must be from 1 to 100, got {self.image_quality}")
-        for name in ("max_rows_in_flight", "fetch_threads", "store_threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimoo_core.errors import ConfigError
+from dimoo_core.settings import SECTION
 from pipeline.storage.errors import SourceRefused
 from pipeline.storage.uri import Location, parse_uri
 
 MAX_INPUT_PIXELS = 178_956_970  # Pillow's own limit for what it calls a decompression bomb
 _MIB = 2**20
+_LEAST_MEMORY_BYTES = 256 * _MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class SourcePolicy:
     Schemes other than ``file`` and ``s3`` are never read, so no row can make this machine ask a web server, whatever
     address it names; the S3 endpoint is the environment's, never a row's.
     """
+
+    __pydantic_config__ = SECTION
 
     local_files: bool | None = None  # None: those of a manifest that is a local file itself
     folders: tuple[str, ...] = ()  # local files lie below one of these; none given: anywhere
@@ -36,6 +40,9 @@ class SourcePolicy:
         for name in ("max_bytes", "max_pixels", "decode_timeout_s", "decode_memory_bytes"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"sources.{name} must be above 0, got {getattr(self, name)}")
+        if self.decode_memory_bytes < _LEAST_MEMORY_BYTES:
+            given = self.decode_memory_bytes
+            raise ConfigError(f"sources.decode_memory_bytes must be at least {_LEAST_MEMORY_BYTES}, got {given}")
 
     def check(self, uri: str, manifest_uri: str) -> None:
         """Make sure that a row of this manifest may have ``uri`` read.

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ from typing import Any
 
 from dimoo_batch._finder import PACKAGES
 from dimoo_core.errors import ConfigError, DimooError
+from pipeline.protocol.settings import HookSettings
 
 ENTRY_POINTS = "dimoo_batch.hooks"
 """Group of entry points whose names stand for hooks."""
@@ -51,6 +52,25 @@ def load_hook(name: str) -> Hook:
         raise ConfigError(f"hook {name!r} must be a function or a class with __call__, got {found.__name__}")
     hook: Hook = made
     return hook
+
+
+def check_hooks(settings: HookSettings, columns: Collection[str]) -> None:
+    """Refuse what would fail in every worker.
+
+    Args:
+        settings: The hooks of a run.
+        columns: Those of the manifest that reach the output.
+
+    Raises:
+        ConfigError: A hook cannot be imported, or a score's column would be there twice.
+    """
+    for name in settings.names:
+        find_hook(name)
+    if twice := [column for column in settings.score_columns if column in columns]:
+        raise ConfigError(
+            f"hooks.scores: the manifest has a column {twice[0]!r} already, which reaches the output: "
+            "give the score another name"
+        )
 
 
 def find_hook(name: str) -> Hook:

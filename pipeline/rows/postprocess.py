@@ -22,12 +22,10 @@ from manifests.row.task_name import task_named
 from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import AnswerDone, RowResult, RowSuccess, StoredImage
-from pipeline.protocol.settings import IMAGE_SUFFIXES, ImageFormat, RunSettings
+from pipeline.protocol.settings import IMAGE_FORMATS, ImageFormatName, RunSettings
 from pipeline.rows.flow import FittedImage, MadeImage, MadeImages, WeighedAnswer, row_seed
 from pipeline.rows.row_hooks import ImageFile, Judged, ResultJudge, RowHooks, SegmentRows
 from pipeline.storage.retry import RetryPolicy
-
-_CONTENT_TYPES: dict[ImageFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
 class Postprocessor:
@@ -164,9 +162,9 @@ class Postprocessor:
         return self._judge.judge(row, at, self._of_every_row(row), text, pixels)
 
     def _encoded(self, image: Image.Image) -> ImageFile:
-        image_format = self._settings.image_format
-        data = encode_image(image, image_format, self._settings.image_quality)
-        return ImageFile(data, IMAGE_SUFFIXES[image_format])
+        image_format = self._settings.results.image.format
+        data = encode_image(image, image_format, self._settings.results.image.quality)
+        return ImageFile(data, IMAGE_FORMATS[image_format].suffix)
 
     def _of_every_row(self, row: Row) -> dict[str, Any]:
         """The columns that do not depend on what was made."""
@@ -175,12 +173,12 @@ class Postprocessor:
             "id": row.id,
             "task": row.task,
             "prompt": row.prompt,
-            "seed": row_seed(row, self._settings.seed),
+            "seed": row_seed(row, self._settings.results.seed),
             "preset": row.preset,
         }
 
     def _stored(self, row: Row, segment: Segment, number: int, made: MadeImage, image: Image.Image) -> StoredImage:
-        file, content_type = self._encoded(image), _CONTENT_TYPES[self._settings.image_format]
+        file, content_type = self._encoded(image), IMAGE_FORMATS[self._settings.results.image.format].content_type
         key = self._run.image_key(segment, row.index, row.id, file.suffix, number)
         self._retry_policy.retry(lambda: self._run.store.put(key, file.data, content_type=content_type))
         return StoredImage(
@@ -213,9 +211,9 @@ def _image_guidance(row: Row) -> float | None:
     return row.settings.cfg_image_scale if takes_it and isinstance(row.settings, ImageSettings) else None
 
 
-def encode_image(image: Image.Image, image_format: ImageFormat, quality: int) -> bytes:
+def encode_image(image: Image.Image, image_format: ImageFormatName, quality: int) -> bytes:
     """The file of an image; ``quality`` (1 to 100) is for JPEG and WebP, PNG loses nothing."""
     buffer = io.BytesIO()
-    options = {} if image_format == "png" else {"quality": quality}
+    options = {"quality": quality} if IMAGE_FORMATS[image_format].has_quality else {}
     image.save(buffer, format=image_format.upper(), **options)
     return buffer.getvalue()

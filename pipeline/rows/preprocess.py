@@ -86,7 +86,7 @@ class Preprocessor:
 
     def _rounds(self, row: Row, folder_uri: str) -> Rounds:
         """What the row asks of the engine. Everything that needs its images is done before this returns."""
-        seed = row_seed(row, self._settings.seed)
+        seed = row_seed(row, self._settings.results.seed)
         if isinstance(row.settings, ImageSettings):
             drawn = self._images(row, seed, folder_uri)
             return best_of(row, drawn, partial(self._match, row, seed)) if row.series.is_scored else drawn
@@ -102,9 +102,9 @@ class Preprocessor:
 
     def _match(self, row: Row, seed: int, name: str, codes_HW: Tensor) -> Request:
         """The question whether an image is what the row's prompt wants."""
-        understanding = self._settings.defaults.understanding
+        understanding = self._settings.results.defaults.understanding
         settings = ChoiceSettings(max_tokens=understanding.max_tokens, cfg_scale=understanding.cfg_scale)
-        question = match_question(self._settings.match_question, row.prompt)
+        question = match_question(self._settings.results.understanding.match_question, row.prompt)
         return self._model.layout.choices(
             name,
             question,
@@ -131,8 +131,10 @@ class Preprocessor:
     def _image_to_image(self, row: Row, seed: int, folder_uri: str) -> Rounds:
         """The image's size is that of the last input image, as in the reference."""
         assert isinstance(row.settings, ImageSettings)
-        crop = (self._settings.image_to_image_resolution, self._settings.image_to_image_random_crop)
-        inputs = [self._inputs.encoded(source, folder_uri, seed, *crop) for source in row.inputs]
+        crop = self._settings.results.image_to_image
+        inputs = [
+            self._inputs.encoded(source, folder_uri, seed, crop.resolution, crop.random_crop) for source in row.inputs
+        ]
         height_px, width_px = (side * PIXELS_PER_TOKEN for side in inputs[-1].shape)
         settings = replace(row.settings, width_px=width_px, height_px=height_px)
         task = task_named(row.task)
@@ -157,10 +159,10 @@ class Preprocessor:
     def _painting(self, row: Row, mask: Mask, folder_uri: str) -> Rounds:
         assert row.image is not None  # the row parser sees to both
         assert isinstance(row.settings, ImageSettings)
-        seed = row_seed(row, self._settings.seed)
+        seed = row_seed(row, self._settings.results.seed)
         image = self._inputs.fetch(row.image, folder_uri)
         plan = unscaled_plan(image.size)
-        offset = random_offset(seed) if self._settings.image_to_image_random_crop else centered
+        offset = random_offset(seed) if self._settings.results.image_to_image.random_crop else centered
         fitted = fit_as_planned(image, plan, offset)
         if mask.padding is not None:
             image, mask_HW = grown_image(mask, mask.padding, fitted)
@@ -193,8 +195,8 @@ class Preprocessor:
             codes_HW = _codes_tensor(row.codes, self._model.codec.num_codes)
             return MadeImages((MadeImage(codes_HW, row.prompt, seed),))
         assert row.image is not None  # the row parser sees to one of them
-        crop = (self._settings.tokenize_resolution, self._settings.tokenize_random_crop)
-        return FittedImage(self._inputs.fitted(row.image, folder_uri, seed, *crop))
+        crop = self._settings.results.tokenize
+        return FittedImage(self._inputs.fitted(row.image, folder_uri, seed, crop.resolution, crop.random_crop))
 
 
 def _codes_tensor(grid: CodeGrid, num_codes: int) -> Tensor:

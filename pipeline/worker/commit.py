@@ -57,10 +57,10 @@ class SegmentCommitter:
         self._poison_segments = poison_segments
         self._retry_policy = retry_policy
         self._emit = emit
-        self._credits = threading.Semaphore(settings.max_rows_in_flight)
+        self._credits = threading.Semaphore(settings.pipeline.max_rows_in_flight)
         self._counts_lock = threading.Lock()
         self.partials = PartialWriter(
-            PartialSegments(run_directory.store, retry_policy), settings.flush, settings.settings_digest
+            PartialSegments(run_directory.store, retry_policy), settings.pipeline, settings.settings_digest
         )
         self.streaks = StreakKeeper(settings.failures.max_engine_streak)
         self.num_open_segments = 0
@@ -126,7 +126,7 @@ class SegmentCommitter:
             run=self._settings.run_digest,
             expected_rows=open_segment.expected_rows,
             retry=retry.number if retry is not None else 0,
-            score_columns=self._settings.hooks.score_columns,
+            score_columns=self._settings.results.hooks.score_columns,
         )
         summary = PartSummary(len(row_results) - len(failures), failures)
         standing = self._retry_policy.retry(partial(self._publish, open_segment.part, part, summary))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pipeline.output.partials import PartialRow, PartialSegments, row_fingerprint
 from pipeline.output.results import RowSuccess
-from pipeline.protocol.settings import FlushPolicy
+from pipeline.protocol.settings import PipelineSettings
 from pipeline.worker.segment import OpenSegment
 
 
@@ -40,7 +40,7 @@ class PartialWriter:
     def __init__(
         self,
         partials: PartialSegments,
-        policy: FlushPolicy,
+        policy: PipelineSettings,
         settings_digest: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,8 +95,8 @@ class PartialWriter:
             book = self._book(segment)
             if not book.waiting:
                 return False
-            is_enough = self._policy.rows is not None and len(book.waiting) >= self._policy.rows
-            seconds = self._policy.seconds
+            is_enough = self._policy.flush_rows is not None and len(book.waiting) >= self._policy.flush_rows
+            seconds = self._policy.flush_s
             return is_enough or (seconds is not None and self._clock() - book.since_s >= seconds)
 
     def flush(self, segment: OpenSegment) -> None:

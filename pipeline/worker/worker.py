@@ -110,7 +110,7 @@ class Worker:
     def __init__(self, settings: RunSettings, emit: Callable[[Event], None]) -> None:
         self._settings = settings
         self._emit = emit
-        self._threads = WorkerThreads(settings.fetch_threads, settings.store_threads)
+        self._threads = WorkerThreads(settings.pipeline.fetch_threads, settings.pipeline.store_threads)
         self._is_drained = False
         self._engine_clock = EngineClock()
         self._in_engine: dict[str, FedRow] = {}  # by request
@@ -152,12 +152,12 @@ class Worker:
         started_s = time.monotonic()
         ignore_pillow_warnings()
         settings, threads, policy = self._settings, self._threads, self._settings.failures
-        hooks = RowHooks(settings.hooks, settings.defaults)
+        hooks = RowHooks(settings.results.hooks, settings.results.defaults)
         directory = find_checkpoint(settings.model).directory
         adapter = find_checkpoint(settings.adapter).directory if settings.adapter is not None else None
         if settings.memory is not None:
             check_memory(settings.memory, may_change_dtype=not settings.is_dtype_fixed)
-        model = load_model(directory, device=settings.device, dtype=settings.dtype, adapter=adapter)
+        model = load_model(directory, device=settings.results.device, dtype=settings.results.dtype, adapter=adapter)
         self._run_directory = RunDirectory(open_store(settings.output_uri))
         self._fence = Fence(self._run_directory.store, settings.epoch)
         with_output = RetryPolicy(threads.stop, on_try=threads.clock.tick)
@@ -169,7 +169,7 @@ class Worker:
             threads.stop,
             first_wait_s=policy.first_wait_s,
             max_wait_s=policy.max_wait_s,
-            max_tries=policy.store_tries,
+            max_tries=policy.tries.store,
             on_try=threads.clock.tick,
         )
         preprocessor = Preprocessor(model, settings, with_inputs)
@@ -188,7 +188,9 @@ class Worker:
             self._committer,
             self._output_stage,
         )
-        self._engine = Engine(model.transformer, model.tokens, settings.engine)
+        self._engine = Engine(
+            model.transformer, model.tokens, settings.engine, max_request_s=settings.failures.row_timeout_s
+        )
         self._emit(WorkerReady(time.monotonic() - started_s))
 
     def _work(self, leases: LeaseQueue) -> None:
