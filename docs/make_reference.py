@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pyarrow as pa
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from jobs.spec.override import section_fields  # noqa: E402
 from jobs.spec.spec import JobSpec  # noqa: E402
 from jobs.tools.catalog import ROW_COLUMNS, TaskEntry, reference_entries, task_entries  # noqa: E402
 from manifests.columns import COLUMNS  # noqa: E402
@@ -206,28 +206,27 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | Any) -> str:
 
 def spec_rows() -> Iterator[tuple[str, ...]]:
     """Each key of the job spec."""
-    for key, field in spec_fields(JobSpec):
-        default = field.get_default(call_default_factory=True) if not field.is_required() else None
-        shown = "—" if default is None or default in ((), {}) else f"`{default}`"
-        yield f"`{key}`", values_of(field.annotation), shown, meaning(SPEC_MEANINGS, key)
+    for key, kind, default in spec_fields(JobSpec, JobSpec(manifest="-")):
+        shown = "—" if key == "manifest" or default is None or default in ((), {}) else f"`{default}`"
+        yield f"`{key}`", values_of(kind), shown, meaning(SPEC_MEANINGS, key)
 
 
-def spec_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Keys with dots, and their fields."""
-    for name, field in model.model_fields.items():
-        candidates = [field.annotation, *get_args(field.annotation)]
-        sections = [item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)]
-        if sections:
-            yield from spec_fields(sections[0], f"{prefix}{name}.")
+def spec_fields(section: type, defaults: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Keys with dots, their types and their defaults."""
+    for name, kind in section_fields(section).items():
+        default = getattr(defaults, name, None)
+        inner = [item for item in (kind, *get_args(kind)) if isinstance(item, type) and section_fields(item)]
+        if inner:
+            yield from spec_fields(inner[0], default, f"{prefix}{name}.")
         else:
-            yield prefix + name, field
+            yield prefix + name, kind, default
 
 
 def values_of(annotation: Any) -> str:
     """The values that it takes."""
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
-    if get_origin(annotation) is dict:
+    if get_origin(annotation) in (dict, Mapping):
         return f"mapping to {values_of(get_args(annotation)[1])}"
     if get_origin(annotation) is tuple:
         return "list"

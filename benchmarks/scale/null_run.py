@@ -20,7 +20,7 @@ from pipeline.manifest import open_manifest
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import claimed_epoch
 from pipeline.protocol.messages import Event, WorkerReady
-from pipeline.protocol.settings import RunSettings
+from pipeline.protocol.settings import ResultSettings, RunSettings, UnderstandingInput
 from pipeline.storage.reader import open_store
 
 Kind = Literal["texts", "images"]
@@ -51,7 +51,10 @@ def run_null(manifest: Path, output_uri: str, *, num_workers: int, segment_rows:
     with closing(open_store(output_uri)) as store, claimed_epoch(store) as epoch:
         run = RunDirectory(store)
         settings = RunSettings(
-            model="null", device="cpu", dtype="float32", input_resolution=32, output_uri=output_uri, epoch=epoch.number
+            results=ResultSettings(device="cpu", dtype="float32", understanding=UnderstandingInput(resolution=32)),
+            model="null",
+            output_uri=output_uri,
+            epoch=epoch.number,
         )
         pool = ProcessPool(settings, num_workers)
         state = ProgressState(num_rows=plan.num_rows, num_resumed=0, num_workers=num_workers, num_resumed_failed=0)

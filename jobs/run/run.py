@@ -112,6 +112,8 @@ def _begin(spec: JobSpec, options: ResumeOptions, say: Callable[[str], None], st
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)
+    if not options.is_new_run and (before := run.description()) is not None:
+        check_version(before, store.uri)
     checkpoint = find_checkpoint(spec.model)
     spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory))
     if checkpoint.name == BUILTIN:
@@ -276,8 +278,6 @@ def _plan(start: _Start, options: ResumeOptions, say: Callable[[str], None]) -> 
     """
     spec, source, run = start.spec, start.source, start.run
     num_rows, before = source.num_rows_of(spec.limit), run.description()
-    if before is not None:
-        check_version(before, run.store.uri)
     lost = LostDescription.of(run) if before is None else None
     segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, start.workers.count, before)
     results = what_decides_results(spec, source, start.checkpoint, start.settings.results, segment_rows)

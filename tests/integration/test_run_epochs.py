@@ -16,7 +16,6 @@ from pipeline.errors import RunInUse, RunSuperseded
 from pipeline.manifest import open_manifest
 from pipeline.output.epoch import Fence, claimed_epoch, latest_epoch
 from pipeline.protocol.messages import Event, LeaseQueue, SegmentCommitted, WorkerFailed
-from pipeline.protocol.settings import RunSettings
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
@@ -25,6 +24,7 @@ from pipeline.worker.worker import Worker
 from tests.support.in_process import run_here
 from tests.support.manifest_rows import encoded, image_row, picture, text_row, write_manifest
 from tests.support.run_output import RunOutput
+from tests.support.run_settings import cpu_settings
 from tests.support.stub_model import StubEngine, use_stub_model
 
 ELSEWHERE = {"host": "elsewhere/1", "pid": 1, "process_started_s": 0.0, "claimed_at": "then", "nonce": "n"}
@@ -167,9 +167,7 @@ def test_a_worker_of_an_older_epoch_commits_nothing_and_stops(
         leases.put(book.next_for("zombie"))
     events: list[Event] = []
     with claimed_epoch(store) as epoch:
-        settings = RunSettings(
-            model="stub", device="cpu", dtype="float32", output_uri=store.uri, input_resolution=32, epoch=epoch.number
-        )
+        settings = cpu_settings(store.uri, epoch=epoch.number)
         Worker(settings, events.append).run(leases)
     assert [type(event.error) for event in events if isinstance(event, WorkerFailed)] == [RunSuperseded]
     assert not any(isinstance(event, SegmentCommitted) for event in events)

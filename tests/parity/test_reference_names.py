@@ -14,13 +14,14 @@ from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from manifests.row.task_name import REFERENCE_TASKS, find_task
 from manifests.tasks import TASKS
-from pipeline.protocol.settings import RunSettings
+from pipeline.protocol.settings import CropSettings
 from pipeline.rows.preprocess import Preprocessor
 from pipeline.storage.retry import RetryPolicy
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import GOLDEN_DIRECTORY, Golden, read_golden
 from tests.support.goldens import PACKED
 from tests.support.manifest_rows import encoded
+from tests.support.run_settings import cpu_settings
 
 _CASES: list[dict[str, Any]] = json.loads((PACKED / GOLDEN_DIRECTORY / "layout_i2i.json").read_text())["cases"]
 _NO_NAME = "something_else"
@@ -34,9 +35,7 @@ def golden(golden_dir: Path) -> Golden:
 
 @pytest.fixture(scope="module")
 def preprocessor(golden: Golden) -> Iterator[Preprocessor]:
-    settings = RunSettings(
-        model="m", device="cpu", dtype="float32", output_uri="out", image_to_image_resolution="native"
-    )
+    settings = cpu_settings("out", model="m", image_to_image=CropSettings(resolution="native"))
     each = Preprocessor(Checkpoints().model(golden), settings, RetryPolicy(threading.Event()))
     yield each
     each.close()

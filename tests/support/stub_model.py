@@ -68,7 +68,7 @@ class StubModel:
 class StubEngine:
     """Stands for ``Engine``: every step ends up to four requests."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, **options: object) -> None:
         self.stats = EngineStats()
         self.waiting: list[Any] = []
 

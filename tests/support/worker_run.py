@@ -13,14 +13,13 @@ from pipeline.protocol.messages import (
 from pipeline.protocol.settings import RunSettings
 from pipeline.worker.worker import Worker
 from tests.support.manifest_rows import encoded, picture, text_row, write_manifest
+from tests.support.run_settings import cpu_settings
 
 IMAGE = encoded(picture(0, (32, 32)))
 
 
 def settings_of(folder: Path, **options: Any) -> RunSettings:
-    return RunSettings(
-        model="stub", device="cpu", dtype="float32", output_uri=str(folder / "out"), input_resolution=32, **options
-    )
+    return cpu_settings(str(folder / "out"), **options)
 
 
 def book_of(folder: Path, num_rows: int, segment_rows: int, image: bytes | str = IMAGE) -> LeaseBook:

@@ -62,14 +62,12 @@ def test_a_run_with_null_workers_is_a_whole_run(tmp_path: Path) -> None:
     from pipeline.driver.leases import LeaseBook
     from pipeline.manifest import open_manifest
     from pipeline.protocol.messages import Event, LeaseQueue
-    from pipeline.protocol.settings import RunSettings
+    from tests.support.run_settings import cpu_settings
 
     for kind in ("texts", "images"):
         manifest = tmp_path / f"{kind}.parquet"
         write_manifest(manifest, kind, 10)
-        settings = RunSettings(
-            model="null", device="cpu", dtype="float32", input_resolution=32, output_uri=str(tmp_path / kind)
-        )
+        settings = cpu_settings(str(tmp_path / kind), model="null")
         leases, events = LeaseQueue(), list[Event]()
         book = LeaseBook(open_manifest(str(manifest), defaults=RowDefaults()).plan(segment_rows=4, limit=None))
         while lease := book.next_for("a"):

@@ -65,11 +65,11 @@ if __name__ == "__main__":  # what the children import of this file is nothing
     from pipeline.driver.process_pool import ChildPool
     from pipeline.protocol.messages import WorkerFailed
     from pipeline.images.decoder import ImageDecoder
-    from pipeline.protocol.settings import RunSettings
     from pipeline.protocol.source_policy import SourcePolicy
     from tests.support.manifest_rows import encoded, picture
+    from tests.support.run_settings import cpu_settings
 
-    pool = ChildPool(RunSettings(model="none", device="cpu", dtype="float32", output_uri="out"))
+    pool = ChildPool(cpu_settings("out", model="none"))
     pool.start()
     decoder = ImageDecoder(SourcePolicy())
     assert decoder.decode(encoded(picture(0)), "photo").size == (72, 48)

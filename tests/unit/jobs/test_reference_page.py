@@ -29,7 +29,7 @@ def test_the_page_is_what_the_schemas_say(generator: dict[str, Any]) -> None:
 
 
 def test_every_meaning_is_of_something_that_exists(generator: dict[str, Any]) -> None:
-    assert set(generator["SPEC_MEANINGS"]) == {key for key, _ in generator["spec_fields"](JobSpec)}
+    assert set(generator["SPEC_MEANINGS"]) == {key for key, _, _ in generator["spec_fields"](JobSpec, None)}
     assert set(generator["OUTPUT_MEANINGS"]) == set(generator["DONE_SCHEMA"].names)
     assert set(generator["FAILURE_MEANINGS"]) == set(generator["FAILURE_SCHEMA"].names)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import ConfigError
-from jobs.run.identity import key_as_set
 from jobs.run.resume import ResumeOptions, output_of_new_run
+from jobs.spec.result_keys import key_as_set
 from pipeline.output.directory import RunDirectory
 from pipeline.storage.local import LocalStore
 

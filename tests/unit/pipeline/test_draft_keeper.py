@@ -14,7 +14,7 @@ from manifests.files.plan import Segment
 from pipeline.output.partials import PARTIALS_PREFIX, PartialSegments
 from pipeline.output.results import AnswerDone, RowSuccess, StoredImage
 from pipeline.protocol.messages import Lease
-from pipeline.protocol.settings import FlushPolicy
+from pipeline.protocol.settings import PipelineSettings
 from pipeline.storage.base import Store
 from pipeline.storage.local import LocalStore
 from pipeline.storage.retry import RetryPolicy
@@ -35,7 +35,7 @@ def opened(*, has_partials: bool = False, rows: pa.Table = ROWS) -> OpenSegment:
 
 
 def keeper(
-    store: Store, policy: FlushPolicy, clock: Callable[[], float] = lambda: 0.0, settings: str = "s"
+    store: Store, policy: PipelineSettings, clock: Callable[[], float] = lambda: 0.0, settings: str = "s"
 ) -> PartialWriter:
     return PartialWriter(PartialSegments(store, RetryPolicy(threading.Event())), policy, settings, clock)
 
@@ -65,7 +65,7 @@ def num_drafts(store: Store) -> int:
 
 
 def test_rows_are_flushed_when_there_are_enough(store: Store) -> None:
-    partials, segment = keeper(store, FlushPolicy(rows=2)), opened()
+    partials, segment = keeper(store, PipelineSettings(flush_rows=2)), opened()
     partials.open(segment)
     partials.note(segment, text(4))
     assert num_drafts(store) == 0
@@ -81,7 +81,7 @@ def test_rows_are_flushed_when_there_are_enough(store: Store) -> None:
 
 def test_rows_are_flushed_when_the_first_has_waited_for_long_enough(store: Store) -> None:
     now_s = [0.0]
-    partials, segment = keeper(store, FlushPolicy(seconds=30), lambda: now_s[0]), opened()
+    partials, segment = keeper(store, PipelineSettings(flush_s=30), lambda: now_s[0]), opened()
     partials.open(segment)
     partials.note(segment, text(4))
     now_s[0] = 29.0
@@ -122,12 +122,12 @@ def test_a_row_is_taken_over_as_it_was(store: Store) -> None:
         outputs=(image,),
     )
     store.put(image.output, b"image")
-    first, segment = keeper(store, FlushPolicy(rows=2)), opened()
+    first, segment = keeper(store, PipelineSettings(flush_rows=2)), opened()
     first.open(segment)
     first.note(segment, text(4))
     first.note(segment, codes)
 
-    second, again = keeper(store, FlushPolicy()), opened(has_partials=True)
+    second, again = keeper(store, PipelineSettings()), opened(has_partials=True)
     second.open(again)
     assert second.reused(again, 4) == text(4)
     found = second.reused(again, 6)
@@ -141,20 +141,20 @@ def test_a_row_is_taken_over_as_it_was(store: Store) -> None:
 
 
 def test_rows_of_other_settings_another_manifest_or_no_draft_are_made(store: Store) -> None:
-    first, segment = keeper(store, FlushPolicy(rows=1)), opened()
+    first, segment = keeper(store, PipelineSettings(flush_rows=1)), opened()
     first.open(segment)
     first.note(segment, text(4))
     for settings, rows, is_there in (("s", ROWS, True), ("t", ROWS, False), ("s", ROWS.slice(1), False)):
-        other, again = keeper(store, FlushPolicy(), settings=settings), opened(has_partials=True, rows=rows)
+        other, again = keeper(store, PipelineSettings(), settings=settings), opened(has_partials=True, rows=rows)
         other.open(again)
         assert (other.reused(again, 4) is not None) == is_there
-    unasked, again = keeper(store, FlushPolicy()), opened()
+    unasked, again = keeper(store, PipelineSettings()), opened()
     unasked.open(again)
     assert unasked.reused(again, 4) is None
 
 
 def test_a_row_that_comes_after_its_segment_was_closed_leaves_nothing(store: Store) -> None:
-    partials, segment = keeper(store, FlushPolicy(rows=1)), opened()
+    partials, segment = keeper(store, PipelineSettings(flush_rows=1)), opened()
     partials.open(segment)
     partials.close(segment)
     partials.note(segment, text(4))
@@ -163,7 +163,7 @@ def test_a_row_that_comes_after_its_segment_was_closed_leaves_nothing(store: Sto
 
 
 def test_a_draft_that_was_written_while_its_segment_was_closed_is_removed(store: Store) -> None:
-    partials, segment = keeper(store, FlushPolicy(rows=9)), opened()
+    partials, segment = keeper(store, PipelineSettings(flush_rows=9)), opened()
     partials.open(segment)
     partials.note(segment, text(4))
     put = store.put
@@ -179,6 +179,6 @@ def test_a_draft_that_was_written_while_its_segment_was_closed_is_removed(store:
 
 def test_a_policy_that_would_never_or_always_flush_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="flush_rows must be at least 1, got 0"):
-        FlushPolicy(rows=0)
+        PipelineSettings(flush_rows=0)
     with pytest.raises(ConfigError, match="flush_s must be above 0, got 0"):
-        FlushPolicy(seconds=0.0)
+        PipelineSettings(flush_s=0.0)

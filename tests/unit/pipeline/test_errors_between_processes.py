@@ -26,8 +26,8 @@ from pipeline.protocol.messages import (
     WorkerProgress,
     WorkerReady,
 )
-from pipeline.protocol.settings import RunSettings
 from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
+from tests.support.run_settings import cpu_settings
 
 
 def every_error() -> set[type[DimooError]]:
@@ -73,7 +73,7 @@ def test_a_store_error_keeps_what_callers_ask_it_for() -> None:
         SegmentCommitted("0000000-00000", RunTotals(1, 2)),
         WorkerProgress(num_done=1, num_failed=2, num_steps=3, num_tokens=4, engine_busy_s=5.0, engine_span_s=6.0),
         Lease(Segment(0, 0, "m.parquet", 0, 0, 4), {3: 1}),
-        RunSettings(model="m", device="cpu", dtype="float32", output_uri="out"),
+        cpu_settings("out", model="m"),
         RowFailure(1, "a", "fetch", "E", "m"),
     ],
     ids=lambda value: type(value).__name__,

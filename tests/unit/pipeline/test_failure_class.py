@@ -4,7 +4,7 @@ import torch
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import FailureClass, ManifestRowError
 from pipeline.images.decoder import ImageUnreadable
-from pipeline.protocol.settings import FailurePolicy
+from pipeline.protocol.settings import FailurePolicy, Tries
 from pipeline.rows.failure import failure_class_of
 from pipeline.rows.inpaint import MaskUnusable
 from pipeline.storage.errors import AccessDenied, BucketNotFound, ObjectNotFound, StoreError
@@ -37,7 +37,7 @@ def test_each_error_has_a_class(error: Exception, expected: FailureClass) -> Non
 
 
 def test_only_classes_that_another_try_may_mend_get_one() -> None:
-    policy = FailurePolicy(store_tries=3, engine_tries=5, crash_tries=6)
+    policy = FailurePolicy(tries=Tries(store=3, engine=5, crash=6))
     tries = {name: policy.max_tries(name) for name in ("store", "timeout", "engine", "crash")}
     assert tries == {"store": 3, "timeout": 1, "engine": 5, "crash": 6}
     assert {policy.max_tries(name) for name in ("bad_input", "not_found", "forbidden", "oom")} == {1}
@@ -51,7 +51,7 @@ def test_waits_double_up_to_a_limit() -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({"engine_tries": 0}, "engine_tries must be at least 1, got 0"),
+        ({"max_engine_streak": 0}, "max_engine_streak must be at least 1, got 0"),
         ({"first_wait_s": 40.0}, "first_wait_s must be above 0 and at most max_wait_s"),
         ({"row_timeout_s": 0.0}, "row_timeout_s must be above 0"),
     ],
@@ -59,3 +59,8 @@ def test_waits_double_up_to_a_limit() -> None:
 def test_policies_that_make_no_sense_are_refused(bad: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         FailurePolicy(**bad)  # type: ignore[arg-type]
+
+
+def test_no_tries_at_all_are_refused() -> None:
+    with pytest.raises(ConfigError, match="engine must be at least 1, got 0"):
+        Tries(engine=0)

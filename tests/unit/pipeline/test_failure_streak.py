@@ -23,7 +23,7 @@ from pipeline.protocol.messages import (
     WorkerFailed,
     WorkerProgress,
 )
-from pipeline.protocol.settings import FailurePolicy
+from pipeline.protocol.settings import FailurePolicy, PipelineSettings
 from pipeline.worker.streak import MAX_UNFIT_WORKERS
 from tests.support.in_process import command
 from tests.support.manifest_rows import image_row, write_manifest
@@ -63,9 +63,8 @@ def fail_on(monkeypatch: pytest.MonkeyPatch, model: StubModel) -> Callable[[Call
 
 def run_rows(folder: Path, num_rows: int, *, max_streak: int | None, segment_rows: int = 1) -> CoordinatorReport:
     """One worker of this process, whose threads keep the order of rows."""
-    settings = settings_of(
-        folder, failures=FailurePolicy(max_engine_streak=max_streak), fetch_threads=1, store_threads=1
-    )
+    one_each = PipelineSettings(fetch_threads=1, store_threads=1)
+    settings = settings_of(folder, failures=FailurePolicy(max_engine_streak=max_streak), pipeline=one_each)
     watch = StreakWatch(max_streak)
     book = book_of(folder, num_rows, segment_rows)
     return Coordinator(LocalPool(settings), book, lambda name, event: None, streaks=watch).run()

@@ -11,16 +11,16 @@ from manifests.errors import RowFailure
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
-from pipeline.protocol.settings import RunSettings
 from pipeline.rows.preprocess import Preprocessor
 from pipeline.storage import retry
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
 from pipeline.storage.retry import RetryPolicy
 from tests.support.manifest_rows import encoded, picture
+from tests.support.run_settings import cpu_settings
 from tests.support.stub_model import StubModel
 
-SETTINGS = RunSettings(model="m", device="cpu", dtype="float32", output_uri="out", input_resolution=32)
+SETTINGS = cpu_settings("out", model="m")
 
 
 def row(index: int, image: ImageSource) -> Row:

@@ -12,9 +12,10 @@ from manifests.files.plan import Segment
 from pipeline.driver.ray_pool import RayPool
 from pipeline.protocol.messages import Event, Lease, WorkerDied, WorkerReady
 from pipeline.protocol.settings import RunSettings
+from tests.support.run_settings import cpu_settings
 
 LEASE = Lease(Segment(0, 0, "m.parquet", 0, 0, 1))
-SETTINGS = RunSettings(model="m", device="cpu", dtype="float32", output_uri="out")
+SETTINGS = cpu_settings("out", model="m")
 
 
 class Actor:

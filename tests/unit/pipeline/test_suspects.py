@@ -10,7 +10,7 @@ from manifests.row.parse import Row
 from pipeline.driver.leases import LeaseBook
 from pipeline.output.poison_segments import CrashHistory, PoisonRecord
 from pipeline.protocol.messages import Lease
-from pipeline.protocol.settings import FailurePolicy
+from pipeline.protocol.settings import FailurePolicy, Tries
 from pipeline.storage.local import LocalStore
 from pipeline.worker.prefetch import IsolatedRows
 
@@ -107,7 +107,7 @@ def test_a_worker_with_a_suspect_gets_nothing_else_and_nobody_gets_a_copy_of_it(
 
 
 def test_a_row_is_run_after_the_store_knows_it_and_not_when_it_has_had_its_tries(record: PoisonRecord) -> None:
-    rows = IsolatedRows(record, FailurePolicy(crash_tries=2))
+    rows = IsolatedRows(record, FailurePolicy(tries=Tries(crash=2)))
     lease = Lease(Segment(0, 0, "m.parquet", 0, 0, 3), crash_history=CrashHistory({1: 1}, None, "SIGSEGV"))
     assert rows.admit(lease, row(0)) == row(0)
     assert record.of("0000000-00000") == CrashHistory({1: 1}, 0, "SIGSEGV")

@@ -20,6 +20,7 @@ from pipeline.protocol.messages import (
     WorkerProgress,
     WorkerReady,
 )
+from pipeline.protocol.settings import ImageOutput, PipelineSettings
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
 from pipeline.worker.segment import OpenSegment
@@ -54,7 +55,7 @@ def test_rows_in_hand_are_bounded_however_long_the_manifest_is(
     model: StubModel, open_segments: list[int], tmp_path: Path
 ) -> None:
     book = book_of(tmp_path, 3000, 50)
-    pool = LocalPool(settings_of(tmp_path, max_rows_in_flight=16))
+    pool = LocalPool(settings_of(tmp_path, pipeline=PipelineSettings(max_rows_in_flight=16)))
     report = Coordinator(pool, book, lambda name, event: None).run()
     assert report.totals == RunTotals(3000, 0)
     assert 4 <= model.most_in_hand <= 16
@@ -132,7 +133,7 @@ def test_a_manifest_that_has_changed_since_it_was_planned_is_told(model: StubMod
     assert "the file has changed since" in str(failure.error)
 
 
-@pytest.mark.parametrize("bad", [{"max_rows_in_flight": 0}, {"fetch_threads": 0}, {"image_quality": 101}])
-def test_settings_that_make_no_sense_are_refused(bad: dict[str, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad", [{"max_rows_in_flight": 0}, {"fetch_threads": 0}, {"quality": 101}])
+def test_settings_that_make_no_sense_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=f"must be .*, got {next(iter(bad.values()))}"):
-        settings_of(tmp_path, **bad)
+        (ImageOutput if "quality" in bad else PipelineSettings)(**bad)

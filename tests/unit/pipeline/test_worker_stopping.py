@@ -19,6 +19,7 @@ from pipeline.protocol.messages import (
     WorkerFailed,
     WorkerProgress,
 )
+from pipeline.protocol.settings import PipelineSettings
 from pipeline.storage.errors import StoreError
 from pipeline.storage.local import LocalStore
 from pipeline.worker.commit import SegmentCommitter
@@ -59,7 +60,7 @@ def test_stopping_ends_a_worker_whose_feeder_waits_for_credit(
     monkeypatch.setattr(StubEngine, "step", step)
     book, leases = book_of(tmp_path, 10, 10), LeaseQueue()
     leases.put(book.next_for("alone"))
-    worker = Worker(settings_of(tmp_path, max_rows_in_flight=2), lambda event: None)
+    worker = Worker(settings_of(tmp_path, pipeline=PipelineSettings(max_rows_in_flight=2)), lambda event: None)
     thread = threading.Thread(target=worker.run, args=(leases,))
     thread.start()
     assert stepped.wait(timeout=30)
@@ -75,7 +76,7 @@ def drained_after(folder: Path, patch: pytest.MonkeyPatch, num_done: int, deadli
     book, leases = book_of(folder, 20, 10), LeaseQueue()
     for _ in range(2):
         leases.put(book.next_for("alone"))
-    worker = Worker(settings_of(folder, max_rows_in_flight=1), events.append)
+    worker = Worker(settings_of(folder, pipeline=PipelineSettings(max_rows_in_flight=1)), events.append)
     commit_held, settled = SegmentCommitter.commit_held, list[int]()
 
     def settle_and_drain(committer: SegmentCommitter, segment: OpenSegment, row_result: Any) -> None:
