@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jobs.plan.plan import plan_run as plan_run
     from jobs.plan.probe import probe_plan as probe_plan
     from jobs.plan.row_cost import read_model_facts as read_model_facts
+    from jobs.progress.log import LEVELS as LEVELS
+    from jobs.progress.log import begin as begin
     from jobs.report.write import write_report as write_report
     from jobs.run.resume import ResumeOptions as ResumeOptions
     from jobs.run.retry import retry_job as retry_job
@@ -60,6 +62,7 @@ _NAMES = {
     "jobs.plan.plan": "plan_run",
     "jobs.plan.probe": "probe_plan",
     "jobs.plan.row_cost": "read_model_facts",
+    "jobs.progress.log": "LEVELS begin",
     "jobs.report.write": "write_report",
     "jobs.run.resume": "ResumeOptions",
     "jobs.run.retry": "retry_job",

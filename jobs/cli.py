@@ -17,6 +17,7 @@ from jobs.commands.report import report
 from jobs.commands.retry import retry
 from jobs.commands.run import run
 from jobs.commands.status import status
+from jobs.commands.support import begin_logging
 from jobs.commands.verify import verify
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def _app(
     """Offline batch engine for Lumina-DiMOO: make images and texts from a Parquet manifest."""
     # Threads that spin while they wait take the cores from each other where there is more than one process.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    begin_logging()
 
 
 _COMMANDS = (

@@ -137,7 +137,7 @@ def run_rows(
         manifest, output = Path(folder, "examples.parquet"), Path(folder, "output")
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), manifest)
         flags = {"manifest": str(manifest), "output": str(output), "model": model, "workers": workers}
-        summary = run_job(load_spec(None, flags, overrides), lambda line: None)
+        summary = run_job(load_spec(None, flags, overrides))
         if summary.failed:
             raise ValueError(f"{summary.failed} of {summary.rows} rows failed")
         done = ds.dataset(output / "parts").to_table().sort_by("row").to_pylist()

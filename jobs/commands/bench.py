@@ -50,16 +50,12 @@ def bench(
     with exit_codes():
         job = api.load_spec(spec, flags, overrides or [])
         cases = api.BenchOptions(tuple(preset or ()), _sizes(size or []), _tasks(task), rows, max_seconds)
-        machine, results = api.measure_machine(job, cases, _say)
+        machine, results = api.measure_machine(job, cases)
     typer.echo(
         json.dumps(api.bench_json(machine, results)) if as_json else "\n".join(api.bench_lines(machine, results))
     )
     if failed := [result for result in results if result.error is not None]:
         fail(f"{failed[0].task} {failed[0].size}, {failed[0].preset}: {failed[0].error}", EXIT_FAILED)
-
-
-def _say(line: str) -> None:
-    typer.echo(f"bench: {line}", err=True)
 
 
 def _sizes(texts: list[str]) -> tuple[tuple[int, int], ...]:

@@ -55,7 +55,7 @@ def plan(
         job = api.resolved_spec(given)
         facts, defaults = api.read_model_facts(job.model), job.row_defaults()
         found = api.plan_run(job, defaults, facts, num_workers=job.workers or 1, reads_remote=read_images)
-        measured = api.probe_plan(found, given, defaults, facts, probe, _say) if probe else None
+        measured = api.probe_plan(found, given, defaults, facts, probe) if probe else None
     typer.echo(
         json.dumps(api.plan_json(found, chosen, measured))
         if as_json
@@ -72,7 +72,3 @@ def _prices(texts: list[str]) -> dict[str, float]:
         except ValueError as error:
             raise ConfigError(f"--price needs GPU=USD, got {text!r}") from error
     return prices
-
-
-def _say(line: str) -> None:
-    typer.echo(f"probe: {line}", err=True)

@@ -29,7 +29,7 @@ def replay(
     Exit status: 0 the same result as the run's, or there was none; 1 another one; 2 wrong input.
     """
     with exit_codes(retryable=EXIT_WRONG_INPUT, permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
-        summary = api.replay_row(output, row_id, lambda line: typer.echo(line, err=True), manifest=manifest)
+        summary = api.replay_row(output, row_id, manifest=manifest)
     if as_json:
         typer.echo(summary.to_json())
     else:

@@ -32,7 +32,7 @@ def report(
     Exit status: 0 written, 1 the store broke off, 2 not a run, or it cannot be read.
     """
     with exit_codes(permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
-        summary = api.write_report(output, lambda line: typer.echo(line, err=True), manifest=manifest, max_rows=rows)
+        summary = api.write_report(output, manifest=manifest, max_rows=rows)
     if as_json:
         typer.echo(summary.to_json())
         return

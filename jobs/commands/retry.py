@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from jobs import api
-from jobs.commands.support import drain_at_signal, raise_stopped, resumable, resume_hint
+from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable, resume_hint
 from pipeline.protocol.shutdown import ShutdownRequest
 
 
@@ -45,6 +45,13 @@ def retry(
     max_failures: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this fail again. (default: never)")
     ] = None,
+    log_level: Annotated[
+        str,
+        typer.Option("--log-level", metavar="LEVEL", help="Lowest level to report: debug, info, warning or error."),
+    ] = "info",
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Report events as JSON lines on standard error, in place of a panel.")
+    ] = False,
 ) -> None:
     """Run failed rows of a run again, quarantined ones included, with the run's own settings and manifest.
 
@@ -60,6 +67,7 @@ def retry(
     Exit status: 0 all rows of the run are done, 1 the retry failed, 2 wrong input, 3 some rows are still failed or were
     never run, 4 stopped since too many rows failed again, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
+    begin_logging(log_level, as_json=log_json)
     signal.signal(signal.SIGTERM, raise_stopped)
     limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
     options = api.RetryOptions(
@@ -77,8 +85,8 @@ def retry(
 
     with resumable(lambda: output):
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
-            summary = api.retry_job(output, options, lambda line: typer.echo(line, err=True), shutdown, drain)
-        for line in summary.lines():
+            summary = api.retry_job(output, options, shutdown, drain)
+        for line in () if log_json else summary.lines():
             typer.echo(line, err=True)
     typer.echo(json.dumps(summary.to_json()))
     raise typer.Exit(summary.exit_code)

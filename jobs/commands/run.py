@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from jobs import api
-from jobs.commands.support import drain_at_signal, raise_stopped, resumable, resume_hint
+from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable, resume_hint
 from pipeline.protocol.shutdown import ShutdownRequest
 
 
@@ -41,6 +41,13 @@ def run(
     max_failures: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this have failed. (default: never)")
     ] = None,
+    log_level: Annotated[
+        str,
+        typer.Option("--log-level", metavar="LEVEL", help="Lowest level to report: debug, info, warning or error."),
+    ] = "info",
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Report events as JSON lines on standard error, in place of a panel.")
+    ] = False,
 ) -> None:
     """Run a manifest, or go on with a run that was interrupted: it is the same command.
 
@@ -54,6 +61,7 @@ def run(
     rows failed, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
+    begin_logging(log_level, as_json=log_json)
     signal.signal(signal.SIGTERM, raise_stopped)
     target = output or manifest
     with resumable(lambda: target):
@@ -66,8 +74,8 @@ def run(
         )
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             options = api.ResumeOptions(accepted=tuple(accept_change or ()), is_new_run=new_run)
-            summary = api.run_job(job, lambda line: typer.echo(line, err=True), options, shutdown)
-        for line in api.summary_lines(summary):
+            summary = api.run_job(job, options, shutdown)
+        for line in () if log_json else api.summary_lines(summary):
             typer.echo(line, err=True)
     typer.echo(json.dumps(summary.to_json()))
     raise typer.Exit(summary.exit_code)

@@ -66,6 +66,15 @@ EXIT_WRONG_INPUT = 2
 EXIT_TOO_MANY_FAILURES = 4
 
 
+def begin_logging(level: str = "info", *, as_json: bool = False) -> None:
+    """Have what is reported written to standard error, by people's lines or as JSON."""
+    from jobs import api
+
+    if level not in api.LEVELS:
+        fail(f"--log-level must be one of {', '.join(api.LEVELS)}, got {level!r}", EXIT_WRONG_INPUT)
+    api.begin(level, as_json=as_json)
+
+
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a message on standard error."""
     typer.echo(f"dimoo-batch: {redact_text(message)}", err=True)

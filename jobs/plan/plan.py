@@ -25,7 +25,7 @@ from pipeline.output.results import RunTotals
 from pipeline.protocol.settings import IMAGE_FORMATS
 from pipeline.storage.reader import ObjectReader, open_store
 
-_FIXED_OBJECTS = 4  # run.json, _SUCCESS, and the claim and the sign of life of one start
+_FIXED_OBJECTS = 5  # run.json, _SUCCESS, and the claim, the heartbeat and the log of one start
 _PART_BYTES, _ROW_BYTES = 9_000, 150  # before a probe
 _MAX_REASONS = 20
 _READ_THREADS = 16

@@ -1,7 +1,7 @@
 """Runs some rows of a manifest to see how large results are and how fast this machine is."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -41,9 +41,7 @@ class Probe:
     flops_per_s: float
 
 
-def probe_plan(
-    plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: ModelFacts, count: int, say: Callable[[str], None]
-) -> Probe:
+def probe_plan(plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: ModelFacts, count: int) -> Probe:
     """Run ``count`` rows from all over the manifest in a temporary folder, and put what they weigh into the plan.
 
     Raises:
@@ -60,7 +58,7 @@ def probe_plan(
         changes = {"manifest": str(folder / "probe.parquet"), "output": str(folder / "out"), "limit": None}
         small = spec.model_copy(update={**changes, "pipeline": pipeline})
         expected = plan_run(small, defaults, facts, num_workers=1, reads_remote=True)
-        summary = run_job(small, say)
+        summary = run_job(small)
         if not summary.done or not summary.rows_per_s:
             raise ConfigError(f"all {num_rows} probed rows failed: run them alone to see why")
         _weigh(plan, folder / "out")

@@ -4,7 +4,6 @@ The panel has small pictures of the latest images, drawn with coloured character
 """
 
 import io
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from jobs.progress.events import RunProgress, report
+from jobs.progress.log import stderr_handler
 from jobs.progress.state import ProgressState
 from pipeline.storage.errors import StoreError
 
@@ -140,8 +141,8 @@ class Display(Protocol):
         """The state may have changed."""
 
 
-class PlainDisplay:
-    """A line at the beginning, every ten seconds when the state has changed, and at the end."""
+class LineDisplay:
+    """An event at the beginning, every ten seconds when the state has changed, and at the end."""
 
     def __init__(self, state: ProgressState) -> None:
         self._state = state
@@ -166,15 +167,15 @@ class PlainDisplay:
     def _show(self) -> None:
         line = self._state.line()
         if line != self._shown:
-            print(line, file=sys.stderr, flush=True)
+            report(RunProgress.of(self._state), message=line)
             self._shown = line
 
 
-class PanelDisplay:
+class PanelDisplay(LineDisplay):
     """A bar and what the workers do, redrawn in place; below it what they made last, if it can be shown."""
 
     def __init__(self, state: ProgressState, console: Console, thumbnails: Thumbnails | None = None) -> None:
-        self._state = state
+        super().__init__(state)
         self._console = console
         self._thumbnails = thumbnails
         self._progress = Progress(
@@ -189,9 +190,11 @@ class PanelDisplay:
         self._bar = self._progress.add_task("", total=state.num_rows, completed=state.num_completed, eta="")
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
         self._stack = ExitStack()
-        self._next_s = 0.0
+        self._next_frame_s = 0.0
 
     def __enter__(self) -> Self:
+        self._set_panel(True)
+        super().__enter__()
         if self._thumbnails is not None:
             self._stack.enter_context(self._thumbnails)
         self._stack.enter_context(self._live)
@@ -202,12 +205,20 @@ class PanelDisplay:
     ) -> None:
         self._live.refresh()
         self._stack.close()
+        super().__exit__(kind, error, traceback)
+        self._set_panel(False)
 
     def refresh(self) -> None:
         """See ``Display``; ``Live`` redraws by itself, and this at once when something is new."""
-        if time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _BAR_INTERVAL_S
+        super().refresh()
+        if time.monotonic() >= self._next_frame_s:
+            self._next_frame_s = time.monotonic() + _BAR_INTERVAL_S
             self._live.refresh()
+
+    def _set_panel(self, has_panel: bool) -> None:
+        """Lines about progress go to the log of the output alone while a panel shows it."""
+        if (handler := stderr_handler()) is not None:
+            handler.has_panel = has_panel
 
     def _render(self) -> Group:
         state = self._state
@@ -270,8 +281,8 @@ def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:
 
 
 def display_of(state: ProgressState, read_image: Callable[[str], bytes]) -> Display:
-    """A panel if standard error is a terminal, else plain lines; ``read_image`` gives a finished image by its key."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return PlainDisplay(state)
+    """A panel if people look at standard error, a terminal, else lines; ``read_image`` gives an image by its key."""
+    console, handler = Console(stderr=True), stderr_handler()
+    if not console.is_terminal or handler is None or handler.as_json:
+        return LineDisplay(state)
     return PanelDisplay(state, console, Thumbnails(state.latest_images, read_image) if can_show(console) else None)

@@ -1,11 +1,21 @@
-"""Notes of a run's progress, as its driver writes them with each heartbeat."""
+"""What a start keeps of its progress in the output: notes with each heartbeat, and its log."""
 
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
+from jobs.progress.log import LOGGER
 from jobs.progress.state import ProgressState
+from pipeline.output.epoch import RunEpoch, log_key
+from pipeline.storage.base import Store
+from pipeline.storage.errors import StoreError
+
+_MAX_LOG_BYTES = 2**20
+_LOG_INTERVAL_S = 30.0
 
 MAX_POINTS = 240
 """Points of the course of a run; where there would be more, every second is dropped and the interval doubled."""
@@ -65,3 +75,54 @@ class RunNote:
             "workers_lost": state.num_lost,
             "points": [list(point) for point in self._points],
         }
+
+
+class OutputLog(logging.Handler):
+    """Keeps what is reported while a start works as ``_epochs/<number>.log`` in the output, its last megabyte.
+
+    A store that cannot be written is no reason to end a run, so its errors are passed over here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque()
+        self._num_bytes = 0
+        self._written_s = 0.0
+        self._has_news = False
+        self._target: tuple[Store, str] | None = None
+
+    def __enter__(self) -> Self:
+        LOGGER.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LOGGER.removeHandler(self)
+        self.write()
+
+    def open(self, store: Store, epoch: RunEpoch) -> None:
+        """Write to this output from now on, what was reported before too."""
+        self._target = store, log_key(epoch.number)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = f"{at} {record.levelname} {record.name} {record.getMessage()}\n"
+        self._lines.append(line)
+        self._num_bytes += len(line)
+        while self._num_bytes > _MAX_LOG_BYTES:
+            self._num_bytes -= len(self._lines.popleft())
+        self._has_news = True
+
+    def write_if_due(self) -> None:
+        """Write it, if something is new and the last time is a while ago."""
+        if time.monotonic() - self._written_s >= _LOG_INTERVAL_S:
+            self.write()
+
+    def write(self) -> None:
+        """Write it, if something is new."""
+        if self._target is None or not self._has_news:
+            return
+        store, key = self._target
+        self._written_s, self._has_news = time.monotonic(), False
+        with suppress(StoreError):
+            store.put(key, "".join(self._lines).encode(), content_type="text/plain; charset=utf-8")

@@ -28,14 +28,14 @@ class ManifestCell:
 
 
 def find_manifest(
-    given: str | None, description: Mapping[str, Any], say: Callable[[str], None]
+    given: str | None, description: Mapping[str, Any], note: Callable[[str], None]
 ) -> ManifestSource | None:
     """The manifest of a run; None, and a line that says why, if it is not where the run found it.
 
     Args:
         given: Where it is now; None looks where ``run.json`` says.
         description: ``run.json``.
-        say: Told why there are no input images.
+        note: Told why there are no input images.
 
     Raises:
         ConfigError: The one given is not the manifest of this run.
@@ -50,7 +50,7 @@ def find_manifest(
     except DimooError as error:
         if given is not None:
             raise
-        say(f"without input images: {error}; --manifest says where the manifest is")
+        note(f"without input images: {error}; --manifest says where the manifest is")
         return None
     return source
 

@@ -1,9 +1,10 @@
 """Writes the report of an output: what ``dimoo-batch report`` does."""
 
 import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -25,6 +26,8 @@ from pipeline.output.parts import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import open_store
+
+log = logging.getLogger("dimoo_batch.jobs")
 
 _READ_THREADS = 4
 _BATCH_ROWS = 1024
@@ -102,12 +105,11 @@ class ReportSummary:
         return json.dumps(asdict(self))
 
 
-def write_report(output: str, say: Callable[[str], None], *, manifest: str | None, max_rows: int) -> ReportSummary:
+def write_report(output: str, *, manifest: str | None, max_rows: int) -> ReportSummary:
     """Write page, contact sheet and card into an output; what was there of them is replaced.
 
     Args:
         output: Of a run, finished or not.
-        say: Told in a line what the report lacks.
         manifest: Where the manifest is now; None: where the run found it.
         max_rows: Rows on the page; of more, every n-th is shown, while counts and plots are of all.
 
@@ -118,7 +120,7 @@ def write_report(output: str, say: Callable[[str], None], *, manifest: str | Non
     """
     store = open_store(output)
     try:
-        return _Report(store, say).write(manifest, max_rows)
+        return _Report(store).write(manifest, max_rows)
     finally:
         store.close()
 
@@ -126,9 +128,8 @@ def write_report(output: str, say: Callable[[str], None], *, manifest: str | Non
 class _Report:
     """One report under way."""
 
-    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._say = say
         self._notes: list[str] = []
         self._missing: Counter[str] = Counter()
 
@@ -181,4 +182,4 @@ class _Report:
 
     def _note(self, line: str) -> None:
         self._notes.append(line)
-        self._say(line)
+        log.info(line)

@@ -1,11 +1,13 @@
 """The work of one start, of a run as of a retry: workers on leases, watched, shown, noted in the store and exported."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+import logging
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from jobs.progress.display import display_of
+from jobs.progress.events import RunBegun, report
 from jobs.progress.metrics import MetricsExport
-from jobs.progress.monitor import RunNote
+from jobs.progress.monitor import OutputLog, RunNote
 from jobs.progress.state import ProgressState
 from jobs.run.workers import Workers, worker_pool
 from jobs.text import pluralize
@@ -25,6 +27,8 @@ from pipeline.protocol.settings import RunSettings
 from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.storage.base import Store
 
+log = logging.getLogger("dimoo_batch.jobs")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -38,7 +42,7 @@ class Execution:
         state: Counts what happens.
         repeats: Rows whose id an earlier row has.
         shutdown: Ends the work early, if it is requested.
-        say: Told of segments whose rows run alone.
+        output_log: Written to the output now and then.
     """
 
     store: Store
@@ -48,7 +52,7 @@ class Execution:
     state: ProgressState
     repeats: Mapping[int, int]
     shutdown: ShutdownRequest | None
-    say: Callable[[str], None]
+    output_log: OutputLog
 
     def run(
         self,
@@ -80,7 +84,7 @@ class Execution:
         if retries is not None:
             poison_segments = {name: history for name, history in poison_segments.items() if name in retries}
         elif poison_segments:
-            self.say(
+            log.info(
                 f"The last start was killed with {pluralize(len(poison_segments), 'segment')} in flight. Their rows "
                 "run last, one at a time, in case one crashes workers."
             )
@@ -98,9 +102,17 @@ class Execution:
         settings, state = self.settings, self.state
         note, limit = RunNote(state, self.epoch.note), FailureLimit.of(settings.failures.max_failures)
         exports = [MetricsExport(self.store.uri, state)] if self.workers.count else []
+        begun = RunBegun(
+            output=self.store.uri,
+            rows=state.num_rows,
+            rows_committed=state.num_resumed,
+            workers=self.workers.count,
+        )
+        report(begun)
         with display_of(state, self.store.get) as display:
 
             def listen(name: str, event: Event) -> None:
+                report(event, name)
                 state.take(name, event)
                 display.refresh()
                 if limit is not None:
@@ -109,6 +121,7 @@ class Execution:
             def check() -> None:
                 self.epoch.check()
                 if note.refresh():
+                    self.output_log.write_if_due()
                     for export in exports:
                         export.refresh()
                 if limit is not None:

@@ -1,7 +1,8 @@
 """Memory that a run, a row or a benchmark needs, and the type of weights: asked for, recorded, or what fits."""
 
+import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from pipeline.manifest import ManifestSource
 from pipeline.output.directory import RunDirectory
 from pipeline.protocol.settings import RunSettings
 from pipeline.storage.reader import ObjectReader
+
+log = logging.getLogger("dimoo_batch.jobs")
 
 if TYPE_CHECKING:
     from dimoo_core.checkpoint.check import CheckedCheckpoint
@@ -121,9 +124,7 @@ def memory_of_model(found: CheckedCheckpoint, device: str, dtype: DtypeName) -> 
     return memory_of_shapes(found, device, dtype, EngineConfig(), [shape])
 
 
-def check_run_memory(
-    need: MemoryNeed, workers: Workers, *, is_auto: bool, is_recorded: bool, say: Callable[[str], None]
-) -> MemoryNeed:
+def check_run_memory(need: MemoryNeed, workers: Workers, *, is_auto: bool, is_recorded: bool) -> MemoryNeed:
     """Choose the type that fits, where that is left to us, and refuse what does not.
 
     Args:
@@ -131,7 +132,6 @@ def check_run_memory(
         workers: All on this machine.
         is_auto: Whether the type is ours to choose.
         is_recorded: Whether the run has begun with its type, so that another is another run.
-        say: Told of a choice.
 
     Raises:
         ConfigError: It does not fit.
@@ -141,7 +141,7 @@ def check_run_memory(
         if chosen.dtype != need.dtype:
             full, less = size_words(need.host_bytes), size_words(chosen.host_bytes)
             each = " for each worker" if workers.count > 1 else ""
-            say(f"dtype {chosen.dtype}: {need.dtype} would need {full} of memory{each}, this takes {less}")
+            log.info(f"dtype {chosen.dtype}: {need.dtype} would need {full} of memory{each}, this takes {less}")
         need = chosen
     is_loading = workers.count == 0
     check_memory(need, num_workers=workers.count, is_loading=is_loading, may_change_dtype=not is_recorded)
@@ -173,7 +173,6 @@ def with_memory(
     found: "CheckedCheckpoint",
     source: ManifestSource,
     local: Workers | None,
-    say: Callable[[str], None],
     *,
     is_begun: bool,
 ) -> RunSettings:
@@ -185,7 +184,6 @@ def with_memory(
         found: Its model.
         source: Its manifest.
         local: Its workers, if they are on this machine.
-        say: Told which type was chosen.
         is_begun: Whether the run has a type already.
 
     Raises:
@@ -194,7 +192,7 @@ def with_memory(
 
     need = memory_of_rows(settings, found, first_rows(source, settings, spec.limit), source.num_rows_of(spec.limit))
     if local is not None:
-        need = check_run_memory(need, local, is_auto=spec.dtype == "auto", is_recorded=is_begun, say=say)
+        need = check_run_memory(need, local, is_auto=spec.dtype == "auto", is_recorded=is_begun)
     left_to_workers = need if local is None or not need.is_on_host else None
     results = replace(settings.results, dtype=need.dtype)
     return replace(settings, results=results, memory=left_to_workers, is_dtype_fixed=is_begun)

@@ -1,5 +1,6 @@
 """One start of a retry: find the failed rows of a run, run them again as the run did, conclude."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -9,6 +10,8 @@ from typing import Any
 
 from dimoo_core.checkpoint.locate import Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
+from jobs.progress.events import RunEnded, report
+from jobs.progress.monitor import OutputLog
 from jobs.progress.state import ProgressState
 from jobs.run.execution import Execution
 from jobs.run.identity import check_version, run_settings, what_decides_results
@@ -35,6 +38,8 @@ from pipeline.protocol.settings import ResultSettings, RunSettings
 from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.storage.reader import open_store
 
+log = logging.getLogger("dimoo_batch.jobs")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Retry:
@@ -45,16 +50,15 @@ class _Retry:
     plan: ShardPlan
     run: RunDirectory
     settings: RunSettings
-    say: Callable[[str], None]
     shutdown: ShutdownRequest | None
     stack: ExitStack
+    output_log: OutputLog
     started_s: float
 
 
 def retry_job(
     output: str,
     options: RetryOptions,
-    say: Callable[[str], None],
     shutdown: ShutdownRequest | None = None,
     drain: Callable[[float], None] = lambda deadline_s: None,
 ) -> RetrySummary:
@@ -63,7 +67,6 @@ def retry_job(
     Args:
         output: Of the run.
         options: What is asked for.
-        say: Told in a line what is run again and what is not.
         shutdown: Ends the retry early, gracefully, if it is requested while workers are at work.
         drain: Told how long a graceful shutdown may take, as soon as that is known.
 
@@ -87,6 +90,7 @@ def retry_job(
     FailureLimit.of(spec.failures.max_failures)
     drain(spec.worker_life.stop_deadline_s)
     with ExitStack() as stack:
+        output_log = stack.enter_context(OutputLog())
         checkpoint = find_checkpoint(spec.model)
         results = description["results"]
         settings = run_settings(spec, settings_from(results), checkpoint.name, store.uri)
@@ -94,8 +98,9 @@ def retry_job(
         store.check_writable()
         if spec.device != "auto":
             _check_device(spec.device, settings.results.device)
-        now = _check_unchanged(spec, source, checkpoint, settings.results, description, run, options, say)
-        epoch = stack.enter_context(claimed_epoch(store, say))
+        now = _check_unchanged(spec, source, checkpoint, settings.results, description, run, options)
+        epoch = stack.enter_context(claimed_epoch(store))
+        output_log.open(store, epoch)
         store.give_up_unfinished()
         settings = replace(
             settings, epoch=epoch.number, run_digest=results_digest(results), settings_digest=results_digest(now)
@@ -106,9 +111,9 @@ def retry_job(
             plan=source.plan(segment_rows=results["segment_rows"], limit=results.get("limit")),
             run=run,
             settings=settings,
-            say=say,
             shutdown=shutdown,
             stack=stack,
+            output_log=output_log,
             started_s=started_s,
         )
         return _run_again(retry, epoch, classes)
@@ -123,10 +128,10 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
     record = latest if latest and is_resumed else RunRetry(number=number, classes=classes, started_at=now)
     committed = run.committed_segments(plan)
     if strange := run.strange_parts(committed):
-        retry.say(strange)
+        log.info(strange)
     backlog = Backlog(record.number, classes, committed)
     before = run.totals(committed, backlog.look)
-    retry.say(backlog.words() if not is_resumed else f"resuming: {backlog.words()}")
+    log.info(backlog.words() if not is_resumed else f"resuming: {backlog.words()}")
     workers, settings = _workers(retry, backlog)
     state = ProgressState(
         num_rows=backlog.chosen.total(),
@@ -135,19 +140,21 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
         num_workers=max(1, workers.count),
         worker_hour_usd=retry.spec.worker_hour_usd,
     )
-    report = CoordinatorReport(RunTotals(), 0)
+    outcome = CoordinatorReport(RunTotals(), 0)
     if backlog.retries:
         records.begin(record)
         run.reopen()
-        report = _execute(retry, settings, workers, epoch, backlog, state)
+        outcome = _execute(retry, settings, workers, epoch, backlog, state)
         epoch.fence.check()
-        _check_all_tried(run, plan, backlog, report.totals)
-    totals = RunTotals(before.num_done + report.totals.num_done, before.num_failed - report.totals.num_done)
+        _check_all_tried(run, plan, backlog, outcome.totals)
+    totals = RunTotals(before.num_done + outcome.totals.num_done, before.num_failed - outcome.totals.num_done)
     has_worked = bool(backlog.retries) or is_resumed
     if not committed.num_missing and (has_worked or run.totals_at_end() != totals):
         run.succeed(totals)
     if has_worked:
         records.end(record)
+    wall_s = time.monotonic() - retry.started_s
+    report(RunEnded(output=run.store.uri, done=totals.num_done, failed=totals.num_failed, wall_s=round(wall_s, 3)))
     summary = RunSummary.of(
         state,
         run.store.uri,
@@ -155,15 +162,15 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
         failures=backlog.kept + backlog.failed_again + state.failures,
         num_rows=plan.num_rows,
         num_resumed=before.num_done + before.num_failed,
-        num_workers_lost=report.num_workers_lost,
-        wall_s=time.monotonic() - retry.started_s,
+        num_workers_lost=outcome.num_workers_lost,
+        wall_s=wall_s,
     )
     return RetrySummary(
         run=summary,
         retry=record.number if has_worked else 0,
         classes=classes,
         retried=backlog.chosen.total(),
-        mended=report.totals.num_done,
+        mended=outcome.totals.num_done,
         kept=dict(backlog.kept),
         left=plan.num_rows - totals.num_done - totals.num_failed,
     )
@@ -175,8 +182,8 @@ def _workers(retry: _Retry, backlog: Backlog) -> tuple[Workers, RunSettings]:
     if not backlog.retries:
         return idle_workers(spec, settings.results.device), settings
     found = check_model(find_checkpoint(settings.model).directory, settings.adapter)
-    settings = with_memory(settings, spec, found, retry.source, local_workers(spec), retry.say, is_begun=True)
-    workers = find_workers(spec, retry.stack, retry.say)
+    settings = with_memory(settings, spec, found, retry.source, local_workers(spec), is_begun=True)
+    workers = find_workers(spec, retry.stack)
     _check_device(workers.device, settings.results.device)
     return workers, replace(settings, results=replace(settings.results, device=workers.device))
 
@@ -199,7 +206,7 @@ def _execute(
         state=state,
         repeats=retry.source.repeated_ids(),
         shutdown=retry.shutdown,
-        say=retry.say,
+        output_log=retry.output_log,
     )
     return execution.run(
         segments,
@@ -246,7 +253,6 @@ def _check_unchanged(
     description: Mapping[str, Any],
     run: RunDirectory,
     options: RetryOptions,
-    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Manifest, model and versions are those of the run, or a person accepts that they are not; what decides now."""
     results = description["results"]
@@ -255,6 +261,6 @@ def _check_unchanged(
     may_differ = ResumeOptions(accepted=options.accepted, is_retry=True)
     if accepted := may_differ.check(now, num_rows, description, run):
         told = words_of_changes(accepted, description.get("rows"), num_rows)
-        say(f"continuing with changed settings: {told}")
+        log.info(f"continuing with changed settings: {told}")
         run.note_changes(description, accepted)
     return now

@@ -1,8 +1,9 @@
 """One start of a run: check everything, find what is left to do, do it, conclude."""
 
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from typing import Any
 
 from dimoo_core.checkpoint.locate import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.settings import DtypeName
+from jobs.progress.events import RunEnded, report
+from jobs.progress.monitor import OutputLog
 from jobs.progress.state import ProgressState
 from jobs.run.execution import Execution
 from jobs.run.identity import check_version, run_settings, segment_rows_of, what_decides_results
@@ -35,6 +38,8 @@ from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.rows.hooks import check_hooks
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
+
+log = logging.getLogger("dimoo_batch.jobs")
 
 _BUILTIN_HINT = (
     "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "
@@ -67,7 +72,6 @@ class _Start:
 
 def run_job(
     spec: JobSpec,
-    say: Callable[[str], None],
     options: ResumeOptions | None = None,
     shutdown: ShutdownRequest | None = None,
 ) -> RunSummary:
@@ -75,7 +79,6 @@ def run_job(
 
     Args:
         spec: What to run.
-        say: Told in a line what was found before the work begins.
         options: What may have changed since the run was started; None: nothing.
         shutdown: Ends the run early, gracefully, if it is requested while workers are at work.
 
@@ -89,11 +92,13 @@ def run_job(
     started_s, options = time.monotonic(), options or ResumeOptions()
     FailureLimit.of(spec.failures.max_failures)
     with ExitStack() as stack:
-        start = _begin(spec, options, say, stack)
+        output_log = stack.enter_context(OutputLog())
+        start = _begin(spec, options, stack)
         store = start.run.store
-        epoch = stack.enter_context(claimed_epoch(store, say))
+        epoch = stack.enter_context(claimed_epoch(store))
+        output_log.open(store, epoch)
         store.give_up_unfinished()
-        plan, run_digest, settings_digest = _plan(start, options, say)
+        plan, run_digest, settings_digest = _plan(start, options)
         settings = replace(
             start.settings,
             output_uri=store.uri,
@@ -101,14 +106,14 @@ def run_job(
             run_digest=run_digest,
             settings_digest=settings_digest,
         )
-        return _work(replace(start, settings=settings), plan, epoch, shutdown, say, started_s)
+        return _work(replace(start, settings=settings), plan, epoch, shutdown, output_log, started_s)
 
 
-def _begin(spec: JobSpec, options: ResumeOptions, say: Callable[[str], None], stack: ExitStack) -> _Start:
+def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Start:
     """Find manifest, output, model and workers, and make sure that they go together."""
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     check_hooks(spec.hooks, source.passing_columns)
-    say(f"manifest {redact_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
+    log.info(f"manifest {redact_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)
@@ -117,24 +122,24 @@ def _begin(spec: JobSpec, options: ResumeOptions, say: Callable[[str], None], st
     checkpoint = find_checkpoint(spec.model)
     spec = with_found_adapter(with_generation_defaults(spec, checkpoint.directory))
     if checkpoint.name == BUILTIN:
-        say(_BUILTIN_HINT)
+        log.info(_BUILTIN_HINT)
     if options.is_new_run:
         device = _device_of_finished_new_run(spec, store.uri, source, checkpoint)
     else:
         device = _device_of_finished_run(run, source)
     found = check_model(checkpoint.directory, spec.adapter) if device is None else None
     local = local_workers(spec) if device is None else idle_workers(spec, device)
-    workers = local or find_workers(spec, stack, say)
+    workers = local or find_workers(spec, stack)
     settings = _settings(spec, workers, checkpoint, store.uri)
     if options.is_new_run:
         store = _store_of_new_run(spec, workers, source, checkpoint, settings)
-        say(f"output of this run: {store.uri}")
+        log.info(f"output of this run: {store.uri}")
         run = RunDirectory(store)
     settings = with_recorded_dtype(settings, spec, run)
     if found is not None:
-        settings = with_memory(settings, spec, found, source, local, say, is_begun=run.description() is not None)
+        settings = with_memory(settings, spec, found, source, local, is_begun=run.description() is not None)
     if device is None and local is not None:
-        workers = find_workers(spec, stack, say)
+        workers = find_workers(spec, stack)
         settings = replace(settings, results=replace(settings.results, device=workers.device))
     return _Start(
         spec=spec,
@@ -152,19 +157,19 @@ def _work(
     plan: ShardPlan,
     epoch: RunEpoch,
     shutdown: ShutdownRequest | None,
-    say: Callable[[str], None],
+    output_log: OutputLog,
     started_s: float,
 ) -> RunSummary:
     """Do what is left to do, and conclude."""
     run, spec, workers = start.run, start.spec, start.workers
     committed, failures = run.committed_segments(plan), Counter[str]()
     if strange := run.strange_parts(committed):
-        say(strange)
+        log.info(strange)
     resumed = run.totals(committed, lambda _, summary: failures.update(each.failure_class for each in summary.failures))
     num_resumed = resumed.num_done + resumed.num_failed
     if committed:
         left = "" if committed.num_missing else ", nothing is left to run"
-        say(f"resuming {run.store.uri}: {num_resumed} rows are committed{left}")
+        log.info(f"resuming {run.store.uri}: {num_resumed} rows are committed{left}")
     state = ProgressState(
         num_rows=plan.num_rows,
         num_resumed=num_resumed,
@@ -172,7 +177,7 @@ def _work(
         num_workers=max(1, workers.count),
         worker_hour_usd=spec.worker_hour_usd,
     )
-    report = CoordinatorReport(RunTotals(), 0)
+    outcome = CoordinatorReport(RunTotals(), 0)
     if committed.num_missing:
         if start.has_ended:
             raise RunFailed(f"{committed.num_missing} parts have gone from {run.store.uri} since this start began")
@@ -184,20 +189,23 @@ def _work(
             state=state,
             repeats=start.source.repeated_ids(),
             shutdown=shutdown,
-            say=say,
+            output_log=output_log,
         )
-        report = execution.run(committed.missing(), committed, committed.num_missing)
+        outcome = execution.run(committed.missing(), committed, committed.num_missing)
     epoch.fence.check()
     in_the_end = run.committed_segments(plan) if committed.num_missing else committed
+    totals = conclude(run, in_the_end, resumed + outcome.totals)
+    wall_s = time.monotonic() - started_s
+    report(RunEnded(output=run.store.uri, done=totals.num_done, failed=totals.num_failed, wall_s=round(wall_s, 3)))
     return RunSummary.of(
         state,
         run.store.uri,
-        conclude(run, in_the_end, resumed + report.totals),
+        totals,
         failures=failures + state.failures,
         num_rows=plan.num_rows,
         num_resumed=num_resumed,
-        num_workers_lost=report.num_workers_lost,
-        wall_s=time.monotonic() - started_s,
+        num_workers_lost=outcome.num_workers_lost,
+        wall_s=wall_s,
     )
 
 
@@ -267,7 +275,7 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
     return run_settings(spec, results, checkpoint.name, output_uri)
 
 
-def _plan(start: _Start, options: ResumeOptions, say: Callable[[str], None]) -> tuple[ShardPlan, str, str]:
+def _plan(start: _Start, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
     """Cut the manifest as the first start did, having made sure that this start wants the same results.
 
     Returns:
@@ -284,7 +292,7 @@ def _plan(start: _Start, options: ResumeOptions, say: Callable[[str], None]) -> 
     if lost is not None:
         results = lost.results(results)
         segment_rows = results["segment_rows"]
-        say(f"{run.store.uri} has no run.json: it is written again, since its parts are of just this run")
+        log.info(f"{run.store.uri} has no run.json: it is written again, since its parts are of just this run")
     description = {
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -295,7 +303,7 @@ def _plan(start: _Start, options: ResumeOptions, say: Callable[[str], None]) -> 
     }
     found = run.start(description)
     if accepted := options.check(results, num_rows, found, run):
-        say(f"continuing with changed settings: {words_of_changes(accepted, found.get('rows'), num_rows)}")
+        log.info(f"continuing with changed settings: {words_of_changes(accepted, found.get('rows'), num_rows)}")
         run.note_changes(found, accepted)
     plan = source.plan(segment_rows=segment_rows, limit=spec.limit)
     return plan, results_digest(found["results"]), results_digest(results)

@@ -1,7 +1,7 @@
 """How many workers a command has, what each of them gets, and the pool that they make."""
 
+import logging
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from jobs.spec.spec import JobSpec
 from pipeline.driver.pool import WorkerPool
 from pipeline.output.poison_segments import PoisonRecord
 from pipeline.protocol.settings import RunSettings
+
+log = logging.getLogger("dimoo_batch.jobs")
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA's driver, AMD's, and Windows' own Linux
 
@@ -43,13 +45,12 @@ def local_workers(spec: JobSpec) -> Workers | None:
     return Workers(count, device if device != "auto" else ("cuda" if _local_gpus() else "cpu"), 0, 0)
 
 
-def find_workers(spec: JobSpec, stack: ExitStack, say: Callable[[str], None]) -> Workers:
+def find_workers(spec: JobSpec, stack: ExitStack) -> Workers:
     """Decide how many workers there are, starting or joining Ray if there is any.
 
     Args:
         spec: What is asked for.
         stack: Ends the connection to Ray.
-        say: Told in a line what takes long.
 
     Raises:
         ConfigError: More GPUs are asked for than there are.
@@ -61,7 +62,7 @@ def find_workers(spec: JobSpec, stack: ExitStack, say: Callable[[str], None]) ->
         device = spec.device if spec.device != "auto" else ("cuda" if _local_gpus() else "cpu")
         return Workers(0, device, 0, 0)
     many = f"{count or 1} workers" if (count or 1) > 1 else "1 worker"
-    say(f"starting Ray with {many}" if address is None else f"connecting to Ray at {address}")
+    log.info(f"starting Ray with {many}" if address is None else f"connecting to Ray at {address}")
     num_gpus = stack.enter_context(ray_cluster(address, num_workers=count or 1))
     count = count or max(1, num_gpus)
     device = spec.device if spec.device != "auto" else ("cuda" if num_gpus else "cpu")

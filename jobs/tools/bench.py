@@ -1,10 +1,11 @@
 """Runs benchmark cases on the product's own engine: the same layout, scheduler, caches and codec as a run."""
 
+import logging
 import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from jobs.run.workers import Workers
 from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
 from jobs.spec.spec import JobSpec
 from jobs.tools.bench_cases import BenchCase, BenchResult, BenchTask, bench_cases
+
+log = logging.getLogger("dimoo_batch.jobs")
 
 _PROMPT = "a small harbour at dawn, fishing boats beside a stone pier, gulls above the water, soft light, oil painting"
 _QUESTION = "Describe the image in detail."
@@ -73,10 +76,10 @@ class MachineBench:
         self._max_seconds = max_seconds
         self._max_rows = max_rows
 
-    def run(self, cases: list[BenchCase], say: Callable[[str], None]) -> Iterator[BenchResult]:
+    def run(self, cases: list[BenchCase]) -> Iterator[BenchResult]:
         """Measure each case, one after the other."""
         for case in cases:
-            say(f"{case.task} {case.size}, {case.preset}, {case.num_steps} steps")
+            log.info(f"{case.task} {case.size}, {case.preset}, {case.num_steps} steps")
             self._warm_up(case)
             yield self._measured(case)
 
@@ -176,9 +179,7 @@ class MachineBench:
         return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def measure_machine(
-    job: JobSpec, options: BenchOptions, say: Callable[[str], None]
-) -> tuple[dict[str, Any], list[BenchResult]]:
+def measure_machine(job: JobSpec, options: BenchOptions) -> tuple[dict[str, Any], list[BenchResult]]:
     """Load the job's model as a worker would and measure the cases; returns the machine, for people, and the results.
 
     Raises:
@@ -195,7 +196,7 @@ def measure_machine(
     shapes = [settings_shape(case.settings, found, source_px) for case in cases]
     need = memory_of_shapes(found, device, dtype, job.engine, shapes, options.max_rows or job.engine.max_step_tokens)
     here = Workers(0, device, 0, 0)
-    dtype = check_run_memory(need, here, is_auto=job.dtype == "auto", is_recorded=False, say=say).dtype
+    dtype = check_run_memory(need, here, is_auto=job.dtype == "auto", is_recorded=False).dtype
     adapter = find_checkpoint(job.adapter).directory if job.adapter is not None else None
     loaded = load_model(checkpoint.directory, device=device, dtype=dtype, adapter=adapter)
     bench = MachineBench(
@@ -206,7 +207,7 @@ def measure_machine(
         max_seconds=options.max_seconds,
         max_rows=options.max_rows,
     )
-    results = list(bench.run(cases, say))
+    results = list(bench.run(cases))
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
     machine = {
         "model": checkpoint.name,

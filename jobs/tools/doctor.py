@@ -212,17 +212,15 @@ def _memory(directory: Path) -> Diagnosis:
     from jobs.spec.resolve import check_model
 
     device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
-    chosen: list[str] = []
     try:
-        need = memory_of_model(check_model(directory, None), device, "bfloat16" if dtype == "bfloat16" else "float32")
-        here = Workers(0, device, 0, 0)
-        need = check_run_memory(need, here, is_auto=True, is_recorded=False, say=chosen.append)
+        asked = memory_of_model(check_model(directory, None), device, "bfloat16" if dtype == "bfloat16" else "float32")
+        need = check_run_memory(asked, Workers(0, device, 0, 0), is_auto=True, is_recorded=False)
     except ConfigError as error:
         found, _, ways = str(error).partition("; what fits: ")
         return Diagnosis("model memory", "wrong", found, ways or "free some memory, or use a machine with more")
     size = size_words(need.host_bytes if need.is_on_host else need.model_bytes)
-    told = chosen[0] if chosen else f"a worker takes {size} in {need.dtype} on {device}"
-    return Diagnosis("model memory", "ok", told)
+    instead = f", {asked.dtype} would need {size_words(asked.host_bytes)}" if need.dtype != asked.dtype else ""
+    return Diagnosis("model memory", "ok", f"a worker takes {size} in {need.dtype} on {device}{instead}")
 
 
 def _room(store: Store) -> Iterator[Diagnosis]:

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import json
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,6 +48,8 @@ from pipeline.storage.base import Store
 from pipeline.storage.reader import ObjectReader, open_store
 from pipeline.storage.retry import RetryPolicy
 from pipeline.storage.uri import folder_of
+
+log = logging.getLogger("dimoo_batch.jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +140,12 @@ class ReplaySummary:
         return json.dumps(asdict(self))
 
 
-def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest: str | None) -> ReplaySummary:
+def replay_row(output: str, row_id: str, *, manifest: str | None) -> ReplaySummary:
     """Run one row as its run did, alone, and keep a strip of its steps in the output.
 
     Args:
         output: Of the run.
         row_id: The row's id, or its number in the manifest.
-        say: Told what goes on.
         manifest: Where the manifest is now; None: where the run found it.
 
     Raises:
@@ -157,13 +159,13 @@ def replay_row(output: str, row_id: str, say: Callable[[str], None], *, manifest
             raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
         index, recorded = find_row(store, row_id)
         uri = manifest or str(description.get("manifest"))
-        source = find_manifest(uri, description, say)
+        source = find_manifest(uri, description, log.info)
         assert source is not None  # one that is given is found, or raises
         settings = settings_of(store, description)
         hooks = RowHooks(settings.results.hooks, settings.results.defaults)
         at, row = read_row(source, hooks, index)
         check_preset(description, row.preset, store.uri)
-        say(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
+        log.info(f"row {index} ({row.id}): {row.task}, loading {settings.model}")
         found = check_model(find_checkpoint(settings.model).directory, settings.adapter)
         need = memory_of_rows(settings, found, [row], 1)
         check_memory(need, may_change_dtype=False)

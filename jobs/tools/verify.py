@@ -61,7 +61,7 @@ def verify_output(
         aside = None
         if options.sets_aside:
             read_run_facts(store)  # a place without a run is not claimed
-            aside = SetAside(store, stack.enter_context(claimed_epoch(store, advise)))
+            aside = SetAside(store, stack.enter_context(claimed_epoch(store)))
         totals = _audit(store, say, options, aside)
         moved = _move(store, aside, totals) if aside is not None else None
         say(_summary(store.uri, totals, moved) if options.as_json else one_line(_verdict(store.uri, totals, options)))

@@ -7,13 +7,14 @@ committed is in the parts.
 """
 
 import json
+import logging
 import os
 import re
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -93,6 +94,8 @@ def _time(text: object) -> datetime | None:
     except ValueError:
         return None
 
+
+log = logging.getLogger("dimoo_batch.pipeline")
 
 EPOCHS_PREFIX = "_epochs/"
 HEARTBEAT_INTERVAL_S = 5.0
@@ -220,9 +223,7 @@ class RunEpoch:
 
 
 @contextmanager
-def claimed_epoch(
-    store: Store, say: Callable[[str], None] = lambda line: None, *, silence_s: float = SILENCE_S
-) -> Iterator[RunEpoch]:
+def claimed_epoch(store: Store, *, silence_s: float = SILENCE_S) -> Iterator[RunEpoch]:
     """Claim the next epoch of the run at ``store`` and keep it alive until the end of the block.
 
     A driver of this machine that has ended, however, and one that has said so, are succeeded at once; one of another
@@ -230,14 +231,13 @@ def claimed_epoch(
 
     Args:
         store: The root of the run.
-        say: Told in a line why it takes long.
         silence_s: For tests.
 
     Raises:
         RunInUse: Another driver is at work there, or claimed the epoch at this very moment.
     """
     latest = latest_epoch(store)
-    if latest and _is_at_work(store, latest, say, silence_s):
+    if latest and _is_at_work(store, latest, silence_s):
         raise RunInUse(_in_use(store, latest))
     owner = Owner.this_process()
     _live_nonces.add(owner.nonce)  # before the claim can be seen: another thread here would take it for a dead one's
@@ -263,14 +263,14 @@ def latest_epoch(store: Store) -> int:
     return max((int(match["number"]) for match in matches if match), default=0)
 
 
-def _is_at_work(store: Store, number: int, say: Callable[[str], None], silence_s: float) -> bool:
+def _is_at_work(store: Store, number: int, silence_s: float) -> bool:
     owner = _owner_of(store, number)
     heartbeats = _heartbeats(store, number)
     if heartbeats is None or owner is None:
         return False
     if (is_alive := owner.is_alive()) is not None:
         return is_alive
-    say(f"the last driver ({owner}) did not say that it ended: waiting {silence_s:g} s for a sign of life")
+    log.info("the last driver (%s) did not report its end: waiting %g s for a heartbeat", owner, silence_s)
     deadline_s = time.monotonic() + silence_s
     while time.monotonic() < deadline_s:
         time.sleep(min(_LOOK_INTERVAL_S, silence_s / 10))
@@ -310,6 +310,11 @@ def _claim_key(number: int) -> str:
 
 def _heartbeat_key(number: int) -> str:
     return f"{EPOCHS_PREFIX}{number:06d}-beat.json"
+
+
+def log_key(number: int) -> str:
+    """Where the log of a start is kept."""
+    return f"{EPOCHS_PREFIX}{number:06d}.log"
 
 
 def _host() -> str:

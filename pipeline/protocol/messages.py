@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dimoo_core.errors import DimooError
+from manifests.errors import RowFailure
 from manifests.files.plan import Segment
 from pipeline.output.poison_segments import CrashHistory
 from pipeline.output.results import RunTotals
@@ -52,12 +53,13 @@ class WorkerProgress:
 class SegmentCommitted:
     """A segment is on the store, committed by this worker or by another before it.
 
-    ``failures`` counts the failed rows of this worker's own attempt by their class.
+    ``failures`` counts the failed rows of this worker's own attempt by their class, ``failed_rows`` are the first ones.
     """
 
     segment_name: str
     totals: RunTotals
     failures: tuple[tuple[str, int], ...] = ()
+    failed_rows: tuple[RowFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

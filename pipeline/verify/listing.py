@@ -51,7 +51,9 @@ _IMAGE = re.compile(r"images/(?P<shard>\d{7})/[^/]+")
 _QUARANTINE = re.compile(rf"_quarantine/{_PART}\.json")
 _POISON = re.compile(rf"_suspects/{_PART}\.json")
 _RETRY = re.compile(r"_retries/(?P<number>\d{6,})\.json")
-_OTHERS = re.compile(r"run\.json|_SUCCESS|_epochs/\d{6,}(-beat)?\.json|_damaged/.+|README\.md|report/.+|replay/.+")
+_OTHERS = re.compile(
+    r"run\.json|_SUCCESS|_epochs/\d{6,}((-beat)?\.json|\.log)|_damaged/.+|README\.md|report/.+|replay/.+"
+)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,8 @@ from pipeline.worker.partials import PartialWriter
 from pipeline.worker.segment import OpenSegment
 from pipeline.worker.streak import StreakKeeper
 
+_MAX_SHOWN_FAILURES = 8  # of a segment, in its event; all of them are in its part
+
 
 class SegmentCommitter:
     """Takes outcomes of the rows in hand, from several threads at once.
@@ -132,9 +134,10 @@ class SegmentCommitter:
         standing = self._retry_policy.retry(partial(self._publish, open_segment.part, part, summary))
         if open_segment.lease.crash_history is not None:
             self._poison_segments.clear(segment.name)
-        by_class = Counter(failure.failure_class for failure in failures if open_segment.wants(failure.row))
+        ours = [failure for failure in failures if open_segment.wants(failure.row)]
+        by_class = Counter(failure.failure_class for failure in ours)
         totals = RunTotals(standing.num_done, max(0, len(standing.failures) - open_segment.num_kept))
-        self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items())))
+        self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items()), tuple(ours[:_MAX_SHOWN_FAILURES])))
 
     def _publish(self, name: PartName, part: bytes, summary: PartSummary) -> PartSummary:
         """One try, fence included: a store that throttles is waited for so long that another may take over."""

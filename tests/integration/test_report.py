@@ -121,7 +121,7 @@ def test_what_is_no_output_is_refused(tmp_path: Path) -> None:
 
 
 def test_of_many_rows_every_nth_is_shown_and_all_are_counted(output: Path) -> None:
-    summary = write_report(str(output), lambda line: None, manifest=None, max_rows=2)
+    summary = write_report(str(output), manifest=None, max_rows=2)
     assert (summary.rows, summary.failed) == (4, 1)
     assert list(rows_on_page(str(output))) == ["large", "answer"]
 

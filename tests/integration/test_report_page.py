@@ -38,7 +38,7 @@ def summary(launched: Any, tmp_path_factory: pytest.TempPathFactory) -> ReportSu
     folder = write_large_output(tmp_path_factory.mktemp("large"), NUM_ROWS)
     for thumb in folder.glob("images/*"):  # every row shares them: what counts here is the page
         assert thumb.is_file()
-    return write_report(str(folder), lambda line: None, manifest=None, max_rows=NUM_ROWS)
+    return write_report(str(folder), manifest=None, max_rows=NUM_ROWS)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_picture_that_is_no_square_is_shown_whole(launched: Any, tmp_path: Pat
     folder = write_large_output(tmp_path / "out", 4)
     for image in folder.glob("images/*"):
         image.write_bytes(encoded(picture(1, size)))
-    summary = write_report(str(folder), lambda line: None, manifest=None, max_rows=4)
+    summary = write_report(str(folder), manifest=None, max_rows=4)
     with watched_page(launched, **DESKTOP) as watched:
         for address, frame in (("", ".card .pic"), ("#/row/0", ".pair figure a")):
             watched.page.goto(f"{file_url(Path(summary.page))}{address}")

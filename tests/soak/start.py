@@ -91,7 +91,7 @@ class Start:
             DimooError: As the command.
         """
         if self.phase == "retry" and not self.is_run_instead:
-            retry_job(self.output, RetryOptions(classes=(RETRIED_CLASS,), workers=0), lambda line: None)
+            retry_job(self.output, RetryOptions(classes=(RETRIED_CLASS,), workers=0))
             return
         rows, flush_rows = _SEGMENTS[self.run % len(_SEGMENTS)]
         pipeline = {"segment_rows": rows, "flush_rows": flush_rows, "max_rows_in_flight": 4}

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from jobs.progress import display as progress
-from jobs.progress.display import PanelDisplay, PlainDisplay, _cells, _facts
+from jobs.progress.display import LineDisplay, PanelDisplay, _cells, _facts
 from jobs.progress.state import ProgressState
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerReady
@@ -19,7 +19,7 @@ def test_plain_lines_come_every_ten_seconds_and_only_when_something_has_changed(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = state_of(num_rows=4)
-    with PlainDisplay(state) as display:
+    with LineDisplay(state) as display:
         state.take("a", WorkerReady(1.0))
         clock.now_s += 9
         state.take("a", worked(1))
@@ -93,7 +93,7 @@ def test_a_bar_shows_cache_hits_and_costs_where_there_are_any(clock: Clock) -> N
 
 
 def test_a_terminal_gets_a_bar_and_anything_else_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    for is_terminal, kind in ((True, PanelDisplay), (False, PlainDisplay)):
+    for is_terminal, kind in ((True, PanelDisplay), (False, LineDisplay)):
         console = Console(file=io.StringIO(), force_terminal=is_terminal)
         monkeypatch.setattr(progress, "Console", lambda console=console, **options: console)
         assert isinstance(progress.display_of(state_of(), lambda key: b""), kind)

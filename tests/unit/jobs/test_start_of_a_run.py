@@ -180,7 +180,7 @@ def test_a_new_run_that_has_ended_starts_no_ray_again(
     anew = ResumeOptions(is_new_run=True)
 
     def start(workers: int, seed: int) -> RunSummary:
-        return run_job(load_spec(None, flags | {"workers": workers}, [f"seed={seed}"]), lambda line: None, anew)
+        return run_job(load_spec(None, flags | {"workers": workers}, [f"seed={seed}"]), anew)
 
     made = [start(0, seed).output for seed in (0, 1)]
     assert made == [str(tmp_path / "out"), str(tmp_path / "out-2")]

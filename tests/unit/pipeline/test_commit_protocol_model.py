@@ -128,7 +128,7 @@ def test_set_aside_makes_the_requests_of_its_model(tmp_path: Path, monkeypatch: 
     use_stub_model(monkeypatch)
     rows, output = [image_row("a", width=64, height=64), image_row("b", width=33)], tmp_path / "out"
     run_here(write_manifest(tmp_path / "m.parquet", rows), output, Path("stub"), pipeline={"segment_rows": 2})
-    retry_job(str(output), RetryOptions(classes=("bad_input",), workers=0), lambda line: None)
+    retry_job(str(output), RetryOptions(classes=("bad_input",), workers=0))
     next(output.glob("images/*/*")).write_bytes(b"")
     requests: list[str] = []
     record_requests(monkeypatch, requests, _OF_SET_ASIDE)
