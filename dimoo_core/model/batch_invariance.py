@@ -1,7 +1,8 @@
 """Matrix products whose rows do not depend on how many rows are computed together.
 
 Libraries choose their kernel by the number of rows, so a row may differ in its last bit between a batch of three
-and a batch of three hundred: enough, after sampling, for another token. A ``InvariancePolicy`` says which shapes are safe.
+and a batch of three hundred: enough, after sampling, for another token. An ``InvariancePolicy`` says which shapes are
+safe.
 """
 
 from collections.abc import Iterable

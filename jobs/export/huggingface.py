@@ -69,8 +69,8 @@ def hub_card(facts: RunFactSheet, num_rows: Mapping[str, int], digest: str, *, h
 def _body(facts: RunFactSheet, num_rows: Mapping[str, int], has_inputs: bool) -> Iterator[str]:
     yield f"# {plain_words(facts.title)}\n"
     yield (
-        f"{pluralize(sum(num_rows.values()), 'row')} made by the model `{facts.model}` with dimoo-batch. What the model "
-        "made is synthetic and was not looked through by people."
+        f"{pluralize(sum(num_rows.values()), 'row')} made by the model `{facts.model}` with dimoo-batch. What the "
+        "model made is synthetic and was not looked through by people."
     )
     if has_inputs:
         yield "\nThe images that the model was given are here too: they are not synthetic and keep terms of their own."

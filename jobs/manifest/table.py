@@ -217,8 +217,8 @@ class RowTables:
             for record, value in zip(rows, values, strict=True):
                 if not _fits(value, field.type):
                     raise ManifestError(
-                        f"{record.where}: column {field.name!r} has type {field.type}, got {short_repr(value)}: give a type "
-                        f"that holds all, as in --type {field.name}=string"
+                        f"{record.where}: column {field.name!r} has type {field.type}, got {short_repr(value)}: give a "
+                        f"type that holds all, as in --type {field.name}=string"
                     ) from error
             raise
 

@@ -212,7 +212,8 @@ def _negative_prompt(record: Mapping[str, Any], settings: ImageSettings) -> str 
     prompt = text_cell("negative_prompt", record.get("negative_prompt"))
     if prompt is not None and settings.cfg_scale == 0:
         raise ManifestRowError(
-            f"negative_prompt has no effect without guidance, got {short_repr(prompt)} and cfg_scale 0: give a cfg_scale"
+            f"negative_prompt has no effect without guidance, got {short_repr(prompt)} and cfg_scale 0: give a "
+            "cfg_scale"
         )
     return prompt
 

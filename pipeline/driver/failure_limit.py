@@ -87,6 +87,6 @@ class FailureLimit:
         if is_hopeless:
             latest = f"; the latest: {self._latest}" if self._latest else ""
             raise TooManyFailures(
-                f"{num_failed} of {num_completed} rows have failed, more than --max-failures {self.text} allows: look at "
-                f"their reasons in _failures/ and mend them, or allow more{latest}"
+                f"{num_failed} of {num_completed} rows have failed, more than --max-failures {self.text} allows: look "
+                f"at their reasons in _failures/ and fix them, or allow more{latest}"
             )

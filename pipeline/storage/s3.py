@@ -81,8 +81,8 @@ class S3Store(Store):
     """Objects of one bucket under a prefix.
 
     Requests are repeated up to ``max_attempts`` times. When the service throttles or does not answer in time, all
-    threads of this store together have fewer requests under way, see ``ConcurrencyLimit``. Reads that take unusually long are asked
-    for a second time, see ``Hedge``.
+    threads of this store together have fewer requests in flight, see ``ConcurrencyLimit``. Reads that take unusually
+    long are sent a second time, see ``Hedge``.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def test_rows_are_made_again_when_a_setting_was_allowed_to_change(
 
     flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": "stub", "workers": 0, "seed": 7}
     sections = {"pipeline": ONE_BY_ONE} | FAST_SETTINGS
-    run_job(load_spec(None, flags | sections, []), print, ResumeOptions(accepted=("seed",)))
+    run_job(load_spec(None, flags | sections, []), ResumeOptions(accepted=("seed",)))
     assert made.taken() == IDS[6:]
     check_good(output)
 

@@ -64,7 +64,7 @@ def test_a_start_that_breaks_off_at_any_write_is_made_good_by_the_same_command(
     choice = RetryOptions(workers=0)
 
     def retried(output: Path) -> RunOutput:
-        assert (lambda summary: (summary.run.done, summary.run.failed))(retry_job(str(output), choice, print)) == (5, 1)
+        assert (lambda summary: (summary.run.done, summary.run.failed))(retry_job(str(output), choice)) == (5, 1)
         now = RunOutput(output)
         now.check_complete(IDS_OF_SLOW)
         check_good(output, len(IDS_OF_SLOW))
@@ -78,7 +78,7 @@ def test_a_start_that_breaks_off_at_any_write_is_made_good_by_the_same_command(
             broken = Path(shutil.copytree(timed_out, tmp_path / f"broken-{number}-{disk.is_done_first}"))
             with monkeypatch.context() as patch, suppress(RunFailed, StoreError):
                 disk.install(patch)
-                retry_job(str(broken), choice, print)
+                retry_job(str(broken), choice)
             had_ended = json.loads((broken / "_retries" / "000001.json").read_text())["has_ended"] if number else False
             now = retried(broken)
             assert now.results() == whole.results()

@@ -1,6 +1,7 @@
 """One driver at a time: who claims an epoch works, who is superseded stops, who comes second says so."""
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -116,34 +117,47 @@ def test_of_many_drivers_that_start_at_once_exactly_one_wins(store: Store) -> No
 
 
 @pytest.mark.parametrize("heartbeats", [None, 7], ids=["never", "once"])
-def test_a_driver_elsewhere_that_is_silent_is_succeeded(store: Store, heartbeats: int | None) -> None:
+def test_a_driver_elsewhere_that_is_silent_is_succeeded(
+    store: Store, heartbeats: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dimoo_batch")
     claim_elsewhere(store, 1, heartbeats)
-    lines: list[str] = []
-    with claimed_epoch(store, lines.append, silence_s=0.2) as epoch:
+    with claimed_epoch(store, silence_s=0.2) as epoch:
         assert epoch.number == 2
         with pytest.raises(RunSuperseded, match="has taken over"):
             Fence(store, 1).check()
-    assert len(lines) == 1
-    assert "process 1 on elsewhere" in lines[0]
+    assert len(caplog.messages) == 1
+    assert "process 1 on elsewhere" in caplog.messages[0]
 
 
-def test_a_driver_elsewhere_that_has_ended_is_succeeded_without_a_wait(store: Store) -> None:
+def test_a_driver_elsewhere_that_has_ended_is_succeeded_without_a_wait(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dimoo_batch")
     claim_elsewhere(store, 1)
     beat_elsewhere(store, 1, 2, ended=True)
-    lines: list[str] = []
-    with claimed_epoch(store, lines.append) as epoch:
+    with claimed_epoch(store) as epoch:
         assert epoch.number == 2
-    assert lines == []
+    assert caplog.messages == []
 
 
-def test_a_driver_elsewhere_that_gives_a_sign_of_life_is_left_in_peace(store: Store) -> None:
+def test_a_driver_elsewhere_that_gives_a_sign_of_life_is_left_in_peace(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     claim_elsewhere(store, 1)
 
-    def heartbeat(line: str) -> None:
-        beat_elsewhere(store, 1, 2)
+    class Heartbeat(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            beat_elsewhere(store, 1, 2)
 
-    with pytest.raises(RunInUse, match="process 1 on elsewhere"), claimed_epoch(store, heartbeat, silence_s=600):
-        pass
+    caplog.set_level("INFO", "dimoo_batch")
+    logger, handler = logging.getLogger("dimoo_batch.pipeline"), Heartbeat()
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(RunInUse, match="process 1 on elsewhere"), claimed_epoch(store, silence_s=600):
+            pass
+    finally:
+        logger.removeHandler(handler)
     assert latest_epoch(store) == 1
 
 

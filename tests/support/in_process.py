@@ -39,7 +39,7 @@ def load_models_once(patch: pytest.MonkeyPatch) -> None:
 def run_here(manifest: object, output: object, model: Path, **spec: Any) -> RunSummary:
     """Run a job with ``FAST_SETTINGS``; ``spec`` holds other keys, sections as mappings."""
     raw: dict[str, Any] = {"manifest": str(manifest), "output": str(output), "model": str(model), "workers": 0}
-    return run_job(load_spec(None, _merged(_merged(FAST_SETTINGS, raw), spec), []), lambda line: None)
+    return run_job(load_spec(None, _merged(_merged(FAST_SETTINGS, raw), spec), []))
 
 
 def command(*arguments: object) -> Any:

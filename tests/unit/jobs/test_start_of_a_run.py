@@ -239,9 +239,9 @@ def test_a_start_without_ray_ends_if_something_is_left_all_the_same(
 
 
 def test_ray_is_asked_as_soon_as_something_is_left_and_that_is_said(
-    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = []
+    caplog.set_level("INFO", "dimoo_batch")
 
     def refuse(*arguments: object, **options: object) -> None:
         raise ConfigError("Ray was asked")
@@ -255,8 +255,8 @@ def test_ray_is_asked_as_soon_as_something_is_left_and_that_is_said(
     flags = {"manifest": str(manifest), "output": str(tmp_path / "out"), "model": str(tiny_checkpoint), "workers": 2}
     for settings, words in (((), "starting Ray with 2 workers"), (("ray.address=a:1",), "connecting to Ray at a:1")):
         with pytest.raises(ConfigError, match="Ray was asked"):
-            run_job(load_spec(None, flags, settings), said.append)
-        assert said[-1] == words
+            run_job(load_spec(None, flags, settings))
+        assert caplog.messages[-1] == words
 
 
 def test_the_cluster_to_join_is_the_one_given_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
