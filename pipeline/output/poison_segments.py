@@ -1,7 +1,7 @@
 """Segments that a worker was processing when it died, and which of their rows was alone with it: kept on the store.
 
-One small object for each such segment, ``_suspects/<segment>.json``, from the first death to its commit. So a poison row
-is known to the next driver too, whatever ended the one that saw it.
+One small object for each such segment, ``_suspects/<segment>.json``, from the first death to its commit. So a poison
+row is known to the next driver too, whatever ended the one that saw it.
 """
 
 import json
