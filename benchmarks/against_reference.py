@@ -20,12 +20,12 @@ from statistics import median
 import torch
 
 from benchmarks.counting_transformer import PlainCounter
+from benchmarks.random_checkpoint import write_random_checkpoint
 from benchmarks.reference_clone import ReferenceClone, clone_state
 from benchmarks.reference_comparison import ReferenceComparison, Work, WorkResult, summary, with_steps
 from benchmarks.result_file import environment, write_result
 from benchmarks.workload import sequence_lengths
 from dimoo_core.checkpoint.load import Model, load_model
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.presets import PRESETS, find_preset
 from dimoo_core.settings import ImageSettings, TextSettings
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.random_checkpoint import write_random_checkpoint
 from benchmarks.result_file import environment, write_result
 from dimoo_core.checkpoint.check import check_checkpoint
 from dimoo_core.checkpoint.load import Model, load_model
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import ConfigError, DimooError
 from dimoo_core.memory.check import check_memory

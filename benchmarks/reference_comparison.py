@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.reference_clone import ReferenceClone
+from benchmarks.reference_noise import GeneratorNoise
 from benchmarks.workload import without_parallel_commits
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.engine.engine import Engine
 from dimoo_core.presets import Preset
-from dimoo_core.request.noise import GeneratorNoise, SeededNoise
+from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import ImageResult, Request, TextResult
 from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 

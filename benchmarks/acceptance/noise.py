@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from dimoo_core.request.noise import GeneratorNoise, Purpose
+from benchmarks.reference_noise import GeneratorNoise
+from dimoo_core.request.noise import Purpose
 
 
 class ReplayedNoise:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.random_checkpoint import write_random_checkpoint
 from dimoo_core.checkpoint.locate import BUILTIN, downloaded_files, find_checkpoint
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.model_config import DIMOO_8B
 

@@ -1,20 +1,18 @@
 """``dimoo-batch bench``: how fast this machine is with a model."""
 
 import json
-from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
 from dimoo_core.errors import ConfigError
 from jobs import api
+from jobs.commands.options import AsJson, Model, Overrides, Spec
 from jobs.commands.support import EXIT_FAILED, exit_codes, fail
 
 
 def bench(
-    model: Annotated[
-        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
-    ] = None,
+    model: Model = None,
     preset: Annotated[list[str] | None, typer.Option(help="Preset to measure; repeatable. (default: all)")] = None,
     size: Annotated[
         list[str] | None,
@@ -27,11 +25,9 @@ def bench(
         int | None, typer.Option(help="Most rows of a case. (default: as many as fill a step)", min=1)
     ] = None,
     max_seconds: Annotated[float, typer.Option(help="Stop a case after so long and count its steps.", min=0.1)] = 120.0,
-    spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    spec: Spec = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure this machine: images and captions an hour for each preset and size, with the engine of a run.
 

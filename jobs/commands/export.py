@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import AsJson, Output
 from jobs.commands.support import exit_codes
 from jobs.text import pluralize
 
 
 def export(
-    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    output: Output,
     target: Annotated[str, typer.Argument(help="Empty folder for the export; a path or s3://…")],
     to: Annotated[
         str, typer.Option("--to", help="files, imagefolder, webdataset, hf-parquet, lance or benchmark.")
@@ -35,7 +36,7 @@ def export(
     blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one a line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export finished rows with their images for other tools; failed rows are left out.
 

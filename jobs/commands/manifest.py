@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import AsJson, Manifest, Overrides
 from jobs.commands.support import exit_codes
 from jobs.text import pluralize
 from manifests.errors import RowFailure
@@ -66,7 +67,7 @@ def build(
     ] = False,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave invalid rows out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build a manifest from files, images, archives or prompt sets; every row is checked as a run checks it.
 
@@ -121,11 +122,9 @@ def build(
 
 @app.command()
 def validate(
-    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    manifest: Manifest,
     spec: Annotated[Path | None, typer.Option(help="Job spec of the run, YAML or TOML.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     read_images: Annotated[bool, typer.Option("--images", help="Fetch and decode every input image too.")] = False,
     limit: Annotated[int | None, typer.Option(help="Check the first N rows only.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, the totals last.")] = False,
@@ -158,7 +157,7 @@ def validate(
 
 @app.command()
 def show(
-    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    manifest: Manifest,
     rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows.", min=0)] = 5,
     start: Annotated[int, typer.Option(help="Number of the first one.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Write rows as JSON lines, nothing else.")] = False,

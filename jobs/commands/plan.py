@@ -1,27 +1,23 @@
 """``dimoo-batch plan``: what a run would do, cost and write."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dimoo_core.errors import ConfigError
 from jobs import api
+from jobs.commands.options import AsJson, Manifest, Model, Overrides, Spec
 from jobs.commands.support import exit_codes
 
 
 def plan(
-    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    manifest: Manifest,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Where results would go.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
-    ] = None,
+    model: Model = None,
     workers: Annotated[int | None, typer.Option(help="Workers there would be. (default: 1)")] = None,
-    spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
-    ] = None,
+    spec: Spec = None,
+    overrides: Overrides = None,
     limit: Annotated[int | None, typer.Option(help="Plan the first N rows only.")] = None,
     read_images: Annotated[bool, typer.Option("--images", help="Read sizes of input images on S3 too.")] = False,
     probe: Annotated[
@@ -33,7 +29,7 @@ def plan(
     prices: Annotated[
         list[str] | None, typer.Option("--price", metavar="GPU=USD", help="Price of an hour; repeatable.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what a run would do, without a GPU and without loading a model; nothing is written.
 

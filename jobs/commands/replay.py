@@ -5,16 +5,15 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import AsJson, MovedManifest, Output
 from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, exit_codes
 
 
 def replay(
-    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    output: Output,
     row_id: Annotated[str, typer.Argument(help="Id of the row, or its number in the manifest.")],
-    manifest: Annotated[
-        str | None, typer.Option(help="Where the manifest is now. (default: where the run found it)")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    manifest: MovedManifest = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run one row of a run once more, alone, and keep a strip of images of its steps.
 

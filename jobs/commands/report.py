@@ -5,18 +5,19 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import AsJson, Output
 from jobs.commands.support import EXIT_WRONG_INPUT, exit_codes
 
 DEFAULT_ROWS = 20_000
 
 
 def report(
-    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    output: Output,
     manifest: Annotated[
         str | None, typer.Option(help="Where the manifest is now, for input images. (default: where the run found it)")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Most rows on the page; of more, every n-th.")] = DEFAULT_ROWS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a page to browse the results, a contact sheet and a dataset card into the output.
 

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import AcceptChange, LogJson, LogLevel, MovedManifest, Output, Workers
 from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable, resume_hint
 from pipeline.protocol.shutdown import ShutdownRequest
 
 
 def retry(
-    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    output: Output,
     classes: Annotated[
         list[str] | None,
         typer.Option(
@@ -23,13 +24,9 @@ def retry(
             help="Failures to try again, or all; may be repeated. (default: timeout, oom, engine, store, crash)",
         ),
     ] = None,
-    manifest: Annotated[
-        str | None, typer.Option(help="Where the manifest is now. (default: where the run found it)")
-    ] = None,
+    manifest: MovedManifest = None,
     model: Annotated[str | None, typer.Option(help="Where the model is now. (default: as in the run)")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
-    ] = None,
+    workers: Workers = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,20 +35,12 @@ def retry(
             help="A key of sources, engine, pipeline, failures, worker_life, ray, or device; repeatable.",
         ),
     ] = None,
-    accept_change: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY", help="Go on although this key of the run has changed; may be repeated."),
-    ] = None,
+    accept_change: AcceptChange = None,
     max_failures: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this fail again. (default: never)")
     ] = None,
-    log_level: Annotated[
-        str,
-        typer.Option("--log-level", metavar="LEVEL", help="Lowest level to report: debug, info, warning or error."),
-    ] = "info",
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Report events as JSON lines on standard error, in place of a panel.")
-    ] = False,
+    log_level: LogLevel = "info",
+    log_json: LogJson = False,
 ) -> None:
     """Run failed rows of a run again, quarantined ones included, with the run's own settings and manifest.
 

@@ -4,50 +4,36 @@ import json
 import signal
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs import api
+from jobs.commands.options import AcceptChange, LogJson, LogLevel, Manifest, Model, Overrides, Spec, Workers
 from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable, resume_hint
 from pipeline.protocol.shutdown import ShutdownRequest
 
 
 def run(
-    manifest: Annotated[str, typer.Argument(help="Parquet file, or folder of them; a path or s3://…")],
+    manifest: Manifest,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Where results go; a path or s3://… (default: NAME-output)")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Checkpoint directory, or hub id OWNER/NAME or OWNER/NAME@REVISION.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Ray workers; 0 works in this process. (default: one a GPU, else 0)")
-    ] = None,
-    spec: Annotated[Path | None, typer.Option(help="Job spec, YAML or TOML; flags win over it.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the spec; may be repeated.")
-    ] = None,
+    model: Model = None,
+    workers: Workers = None,
+    spec: Spec = None,
+    overrides: Overrides = None,
     limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
     new_run: Annotated[
         bool,
         typer.Option("--new-run", help="Leave a run with other settings alone and begin one in OUTPUT-2, …"),
     ] = False,
-    accept_change: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY", help="Go on although this key of the run has changed; may be repeated."),
-    ] = None,
+    accept_change: AcceptChange = None,
     max_failures: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Stop when more rows than this have failed. (default: never)")
     ] = None,
-    log_level: Annotated[
-        str,
-        typer.Option("--log-level", metavar="LEVEL", help="Lowest level to report: debug, info, warning or error."),
-    ] = "info",
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Report events as JSON lines on standard error, in place of a panel.")
-    ] = False,
+    log_level: LogLevel = "info",
+    log_json: LogJson = False,
 ) -> None:
     """Run a manifest, or go on with a run that was interrupted: it is the same command.
 

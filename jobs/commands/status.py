@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import AsJson, Output
 from jobs.commands.support import EXIT_WRONG_INPUT, exit_codes
 
 
 def status(
-    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    output: Output,
     exact: Annotated[bool, typer.Option("--exact", help="Read every part, however many there are.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say how far a run is, from any machine that can read its store.
 

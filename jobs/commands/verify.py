@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import Output
 from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, exit_codes, fail
 
 
 def verify(
-    output: Annotated[str, typer.Argument(help="Output of a run; a path or s3://…")],
+    output: Output,
     orphans: Annotated[bool, typer.Option("--orphans", help="List objects that nothing in the run refers to.")] = False,
     set_aside: Annotated[
         bool, typer.Option("--set-aside", help="Move what is damaged to _damaged/; the run command makes it anew.")

@@ -12,8 +12,6 @@ from jobs.manifest.readers import json_objects, read_csv, read_parquet
 from jobs.manifest.record import OpenFile, Record, open_text
 from manifests.errors import ManifestError
 
-BENCHMARKS = ("geneval", "dpg-bench", "oneig-en", "tiif", "imgedit", "gedit")
-
 _ONEIG_FOLDERS = {
     "Anime_Stylization": "anime",
     "Portrait": "human",

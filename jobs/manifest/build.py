@@ -17,7 +17,7 @@ from jobs.manifest.transform import RecordBuilder
 from manifests.columns import is_text
 from manifests.errors import ManifestError
 from manifests.row.settings import RowDefaults
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.reader import ObjectReader
 

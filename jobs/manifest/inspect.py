@@ -16,7 +16,7 @@ from manifests.files.reader import SegmentReader, inspect_file
 from manifests.row.parse import Row, parse_rows
 from manifests.row.settings import RowDefaults
 from pipeline.images.decoder import ImageUnreadable
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.manifest import ManifestSource, manifest_file_uris, open_manifest
 from pipeline.ordered_map import ordered_map
 from pipeline.protocol.source_policy import SourcePolicy

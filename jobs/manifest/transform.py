@@ -26,7 +26,7 @@ from manifests.errors import ManifestRowError
 from manifests.row.content_id import content_id
 from manifests.row.images import image_source
 from pipeline.images.decoder import ImageUnreadable
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.rows.hooks import HookFailed, call_hook, load_hook
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
@@ -73,14 +73,6 @@ def combinations(record: Record, variables: Mapping[str, Sequence[str]]) -> Iter
     """The record with every combination of the variables' values, the last variable changing fastest."""
     for values in itertools.product(*variables.values()):
         yield record.with_cells({**record.cells, **dict(zip(variables, values, strict=True))})
-
-
-def num_combinations(variables: Mapping[str, Sequence[str]]) -> int:
-    """How many there are for each record."""
-    count = 1
-    for values in variables.values():
-        count *= len(values)
-    return count
 
 
 _UNIT = 2.0**-64

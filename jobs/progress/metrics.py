@@ -8,7 +8,6 @@ from typing import Any
 
 from jobs.progress.state import ProgressState
 
-RAY_PREFIX = "ray_"
 _RUN_TAG, _WORKER_TAG, _CLASS_TAG = "run", "worker", "failure_class"
 
 

@@ -11,10 +11,9 @@ from functools import partial
 
 from PIL import Image, ImageDraw, ImageFont
 
-from jobs.report.manifest_rows import ManifestCell
-from jobs.report.row import ReportRow
+from jobs.report.row import ManifestCell, ReportRow
 from pipeline.images.decoder import ImageUnreadable
-from pipeline.images.fetch import ImageFetcher, ignore_pillow_warnings
+from pipeline.images.inputs import ImageFetcher, ignore_pillow_warnings
 from pipeline.ordered_map import ordered_map
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.base import Store

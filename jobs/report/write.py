@@ -12,10 +12,9 @@ import pyarrow as pa
 
 from jobs.report.card import CARD_KEY, dataset_card
 from jobs.report.facts import RunFactSheet
-from jobs.report.manifest_rows import find_manifest, read_cells
 from jobs.report.page_html import PAGE_KEY, data_chunks, page_html
 from jobs.report.pictures import CONTACT_SHEET_KEY, PictureShelf, contact_sheet
-from jobs.report.row import ReportRow
+from jobs.report.row import ReportRow, find_manifest, read_cells
 from jobs.report.statistics import RunStatistics
 from manifests.files.parquet import ParquetReader
 from pipeline.errors import NotARun

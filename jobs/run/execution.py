@@ -13,8 +13,7 @@ from jobs.run.workers import Workers, worker_pool
 from jobs.text import pluralize
 from manifests.files.plan import Segment
 from pipeline.driver.coordinator import Coordinator, CoordinatorReport
-from pipeline.driver.failure_limit import FailureLimit
-from pipeline.driver.failure_streak import StreakWatch
+from pipeline.driver.failure_limits import FailureLimit, StreakWatch
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.watchdog import WorkerWatch
 from pipeline.output.epoch import RunEpoch

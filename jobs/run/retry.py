@@ -14,8 +14,7 @@ from jobs.progress.events import RunEnded, report
 from jobs.progress.monitor import OutputLog
 from jobs.progress.state import ProgressState
 from jobs.run.execution import Execution
-from jobs.run.identity import check_version, run_settings, what_decides_results
-from jobs.run.recorded import recorded_adapter
+from jobs.run.identity import check_version, recorded_adapter, run_settings, what_decides_results
 from jobs.run.resources import with_memory
 from jobs.run.resume import ResumeOptions, words_of_changes
 from jobs.run.retry_plan import Backlog, RetryOptions, chosen_classes
@@ -27,7 +26,7 @@ from jobs.spec.spec import JobSpec
 from manifests.errors import FailureClass
 from manifests.files.plan import ShardPlan
 from pipeline.driver.coordinator import CoordinatorReport
-from pipeline.driver.failure_limit import FailureLimit
+from pipeline.driver.failure_limits import FailureLimit
 from pipeline.errors import NotARun, RunFailed
 from pipeline.manifest import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.output.directory import RunDirectory, results_digest

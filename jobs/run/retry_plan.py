@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dimoo_core.errors import ConfigError
-from jobs.run.recorded import SECTIONS
+from jobs.run.identity import SECTIONS
 from jobs.spec.spec import JobSpec, load_spec
 from manifests.errors import FAILURE_CLASSES, FailureClass
 from manifests.files.plan import Segment

@@ -15,8 +15,14 @@ from jobs.progress.events import RunEnded, report
 from jobs.progress.monitor import OutputLog
 from jobs.progress.state import ProgressState
 from jobs.run.execution import Execution
-from jobs.run.identity import check_version, run_settings, segment_rows_of, what_decides_results
-from jobs.run.recorded import LostDescription, way_of_working
+from jobs.run.identity import (
+    LostDescription,
+    check_version,
+    run_settings,
+    segment_rows_of,
+    way_of_working,
+    what_decides_results,
+)
 from jobs.run.resources import with_memory, with_recorded_dtype
 from jobs.run.resume import ResumeOptions, output_of_new_run, outputs_beside, words_of_changes
 from jobs.run.summary import RunSummary
@@ -26,7 +32,7 @@ from jobs.spec.spec import JobSpec
 from manifests.files.plan import ShardPlan
 from manifests.redact import redact_uri
 from pipeline.driver.coordinator import CoordinatorReport
-from pipeline.driver.failure_limit import FailureLimit
+from pipeline.driver.failure_limits import FailureLimit
 from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest
 from pipeline.output.directory import RunDirectory, results_digest

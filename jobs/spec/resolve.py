@@ -4,13 +4,13 @@ A checkpoint's ``generation_config.json`` may hold sections of the job spec unde
 spec, which is below the row. Other keys of that file belong to other libraries and are left alone.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dimoo_core.checkpoint.check import CheckedCheckpoint, check_checkpoint
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
+from dimoo_core.files import read_json_object
 from dimoo_core.memory.check import check_mapping
 from jobs.spec.generation import CaptionsSpec, UnderstandingSpec, within_section
 from jobs.spec.spec import JobSpec, parsed_spec
@@ -51,25 +51,13 @@ def with_generation_defaults(spec: JobSpec, directory: Path) -> JobSpec:
 
 def _read_defaults(path: Path) -> JobSpec:
     """A spec that holds nothing but the checkpoint's defaults; the product's own where there is no such file."""
-    raw = _read_json(path)
+    raw = read_json_object(path, if_missing="") if path.is_file() else {}
     try:
         spec = parsed_spec({"manifest": "-", **{name: raw[name] for name in SECTIONS if name in raw}})
         spec.row_defaults()
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from error
     return spec
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise WeightsError(f"{path} must hold a JSON object, got {type(raw).__name__}")
-    return raw
 
 
 def _lengths(defaults: UnderstandingSpec, given: dict[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def diagnose_disk() -> Diagnosis:
 
 def diagnose_ray(address: str | None) -> Diagnosis:
     """Whether the cluster that a run would join answers; without an address a run starts a Ray of its own."""
-    from jobs.run.cluster import known_address, ray_cluster, short_temporary_folder
+    from jobs.run.workers import known_address, ray_cluster, short_temporary_folder
 
     known = known_address(address)
     if known is None:

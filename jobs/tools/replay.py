@@ -22,10 +22,9 @@ from dimoo_core.errors import CodecNotFinite, ConfigError
 from dimoo_core.memory.check import check_memory
 from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import EngineConfig
-from jobs.report.manifest_rows import find_manifest
+from jobs.report.row import find_manifest
 from jobs.report.write import REPLAY_PREFIX
-from jobs.run.identity import check_version
-from jobs.run.recorded import check_preset
+from jobs.run.identity import check_preset, check_version
 from jobs.run.resources import memory_of_rows
 from jobs.spec.resolve import check_model
 from jobs.spec.result_keys import settings_from
@@ -35,7 +34,7 @@ from manifests.files.plan import Segment
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row
 from pipeline.errors import NotARun
-from pipeline.images.fetch import ignore_pillow_warnings
+from pipeline.images.inputs import ignore_pillow_warnings
 from pipeline.manifest import ManifestSource
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import PARTS_PREFIX, parts_by_segment

@@ -135,17 +135,6 @@ class ShardPlan:
         is_of_shard = int(match["index"]) < self._segments_per_shard and number < self._first_segments[file + 1]
         return number if is_of_shard else None
 
-    def shard_segments(self, number: int) -> Iterator[Segment]:
-        """The segments of one shard, in row order.
-
-        Raises:
-            IndexError: There is no such shard.
-        """
-        file, shard_in_file = _locate(self._first_shards, number)
-        first = self._first_segments[file] + shard_in_file * self._segments_per_shard
-        last = min(first + self._segments_per_shard, self._first_segments[file + 1])
-        return map(self.segment, range(first, last))
-
     def _rows(self, file: int, part: int, part_rows: int) -> tuple[str, int, int, int]:
         file_row = part * part_rows
         first_row = self._first_rows[file] + file_row

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dimoo_core.errors import ConfigError, WeightsError
 from manifests.errors import FailureClass, ManifestError
-from pipeline.driver.failure_streak import StreakWatch
+from pipeline.driver.failure_limits import StreakWatch
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.pool import WorkerPool
 from pipeline.driver.watchdog import WorkerWatch

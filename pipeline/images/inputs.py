@@ -1,20 +1,172 @@
-"""The input images of rows: fetched with patience, fitted to sizes that the model takes, encoded."""
+"""The input images of a row: fetched from wherever they may be, decoded, upright and RGB, then cropped and encoded.
+
+A call that hangs is given up after its timeout; it stays behind on a thread of its own, and nobody waits for it.
+"""
+
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
 
 from PIL import Image
 from torch import Tensor
 
 from dimoo_core.codec.codec import ImageCodec
 from dimoo_core.codec.resize import centered, crop_sizes_for, fit, random_offset, resolution_beside
-from dimoo_core.errors import RequestError
+from dimoo_core.errors import ConfigError, RequestError
 from dimoo_core.request.builder import num_image_tokens
 from dimoo_core.settings import MAX_POSITIONS, Resolution
+from manifests.redact import redact_uri
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.decoder import ImageDecoder
 from pipeline.protocol.settings import RunSettings
+from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import StoreError
+from pipeline.storage.reader import ObjectReader
 from pipeline.storage.retry import RetryPolicy
+from pipeline.storage.uri import is_relative
+
+Result = TypeVar("Result")
+
+_LOOK_INTERVAL_S = 0.2
+
+
+class CallAbandoned(Exception):
+    """A call took longer than it may, or nobody wants its result any more."""
+
+
+class TimedCalls(Generic[Result]):
+    """Runs calls on threads that are used again when they come back. Threads may share it.
+
+    The threads are daemons: one that hangs keeps no process alive.
+
+    Args:
+        is_over: Asked while a call is waited for; from then on none is.
+    """
+
+    def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        self._is_over = is_over
+        self._idle: list[_Caller[Result]] = []
+
+    def run(self, work: Callable[[], Result], timeout_s: float) -> Result:
+        """What ``work`` returns or raises.
+
+        Raises:
+            CallAbandoned: There is nothing after ``timeout_s``.
+        """
+        try:
+            caller = self._idle.pop()
+        except IndexError:
+            caller = _Caller(self._idle)
+        answers: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+        caller.calls.put((work, answers))
+        answer = self._wait_for(answers, time.monotonic() + timeout_s)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """End the threads that wait for work; more may be asked for later."""
+        while self._idle:
+            self._idle.pop().calls.put(None)
+
+    def _wait_for(
+        self, answers: "queue.SimpleQueue[Result | BaseException]", deadline_s: float
+    ) -> Result | BaseException:
+        while True:
+            left_s = deadline_s - time.monotonic()
+            try:
+                return answers.get(timeout=max(0.0, min(_LOOK_INTERVAL_S, left_s)))
+            except queue.Empty:
+                if left_s <= 0 or self._is_over():
+                    raise CallAbandoned from None
+
+
+class _Caller(Generic[Result]):
+    """One thread; it is idle again when its call has come back, however late."""
+
+    def __init__(self, idle: "list[_Caller[Result]]") -> None:
+        self.calls: queue.SimpleQueue[tuple[Callable[[], Result], queue.SimpleQueue[Result | BaseException]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._idle = idle
+        threading.Thread(target=self._live, name="limited call", daemon=True).start()
+
+    def _live(self) -> None:
+        while (call := self.calls.get()) is not None:
+            work, answers = call
+            try:
+                answer: Result | BaseException = work()
+            except BaseException as error:  # handed over to the thread that waits
+                answer = error
+            self._idle.append(self)
+            answers.put(answer)
+            del call, work, answers, answer  # what was read is not kept while there is nothing to do
+
+
+class ImageFetcher:
+    """Fetches images as a policy allows. Threads may share it.
+
+    Args:
+        policy: Which ones, and how large.
+        timeout_s: How long the bytes may take to come, beyond what stores bound by themselves; None: for ever.
+        is_over: Whether nobody waits for images any more.
+    """
+
+    def __init__(
+        self, policy: SourcePolicy, *, timeout_s: float | None = None, is_over: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._calls: TimedCalls[bytes] = TimedCalls(is_over)
+        self._reader = ObjectReader()
+        self._decoder = ImageDecoder(policy)
+
+    def fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
+        """Read and decode an input image.
+
+        Args:
+            source: Bytes, or a URI; a relative one starts at the manifest's folder.
+            folder_uri: Folder of the manifest file that names it.
+            keeps_mode: Whether the image stays in its own mode; otherwise it is made RGB.
+
+        Raises:
+            StoreError: The bytes cannot be had, or may not. Code ``InputTimeout`` if they did not come in time.
+            ImageUnreadable: They are no image, a damaged one, or one too large.
+        """
+        data = source.data if source.data is not None else self._read(source, folder_uri)
+        return self._decoder.decode(data, source.name, keeps_mode=keeps_mode)
+
+    def close(self) -> None:
+        """Let go of connections and processes; the fetcher may be used again."""
+        self._calls.close()
+        self._reader.close()
+        self._decoder.close()
+
+    def _read(self, source: ImageSource, folder_uri: str) -> bytes:
+        assert source.uri is not None
+        uri = f"{folder_uri.rstrip('/')}/{source.uri}" if is_relative(source.uri) else source.uri
+        try:
+            self._policy.check(uri, folder_uri)
+        except ConfigError as error:
+            raise StoreError("read", redact_uri(uri), "InvalidUri", str(error)) from error
+        if self._timeout_s is None:
+            return self._reader.read(uri, self._policy.max_bytes)
+        try:
+            return self._calls.run(partial(self._reader.read, uri, self._policy.max_bytes), self._timeout_s)
+        except CallAbandoned as error:
+            hint = f"it did not come within failures.input_timeout_s, {self._timeout_s:g} s"
+            raise StoreError("read", redact_uri(uri), "InputTimeout", hint) from error
+
+
+def ignore_pillow_warnings() -> None:
+    """Keep what Pillow says about odd images to itself, in this process: filters are global."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class InputImages:

@@ -19,7 +19,18 @@ _FIELDS = {
     "attempts": int,
 }
 _BATCH_ROWS = 1024
-_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"}
+FAILURE_CLASSES = {
+    "bad_input",
+    "not_found",
+    "forbidden",
+    "timeout",
+    "oom",
+    "engine",
+    "store",
+    "crash",
+    "hook",
+    "rejected",
+}
 
 
 def parse_failures(text: bytes | None) -> list[dict[str, Any]] | None:
@@ -92,7 +103,7 @@ def _compare(key: str, failures: list[dict[str, Any]], copies: list[dict[str, An
 def _is_failure(found: object) -> bool:
     if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in _FIELDS.items()):
         return False
-    return found["failure_class"] in _CLASSES and found["attempts"] >= 1
+    return found["failure_class"] in FAILURE_CLASSES and found["attempts"] >= 1
 
 
 def _records(file: BinaryIO) -> Iterator[dict[str, Any]]:

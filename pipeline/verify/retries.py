@@ -10,10 +10,9 @@ from typing import Any
 
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound
+from pipeline.verify.failures import FAILURE_CLASSES
 from pipeline.verify.finding import Finding
 from pipeline.verify.part import PartAudit
-
-_CLASSES = {"bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"}
 
 
 class RetryAudit:
@@ -86,7 +85,7 @@ def _read_record(store: Store, number: int, tell: Callable[[Finding], None]) -> 
         and found.get("number") == number
         and isinstance(classes := found.get("classes"), list)
         and bool(classes)
-        and all(isinstance(name, str) and name in _CLASSES for name in classes)
+        and all(isinstance(name, str) and name in FAILURE_CLASSES for name in classes)
         and isinstance(found.get("started_at"), str)
         and isinstance(found.get("has_ended"), bool)
     )

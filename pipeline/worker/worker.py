@@ -17,7 +17,7 @@ from dimoo_core.engine.engine import Engine
 from dimoo_core.memory.check import check_memory
 from dimoo_core.request.request import Request, Result
 from pipeline.errors import WorkerUnfit
-from pipeline.images.fetch import ignore_pillow_warnings
+from pipeline.images.inputs import ignore_pillow_warnings
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import HEARTBEAT_INTERVAL_S, Fence
 from pipeline.output.poison_segments import PoisonRecord

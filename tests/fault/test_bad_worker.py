@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+from benchmarks.random_checkpoint import write_random_checkpoint
 from pipeline.verify.audit import RunAudit
 from pipeline.verify.finding import Finding
 from tests.support.command import REPOSITORY, run_command

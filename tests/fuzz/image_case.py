@@ -6,7 +6,7 @@ from PIL import Image
 
 from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageUnreadable
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.protocol.source_policy import SourcePolicy
 from tests.fuzz.mutation import mutated, with_right_checksums
 from tests.support.manifest_rows import encoded, picture

@@ -120,7 +120,7 @@ def test_arithmetic_agrees_within_two_hundredths_with_that_of_the_run(
     import torch
     from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-    from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+    from benchmarks.random_checkpoint import write_random_checkpoint
     from dimoo_core.model.transformer import Transformer
 
     load_models_once(patch)

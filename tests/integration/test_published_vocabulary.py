@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 import pytest
 
+from benchmarks.random_checkpoint import write_random_checkpoint
+from benchmarks.random_tokenizer import Vocabulary
 from dimoo_core.checkpoint.check import check_checkpoint
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
-from dimoo_core.checkpoint.random_tokenizer import Vocabulary
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import encoded, picture, write_manifest
 from tests.support.run_output import RunOutput

@@ -10,11 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from benchmarks.reference_noise import GeneratorNoise, RecordedNoise
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.decoding.base import CacheTrace, StepTrace
 from dimoo_core.decoding.sampling import cosine_keep_counts
 from dimoo_core.request.builder import image_request, image_to_image_request, with_newlines
-from dimoo_core.request.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise
+from dimoo_core.request.noise import NoiseSource, Purpose
 from dimoo_core.request.request import ImageResult, Request
 from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, chat, edit_type_template
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings, StepCacheConfig

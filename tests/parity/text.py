@@ -7,11 +7,11 @@ and it is where this engine stops on purpose.
 import torch
 from torch import Tensor
 
+from benchmarks.reference_noise import GeneratorNoise
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.decoding.base import StepTrace
 from dimoo_core.decoding.sampling import even_transfer_counts
 from dimoo_core.request.builder import answer_request
-from dimoo_core.request.noise import GeneratorNoise
 from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import TextSettings
 from tests.parity.checkpoints import Checkpoints, overridden_head, run_alone

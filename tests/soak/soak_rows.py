@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from manifests.row.images import ImageSource
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.storage.errors import ObjectNotFound
 from tests.soak.point import Phase
 from tests.support.manifest_rows import image_row, text_row, write_manifest

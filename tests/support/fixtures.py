@@ -23,7 +23,7 @@ def golden_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint with random weights, in one file. Read only: tests share it."""
-    from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+    from benchmarks.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("tiny"))
 
@@ -37,7 +37,7 @@ def tiny_model(tiny_checkpoint: Path) -> "Model":
 @pytest.fixture(scope="session")
 def odd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything unusual at once: grouped queries, a padded embedding, weights in three files."""
-    from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
+    from benchmarks.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(
         tmp_path_factory.mktemp("odd"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.random_checkpoint import write_random_checkpoint
 from dimoo_core.checkpoint.check import check_checkpoint, expected_shapes
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.codec.vqgan import VQModel
 from dimoo_core.memory.need import GIB, MemoryNeed, RequestShape, weight_bytes
 from dimoo_core.model.float8 import FLOAT8, Float8Weight

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dimoo_core.request.noise import GeneratorNoise, NoiseSource, Purpose, RecordedNoise, SeededNoise
+from benchmarks.reference_noise import GeneratorNoise, RecordedNoise
+from dimoo_core.request.noise import NoiseSource, Purpose, SeededNoise
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dimoo_core.errors import RequestError
-from dimoo_core.request.inpainting import Box, box_pixels, centered_box, dilated, encoded_size, masked_codes, token_mask
+from dimoo_core.request.inpainting import Box, centered_box, dilated, encoded_size, masked_codes, token_mask
+from tests.support.box_pixels import box_pixels
 
 
 def test_a_box_in_the_middle_takes_its_share_of_each_side() -> None:

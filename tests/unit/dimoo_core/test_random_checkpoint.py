@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.random_checkpoint import write_random_checkpoint
 from dimoo_core.checkpoint.load import Model, load_model
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.engine.engine import Engine
 from tests.support.engine_run import answer_of, ids_of, image_codes, image_of, run_all
 
@@ -24,7 +24,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dimoo_core.checkpoint.random_checkpoint", str(tmp_path), "--seed", "0"]
+    command = [sys.executable, "-m", "benchmarks.random_checkpoint", str(tmp_path), "--seed", "0"]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert digests(tmp_path) == digests(tiny_checkpoint)
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.reference_noise import GeneratorNoise
 from dimoo_core.decoding.text import TextDecoding
 from dimoo_core.request.builder import answer_request
-from dimoo_core.request.noise import GeneratorNoise, SeededNoise
+from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import FinishReason
 from dimoo_core.request.tokens import SpecialTokens
 from dimoo_core.settings import TextSettings

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.random_checkpoint import write_random_checkpoint
 from dimoo_core.checkpoint.check import expected_shapes
-from dimoo_core.checkpoint.random_checkpoint import write_random_checkpoint
 from dimoo_core.checkpoint.weights import load_transformer
 from dimoo_core.errors import WeightsError
 from dimoo_core.model.float8 import FLOAT8, Float8Weight

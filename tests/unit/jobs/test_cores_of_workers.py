@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import ray
 
-from jobs.run.cluster import cores_each
+from jobs.run.workers import cores_each
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from jobs.progress.metrics import METRICS, RAY_PREFIX, MetricsExport
+from jobs.progress.metrics import METRICS, MetricsExport
 from jobs.progress.state import ProgressState
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerProgress, WorkerReady
 from tests.support.command import REPOSITORY
+
+RAY_PREFIX = "ray_"
 
 _NAME = re.compile(r"\b(?:ray_)?dimoo_batch_\w+")
 

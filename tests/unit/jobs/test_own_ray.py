@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from dimoo_core.errors import ConfigError
-from jobs.run.cluster import ray_cluster, short_temporary_folder
+from jobs.run.workers import ray_cluster, short_temporary_folder
 from jobs.tools.doctor import diagnose_ray
 from pipeline.errors import RunFailed
 
@@ -51,7 +51,7 @@ def test_a_long_temporary_folder_gives_way_to_a_short_one(tmp_path: Path, monkey
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     assert short_temporary_folder() == Path("/tmp")
-    monkeypatch.setattr("jobs.run.cluster._SHORT_FOLDERS", ("/none", "/proc/1"))
+    monkeypatch.setattr("jobs.run.workers._SHORT_FOLDERS", ("/none", "/proc/1"))
     with pytest.raises(ConfigError, match=r"no folder for Ray among .*slurm_jobdir_.*: set RAY_TMPDIR to a folder"):
         short_temporary_folder()
     assert diagnose_ray(None).verdict == "wrong"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.run.cluster import require_token
+from jobs.run.workers import require_token
 
 
 @pytest.fixture

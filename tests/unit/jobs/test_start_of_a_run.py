@@ -12,11 +12,11 @@ import pytest
 from dimoo_core.errors import ConfigError
 from jobs.commands.support import resume_hint
 from jobs.run import workers as workers_module
-from jobs.run.cluster import known_address, ray_cluster
 from jobs.run.identity import segment_rows_of
 from jobs.run.resume import ResumeOptions
 from jobs.run.run import conclude, run_job
 from jobs.run.summary import RunSummary, summary_lines
+from jobs.run.workers import known_address, ray_cluster
 from jobs.spec.spec import load_spec
 from manifests.errors import RowFailure
 from manifests.files.plan import ManifestFile, plan_shards
@@ -286,7 +286,7 @@ def test_a_signal_that_comes_while_ray_starts_is_handled_as_before(monkeypatch: 
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    monkeypatch.setattr("jobs.run.cluster._init", init)
+    monkeypatch.setattr("jobs.run.workers._init", init)
     try:
         with pytest.raises(KeyboardInterrupt), ray_cluster(None, num_workers=1):
             pass

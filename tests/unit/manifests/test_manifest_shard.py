@@ -1,6 +1,6 @@
 import pickle
 import tracemalloc
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import pytest
@@ -60,11 +60,12 @@ def test_shards_partition_the_segments_and_never_span_two_files(
 ) -> None:
     rows, shard_rows, segment_rows, limit = drawn
     plan = plan_shards(files_of(*rows), shard_rows=shard_rows, segment_rows=segment_rows, limit=limit)
-    assert [segment for shard in plan.shards() for segment in plan.shard_segments(shard.index)] == list(plan)
+    by_shard = {shard: list(found) for shard, found in groupby(plan, key=lambda segment: segment.shard)}
+    assert [shard.index for shard in plan.shards()] == list(by_shard)
     assert plan.num_segments == len(plan) == len(list(plan))
     assert plan.num_shards == len(list(plan.shards()))
     for shard in plan.shards():
-        segments = list(plan.shard_segments(shard.index))
+        segments = by_shard[shard.index]
         assert [segment.index for segment in segments] == list(range(len(segments)))
         assert {(segment.shard, segment.file_uri) for segment in segments} == {(shard.index, shard.file_uri)}
         assert (segments[0].first_row, segments[0].file_row) == (shard.first_row, shard.file_row)
@@ -108,7 +109,7 @@ def test_planning_a_hundred_million_rows_takes_no_memory_for_rows() -> None:
 @pytest.mark.parametrize("number", [-1, 25])
 def test_a_segment_or_shard_that_is_not_there_is_an_index_error(number: int) -> None:
     plan = plan_shards(files_of(100), shard_rows=4, segment_rows=4)
-    for get in (plan.segment, plan.shard, plan.shard_segments):
+    for get in (plan.segment, plan.shard):
         with pytest.raises(IndexError):
             get(number)
     with pytest.raises(IndexError):

@@ -1,7 +1,7 @@
 import pytest
 
 from dimoo_core.errors import ConfigError
-from pipeline.driver.failure_limit import FailureLimit
+from pipeline.driver.failure_limits import FailureLimit
 from pipeline.errors import TooManyFailures
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerProgress

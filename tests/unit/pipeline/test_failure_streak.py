@@ -9,7 +9,7 @@ import pytest
 from dimoo_core.errors import CodecNotFinite, LogitsNotFinite
 from dimoo_core.request.request import RequestFailed, Result
 from pipeline.driver.coordinator import Coordinator, CoordinatorReport
-from pipeline.driver.failure_streak import StreakWatch
+from pipeline.driver.failure_limits import StreakWatch
 from pipeline.driver.leases import LeaseBook
 from pipeline.driver.local_pool import LocalPool
 from pipeline.errors import RunFailed, TooManyFailures, WorkerUnfit
@@ -24,7 +24,7 @@ from pipeline.protocol.messages import (
     WorkerProgress,
 )
 from pipeline.protocol.settings import FailurePolicy, PipelineSettings
-from pipeline.worker.streak import MAX_UNFIT_WORKERS
+from pipeline.worker.commit import MAX_UNFIT_WORKERS
 from tests.support.in_process import command
 from tests.support.manifest_rows import image_row, write_manifest
 from tests.support.pretending_pool import PretendingPool, commit, segments

@@ -16,7 +16,7 @@ from PIL import Image
 from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.decoder_process import FORMATS
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.protocol.source_policy import MAX_INPUT_PIXELS, SourcePolicy
 from pipeline.storage.errors import ObjectNotFound, StoreError
 from tests.support.manifest_rows import encoded, picture

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.images.fetch import CallAbandoned, TimedCalls
+from pipeline.images.inputs import CallAbandoned, TimedCalls
 
 
 @pytest.fixture

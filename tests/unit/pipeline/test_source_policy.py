@@ -5,7 +5,7 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from manifests.row.images import ImageSource
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import AccessDenied, SourceRefused, StoreError
 from tests.support.manifest_rows import encoded, picture

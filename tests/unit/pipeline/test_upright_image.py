@@ -13,7 +13,7 @@ from PIL import Image
 from manifests.row.images import ImageSource
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.decoder_process import upright, words_of_unknown
-from pipeline.images.fetch import ImageFetcher
+from pipeline.images.inputs import ImageFetcher
 from pipeline.protocol.source_policy import SourcePolicy
 from tests.support.manifest_rows import encoded, picture
 

@@ -1,6 +1,6 @@
 """Small checkpoints with random weights and the layout of the published one, for tests, benchmarks and demonstrations.
 
-``python -m dimoo_core.checkpoint.random_checkpoint DIR`` writes one. Same options, same bytes: weights are uniform
+``python -m benchmarks.random_checkpoint DIR`` writes one. Same options, same bytes: weights are uniform
 numbers from a generator keyed by seed and tensor name, which no library or machine rounds differently. Nothing they
 produce means anything, but images have contrast and answers have several words.
 """
@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from benchmarks.random_tokenizer import Vocabulary, write_json, write_tokenizer
 from dimoo_core.checkpoint.check import expected_shapes
-from dimoo_core.checkpoint.random_tokenizer import Vocabulary, write_json, write_tokenizer
 from dimoo_core.checkpoint.tensors import StoredTensor, read_header
 from dimoo_core.codec.vqgan import VQModel
 from dimoo_core.errors import WeightsError
@@ -243,7 +243,7 @@ def _write_image_codec(directory: Path, seeded: _SeededTensors, num_codes: int) 
 
 def main() -> None:
     """Write a checkpoint as asked on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m dimoo_core.checkpoint.random_checkpoint", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.random_checkpoint", description=__doc__)
     parser.add_argument("directory", type=Path)
     for name, default in (write_random_checkpoint.__kwdefaults__ or {}).items():
         kind: dict[str, Any] = {"action": "store_true"} if default is False else {"type": type(default)}
