@@ -20,6 +20,7 @@ from pipeline.output.epoch import RunEpoch
 from pipeline.output.partials import names_with_partials
 from pipeline.output.parts import CommittedSegments
 from pipeline.output.poison_segments import CrashHistory, PoisonRecord
+from pipeline.output.results import RunTotals
 from pipeline.output.retries import SegmentRetry
 from pipeline.protocol.messages import Event
 from pipeline.protocol.settings import RunSettings
@@ -63,12 +64,12 @@ class Execution:
         retries: Mapping[str, SegmentRetry] | None = None,
         isolated: Iterable[str] = (),
     ) -> CoordinatorReport:
-        """Run every segment until it is committed.
+        """Run every segment until it is committed; what earlier starts have left of committed ones is removed.
 
         Args:
             segments: In row order.
             committed: What the output holds.
-            num_segments: How many there are to run.
+            num_segments: How many there are to run, maybe none.
             is_done: Names of segments with nothing to do, if those are not the committed ones.
             retries: Which rows of committed segments are run again.
             isolated: Segments in which a row has killed its workers.
@@ -87,12 +88,15 @@ class Execution:
                 f"The last start was killed with {pluralize(len(poison_segments), 'segment')} in flight. Their rows "
                 "run last, one at a time, in case one crashes workers."
             )
+        partials = names_with_partials(self.store, committed)
+        if not num_segments:
+            return CoordinatorReport(RunTotals(), 0)
         book = LeaseBook(
             segments,
             repeats=self.repeats,
             poison_segments=poison_segments,
             retries=retries,
-            partials=names_with_partials(self.store, committed),
+            partials=partials,
             num_ahead=num_segments,
         )
         return self._watched(book, record, has_poison_segments=bool(poison_segments))

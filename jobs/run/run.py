@@ -31,7 +31,6 @@ from jobs.spec.resolve import check_model, with_found_adapter, with_generation_d
 from jobs.spec.spec import JobSpec
 from manifests.files.plan import ShardPlan
 from manifests.redact import redact_uri
-from pipeline.driver.coordinator import CoordinatorReport
 from pipeline.driver.failure_limits import FailureLimit
 from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest
@@ -183,21 +182,19 @@ def _work(
         num_workers=max(1, workers.count),
         worker_hour_usd=spec.worker_hour_usd,
     )
-    outcome = CoordinatorReport(RunTotals(), 0)
-    if committed.num_missing:
-        if start.has_ended:
-            raise RunFailed(f"{committed.num_missing} parts have gone from {run.store.uri} since this start began")
-        execution = Execution(
-            store=run.store,
-            settings=start.settings,
-            workers=workers,
-            epoch=epoch,
-            state=state,
-            repeats=start.source.repeated_ids(),
-            shutdown=shutdown,
-            output_log=output_log,
-        )
-        outcome = execution.run(committed.missing(), committed, committed.num_missing)
+    if committed.num_missing and start.has_ended:
+        raise RunFailed(f"{committed.num_missing} parts have gone from {run.store.uri} since this start began")
+    execution = Execution(
+        store=run.store,
+        settings=start.settings,
+        workers=workers,
+        epoch=epoch,
+        state=state,
+        repeats=start.source.repeated_ids() if committed.num_missing else {},
+        shutdown=shutdown,
+        output_log=output_log,
+    )
+    outcome = execution.run(committed.missing(), committed, committed.num_missing)
     epoch.fence.check()
     in_the_end = run.committed_segments(plan) if committed.num_missing else committed
     totals = conclude(run, in_the_end, resumed + outcome.totals)

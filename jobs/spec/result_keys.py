@@ -121,4 +121,7 @@ def settings_from(values: Mapping[str, Any]) -> ResultSettings:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"run.json was not written by this version: {key}: {first['msg']}") from error
+        raise ConfigError(
+            f"the run was made by another version of dimoo-batch: this one cannot read {key} of its run.json "
+            f"({first['msg'][0].lower()}{first['msg'][1:]})"
+        ) from error

@@ -116,7 +116,7 @@ def test_every_reader_sees_each_row_once(retriable: Path, monkeypatch: pytest.Mo
         (("--class", "lost"), "--class must be one of bad_input, not_found"),
         (("--set", "seed=3"), "--set seed: a retry keeps what the run has decided"),
         (("--set", "pipeline.segment_rows=3"), "--set pipeline.segment_rows: a retry keeps"),
-        (("--set", "failures.row_timeout_s=-1"), "the time of a request must be above 0 s, got -1.0"),
+        (("--set", "failures.row_timeout_s=-1"), "failures.row_timeout_s must be above 0, got -1"),
         (("--set", "device=cuda"), "the run was made on cpu, here it would be cuda"),
     ],
 )

@@ -48,7 +48,7 @@ def _request(preprocessor: Preprocessor, golden: Golden, case: dict[str, Any]) -
         record["style_image"] = encoded(golden.image("ref_u8"))
     if name == "multi_view":  # the product's own; the script takes the last word of the name for the view
         record |= {"prompt": None, "view_names": ["view"]}
-    flow = preprocessor.prepare(parse_row(record, 0, RowDefaults()), ".")
+    flow = preprocessor.preprocess(parse_row(record, 0, RowDefaults()), ".")
     assert not isinstance(flow, RowFailure), flow
     (request,) = flow.first_requests
     return request
