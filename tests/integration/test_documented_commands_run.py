@@ -22,7 +22,7 @@ from tests.support.in_process import load_models_once
 from tests.support.s3_server import S3Server
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-# Commands as tests/unit/jobs/test_documented_commands.py finds them, and blocks of Python.
+# Commands as tests/unit/jobs/commands/test_documented_commands.py finds them, and blocks of Python.
 LINE = re.compile(r"^ {4,}(dimoo-batch (?:.*\\\n)*.*)", re.MULTILINE)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

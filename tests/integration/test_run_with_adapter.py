@@ -8,7 +8,7 @@ from dimoo_core.errors import ConfigError, WeightsError
 from tests.support.in_process import load_models_once, run_here
 from tests.support.manifest_rows import image_row, write_manifest
 from tests.support.run_output import RunOutput
-from tests.unit.dimoo_core.test_adapter import made_by_peft
+from tests.unit.dimoo_core.checkpoint.test_lora import made_by_peft
 
 
 def test_an_adapter_belongs_to_what_a_run_is(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.support.command import REPOSITORY
-from tests.unit.jobs.test_documented_commands import parse
+from tests.unit.jobs.commands.test_documented_commands import parse
 
 FOLDER = REPOSITORY / "examples" / "cluster"
 KUBERNETES = "1.32"

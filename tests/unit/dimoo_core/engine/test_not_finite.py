@@ -23,7 +23,7 @@ from dimoo_core.settings import (
     TextSettings,
 )
 from tests.support.engine_run import answer_of, ids_of, image_of, noise_of, run_all
-from tests.unit.dimoo_core.test_image_codec import random_image
+from tests.unit.dimoo_core.codec.test_codec import random_image
 
 IMAGE = ImageSettings(width_px=64, height_px=64, num_steps=6)
 TEXT = TextSettings(max_tokens=12, block_length=6, num_steps=6)

@@ -15,7 +15,7 @@ from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import ChoiceResult, Result
 from dimoo_core.settings import ChoiceSettings
 from tests.support.engine_run import CPU, answer_of, image_of, noise_of, run_all
-from tests.unit.dimoo_core.test_text_decoding import END, END_OF_TEXT, MASK, TOKENS
+from tests.unit.dimoo_core.decoding.test_text import END, END_OF_TEXT, MASK, TOKENS
 
 CHOICES = ((1,), (1, 2), (3,))
 

@@ -23,7 +23,7 @@ from dimoo_core.settings import (
     TextSettings,
 )
 from tests.support.engine_run import image_of
-from tests.unit.dimoo_core.test_wrong_numbers import request_of
+from tests.unit.dimoo_core.engine.test_not_finite import request_of
 
 _WAITS = ("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal")
 _CASTS = ("__int__", "__bool__", "__float__", "__index__", "item", "tolist", "cpu")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.manifest_rows import encoded, picture
-from tests.unit.jobs.test_manifest_build import _in_folder, build, column, rows, write
+from tests.unit.jobs.manifest.test_build import _in_folder, build, column, rows, write
 
 __all__ = ["_in_folder"]
 

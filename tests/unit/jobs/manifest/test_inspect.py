@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from tests.support.manifest_rows import encoded, image_row, mixed_rows, picture, text_row, write_manifest, write_photos
-from tests.unit.jobs.test_command_line import imported_after
+from tests.unit.jobs.test_cli import imported_after
 
 
 def command(*arguments: object, exit_code: int = 0) -> str:

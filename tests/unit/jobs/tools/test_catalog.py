@@ -11,7 +11,7 @@ from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from manifests.row.task_name import REFERENCE_TASKS, task_named
 from manifests.tasks import TASKS
-from tests.unit.jobs.test_command_line import imported_after
+from tests.unit.jobs.test_cli import imported_after
 
 
 def test_every_task_is_listed_with_a_row_that_asks_for_it() -> None:

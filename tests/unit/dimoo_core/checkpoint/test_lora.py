@@ -24,7 +24,7 @@ from dimoo_core.model.packed_batch import pack, read_everything
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.model_config import ModelConfig, read_model_config
 from tests.support.checkpoint_damage import POINTER
-from tests.unit.dimoo_core.test_transformer import weights_of
+from tests.unit.dimoo_core.model.test_transformer import weights_of
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out")
 IDS = torch.arange(3, 40)

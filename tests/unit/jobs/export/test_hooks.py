@@ -14,7 +14,7 @@ from jobs.export.rows import FinishedRow
 from jobs.text import WordFilter
 from pipeline.rows.hooks import HookFailed, hook_digest, load_hook
 from pipeline.rows.row_hooks import ImageFile
-from tests.unit.jobs.test_manifest_build import _in_folder, build, column, write
+from tests.unit.jobs.manifest.test_build import _in_folder, build, column, write
 
 __all__ = ["_in_folder"]
 
