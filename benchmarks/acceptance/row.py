@@ -8,9 +8,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from benchmarks.box_pixels import box_pixels
 from dimoo_core.errors import ConfigError
 from dimoo_core.request.builder import RequestLayout
-from dimoo_core.request.inpainting import box_pixels, centered_box, masked_codes, token_mask
+from dimoo_core.request.inpainting import centered_box, masked_codes, token_mask
 from dimoo_core.request.noise import NoiseSource
 from dimoo_core.request.request import Request
 from dimoo_core.request.templates import (

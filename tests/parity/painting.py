@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
+from benchmarks.box_pixels import box_pixels
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.request.inpainting import Box, centered_box, dilated, masked_codes, token_mask
 from dimoo_core.settings import PIXELS_PER_TOKEN, ImageSettings
 from tests.parity.checkpoints import Checkpoints
 from tests.parity.golden import Comparison, Golden, Mismatch
 from tests.parity.layout import no_noise
-from tests.support.box_pixels import box_pixels
 
 _GRAY = (127, 127, 127)
 _OPTIONS = {"mask_h_ratio", "mask_w_ratio", "mask_mode", "dilate_latent_k", "downsample_mode"}

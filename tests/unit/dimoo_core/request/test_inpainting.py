@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from benchmarks.box_pixels import box_pixels
 from dimoo_core.errors import RequestError
 from dimoo_core.request.inpainting import Box, centered_box, dilated, encoded_size, masked_codes, token_mask
-from tests.support.box_pixels import box_pixels
 
 
 def test_a_box_in_the_middle_takes_its_share_of_each_side() -> None:
