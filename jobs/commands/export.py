@@ -33,7 +33,7 @@ def export(
     ] = None,
     score: Annotated[str | None, typer.Option(metavar="HOOK", help="The same, to score each row.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave rows with a lower score out.")] = None,
-    blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one a line.")] = None,
+    blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one per line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
     as_json: AsJson = False,

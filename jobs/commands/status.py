@@ -15,10 +15,10 @@ def status(
     exact: Annotated[bool, typer.Option("--exact", help="Read every part, however many there are.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far a run is, from any machine that can read its store.
+    """Show a run's progress, from any machine that can read its store.
 
-    Rows done, failed and left, failures by stage and error, rate and time to go, and when the driver and each worker
-    were last heard. Changes nothing and does not disturb the run.
+    Rows done, failed and left, failures by stage and error, rate and time to go, and the last heartbeat of the driver
+    and of each worker. Changes nothing and does not disturb the run.
 
     \b
     Examples:

@@ -119,7 +119,7 @@ class RowFilter:
 
     def __init__(self, request: ExportRequest) -> None:
         if request.min_score is not None and request.score is None:
-            raise ConfigError("--min-score needs --score, which says how rows are scored")
+            raise ConfigError("--min-score needs --score, the function that scores rows")
         self.num_refused = 0
         self._words = WordFilter(request.blocklist, request.min_words)
         self._hooks = [(name, load_hook(name)) for name in request.hooks]

@@ -45,7 +45,7 @@ def test_what_differs_is_refused_with_both_values_and_the_ways_out(tmp_path: Pat
     assert "pipeline.segment_rows: 4 there, 8 now" in message
     assert "--new-run" in message
     assert "--accept-change" not in message  # it would be refused because of the segments
-    with pytest.raises(ConfigError, match="go on with --accept-change seed, begin anew beside it with --new-run"):
+    with pytest.raises(ConfigError, match="go on with --accept-change seed, start a new run beside it with --new-run"):
         check(ResumeOptions(), run, seed=3)
 
 
