@@ -16,7 +16,7 @@ def export(
     output: Output,
     target: Annotated[str, typer.Argument(help="Empty folder for the export; a path or s3://…")],
     to: Annotated[
-        str, typer.Option("--to", help="files, imagefolder, webdataset, hf-parquet, lance or benchmark.")
+        str, typer.Option("--to", help="; ".join(f"{name}: {each.summary}" for name, each in api.FORMATS.items()))
     ] = "files",
     sources: Annotated[bool, typer.Option("--sources", help="Add the input images of image results.")] = False,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
