@@ -25,7 +25,7 @@ def status(
       dimoo-batch status prompts-output
       dimoo-batch status s3://data/images --json
 
-    Exit status: 0 it could be read, whatever it says; 1 the store broke off; 2 not a run, or it cannot be read.
+    Exit status: 0 it could be read, whatever its state; 1 the store broke off; 2 not a run, or it cannot be read.
     """
     with exit_codes(permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
         found = api.read_status(output, max_parts=None if exact else api.MAX_PARTS_READ)

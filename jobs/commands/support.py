@@ -44,7 +44,7 @@ def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Ca
     Args:
         notice: Given if somebody waits for it; if not, the first signal raises ``Stopped`` too.
         deadline_s: When this process is gone, come what may.
-        last_words: What it says if it has to end while something hangs.
+        last_words: Printed if the process has to end while something hangs.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
