@@ -44,13 +44,17 @@ def check_memory(
             raise ConfigError(_refusal(need, 0, need.model_bytes, limit, ways) + begun)
 
 
-def check_mapping(path: Path) -> None:
-    """Refuse to look into a file of weights for which there is no room in the address space.
+def check_mapping(directory: Path) -> None:
+    """Refuse to look into a checkpoint whose largest file of weights has no room in the address space.
 
     Raises:
         ConfigError: There is none.
     """
-    needed = mapped_bytes(path.stat().st_size)
+    sizes = {path: path.stat().st_size for path in directory.glob("*.safetensors") if path.is_file()}
+    if not sizes:
+        return
+    path = max(sizes, key=sizes.__getitem__)
+    needed = mapped_bytes(sizes[path])
     for limit in free_memory():
         if limit.has_files and needed > limit.num_bytes:
             free = size_words(max(0, limit.num_bytes))

@@ -100,9 +100,7 @@ def check_model(directory: Path, adapter: str | None) -> CheckedCheckpoint:
         WeightsError: A worker could not load them.
         ConfigError: This process may not have as much address space as their files take.
     """
-    sizes = {path: path.stat().st_size for path in directory.glob("*.safetensors") if path.is_file()}
-    if sizes:
-        check_mapping(max(sizes, key=sizes.__getitem__))
+    check_mapping(directory)
     return check_checkpoint(directory, adapter=None if adapter is None else find_checkpoint(adapter).directory)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import WeightsError
@@ -13,6 +13,9 @@ from dimoo_core.memory.need import size_words
 from dimoo_core.settings import DtypeName
 from manifests.row.task_name import REFERENCE_TASKS
 from manifests.tasks import SETTING_COLUMNS, TASKS, Task
+
+if TYPE_CHECKING:
+    from dimoo_core.checkpoint.check import CheckedCheckpoint
 
 PUBLISHED = "Alpha-VLLM/Lumina-DiMOO"
 _NOTES = {
@@ -77,22 +80,26 @@ def model_entries() -> list[ModelEntry]:
 
 def model_entry(model: str) -> ModelEntry:
     """One checkpoint as it lies on this machine; nothing is downloaded, and no weight is read."""
+    return checked_model(model)[0]
+
+
+def checked_model(model: str) -> "tuple[ModelEntry, CheckedCheckpoint | None]":
+    """As ``model_entry``, with the checkpoint if a run could load it."""
+    from dimoo_core.checkpoint.check import check_checkpoint
+    from jobs.run.resources import memory_of_model
+
     note = _NOTES.get(model, "")
     try:
         directory = _directory(model)
         if directory is None:
-            return ModelEntry(name=model, state=ModelState.NOT_HERE, note=note)
-        return _checked(model, directory, note)
+            return ModelEntry(name=model, state=ModelState.NOT_HERE, note=note), None
+        found = check_checkpoint(directory)
+        memory_bytes: dict[str, int] = {
+            dtype: memory_of_model(found, "cpu", dtype).host_bytes for dtype in MEMORY_DTYPES
+        }
     except WeightsError as error:
-        return ModelEntry(name=model, state=ModelState.BROKEN, problem=str(error), note=note)
-
-
-def _checked(model: str, directory: Path, note: str) -> ModelEntry:
-    from dimoo_core.checkpoint.check import check_checkpoint
-    from jobs.run.resources import memory_of_model
-
-    found = check_checkpoint(directory)
-    return ModelEntry(
+        return ModelEntry(name=model, state=ModelState.BROKEN, problem=str(error), note=note), None
+    entry = ModelEntry(
         name=model,
         state=ModelState.USABLE,
         note=note,
@@ -101,8 +108,9 @@ def _checked(model: str, directory: Path, note: str) -> ModelEntry:
         num_layers=found.config.num_layers,
         image_offset=found.tokens.image_offset,
         num_bytes=sum(path.stat().st_size for path in directory.rglob("*.safetensors")),
-        memory_bytes={dtype: memory_of_model(found, "cpu", dtype).host_bytes for dtype in MEMORY_DTYPES},
+        memory_bytes=memory_bytes,
     )
+    return entry, found
 
 
 def _directory(model: str) -> Path | None:

@@ -8,14 +8,18 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import size_words
+from dimoo_core.settings import DtypeName
 from pipeline.storage.base import Store
 from pipeline.storage.errors import AccessDenied, BucketNotFound, StoreError
 from pipeline.storage.reader import open_store
 from pipeline.storage.uri import parse_uri
+
+if TYPE_CHECKING:
+    from dimoo_core.checkpoint.check import CheckedCheckpoint
 
 Verdict = Literal["ok", "warning", "wrong"]
 _MARKS: dict[Verdict, str] = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}
@@ -180,44 +184,40 @@ def diagnose_store(output: str) -> Iterator[Diagnosis]:
         store.close()
 
 
-def diagnose_model(model: str) -> Diagnosis:
-    """Whether the checkpoint is there and whole: all that can be known without reading its weights.
+def diagnose_model(model: str) -> Iterator[Diagnosis]:
+    """Whether the checkpoint is there and whole, without reading its weights, and whether a worker has memory for it.
 
     A hub id is looked up in the cache of this machine only; nothing is downloaded.
     """
-    from jobs.tools.catalog import ModelState, model_entry
+    from jobs.tools.catalog import ModelState, checked_model
 
-    entry = model_entry(model)
-    if entry.state is ModelState.USABLE:
-        return Diagnosis("model", "ok", entry.words())
-    if entry.state is ModelState.NOT_HERE:
-        return Diagnosis("model", "warning", entry.words(), "the first run downloads it; it needs a connection then")
-    return Diagnosis("model", "wrong", entry.words(), "fix it, or give another --model")
-
-
-def diagnose_model_memory(model: str) -> Iterator[Diagnosis]:
-    """Whether one worker finds room here for a checkpoint that can be loaded, in the type that ``auto`` takes."""
-    from jobs.tools.catalog import ModelState, model_entry
-
-    entry = model_entry(model)
-    if entry.state is ModelState.USABLE and entry.directory is not None:
-        yield _memory(Path(entry.directory))
+    entry, found = checked_model(model)
+    if found is not None:
+        yield Diagnosis("model", "ok", entry.words())
+        yield _memory(found)
+    elif entry.state is ModelState.NOT_HERE:
+        yield Diagnosis("model", "warning", entry.words(), "the first run downloads it; it needs a connection then")
+    else:
+        yield Diagnosis("model", "wrong", entry.words(), "fix it, or give another --model")
 
 
-def _memory(directory: Path) -> Diagnosis:
+def _memory(found: "CheckedCheckpoint") -> Diagnosis:
+    """Of one worker, in the type that ``auto`` takes."""
     import torch
 
+    from dimoo_core.memory.check import check_mapping
     from jobs.run.resources import check_run_memory, memory_of_model
     from jobs.run.workers import Workers
-    from jobs.spec.resolve import check_model
 
-    device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype: DtypeName = "bfloat16" if device == "cuda" else "float32"
     try:
-        asked = memory_of_model(check_model(directory, None), device, "bfloat16" if dtype == "bfloat16" else "float32")
+        check_mapping(found.directory)
+        asked = memory_of_model(found, device, dtype)
         need = check_run_memory(asked, Workers(0, device, 0, 0), is_auto=True, is_recorded=False)
     except ConfigError as error:
-        found, _, ways = str(error).partition("; what fits: ")
-        return Diagnosis("model memory", "wrong", found, ways or "free some memory, or use a machine with more")
+        words, _, ways = str(error).partition("; what fits: ")
+        return Diagnosis("model memory", "wrong", words, ways or "free some memory, or use a machine with more")
     size = size_words(need.host_bytes if need.is_on_host else need.model_bytes)
     instead = f", {asked.dtype} would need {size_words(asked.host_bytes)}" if need.dtype != asked.dtype else ""
     return Diagnosis("model memory", "ok", f"a worker takes {size} in {need.dtype} on {device}{instead}")
@@ -257,7 +257,6 @@ def diagnose(output: str | None, model: str, ray_address: str | None) -> Iterato
     yield diagnose_shared_memory()
     yield diagnose_disk()
     yield diagnose_ray(ray_address)
-    yield diagnose_model(model)
-    yield from diagnose_model_memory(model)
+    yield from diagnose_model(model)
     if output is not None:
         yield from diagnose_store(output)

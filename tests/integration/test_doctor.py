@@ -19,7 +19,6 @@ from jobs.tools.doctor import (
     diagnose_disk,
     diagnose_gpu,
     diagnose_model,
-    diagnose_model_memory,
     diagnose_ray,
     diagnose_shared_memory,
     diagnose_store,
@@ -142,26 +141,26 @@ def test_a_checkpoint_that_lacks_a_tensor_is_named(tiny_checkpoint: Path, tmp_pa
     tensors = load_file(broken / "model.safetensors")
     name = sorted(tensors)[0]
     save_file({key: tensor for key, tensor in tensors.items() if key != name}, broken / "model.safetensors")
-    found = wrong([diagnose_model(str(broken))])
+    found = wrong(list(diagnose_model(str(broken))))
     assert "lacks 1 tensors" in found.found
     assert name in found.found
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
-    assert "not a Lumina-DiMOO checkpoint" in wrong([diagnose_model(str(tmp_path))]).found
+    assert "not a Lumina-DiMOO checkpoint" in wrong(list(diagnose_model(str(tmp_path)))).found
 
 
 def test_a_model_for_which_there_is_no_memory_is_wrong(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = FreeMemory(words="on this machine", num_bytes=2**20)
     monkeypatch.setattr("dimoo_core.memory.check.free_memory", lambda: [limit])
-    found = wrong(list(diagnose_model_memory(str(tiny_checkpoint))))
+    found = wrong(list(diagnose_model(str(tiny_checkpoint))))
     assert "1 MiB are free on this machine" in found.found
     assert "a GPU with" in found.fix
 
 
 def test_a_model_that_was_not_downloaded_yet_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert diagnose_model("someone/never-downloaded").verdict == "warning"
+    assert [each.verdict for each in diagnose_model("someone/never-downloaded")] == ["warning"]
 
 
 def test_a_sound_machine_has_nothing_wrong(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def test_run_doctor_models_and_plan_say_the_same(broken: BrokenCheckpoint, copy:
         run_here(manifest, tmp_path / "o", copy)
     with pytest.raises(WeightsError) as planned:
         read_model_facts(str(copy))
-    entry, diagnosis = model_entry(str(copy)), diagnose_model(str(copy))
+    entry, (diagnosis,) = model_entry(str(copy)), diagnose_model(str(copy))
     assert str(planned.value) == str(refused.value) == entry.problem
     assert (entry.state, diagnosis.verdict) == (ModelState.BROKEN, "wrong")
     assert entry.problem in diagnosis.found
