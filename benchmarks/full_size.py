@@ -26,8 +26,7 @@ from dimoo_core.checkpoint.check import check_checkpoint
 from dimoo_core.checkpoint.load import Model, load_model
 from dimoo_core.engine.engine import Engine
 from dimoo_core.errors import ConfigError, DimooError
-from dimoo_core.memory.check import check_memory
-from dimoo_core.memory.free import resident_bytes
+from dimoo_core.memory.check import check_memory, resident_bytes
 from dimoo_core.memory.need import MemoryNeed, RequestShape, size_words, weight_bytes
 from dimoo_core.model_config import DIMOO_8B, ModelConfig
 from dimoo_core.request.noise import SeededNoise

@@ -2,7 +2,7 @@
 
 import torch
 
-from dimoo_core.memory.free import free_bytes
+from dimoo_core.memory.check import free_bytes
 from dimoo_core.model.packed_batch import pack, read_everything
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.request.tokens import SpecialTokens

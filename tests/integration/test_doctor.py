@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dimoo_core.memory.free import FreeMemory
+from dimoo_core.memory.check import FreeMemory
 from jobs.cli import app
 from jobs.tools import doctor as machine_diagnosis
 from jobs.tools.doctor import (

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dimoo_core.memory import check as memory_check
-from dimoo_core.memory.free import FreeMemory
+from dimoo_core.memory.check import FreeMemory
 from tests.support.in_process import check_one_line, command
 
 

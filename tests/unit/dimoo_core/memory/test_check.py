@@ -6,8 +6,7 @@ import pytest
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory import check as memory_check
-from dimoo_core.memory.check import check_memory, dtype_that_fits, refusing_for_memory
-from dimoo_core.memory.free import FreeMemory
+from dimoo_core.memory.check import FreeMemory, check_memory, dtype_that_fits, refusing_for_memory
 from dimoo_core.memory.need import GIB, MemoryNeed, RequestShape
 from dimoo_core.model_config import DIMOO_8B, VQConfig
 from dimoo_core.settings import ImageSettings
@@ -80,7 +79,7 @@ def test_a_run_that_has_begun_keeps_its_type(monkeypatch: pytest.MonkeyPatch) ->
     free(monkeypatch, 23)
     said = refusal(_NEED, may_change_dtype=False)
     assert "dtype=" not in said
-    assert "has begun in float32" in said
+    assert "began in float32" in said
 
 
 @pytest.mark.parametrize(("gib", "dtype"), [(40, "float32"), (23, "bfloat16"), (2, "bfloat16")])

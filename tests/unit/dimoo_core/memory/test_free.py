@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dimoo_core.memory.free import FreeMemory, free_bytes, free_memory
+from dimoo_core.memory.check import FreeMemory, free_bytes, free_memory
 
 _MIB = 2**20
 _V2 = "30 23 0:28 {root} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"
@@ -88,7 +88,7 @@ def test_where_the_kernel_says_nothing_the_machine_alone_counts(tmp_path: Path, 
 @pytest.mark.parametrize(("kind", "option"), [(resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")])
 def test_ulimit_leaves_each_process_its_limit_less_what_it_has(kind: int, option: str) -> None:
     words = (
-        "from dimoo_core.memory.free import free_memory; print(free_memory()[-1].num_bytes, free_memory()[-1].words)"
+        "from dimoo_core.memory.check import free_memory; print(free_memory()[-1].num_bytes, free_memory()[-1].words)"
     )
 
     def limited() -> None:
@@ -123,7 +123,7 @@ def group() -> Iterator[Path]:
 
 def test_a_real_control_group_is_seen_by_the_process_in_it(group: Path) -> None:
     (group / "memory.limit_in_bytes").write_text(str(300 * _MIB))
-    words = "from dimoo_core.memory.free import free_bytes; print(free_bytes())"
+    words = "from dimoo_core.memory.check import free_bytes; print(free_bytes())"
     script = f"echo $$ > {group}/cgroup.procs && exec {sys.executable} -c '{words}'"
     ended = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert 200 * _MIB < int(ended.stdout) < 300 * _MIB
