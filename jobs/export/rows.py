@@ -26,7 +26,7 @@ from pipeline.rows.row_hooks import ImageFile
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.uri import folder_of, is_relative
+from pipeline.storage.uri import folder_of, resolve_uri
 
 _THREADS = 16
 
@@ -203,7 +203,7 @@ class FinishedRows:
         if source.data is not None:
             return source.data
         assert source.uri is not None  # a source has either
-        return self._objects.read(f"{folder.rstrip('/')}/{source.uri}" if is_relative(source.uri) else source.uri)
+        return self._objects.read(resolve_uri(folder, source.uri))
 
 
 def _image_file(data: bytes, name: str) -> ImageFile:

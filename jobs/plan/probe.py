@@ -24,7 +24,7 @@ from manifests.row.settings import RowDefaults
 from pipeline.manifest import open_manifest
 from pipeline.output.epoch import read_epoch_reports
 from pipeline.storage.reader import ObjectReader, open_store
-from pipeline.storage.uri import folder_of, is_relative
+from pipeline.storage.uri import folder_of, resolve_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ def _spread(plan: ShardPlan, count: int) -> Iterator[Segment]:
 
 
 def _named_in_full(table: pa.Table, segment: Segment) -> pa.Table:
-    folder = folder_of(segment.file_uri).rstrip("/")
+    folder = folder_of(segment.file_uri)
 
     def full(uri: Any) -> Any:
-        return f"{folder}/{uri}" if isinstance(uri, str) and is_relative(uri) else uri
+        return resolve_uri(folder, uri) if isinstance(uri, str) else uri
 
     def cell(value: Any) -> Any:
         if isinstance(value, list):

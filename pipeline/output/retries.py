@@ -86,8 +86,7 @@ class RetryRecords:
         self._put(replace(retry, has_ended=True))
 
     def _put(self, retry: RunRetry) -> None:
-        text = json.dumps(asdict(retry), indent=2) + "\n"
-        self._store.put(_key(retry.number), text.encode(), content_type="application/json")
+        self._store.put_json(_key(retry.number), asdict(retry), indent=2)
 
 
 def _key(number: int) -> str:
