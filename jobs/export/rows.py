@@ -96,9 +96,7 @@ class FinishedRows:
 
     def __init__(self, store: Store, *, is_partial: bool, with_sources: bool, manifest_uri: str | None = None) -> None:
         run = RunDirectory(store)
-        description = run.description()
-        if description is None:
-            raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+        description = run.known_description()
         is_complete = store.size(SUCCESS_KEY) is not None
         if not is_partial and not is_complete:
             raise NotARun(f"the run at {store.uri} has not ended: run it again, or give --partial")

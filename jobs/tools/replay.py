@@ -33,7 +33,6 @@ from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment
 from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row
-from pipeline.errors import NotARun
 from pipeline.images.inputs import ignore_pillow_warnings
 from pipeline.manifest import ManifestSource
 from pipeline.output.directory import RunDirectory
@@ -153,9 +152,7 @@ def replay_row(output: str, row_id: str, *, manifest: str | None) -> ReplaySumma
     """
     store = open_store(output)
     try:
-        description = RunDirectory(store).description()
-        if description is None:
-            raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+        description = RunDirectory(store).known_description()
         index, recorded = find_row(store, row_id)
         uri = manifest or str(description.get("manifest"))
         source = find_manifest(uri, description, log.info)

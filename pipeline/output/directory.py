@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from dimoo_core.errors import ConfigError
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
+from pipeline.errors import NotARun
 from pipeline.ordered_map import ordered_map
 from pipeline.output.failures import CopyCheck, FailureCopies
 from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX, CommittedSegments, PartName
@@ -238,6 +239,17 @@ class RunDirectory:
             raise ConfigError(f"{self.store.uri_of(RUN_KEY)} is not the description of a run: {error}") from error
         if not isinstance(found, dict):
             raise ConfigError(f"{self.store.uri_of(RUN_KEY)} is not the description of a run")
+        return found
+
+    def known_description(self) -> dict[str, Any]:
+        """As ``description``, of a run that must be here.
+
+        Raises:
+            NotARun: No run lies here.
+        """
+        found = self.description()
+        if found is None:
+            raise NotARun(f"{self.store.uri} is not the output of a run: it has no run.json")
         return found
 
     def succeed(self, totals: RunTotals) -> None:
