@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor
 
-from dimoo_core.request.inpainting import Box, Size, encoded_size
+from dimoo_core.request.inpainting import Box, Size
+from dimoo_core.settings import PIXELS_PER_TOKEN
+
+
+def encoded_size(size: Size) -> Size:
+    """The size at which the codec encodes an image: each side the next lower multiple of a token's."""
+    width, height = (side // PIXELS_PER_TOKEN * PIXELS_PER_TOKEN for side in size)
+    return width, height
 
 
 def box_pixels(size: Size, box: Box) -> Tensor:

@@ -82,7 +82,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             Preset(
                 name="balanced",
-                meaning="recomputes what is about to be decided and what was just decided; decides sure tokens at once",
+                meaning="recomputes what is about to be committed and what just was; commits confident tokens early",
                 step_cache=TargetCacheConfig(),
                 cache=TextCacheConfig(),
                 commit=ParallelCommit(bound=0.99),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jobs.export.export import ExportRequest as ExportRequest
     from jobs.export.export import export_run as export_run
+    from jobs.export.formats import FORMATS as FORMATS
     from jobs.manifest.build import build_manifest as build_manifest
     from jobs.manifest.inspect import shown_lines as shown_lines
     from jobs.manifest.inspect import validate_manifest as validate_manifest
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "jobs.export.export": "ExportRequest export_run",
+    "jobs.export.formats": "FORMATS",
     "jobs.manifest.build": "build_manifest",
     "jobs.manifest.inspect": "shown_lines validate_manifest",
     "jobs.manifest.request": "BuildReport BuildRequest constant_cell dedupe_choice listed_values name_value_pairs "

@@ -40,7 +40,7 @@ def _tell_version(is_asked: bool) -> None:
 @app.callback()
 def _app(
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version and end.")
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Offline batch engine for Lumina-DiMOO: make images and texts from a Parquet manifest."""
@@ -50,18 +50,18 @@ def _app(
 
 
 _COMMANDS = (
-    (run, "Run a manifest, or go on with a run that was interrupted."),
-    (plan, "Tell what a run would do and cost."),
-    (status, "Say how far a run is."),
+    (run, "Run a manifest. Re-run the same command to resume."),
+    (plan, "Show what a run would do and cost."),
+    (status, "Show a run's progress."),
     (retry, "Run failed rows of a run again."),
     (verify, "Prove that an output is complete and undamaged."),
     (report, "Write a page to browse the results."),
     (export, "Export finished rows for other tools."),
-    (replay, "Run one row of a run once more, step by step."),
+    (replay, "Run one row of a run again, step by step."),
     (tasks, "List what a row can ask for."),
     (models, "List the checkpoints that --model can name here."),
-    (doctor, "Find out what would keep a run from working here."),
-    (bench, "Measure images and captions an hour of this machine."),
+    (doctor, "Diagnose this machine."),
+    (bench, "Measure this machine: images and captions per hour."),
 )
 """In the order of a run's life; ``--help`` lists them so."""
 

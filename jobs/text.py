@@ -41,7 +41,7 @@ def _phrases(path: Path) -> list[str]:
         raise ConfigError(f"cannot read the blocklist {path}: {error}") from error
     phrases = [line for line in lines if line and not line.startswith("#")]
     if not phrases:
-        raise ConfigError(f"the blocklist {path} holds no words: give one a line")
+        raise ConfigError(f"the blocklist {path} holds no words: give one per line")
     return phrases
 
 

@@ -92,7 +92,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column(
                 "negative_prompt", TEXT, "what guidance leads away from", "the model's own words for no prompt at all"
             ),
-            Column("prompts", TEXTS, "one prompt a turn", "none; required where the task has turns"),
+            Column("prompts", TEXTS, "one prompt per turn", "none; required where the task has turns"),
             Column("view_names", TEXTS, "views to make, such as left", "left, right, back"),
             Column("style_image", IMAGE, "the image whose style is wanted", "none; required for style transfer"),
             Column("mask_image", IMAGE, "what to paint: white is painted, black is kept", "none; see masks"),

@@ -170,8 +170,8 @@ _EDITS = {
     "edit_text_transfer": "the image with its lettering changed, as the prompt says",
 }
 _PAINTINGS = {
-    INPAINT: "the image with what its mask covers painted anew, as the prompt describes the whole",
-    OUTPAINT: "the image with all around its box, or around itself, painted anew, as the prompt describes the whole",
+    INPAINT: "regenerate the masked area; the prompt describes the whole image",
+    OUTPAINT: "generate what is around a box or around the image; the prompt describes the whole image",
 }
 _CONTROLS = {"canny": "canny edge map", "hed": "HED edge map", "depth": "depth map", "openpose": "pose map"}
 

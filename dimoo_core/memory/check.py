@@ -31,7 +31,7 @@ def check_memory(
         ConfigError: It says what is needed, what is free, and what would fit by the same arithmetic.
     """
     limits = free_memory()
-    begun = "" if may_change_dtype else f"; the run has begun in {need.dtype} and goes on in it"
+    begun = "" if may_change_dtype else f"; the run began in {need.dtype} and keeps it"
     if (short := _shortage(need, num_workers, limits)) is not None:
         needed, limit = short
         raise ConfigError(

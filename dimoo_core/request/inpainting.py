@@ -38,12 +38,6 @@ def centered_box(size: Size, width_ratio: float, height_ratio: float) -> Box:
     return Box(left, top, left + box_width, top + box_height)
 
 
-def encoded_size(size: Size) -> Size:
-    """The size at which the codec encodes an image: each side the next lower multiple of a token's."""
-    width, height = (side // PIXELS_PER_TOKEN * PIXELS_PER_TOKEN for side in size)
-    return width, height
-
-
 def token_mask(pixels_hw: Tensor, alignment: Alignment = "area") -> Tensor:
     """The tokens that a pixel mask of the encoded size covers, (H, W) bool.
 

@@ -29,7 +29,7 @@ def bench(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine: images and captions an hour for each preset and size, with the engine of a run.
+    """Measure this machine: images and captions per hour for each preset and size, with the engine of a run.
 
     One process and one device, as one worker of a run has them; storage is not measured. Nothing is written.
 

@@ -17,7 +17,7 @@ def doctor(
     ray_address: Annotated[str | None, typer.Option(help="Look at a Ray cluster. (default: RAY_ADDRESS)")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
 ) -> None:
-    """Find out what would keep a run from working here, and say how to mend it.
+    """Diagnose this machine: what would keep a run from working, and how to fix it.
 
     Looks at versions, GPU, memory, disk, Ray and the model; with --output also at the store: access, conditional
     writes, room. Writes one small object there and deletes it again.

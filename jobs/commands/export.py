@@ -16,7 +16,7 @@ def export(
     output: Output,
     target: Annotated[str, typer.Argument(help="Empty folder for the export; a path or s3://…")],
     to: Annotated[
-        str, typer.Option("--to", help="files, imagefolder, webdataset, hf-parquet, lance or benchmark.")
+        str, typer.Option("--to", help="; ".join(f"{name}: {each.summary}" for name, each in api.FORMATS.items()))
     ] = "files",
     sources: Annotated[bool, typer.Option("--sources", help="Add the input images of image results.")] = False,
     drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
@@ -33,7 +33,7 @@ def export(
     ] = None,
     score: Annotated[str | None, typer.Option(metavar="HOOK", help="The same, to score each row.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave rows with a lower score out.")] = None,
-    blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one a line.")] = None,
+    blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one per line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
     as_json: AsJson = False,

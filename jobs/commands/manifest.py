@@ -9,64 +9,113 @@ import typer
 
 from jobs import api
 from jobs.commands.options import AsJson, Manifest, Overrides
-from jobs.commands.support import exit_codes
+from jobs.commands.support import GroupedCommand, exit_codes
 from jobs.text import pluralize
 from manifests.errors import RowFailure
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def build(
     inputs: Annotated[
         list[str] | None, typer.Argument(help="CSV, JSONL, TXT, Parquet or tar files, a folder, or s3://…")
     ] = None,
-    to: Annotated[str, typer.Option("--to", help="FILE.parquet, or a folder; a path or s3://…")] = "manifest.parquet",
+    to: Annotated[
+        str, typer.Option("--to", help="FILE.parquet, or a folder; a path or s3://…", rich_help_panel="Output")
+    ] = "manifest.parquet",
     source: Annotated[
         str,
         typer.Option(
             "--from",
             help="csv, jsonl, txt, images, webdataset, parquet, geneval, dpg-bench, oneig-en, tiif, imgedit or gedit; "
             "auto tells by the names.",
+            rich_help_panel="Input",
         ),
     ] = "auto",
-    task: Annotated[str | None, typer.Option(help="Task of every row; see dimoo-batch tasks.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Prompt, with columns and variables in braces.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of every row; see dimoo-batch tasks.", rich_help_panel="Rows")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Prompt, with columns and variables in braces.", rich_help_panel="Rows")
+    ] = None,
     variables: Annotated[
         list[str] | None,
-        typer.Option("--var", metavar="NAME=A,B", help="Values for the prompt, or @FILE with one a line; repeatable."),
+        typer.Option(
+            "--var",
+            metavar="NAME=A,B",
+            help="Values for the prompt, or @FILE with one per line; repeatable.",
+            rich_help_panel="Rows",
+        ),
     ] = None,
-    rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.", rich_help_panel="Rows")
+    ] = None,
     constants: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Give every row this cell; value in YAML.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Give every row this cell; value in YAML.", rich_help_panel="Rows"
+        ),
     ] = None,
     types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="NAME=TYPE", help="string, int, float or bool.")
+        list[str] | None,
+        typer.Option("--type", metavar="NAME=TYPE", help="string, int, float or bool.", rich_help_panel="Rows"),
     ] = None,
-    images: Annotated[str | None, typer.Option(help="Folder that relative image names start at.")] = None,
-    embed: Annotated[bool, typer.Option("--embed", help="Put the images into the manifest.")] = False,
+    images: Annotated[
+        str | None, typer.Option(help="Folder that relative image names start at.", rich_help_panel="Input")
+    ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Put the images into the manifest.", rich_help_panel="Input")
+    ] = False,
     dedupe: Annotated[
-        str, typer.Option(help="exact: equal rows, equal files of a folder; images: images that look alike; none.")
+        str,
+        typer.Option(
+            help="exact: equal rows, equal files of a folder; images: images that look alike; none.",
+            rich_help_panel="Selection",
+        ),
     ] = "none",
-    distance: Annotated[int, typer.Option(help="Bits of 64 in which look-alikes may differ.")] = 4,
-    sample: Annotated[float | None, typer.Option(help="Take a share below 1, or so many rows, at random.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Take the first N rows.", min=1)] = None,
-    repeat: Annotated[int, typer.Option(help="Each row so many times, with seeds of its own.")] = 1,
-    splits: Annotated[str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.")] = None,
-    seed: Annotated[int, typer.Option(help="Of sampling and splits.")] = 0,
+    distance: Annotated[
+        int, typer.Option(help="Bits of 64 in which look-alikes may differ.", rich_help_panel="Selection")
+    ] = 4,
+    sample: Annotated[
+        float | None,
+        typer.Option(help="Take a share below 1, or so many rows, at random.", rich_help_panel="Selection"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Take the first N rows.", min=1, rich_help_panel="Selection")
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option(help="Each row so many times, with seeds of its own.", rich_help_panel="Selection")
+    ] = 1,
+    splits: Annotated[
+        str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.", rich_help_panel="Output")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of sampling and splits.", rich_help_panel="Selection")] = 0,
     hooks: Annotated[
         list[str] | None,
         typer.Option(
-            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
+            "--hook",
+            metavar="HOOK",
+            help="module:function or ./file.py:function, called with each row; repeatable.",
+            rich_help_panel="Rows",
         ),
     ] = None,
-    blocklist: Annotated[Path | None, typer.Option(help="Leave out prompts with these words, one a line.")] = None,
-    min_words: Annotated[int, typer.Option(help="Leave out prompts with fewer words.", min=0)] = 0,
+    blocklist: Annotated[
+        Path | None, typer.Option(help="Leave out prompts with these words, one per line.", rich_help_panel="Selection")
+    ] = None,
+    min_words: Annotated[
+        int, typer.Option(help="Leave out prompts with fewer words.", min=0, rich_help_panel="Selection")
+    ] = 0,
     check_images: Annotated[
-        bool, typer.Option("--check-images", help="Decode each image; a broken one is invalid.")
+        bool,
+        typer.Option("--check-images", help="Decode each image; a broken one is invalid.", rich_help_panel="Checks"),
     ] = False,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave invalid rows out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave invalid rows out.", rich_help_panel="Checks")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel="Output")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Build a manifest from files, images, archives or prompt sets; every row is checked as a run checks it.

@@ -31,7 +31,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a run would do, without a GPU and without loading a model; nothing is written.
+    """Show what a run would do, without a GPU and without loading a model; nothing is written.
 
     Rows by task and size, invalid rows with reasons, tokens, arithmetic, GPU hours and cost, objects and bytes, and
     what an earlier start has done already.

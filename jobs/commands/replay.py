@@ -15,7 +15,7 @@ def replay(
     manifest: MovedManifest = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run one row of a run once more, alone, and keep a strip of images of its steps.
+    """Run one row of a run again, alone, and keep a strip of images of its steps.
 
     Uses the model, seed and settings that the run recorded, compares the result with the run's, and changes none of
     its rows. The strip lies in OUTPUT/replay/, and the next report shows it on the row's page.

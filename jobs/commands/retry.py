@@ -44,8 +44,8 @@ def retry(
 ) -> None:
     """Run failed rows of a run again, quarantined ones included, with the run's own settings and manifest.
 
-    Takes the failures that another try may mend. Those of class bad_input, not_found and forbidden stay until their
-    row, image or permission is mended and the class is named. Killed at any moment, the same command goes on.
+    Retries failures that another attempt may fix. Those of class bad_input, not_found and forbidden stay until their
+    row, image or permission is fixed and the class is named. Killed at any moment, the same command resumes.
 
     \b
     Examples:

@@ -35,7 +35,7 @@ def run(
     log_level: LogLevel = "info",
     log_json: LogJson = False,
 ) -> None:
-    """Run a manifest, or go on with a run that was interrupted: it is the same command.
+    """Run a manifest. Re-run the same command to resume.
 
     \b
     Examples:

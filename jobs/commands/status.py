@@ -15,17 +15,17 @@ def status(
     exact: Annotated[bool, typer.Option("--exact", help="Read every part, however many there are.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far a run is, from any machine that can read its store.
+    """Show a run's progress, from any machine that can read its store.
 
-    Rows done, failed and left, failures by stage and error, rate and time to go, and when the driver and each worker
-    were last heard. Changes nothing and does not disturb the run.
+    Rows done, failed and left, failures by stage and error, rate and time to go, and the last heartbeat of the driver
+    and of each worker. Changes nothing and does not disturb the run.
 
     \b
     Examples:
       dimoo-batch status prompts-output
       dimoo-batch status s3://data/images --json
 
-    Exit status: 0 it could be read, whatever it says; 1 the store broke off; 2 not a run, or it cannot be read.
+    Exit status: 0 it could be read, whatever its state; 1 the store broke off; 2 not a run, or it cannot be read.
     """
     with exit_codes(permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
         found = api.read_status(output, max_parts=None if exact else api.MAX_PARTS_READ)

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from dimoo_core.errors import ConfigError, DimooError, WeightsError
 from manifests.errors import ManifestError
@@ -43,14 +44,14 @@ def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Ca
     Args:
         notice: Given if somebody waits for it; if not, the first signal raises ``Stopped`` too.
         deadline_s: When this process is gone, come what may.
-        last_words: What it says if it has to end while something hangs.
+        last_words: Printed if the process has to end while something hangs.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
         if shutdown.is_requested or not shutdown.is_awaited:
             raise Stopped(number)
         shutdown.request(WORK_SHARE * deadline_s)
-        _say(f"dimoo-batch: stopping in good order, within {deadline_s:g} s; a second signal ends it at once")
+        _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; a second signal ends it at once")
         exit_after(deadline_s, 128 + number, lambda: _say(last_words()))
 
     signal.signal(signal.SIGTERM, handle)
@@ -64,6 +65,20 @@ def _say(text: str) -> None:
 EXIT_FAILED = 1
 EXIT_WRONG_INPUT = 2
 EXIT_TOO_MANY_FAILURES = 4
+
+
+class GroupedCommand(TyperCommand):
+    """Lists options in ``--help`` by their ``rich_help_panel``; those without one last."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """See click."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(record)
+        for name in [*(name for name in groups if name != "Options"), *({"Options"} & groups.keys())]:
+            with formatter.section(name):
+                formatter.write_dl(groups[name])
 
 
 def begin_logging(level: str = "info", *, as_json: bool = False) -> None:
@@ -107,7 +122,7 @@ def resumable(target: Callable[[], str]) -> Iterator[None]:
     """End the command for whatever a run raises, with how to resume it.
 
     Args:
-        target: The output as far as it is known, asked when there is something to go on with.
+        target: The output as far as it is known, asked when there is something to resume.
     """
     try:
         yield
@@ -128,8 +143,5 @@ def resumable(target: Callable[[], str]) -> Iterator[None]:
 
 
 def resume_hint(target: str) -> str:
-    """How to go on after a stop."""
-    return (
-        f"rows committed so far are kept ({target}); run the same command again to go on, dimoo-batch status says how "
-        "far it is"
-    )
+    """How to resume after a stop."""
+    return f"Committed rows are safe in {target}. Re-run the same command to resume."

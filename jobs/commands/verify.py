@@ -14,7 +14,7 @@ def verify(
     output: Output,
     orphans: Annotated[bool, typer.Option("--orphans", help="List objects that nothing in the run refers to.")] = False,
     set_aside: Annotated[
-        bool, typer.Option("--set-aside", help="Move what is damaged to _damaged/; the run command makes it anew.")
+        bool, typer.Option("--set-aside", help="Move what is damaged to _damaged/; the run command makes it again.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, the totals last.")] = False,
 ) -> None:

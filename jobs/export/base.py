@@ -4,11 +4,15 @@ import base64
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from dimoo_core.errors import ConfigError
 from jobs.export.rows import FinishedRow
+from jobs.report.facts import RunFactSheet
 from pipeline.storage.reader import open_store
 from pipeline.storage.uri import parse_uri
 
@@ -109,6 +113,21 @@ class ExportTarget:
             self.store.put(key, path.read_bytes())
             path.unlink()
         self.num_files += 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSetup:
+    """What a format is written from; ``schema`` is that of the rows' cells, ``facts`` are of the run.
+
+    ``with_source``: rows may have an input image beside their own; ``with_several``: they may have several.
+    """
+
+    target: ExportTarget
+    facts: RunFactSheet
+    schema: pa.Schema
+    with_source: bool
+    with_several: bool
+    model_name: str
 
 
 class Export(Protocol):

@@ -4,20 +4,17 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pyarrow as pa
 
 from dimoo_core.errors import ConfigError
-from jobs.export.base import Export, ExportTarget
-from jobs.export.folder import BenchmarkExport, FolderExport
+from jobs.export.base import Export, ExportSetup, ExportTarget
+from jobs.export.formats import FORMATS
 from jobs.export.rows import FinishedRow, FinishedRows
-from jobs.export.table import LanceExport, ParquetExport, table_schema
-from jobs.export.webdataset import TarExport
 from jobs.text import WordFilter
 from pipeline.rows.hooks import HookFailed, call_hook, load_hook
 from pipeline.storage.reader import open_store
-
-FORMATS = ("files", "imagefolder", "webdataset", "hf-parquet", "lance", "benchmark")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +64,11 @@ def export_run(request: ExportRequest) -> ExportReport:
     """
     if request.format not in FORMATS:
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {request.format!r}")
+    form = FORMATS[request.format]
     with ExitStack() as stack:
         store = open_store(request.output)
         stack.callback(store.close)
-        with_sources = request.with_sources or request.format == "benchmark"
+        with_sources = request.with_sources or form.needs_inputs
         rows = FinishedRows(
             store, is_partial=request.is_partial, with_sources=with_sources, manifest_uri=request.manifest
         )
@@ -79,7 +77,15 @@ def export_run(request: ExportRequest) -> ExportReport:
         row_filter = RowFilter(request)
         schema = row_filter.extended(_without(rows.schema, request.drop))
         target = ExportTarget(request.target, scratch, overwrites=request.overwrites)
-        export = _export(request, target, schema, rows)
+        setup = ExportSetup(
+            target=target,
+            facts=rows.facts,
+            schema=schema,
+            with_source=with_sources,
+            with_several=rows.has_several_images,
+            model_name=request.model_name,
+        )
+        export: Export = resolve_name(form.writer)(setup)
         stack.callback(export.close)
         num_rows = num_images = num_empty = 0
         for found in rows:
@@ -113,7 +119,7 @@ class RowFilter:
 
     def __init__(self, request: ExportRequest) -> None:
         if request.min_score is not None and request.score is None:
-            raise ConfigError("--min-score needs --score, which says how rows are scored")
+            raise ConfigError("--min-score needs --score, the function that scores rows")
         self.num_refused = 0
         self._words = WordFilter(request.blocklist, request.min_words)
         self._hooks = [(name, load_hook(name)) for name in request.hooks]
@@ -157,21 +163,6 @@ class RowFilter:
                 return None
             row.cells["score"] = float(score)
         return row
-
-
-def _export(request: ExportRequest, target: ExportTarget, parts: pa.Schema, rows: FinishedRows) -> Export:
-    columns = {"with_sources": request.with_sources, "with_several": rows.has_several_images}
-    match request.format:
-        case "webdataset":
-            return TarExport(target)
-        case "hf-parquet":
-            return ParquetExport(target, table_schema(parts, **columns), rows.facts)
-        case "lance":
-            return LanceExport(target, table_schema(parts, **columns, image=pa.binary()))
-        case "benchmark":
-            return BenchmarkExport(target, request.model_name)
-        case kind:
-            return FolderExport(target, is_image_folder=kind == "imagefolder")
 
 
 def _has_empty_text(row: FinishedRow) -> bool:

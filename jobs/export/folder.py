@@ -8,21 +8,17 @@ from typing import TextIO
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
-from jobs.export.base import ExportTarget, folder_cells, json_line
+from jobs.export.base import ExportSetup, folder_cells, json_line
 from jobs.export.rows import FinishedRow
 
 
 class FolderExport:
-    """Images, texts and their rows' cells in folders by split.
+    """Images and texts in folders of their own, and their rows' cells in ``metadata.jsonl``."""
 
-    ``images/`` of a plain export, or the split's folder that Hugging Face's ImageFolder reads, where ``metadata.jsonl``
-    lies beside the images. It names them in ``file_name`` and ``source_image_file_name``, of which ImageFolder makes
-    the columns ``image`` and ``source_image``.
-    """
+    _is_image_folder = False
 
-    def __init__(self, target: ExportTarget, *, is_image_folder: bool) -> None:
-        self._target = target
-        self._is_image_folder = is_image_folder
+    def __init__(self, setup: ExportSetup) -> None:
+        self._target = setup.target
         self._tables: dict[str, tuple[Path, TextIO]] = {}
 
     def add(self, row: FinishedRow) -> None:
@@ -69,6 +65,16 @@ class FolderExport:
         return self._tables[base][1]
 
 
+class ImageFolderExport(FolderExport):
+    """A folder by split as Hugging Face's ImageFolder reads it, where ``metadata.jsonl`` lies beside the images.
+
+    It names them in ``file_name`` and ``source_image_file_name``, of which ImageFolder makes the columns ``image`` and
+    ``source_image``.
+    """
+
+    _is_image_folder = True
+
+
 class BenchmarkExport:
     """The folders that the evaluators of public benchmarks read; rows say in ``benchmark_item`` where they belong.
 
@@ -76,9 +82,9 @@ class BenchmarkExport:
     OneIG make one picture, side by side in rows of two; of the others only the first is taken.
     """
 
-    def __init__(self, target: ExportTarget, model: str) -> None:
-        self._target = target
-        self._model = model
+    def __init__(self, setup: ExportSetup) -> None:
+        self._target = setup.target
+        self._model = setup.model_name
         self._item: tuple[str, str] | None = None
         self._samples: list[FinishedRow] = []
 

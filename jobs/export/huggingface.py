@@ -1,30 +1,35 @@
 """What the Hugging Face hub and ``datasets`` read beside an exported table: its card and its features."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from dimoo_core.errors import ConfigError
-from jobs.report.card import plain_words, table_lines
+from jobs.report.card import card_text, table_lines
 from jobs.report.facts import RunFactSheet
 from jobs.text import pluralize
 
-_PLAIN = frozenset(
-    {"null", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "string",
-     "large_string", "binary", "large_binary", "date32"}
-)  # fmt: skip
+_PLAIN = re.compile(
+    r"null|bool|u?int\d+|float\d+|(large_)?(string|binary)|date(32|64)|(timestamp|time32|time64|duration)\[.*"
+    r"|decimal(128|256)\(.*"
+)
 _IMAGES: Mapping[str, dict[str, Any]] = {
     "image": {"_type": "Image"},
     "source_image": {"_type": "Image"},
     "source_images": {"feature": {"_type": "Image"}, "_type": "List"},
 }
-_RENAMED = {"halffloat": "float16", "float": "float32", "double": "float64", "date32[day]": "date32"}
+_RENAMED = {
+    "halffloat": "float16", "float": "float32", "double": "float64", "date32[day]": "date32", "date64[ms]": "date64",
+}  # fmt: skip
 
 
 def hub_features(schema: pa.Schema) -> dict[str, Any]:
     """The features of a table, in which ``image``, ``source_image`` and those in ``source_images`` are images.
+
+    Written by hand, though ``datasets.Features`` knows them: that package is no dependency of this one, and takes
+    seconds to import. A test holds the two against each other.
 
     Raises:
         ConfigError: A column's type has no name there.
@@ -36,10 +41,12 @@ def _feature(column: str, dtype: pa.DataType) -> dict[str, Any]:
     if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
         kind = "List" if pa.types.is_list(dtype) else "LargeList"
         return {"feature": _feature(column, dtype.value_type), "_type": kind}
+    if pa.types.is_fixed_size_list(dtype):
+        return {"feature": _feature(column, dtype.value_type), "length": dtype.list_size, "_type": "List"}
     if pa.types.is_struct(dtype):
         return {field.name: _feature(column, field.type) for field in dtype}
     name = _RENAMED.get(str(dtype), str(dtype))
-    if name in _PLAIN or name.startswith(("float", "timestamp[")):
+    if _PLAIN.fullmatch(name):
         return {"dtype": name, "_type": "Value"}
     raise ConfigError(f"column {column!r} has type {dtype}, which Hugging Face has no name for: --drop {column}")
 
@@ -55,19 +62,11 @@ def hub_card(facts: RunFactSheet, num_rows: Mapping[str, int], digest: str, *, h
         has_inputs: Whether images that the model was given are among the data.
     """
     files = [{"split": split, "path": f"data/{split}-*.parquet"} for split in sorted(num_rows)]
-    front = {
-        "pretty_name": facts.title,
-        **facts.licence(has_inputs=has_inputs),
-        "tags": ["synthetic", "lumina-dimoo", "dimoo-batch"],
-        "configs": [{"config_name": "default", "description": f"content {digest}", "data_files": files}],
-    }
-    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n" + "\n".join(
-        _body(facts, num_rows, has_inputs)
-    )
+    config = {"config_name": "default", "description": f"content {digest}", "data_files": files}
+    return card_text(facts, _lines(facts, num_rows, has_inputs), has_inputs=has_inputs, configs=[config])
 
 
-def _body(facts: RunFactSheet, num_rows: Mapping[str, int], has_inputs: bool) -> Iterator[str]:
-    yield f"# {plain_words(facts.title)}\n"
+def _lines(facts: RunFactSheet, num_rows: Mapping[str, int], has_inputs: bool) -> Iterator[str]:
     yield (
         f"{pluralize(sum(num_rows.values()), 'row')} made by the model `{facts.model}` with dimoo-batch. What the "
         "model made is synthetic and was not looked through by people."
@@ -75,6 +74,3 @@ def _body(facts: RunFactSheet, num_rows: Mapping[str, int], has_inputs: bool) ->
     if has_inputs:
         yield "\nThe images that the model was given are here too: they are not synthetic and keep terms of their own."
     yield from table_lines("Splits", ("split", "rows"), [(name, f"{rows:,}") for name, rows in num_rows.items()])
-    yield from table_lines("Provenance", ("what", "value"), facts.provenance())
-    yield from table_lines("Settings where a row says nothing", ("setting", "value"), facts.settings())
-    yield f"\n## Licence\n\n{facts.licence_words(has_inputs=has_inputs)}\n"

@@ -190,7 +190,7 @@ class FinishedRows:
         key = cells["output"]
         data = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != cells["sha256"]:
-            hint = "it is not the image that its row recorded; dimoo-batch verify tells what else is damaged"
+            hint = "it is not the image that its row recorded; run dimoo-batch verify for details"
             raise StoreError("export", self._store.uri_of(key), "DamagedImage", hint)
         return FinishedRow(cells, ImageFile(data, "." + key.rpartition(".")[2]), given, sources)
 

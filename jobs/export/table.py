@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from jobs.export.base import ExportTarget, exported_cells, exported_names
+from jobs.export.base import ExportSetup, exported_cells, exported_names
 from jobs.export.huggingface import hub_card, hub_features
 from jobs.export.rows import FinishedRow
-from jobs.report.facts import RunFactSheet
 from pipeline.rows.row_hooks import ImageFile
 
 MAX_FILE_BYTES = 256 * 2**20
@@ -21,28 +20,30 @@ _BATCH_BYTES = 16 * 2**20
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def table_schema(parts: pa.Schema, *, with_sources: bool, with_several: bool, image: pa.DataType = _IMAGE) -> pa.Schema:
+def _table_schema(setup: ExportSetup, image: pa.DataType) -> pa.Schema:
     """Columns of an exported table: images first, then those of the parts that are not images themselves."""
     images = [
         pa.field("image", image),
-        *([pa.field("source_image", image)] if with_sources else []),
-        *([pa.field("source_images", pa.list_(image))] if with_several else []),
+        *([pa.field("source_image", image)] if setup.with_source else []),
+        *([pa.field("source_images", pa.list_(image))] if setup.with_several else []),
     ]
-    names = exported_names(parts.names)
-    return pa.schema([*images, *(field.with_name(names[field.name]) for field in parts if field.name != "output")])
+    names = exported_names(setup.schema.names)
+    return pa.schema(
+        [*images, *(field.with_name(names[field.name]) for field in setup.schema if field.name != "output")]
+    )
 
 
 class ParquetExport:
     """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that says which files are which split."""
 
-    def __init__(self, target: ExportTarget, schema: pa.Schema, facts: RunFactSheet) -> None:
-        self._target = target
-        self._facts = facts
+    def __init__(self, setup: ExportSetup) -> None:
+        self._target = setup.target
+        self._facts = setup.facts
         self._digest = hashlib.sha256()
         self._has_inputs = False
         self._num_rows: Counter[str] = Counter()
-        self._features = hub_features(schema)
-        metadata = json.dumps({"info": {"features": self._features}})
+        schema = _table_schema(setup, _IMAGE)
+        metadata = json.dumps({"info": {"features": hub_features(schema)}})
         self._schema = schema.with_metadata({"huggingface": metadata})
         self._writers: dict[str, tuple[str, Path, pq.ParquetWriter]] = {}
         self._rows: dict[str, list[dict[str, Any]]] = {}
@@ -103,16 +104,16 @@ class LanceExport:
         ConfigError: Lance is not installed, or the target is not a local folder.
     """
 
-    def __init__(self, target: ExportTarget, schema: pa.Schema) -> None:
-        if target.store.uri.startswith("s3://"):
+    def __init__(self, setup: ExportSetup) -> None:
+        if setup.target.store.uri.startswith("s3://"):
             raise ConfigError("--to lance writes to a local folder, got an s3:// target: export locally and copy it")
         try:
             import lance
         except ImportError as error:
             raise ConfigError("--to lance needs the package pylance: pip install pylance") from error
         self._lance = lance
-        self._target = target
-        self._schema = schema
+        self._target = setup.target
+        self._schema = _table_schema(setup, pa.binary())
         self._rows: list[dict[str, Any]] = []
         self._size = 0
         self._is_begun = False

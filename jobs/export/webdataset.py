@@ -5,7 +5,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.export.base import ExportTarget, exported_cells, json_line
+from jobs.export.base import ExportSetup, exported_cells, json_line
 from jobs.export.rows import FinishedRow
 
 MAX_TAR_ROWS = 10_000
@@ -27,8 +27,8 @@ class TarExport:
     same bytes.
     """
 
-    def __init__(self, target: ExportTarget) -> None:
-        self._target = target
+    def __init__(self, setup: ExportSetup) -> None:
+        self._target = setup.target
         self._open: dict[str, _Shard] = {}
         self._num_shards: dict[str, int] = {}
 

@@ -118,14 +118,14 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_worke
     most = "at most " if _is_at_most(plan) else ""
     yield f"{most}{plan.cost.num_tokens:,} tokens through the model, {most}{shown} PFLOP"
     if any(group.may_skip for group in plan.groups.values()):
-        yield "  steps are counted as the schedule has them; where the model is sure, fewer are taken"
+        yield "  steps are counted as the schedule has them; where the model is confident, it takes fewer"
     if any(map(_has_answers, plan.groups.values())):
         yield "  answers are counted at their full length; one that ends early costs less"
     if plan.is_estimated:
         yield "  prompt lengths are estimated and no checkpoint defaults counted: the model is not on this machine"
     if plan.assumed_sizes:
         yield f"  {plan.assumed_sizes} input images on S3 are taken to be square, --images reads their sizes"
-    measured = "" if probe else ", before a --probe a rough guess"
+    measured = "" if probe else ", rough estimate; measure with --probe N"
     yield f"{plan.objects:,} objects ({plan.images:,} images), about {plan.bytes:,} bytes{measured}: {plan.output}"
     if plan.done or plan.failed_before:
         yield f"  done already: {plan.done} rows, {plan.failed_before} failed; {plan.remaining_ratio:.0%} are left"

@@ -267,7 +267,7 @@ def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:
         yield "rows/h", f"{3600 * state.rows_per_s:,.0f}", "bold"
     if state.num_tokens:
         yield "tokens/s", f"{state.tokens_per_s:,.0f}", "bold"
-        yield "tokens a step", f"{state.tokens_per_step:,.0f}", "bold"
+        yield "tokens/step", f"{state.tokens_per_step:,.0f}", "bold"
     if state.engine_busy_ratio is not None:
         yield "engine busy", f"{state.engine_busy_ratio:.0%}", "bold"
     if state.cache_hit_ratio:

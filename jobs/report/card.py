@@ -1,15 +1,41 @@
 """The dataset card: Markdown with the front matter that the Hugging Face hub reads, at the root of the output."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-
-import yaml
+from typing import Any
 
 from jobs.report.facts import RunFactSheet
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
 from manifests.row.task_name import find_task
 from manifests.tasks import TaskKind
+
+
+def card_text(facts: RunFactSheet, lines: Iterable[str], *, has_inputs: bool, **front: Any) -> str:
+    """A card: the front matter, with ``front`` beside what all cards have; a title; ``lines``; where it comes from.
+
+    Args:
+        facts: Of the run.
+        lines: What the card says of its rows.
+        has_inputs: Whether rows carry images that the model did not make.
+        front: Keys of the front matter, as ``DatasetCardData`` names them.
+    """
+    from huggingface_hub import DatasetCardData
+
+    data = DatasetCardData(
+        pretty_name=facts.title,
+        tags=["synthetic", "lumina-dimoo", "dimoo-batch"],
+        **facts.licence(has_inputs=has_inputs),
+        **front,
+    )
+    body = [
+        f"# {plain_words(facts.title)}\n",
+        *lines,
+        *table_lines("Provenance", ("what", "value"), facts.provenance()),
+        *table_lines("Settings where a row says nothing", ("setting", "value"), facts.settings()),
+        f"\n## Licence\n\n{facts.licence_words(has_inputs=has_inputs)}\n",
+    ]
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body)
 
 
 def table_lines(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -48,21 +74,15 @@ _CATEGORIES: Mapping[TaskKind, str] = MappingProxyType(
 
 def dataset_card(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], *, has_sheet: bool) -> str:
     """The card of a run; ``has_sheet``: a contact sheet lies in the report."""
-    front = yaml.safe_dump(_front_matter(facts, statistics), sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n" + "\n".join(_body(facts, statistics, rows, has_sheet)) + "\n"
-
-
-def _front_matter(facts: RunFactSheet, statistics: RunStatistics) -> dict[str, object]:
     total = statistics.num_done + statistics.num_failed
-    categories = {_category(task) for task in statistics.tasks}
-    return {
-        "pretty_name": facts.title,
-        **facts.licence(has_inputs=_has_inputs(statistics)),
-        "task_categories": sorted(categories) or ["text-to-image"],
-        "size_categories": [next((name for least, name in _SIZE_CATEGORIES if total < least), "n>10M")],
-        "tags": ["synthetic", "lumina-dimoo", "dimoo-batch"],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "parts/*.parquet"}]}],
-    }
+    return card_text(
+        facts,
+        _lines(facts, statistics, rows, has_sheet),
+        has_inputs=_has_inputs(statistics),
+        task_categories=sorted({_category(task) for task in statistics.tasks}) or ["text-to-image"],
+        size_categories=[next((name for least, name in _SIZE_CATEGORIES if total < least), "n>10M")],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "parts/*.parquet"}]}],
+    )
 
 
 def _category(task: str) -> str:
@@ -77,9 +97,7 @@ def _has_inputs(statistics: RunStatistics) -> bool:
     return any(task is None or task.needs_image or task.needs_codes for task in tasks)
 
 
-def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], has_sheet: bool) -> Iterator[str]:
-    yield f"# {plain_words(facts.title)}"
-    yield ""
+def _lines(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], has_sheet: bool) -> Iterator[str]:
     yield (
         f"{statistics.num_done:,} rows made by the model `{facts.model}` with dimoo-batch: "
         f"{statistics.num_images:,} images and {statistics.num_texts:,} texts. {statistics.num_failed:,} rows failed. "
@@ -100,10 +118,6 @@ def _body(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportR
         failed = [(f"{stage}: {error}", f"{n:,}") for (stage, error), n in statistics.failures.most_common(12)]
         yield from table_lines("Failures", ("stage and error", "rows"), failed)
     yield from _samples(rows)
-    yield from table_lines("Provenance", ("what", "value"), facts.provenance())
-    yield from table_lines("Settings where a row says nothing", ("setting", "value"), facts.settings())
-    yield "\n## Licence\n"
-    yield facts.licence_words(has_inputs=_has_inputs(statistics))
     yield "\n## Read it\n"
     yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").to_table()\n```'
 

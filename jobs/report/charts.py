@@ -156,7 +156,7 @@ def plots(statistics: RunStatistics) -> Iterator[Plot]:
 
 
 def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
-    """How fast the run went, from what its starts noted: rows a second, and the time of a step."""
+    """How fast the run went, from what its starts noted: rows per second, and the time of a step."""
     rates, steps, before_s = [], [], 0.0
     for report in reports:
         points = _points_of(report)
@@ -170,7 +170,7 @@ def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
     ends = ("start", f"{duration(before_s)} of work")
     if len(rates) > 1:
         note = f"Rows settled a second, in {len(reports)} start{'s' if len(reports) > 1 else ''} of the run"
-        yield line_plot("Throughput", note, "rows a second", rates, ends)
+        yield line_plot("Throughput", note, "rows/s", rates, ends)
     if len(steps) > 1:
         yield line_plot("Step time", "Milliseconds of a step, mean of all engines", "milliseconds", steps, ends)
 

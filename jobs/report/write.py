@@ -75,9 +75,7 @@ def _rows_of_part(store: Store, key: str, *, is_last: bool) -> Iterator[ReportRo
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             if isinstance(error, StoreError):
                 raise
-            raise StoreError(
-                "read", store.uri_of(key), "DamagedPart", "dimoo-batch verify says what is wrong"
-            ) from error
+            raise StoreError("read", store.uri_of(key), "DamagedPart", "run dimoo-batch verify for details") from error
 
 
 REPLAY_PREFIX = "replay/"
@@ -161,7 +159,7 @@ class _Report:
         shelf = PictureShelf(self._store)
         shelf.add_thumbs(rows, lambda key: self._missing.update([key]))
         if self._missing:
-            self._note(f"{len(self._missing)} images cannot be read: dimoo-batch verify says what is wrong")
+            self._note(f"{len(self._missing)} images cannot be read: run dimoo-batch verify for details")
         source = find_manifest(manifest, facts.description, self._note)
         if source is not None:
             by_row = {row.row: row for row in rows}

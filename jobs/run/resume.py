@@ -57,12 +57,12 @@ class ResumeOptions:
             told = words_of_changes(refused, found.get("rows"), num_rows)
             flags = [] if fixed or has_other_rows else [f"--accept-change {key_as_set(_key(line))}" for line in refused]
             raise ConfigError(f"{run.store.uri} holds a run with other settings ({told}): {self._ways_out(flags, run)}")
-        anew = "" if self.is_retry else "; begin anew with --new-run"
+        anew = "" if self.is_retry else "; start a new run with --new-run"
         if fixed:
             told = words_of_changes(fixed, found.get("rows"), num_rows)
             raise ConfigError(
-                f"{run.store.uri} holds a run that cannot go on with other values of {told}: they name its parts and "
-                f"images{anew}"
+                f"{run.store.uri} holds a run that cannot continue with other values of {told}: they name its parts "
+                f"and images{anew}"
             )
         if has_other_rows:
             raise ConfigError(
@@ -73,12 +73,12 @@ class ResumeOptions:
 
     def _ways_out(self, flags: Sequence[str], run: RunDirectory) -> str:
         """What a person can do; only what works."""
-        go_on = [f"go on with {' '.join(flags)}"] if flags else []
+        go_on = [f"continue with {' '.join(flags)}"] if flags else []
         if self.is_retry:
             given = "give the manifest and model it was started with (--manifest, --model)"
             return " or ".join([given, *go_on])
         given = "choose another --output, give the settings it was started with"
-        anew = ["begin anew beside it with --new-run"]
+        anew = ["start a new run beside it with --new-run"]
         if not run.has_parts():
             anew.append("or delete its run.json, since it has committed nothing")
         return ", ".join([given, *go_on, *anew])

@@ -125,7 +125,7 @@ def result_lines(summary: RunSummary) -> Iterator[str]:
     yield f"  texts and metadata {store.uri_of(PARTS_PREFIX)}*.parquet"
     if summary.failed:
         yield f"  failures           {store.uri_of(FAILURES_PREFIX)}*.parquet"
-        yield f"  try them again     dimoo-batch retry {summary.output} --class CLASS, when its cause is mended"
+        yield f"  fix the cause, then dimoo-batch retry {summary.output} --class CLASS"
         yield from _first_failures(store, summary.failed)
 
 
@@ -190,6 +190,6 @@ class RetrySummary:
             yield f"retry {self.retry}: {self.mended} of {self.retried} failed rows are done now"
         yield from result_lines(replace(self.run, resumed=0))  # a row may have outcomes of several starts
         if self.left:
-            yield f"  {self.left} rows were never run: the run command itself goes on with them"
+            yield f"  {self.left} rows were never run: the run command resumes them"
         else:
             yield from next_lines(self.run)

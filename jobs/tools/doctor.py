@@ -192,7 +192,7 @@ def diagnose_model(model: str) -> Diagnosis:
         return Diagnosis("model", "ok", entry.words())
     if entry.state is ModelState.NOT_HERE:
         return Diagnosis("model", "warning", entry.words(), "the first run downloads it; it needs a connection then")
-    return Diagnosis("model", "wrong", entry.words(), "mend it as is said there, or give another --model")
+    return Diagnosis("model", "wrong", entry.words(), "fix it, or give another --model")
 
 
 def diagnose_model_memory(model: str) -> Iterator[Diagnosis]:

@@ -79,17 +79,17 @@ def _read(run: RunDirectory) -> CommittedRows:
 
 State = Literal["complete", "running", "silent", "stopped", "not started"]
 _MEANINGS: dict[State, str] = {
-    "complete": "every row has its outcome",
+    "complete": "every row has its result",
     "running": "a driver is at work",
-    "silent": "the driver did not say that it ended, but gives no sign of life: the same run command goes on",
-    "stopped": "no driver is at work: the same run command goes on",
+    "silent": "the driver did not report its end and sends no heartbeat: re-run the same command to resume",
+    "stopped": "no driver is at work: re-run the same command to resume",
     "not started": "no driver has begun to work: the same run command does",
 }
 _MEANINGS_IN_RETRY: dict[State, str] = {
-    "complete": "every row has its outcome, but {retry} was interrupted: {command} goes on",
+    "complete": "every row has its result, but {retry} was interrupted: {command} resumes it",
     "running": "a driver is at work, {retry} has begun and not ended",
-    "silent": "the driver of {retry} did not say that it ended, but gives no sign of life: {command} goes on",
-    "stopped": "{retry} was interrupted: {command} goes on",
+    "silent": "the driver of {retry} did not report its end and sends no heartbeat: {command} resumes it",
+    "stopped": "{retry} was interrupted: {command} resumes it",
 }
 
 
@@ -152,11 +152,11 @@ class RunStatus:
             waiting = f", {self.in_flight} rows finished and not committed yet" if self.in_flight else ""
             yield f"  rate      {self.rows_per_s:.2f} rows/s{eta}{around}{waiting}"
         if self.driver is not None and self.heard_s_ago is not None:
-            yield f"  driver    {self.driver}, start {self.starts}, heard {duration(self.heard_s_ago)} ago"
+            yield f"  driver    {self.driver}, start {self.starts}, last heartbeat {self.heard_s_ago:.0f} s ago"
         for worker in self.workers:
             busy = worker.get("engine_busy_ratio")
             shown = f", engine busy {busy:.0%}" if busy is not None else ""
-            heard = f"heard {worker['heard_s_ago']:.0f} s before"
+            heard = f"last heartbeat {worker['heard_s_ago']:.0f} s before"
             yield f"  {worker['name']:<9} {worker['state']}, {worker['rows']} rows, {heard}{shown}"
 
 

@@ -82,7 +82,7 @@ def _audit(store: Store, say: Callable[[str], None], options: VerifyOptions, asi
 
     def tell_unended() -> None:
         if not options.as_json:
-            say(one_line(f"{store.uri}: this run has not ended, the same command goes on with it"))
+            say(one_line(f"{store.uri}: this run has not ended, the same command resumes it"))
 
     return RunAudit(store, tell, tell_orphan, tell_unended).run()
 
@@ -103,27 +103,23 @@ def _summary(uri: str, totals: AuditTotals, moved: _Moved | None) -> str:
 
 
 def _verdict(uri: str, totals: AuditTotals, options: VerifyOptions) -> str:
-    seen = (
-        f"{totals.num_rows} rows, {totals.num_done} done and {totals.num_failed} failed in {totals.num_parts} parts, "
-        f"{totals.num_images} images"
-    )
+    counts = f"{totals.num_done} done and {totals.num_failed} failed in {totals.num_parts} parts"
     hint = "" if options.list_orphans or not totals.num_orphans else ", --orphans lists them"
     orphans = f"; {pluralize(totals.num_orphans, 'object')} that nothing refers to{hint}" if totals.num_orphans else ""
     left = f"; {pluralize(totals.num_left, 'row')} left" if totals.num_left else ""
-    verdict = "complete"
-    if not totals.is_complete:
-        found = f", {pluralize(totals.num_findings, 'finding')}" if totals.num_findings else ""
-        verdict = f"NOT complete{found}" if totals.has_ended else f"NOT ended{found or ', nothing is wrong so far'}"
-    return f"{uri}: {verdict}: {seen}{left}{orphans}"
+    if totals.is_complete:
+        return f"{uri}: complete: {totals.num_rows} rows, {counts}, {totals.num_images} images{left}{orphans}"
+    found = pluralize(totals.num_findings, "finding") if totals.num_findings else "no damage found"
+    verdict = f"INCOMPLETE ({totals.num_done + totals.num_failed} of {totals.num_rows} rows); {found}"
+    return f"{uri}: {verdict}: {counts}, {totals.num_images} images{left}{orphans}"
 
 
 def _advice(uri: str, totals: AuditTotals, moved: _Moved | None) -> str | None:
     if not totals.num_findings:
         return None
     if moved is None:
-        return (
-            f"next: dimoo-batch verify {uri} --set-aside moves what is damaged away, then the run command makes it anew"
-        )
+        command = f"dimoo-batch verify {uri} --set-aside"
+        return f"next: {command} moves what is damaged away, then the run command makes it again"
     where = (
         f"{pluralize(moved.num_segments, 'segment')} set aside in {uri}/{moved.folder}: " if moved.num_segments else ""
     )

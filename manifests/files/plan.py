@@ -1,4 +1,4 @@
-"""How the rows of a manifest are cut: files into shards (planned and leased), shards into segments (committed).
+"""How the rows of a manifest are cut: files into shards, shards into segments (leased and committed).
 
 The cut depends on the files and the two sizes only, so every process that plans the same manifest
 numbers its rows alike.
@@ -31,27 +31,11 @@ class ManifestFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """Rows of one file that are planned and leased together.
+class Segment:
+    """Rows of one shard that are committed together; ``index`` counts inside the shard.
 
     ``first_row`` counts over the whole manifest, ``file_row`` inside the file.
     """
-
-    index: int
-    file_uri: str
-    first_row: int
-    file_row: int
-    num_rows: int
-
-    @property
-    def name(self) -> str:
-        """Unique in the manifest, sorts like the rows, and does not depend on how many shards there are."""
-        return f"{self.index:07d}"
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Rows of one shard that are committed together; ``index`` counts inside the shard."""
 
     shard: int
     index: int
@@ -100,19 +84,6 @@ class ShardPlan:
     def __iter__(self) -> Iterator[Segment]:
         return map(self.segment, range(self.num_segments))
 
-    def shards(self) -> Iterator[Shard]:
-        """Every shard in row order."""
-        return map(self.shard, range(self.num_shards))
-
-    def shard(self, number: int) -> Shard:
-        """The shard with this ``index``.
-
-        Raises:
-            IndexError: There is no such shard.
-        """
-        file, index_in_file = _locate(self._first_shards, number)
-        return Shard(number, *self._rows(file, index_in_file, self.shard_rows))
-
     def segment(self, number: int) -> Segment:
         """The segment at this place in row order, counted over the whole manifest.
 
@@ -122,7 +93,10 @@ class ShardPlan:
         file, index_in_file = _locate(self._first_segments, number)
         shard_in_file, index = divmod(index_in_file, self._segments_per_shard)
         shard = self._first_shards[file] + shard_in_file
-        return Segment(shard, index, *self._rows(file, index_in_file, self.segment_rows))
+        file_row = index_in_file * self.segment_rows
+        first_row = self._first_rows[file] + file_row
+        num_rows = min(self.segment_rows, self._first_rows[file + 1] - first_row)
+        return Segment(shard, index, self._uris[file], first_row, file_row, num_rows)
 
     def number_of(self, segment_name: str) -> int | None:
         """The place in row order of the segment with this name; None if the plan has none of that name."""
@@ -134,11 +108,6 @@ class ShardPlan:
         number = self._first_segments[file] + index_in_file
         is_of_shard = int(match["index"]) < self._segments_per_shard and number < self._first_segments[file + 1]
         return number if is_of_shard else None
-
-    def _rows(self, file: int, part: int, part_rows: int) -> tuple[str, int, int, int]:
-        file_row = part * part_rows
-        first_row = self._first_rows[file] + file_row
-        return self._uris[file], first_row, file_row, min(part_rows, self._first_rows[file + 1] - first_row)
 
     def _starts_of_parts(self, part_rows: int) -> list[int]:
         starts = self._first_rows

@@ -60,8 +60,6 @@ def _codes(value: object) -> tuple[int, ...]:
 MAX_IMAGES = 64
 """Most input images of one row; how many fit beside each other depends on their sizes."""
 
-EMBEDDED_NAME = "embedded image"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSource:

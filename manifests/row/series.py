@@ -78,7 +78,7 @@ def series_cells(record: Mapping[str, Any], task: Task) -> Series:
 def _turns(value: object, task: Task) -> tuple[str, ...]:
     prompts = texts_cell("prompts", value)
     if prompts is None:
-        raise ManifestRowError(f"prompts is null, task {task.name!r} needs it: give a list of prompts, one a turn")
+        raise ManifestRowError(f"prompts is null, task {task.name!r} needs it: give a list of prompts, one per turn")
     return _not_too_many("prompts", prompts)
 
 

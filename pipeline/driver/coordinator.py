@@ -146,7 +146,7 @@ class Coordinator:
                     self._take(name, event)
         failures += [f"{name}: not done in time" for name in sorted(silent)]
         if failures and not self._leases.is_done:
-            raise RunStopped(f"stopped, but not in good order: {'; '.join(failures)}")
+            raise RunStopped(f"not stopped gracefully: {'; '.join(failures)}")
 
     def _take_last_words(self) -> None:
         """Let the workers end by themselves and hear their final counts; one still loading its model has none."""

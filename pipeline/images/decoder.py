@@ -112,7 +112,7 @@ class ImageDecoder:
                 return f"{name} has {answer['message']} pixels, {limit}: make the image smaller or raise the limit"
             case "memory":
                 limit = f"sources.decode_memory_bytes allows {self._policy.decode_memory_bytes}"
-                return f"{name} needs too much memory to decode, {limit}: store it anew or raise the limit"
+                return f"{name} needs too much memory to decode, {limit}: save it again or raise the limit"
             case "unknown":
                 return f"{name} {words_of_unknown(data)}"
             case "unclear":
@@ -122,7 +122,7 @@ class ImageDecoder:
 
     def _too_slow(self, name: str) -> str:
         limit = f"sources.decode_timeout_s allows {self._policy.decode_timeout_s:g} s"
-        return f"{name} takes too long to decode, {limit}: store it anew or raise the limit"
+        return f"{name} takes too long to decode, {limit}: save it again or raise the limit"
 
 
 class _DecoderProcess:

@@ -197,7 +197,7 @@ class RunDirectory:
 
     def _remedy(self) -> str:
         command = f"dimoo-batch verify {self.store.uri} --set-aside"
-        return f"{command} moves what is damaged away, then the run command makes it anew"
+        return f"{command} moves what is damaged away, then the run command makes it again"
 
     def _part_summary(self, name: PartName) -> PartSummary:
         uri = self.store.uri_of(name.key)

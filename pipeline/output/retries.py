@@ -74,7 +74,7 @@ class RetryRecords:
                 has_ended=found["has_ended"] is True,
             )
         except (ValueError, TypeError, KeyError) as error:
-            hint = "dimoo-batch verify tells more; delete it to begin another retry"
+            hint = "run dimoo-batch verify for details; delete it to begin another retry"
             raise StoreError("read", self._store.uri_of(key), "DamagedRetry", hint) from error
 
     def begin(self, retry: RunRetry) -> None:

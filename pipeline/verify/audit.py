@@ -86,7 +86,9 @@ class RowCoverage:
             expected = self._last.rows[0] + (place - self._last.segment.place) * self._facts.segment_rows
             if part.rows is not None and part.rows[0] != expected:
                 found = str(part.rows[0])
-                part.tell("first row", f"{expected}, by its name and {self._facts.segment_rows} rows a segment", found)
+                part.tell(
+                    "first row", f"{expected}, by its name and {self._facts.segment_rows} rows per segment", found
+                )
         elif not has_gap:
             follows = f"{0 if self._last is None else self._last.segment.shard + 1:07d}-00000"
             if str(part.segment) != follows:

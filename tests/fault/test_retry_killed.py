@@ -53,7 +53,7 @@ def test_a_retry_that_was_killed_is_ended_by_the_same_command(output: RunOutput)
 
     ended = CliRunner().invoke(app, ["retry", output.store.uri, *CLASSES])
     assert ended.exit_code == 3, ended.stderr
-    assert "going on: retry 1" in ended.stderr
+    assert "resuming: retry 1" in ended.stderr
     summary = json.loads(ended.stdout)
     assert (summary["retry"], summary["done"], summary["failed"]) == (1, len(LATE) + 1, 1)
     assert summary["retried"] < len(LATE)

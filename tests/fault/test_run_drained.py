@@ -57,9 +57,9 @@ def test_a_driver_that_gets_notice_drains_and_only_rows_in_the_engine_are_comput
         stderr = running.wait().stderr
         assert still_alive(everything, DEADLINE_S) == []
     *_, stopped, hint = stderr.splitlines()
-    assert f"dimoo-batch: stopping in good order, within {DEADLINE_S:g} s; a second signal ends it at once" in stderr
+    assert f"dimoo-batch: shutting down gracefully, within {DEADLINE_S:g} s; a second signal ends it at once" in stderr
     assert stopped == "dimoo-batch: stopped"
-    assert "run the same command again" in hint
+    assert "Re-run the same command to resume" in hint
     in_engine, first_starts, num_kept = witness.unfinished(), witness.starts(), len(output.keys("parts/"))
     assert set(HELD) <= in_engine
     assert num_kept == len(set(first_starts) - in_engine)

@@ -123,7 +123,7 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
         *_, stopped, hint = ended.stderr.splitlines()
         assert stopped == "dimoo-batch: stopped"
         assert str(tmp_path / "out") in hint
-        assert "run the same command again" in hint
+        assert "Re-run the same command to resume" in hint
     earlier = parts_of(output)
     assert 2 <= len(earlier) < NUM_ROWS
     assert output.success() is None

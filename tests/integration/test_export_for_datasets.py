@@ -10,8 +10,9 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from dimoo_core.errors import ConfigError
 from jobs.cli import app
-from jobs.export.huggingface import hub_card
+from jobs.export.huggingface import hub_card, hub_features
 from jobs.export.rows import FinishedRow
 from jobs.report.facts import RunFactSheet
 from tests.support.exported import expected_pixels, export, load_dataset, pixels
@@ -93,6 +94,30 @@ def test_what_is_given_keeps_its_own_licence(has_inputs: bool, licence: dict[str
     assert {name: value for name, value in found.items() if name.startswith("license")} == licence
     assert "1 row made by" in body
     assert ("Fill in `license` above" in body) == has_inputs
+
+
+_TYPES = [
+    *(pa.null(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64()),
+    *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.date32(), pa.date64()),
+    *(pa.timestamp("s"), pa.timestamp("us", "Europe/Berlin"), pa.time32("ms"), pa.time64("ns"), pa.duration("us")),
+    *(pa.decimal128(10, 2), pa.decimal256(40, 2), pa.list_(pa.int64()), pa.list_(pa.float32(), 3)),
+    *(pa.large_list(pa.string()), pa.struct([("a", pa.list_(pa.struct([("b", pa.float64())]))), ("c", pa.bool_())])),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_columns_of_every_type_are_the_features_that_datasets_makes_of_them() -> None:
+    import datasets
+
+    schema = pa.schema([(f"column{number}", dtype) for number, dtype in enumerate(_TYPES)])
+    assert hub_features(schema) == datasets.Features.from_arrow_schema(schema).to_dict()
+
+
+@pytest.mark.parametrize("dtype", [pa.map_(pa.string(), pa.int64()), pa.month_day_nano_interval(), pa.uuid()])
+def test_a_column_whose_type_has_no_name_at_hugging_face_is_to_be_dropped(dtype: pa.DataType) -> None:
+    with pytest.raises(ConfigError, match=r"column 'odd' has type .*: --drop odd"):
+        hub_features(pa.schema([("odd", pa.list_(dtype))]))
 
 
 def test_an_image_folder_is_opened_by_datasets(run_to_export: RunOutput, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_mended_manifest_is_refused_until_the_change_is_accepted(retriable: Pa
     refused = retry(retriable, "--class", "bad_input")
     assert refused.exit_code == 2
     assert "the manifest has changed: 10 rows then and now): give the manifest and model it was" in refused.stderr
-    assert "or go on with --accept-change manifest_fingerprint" in refused.stderr
+    assert "or continue with --accept-change manifest_fingerprint" in refused.stderr
     assert "--output" not in refused.stderr
     assert "--new-run" not in refused.stderr
     ended = retry(retriable, "--class", "bad_input", "--accept-change", "manifest_fingerprint")

@@ -177,7 +177,7 @@ def test_an_interrupted_retry_is_told_with_the_command_that_goes_on(begun: Path,
     assert (found.retry, found.retry_classes) == (2, ["not_found", "oom"])
     first = next(found.lines())
     assert words in first
-    assert f"dimoo-batch retry {begun} --class not_found --class oom goes on" in first
+    assert f"dimoo-batch retry {begun} --class not_found --class oom resumes it" in first
     RetryRecords(store).end(RunRetry(number=2, classes=("not_found", "oom"), started_at="now"))
     assert read_status(str(begun)).retry is None
 

@@ -195,7 +195,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "the run has other segments": (
         run_json(lambda found: found["results"].update(segment_rows=3)),
-        f"{part(1)}: first row: expected 3, by its name and 3 rows a segment, found 2",
+        f"{part(1)}: first row: expected 3, by its name and 3 rows per segment, found 2",
     ),
     "the run has smaller segments": (
         run_json(lambda found: found["results"].update(segment_rows=1)),
@@ -218,7 +218,7 @@ def test_a_planted_damage_is_found(name: str, output: Path, finished_run: Path) 
     *findings, verdict = result.stdout.splitlines()
     assert any(line.startswith(expected) for line in findings), result.stdout
     noun = "finding" if len(findings) == 1 else "findings"
-    assert f"NOT complete, {len(findings)} {noun}: " in verdict
+    assert f"; {len(findings)} {noun}: " in verdict
     assert f"next: dimoo-batch verify {output} --set-aside" in result.stderr
 
 

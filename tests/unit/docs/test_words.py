@@ -1,14 +1,12 @@
 """The documents use the field's words, not a dialect of this project's own."""
 
+import ast
 import re
 from collections.abc import Iterator
 
 import pytest
 
-from jobs.progress.metrics import METRICS
-from manifests.columns import COLUMNS
-from manifests.row.task_name import REFERENCE_TASKS
-from manifests.tasks import TASKS
+from dimoo_batch._finder import PACKAGES
 from tests.support.command import REPOSITORY
 
 _UNITS = "second|minute|hour|day|step|line|row|worker|machine|GPU|segment|turn"
@@ -31,25 +29,13 @@ PHRASES = {
     r"likeness": "similarity",
     r"one's own": "your own, custom",
 }
-PROGRAMS_OWN = sorted(
-    {
-        *(column.meaning for column in COLUMNS.values()),
-        *(task.meaning for task in (*TASKS.values(), *REFERENCE_TASKS.values())),
-        *(metric.meaning for metric in METRICS),
-    },
-    key=len,
-    reverse=True,
-)
-"""Texts of the code that pages repeat."""
 MORE = ("README.md", "mkdocs.yml", "benchmarks/README.md")
-LATER = {"docs/structure.md"}
 
 
 def documents() -> Iterator[tuple[str, str]]:
     """Names and prose of the pages; without code and what the program prints."""
     for page in (*map(REPOSITORY.joinpath, MORE), *sorted(REPOSITORY.glob("docs/**/*.md"))):
-        if (name := str(page.relative_to(REPOSITORY))) not in LATER:
-            yield name, prose(page.read_text(encoding="utf-8"))
+        yield str(page.relative_to(REPOSITORY)), prose(page.read_text(encoding="utf-8"))
 
 
 def examples() -> Iterator[tuple[str, str]]:
@@ -62,12 +48,22 @@ def examples() -> Iterator[tuple[str, str]]:
 def prose(text: str) -> str:
     """A page without code, links' targets, texts of the program, and what a program wrote of it."""
     text = text.partition("The rest of this page is the output of this command")[0]
-    for own in PROGRAMS_OWN:
-        text = text.replace(own, "")
     return re.sub(r"^```[\s\S]*?^```$|^ {4}.*$|`[^`]*`|\]\([^)]*\)", "", text, flags=re.MULTILINE)
 
 
-TEXTS = [*documents(), *examples()]
+def program() -> Iterator[tuple[str, str]]:
+    """Modules and what they may print: their texts, and of commands the docstrings too, which are ``--help``."""
+    for package in ("dimoo_batch", *PACKAGES):
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            name, tree = str(path.relative_to(REPOSITORY)), ast.parse(path.read_text(encoding="utf-8"))
+            is_help = name.startswith("jobs/commands/")
+            kept = [] if is_help else [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+            texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in kept)
+            strings = (each.value for each in texts if isinstance(each.value, str))
+            yield name, "\n\n".join(text for text in strings if not text.isidentifier())  # keys stay
+
+
+TEXTS = [*documents(), *examples(), *program()]
 
 
 @pytest.mark.parametrize(("name", "text"), TEXTS, ids=[name for name, _ in TEXTS])

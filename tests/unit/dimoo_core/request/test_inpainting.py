@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.box_pixels import box_pixels
+from benchmarks.box_pixels import box_pixels, encoded_size
 from dimoo_core.errors import RequestError
-from dimoo_core.request.inpainting import Box, centered_box, dilated, encoded_size, masked_codes, token_mask
+from dimoo_core.request.inpainting import Box, centered_box, dilated, masked_codes, token_mask
 
 
 def test_a_box_in_the_middle_takes_its_share_of_each_side() -> None:

@@ -45,7 +45,9 @@ def test_what_differs_is_refused_with_both_values_and_the_ways_out(tmp_path: Pat
     assert "pipeline.segment_rows: 4 there, 8 now" in message
     assert "--new-run" in message
     assert "--accept-change" not in message  # it would be refused because of the segments
-    with pytest.raises(ConfigError, match="go on with --accept-change seed, begin anew beside it with --new-run"):
+    with pytest.raises(
+        ConfigError, match="continue with --accept-change seed, start a new run beside it with --new-run"
+    ):
         check(ResumeOptions(), run, seed=3)
 
 
@@ -54,7 +56,7 @@ def test_a_retry_is_told_no_way_that_it_has_not(tmp_path: Path) -> None:
         check(ResumeOptions(is_retry=True), run_at(tmp_path), manifest_fingerprint="b")
     message = str(caught.value)
     assert "the manifest has changed: 10 rows then and now)" in message
-    assert "(--manifest, --model) or go on with --accept-change manifest_fingerprint" in message
+    assert "(--manifest, --model) or continue with --accept-change manifest_fingerprint" in message
     assert "--output" not in message
     assert "--new-run" not in message
 
@@ -109,7 +111,7 @@ def test_only_what_was_named_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["segment_rows", "limit", "image_format"])
 def test_what_names_parts_and_images_cannot_be_accepted(key: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"cannot go on with other values of {key_as_set(key)}"):
+    with pytest.raises(ConfigError, match=f"cannot continue with other values of {key_as_set(key)}"):
         check(ResumeOptions(accepted=(key,)), run_at(tmp_path), **{key: 8})
 
 

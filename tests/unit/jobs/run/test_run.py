@@ -105,7 +105,7 @@ def test_what_is_said_at_the_end_shows_the_first_failures_in_row_order(tmp_path:
         run.commit(PartName(f"0000000-0000{segment}"), part, PartSummary(0, failures))
     *_, places, again, first, second, third, fourth, fifth, more, _ = summary_lines(summary_of(tmp_path, 8))
     assert places == f"  failures           {tmp_path}/_failures/*.parquet"
-    assert again.endswith(f"dimoo-batch retry {tmp_path} --class CLASS, when its cause is mended")
+    assert again == f"  fix the cause, then dimoo-batch retry {tmp_path} --class CLASS"
     assert first == "    row 0 (id0), fetch: gone"
     assert [line.split()[1] for line in (second, third, fourth, fifth)] == ["1", "2", "3", "10"]
     assert more == "    … and 3 more"

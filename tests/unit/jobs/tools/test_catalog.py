@@ -35,7 +35,7 @@ def test_programs_get_json_and_people_get_lines() -> None:
     assert listed.exit_code == 0
     assert [entry["name"] for entry in json.loads(listed.stdout)] == [*TASKS, *REFERENCE_TASKS]
     shown = CliRunner().invoke(app, ["tasks"]).stdout
-    assert "inpaint: the image with what its mask covers" in shown
+    assert "inpaint: regenerate the masked area" in shown
     assert "one of    mask_image, mask_box, mask_ratio" in shown
     assert "canny_dense: the canny edge map of the image; prompt is ignored (a name of the reference)" in shown
     assert "canny_pred: the canny edge map of the image\n" in shown

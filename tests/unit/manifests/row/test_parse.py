@@ -11,7 +11,7 @@ from dimoo_core.settings import ImageSettings, StepCacheConfig, TextSettings
 from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError
 from manifests.row.content_id import content_id
-from manifests.row.images import EMBEDDED_NAME, ImageSource
+from manifests.row.images import ImageSource
 from manifests.row.parse import MAX_SEED, Row, parse_row
 from manifests.row.settings import RowDefaults, text_settings
 from manifests.tasks import TASKS
@@ -177,7 +177,7 @@ def test_an_image_is_a_uri_or_bytes_or_the_struct_of_both() -> None:
         return parse_row({**CAPTION, "image": cell}, 0, NO_DEFAULTS).image
 
     assert image_of("s3://b/a.png") == ImageSource(uri="s3://b/a.png", name="s3://b/a.png")
-    assert image_of(b"\x89PNG") == ImageSource(data=b"\x89PNG", name=EMBEDDED_NAME)
+    assert image_of(b"\x89PNG") == ImageSource(data=b"\x89PNG", name="embedded image")
     assert image_of({"bytes": b"\x89PNG", "path": "a.png"}) == ImageSource(data=b"\x89PNG", name="a.png")
     assert image_of({"bytes": None, "path": "a.png"}) == ImageSource(uri="a.png", name="a.png")
     for nothing in (None, {"bytes": None, "path": None}):

@@ -88,7 +88,7 @@ def test_a_worker_that_cannot_drain_is_named_when_the_run_stops() -> None:
     def give(name: str, event: Event) -> None:
         shutdown.request(20.0)
 
-    with pytest.raises(RunStopped, match="stopped, but not in good order: worker-0: killed"):
+    with pytest.raises(RunStopped, match="not stopped gracefully: worker-0: killed"):
         Coordinator(Dying(1, commit), LeaseBook(segments(12)), give, shutdown=shutdown).run()
 
 

@@ -129,7 +129,7 @@ def test_the_command_stops_with_its_own_status_and_resumes(fail_on: Any, tmp_pat
     stopped = command(manifest, *options, "--set", "failures.max_engine_streak=6")
     assert stopped.exit_code == 4
     assert WORDS in stopped.stderr
-    assert "run the same command again" in stopped.stderr
+    assert "Re-run the same command to resume" in stopped.stderr
     fail_on(lambda row: False)
     assert command(manifest, *options).exit_code == 3
     output = RunOutput(tmp_path / "out")
