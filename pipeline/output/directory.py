@@ -150,7 +150,6 @@ class RunDirectory:
         Reads many parts at once, and keeps of them what is counted: memory does not grow with their number.
 
         Args:
-            committed: The segments that are done.
             look: Told of each segment, in row order and on the caller's thread.
 
         Raises:

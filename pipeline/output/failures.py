@@ -18,11 +18,7 @@ QUARANTINED = "WorkerDied"
 
 
 class FailureCopies:
-    """The copies of one run. Threads may share it.
-
-    Args:
-        store: The root of the run.
-    """
+    """The copies of one run. Threads may share it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -43,10 +39,6 @@ class CopyCheck:
     """Which copies of committed segments are there.
 
     Those of parts that others have followed, and those whose part is not there, are removed on the way.
-
-    Args:
-        store: The root of the run.
-        committed: The run's segments.
     """
 
     def __init__(self, store: Store, committed: CommittedSegments) -> None:

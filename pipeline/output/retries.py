@@ -44,11 +44,7 @@ class RunRetry:
 
 
 class RetryRecords:
-    """The retries of one run.
-
-    Args:
-        store: The root of the run.
-    """
+    """The retries of one run."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
