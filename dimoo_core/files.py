@@ -20,9 +20,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 def check_file(path: Path, *, if_missing: str) -> None:
     """Look at a file and its first bytes.
 
-    Args:
-        path: Of the file.
-        if_missing: What to say after "is missing: ".
+    ``if_missing`` is what to say after "is missing: ".
 
     Raises:
         WeightsError: If it is not there, not a file, empty, a pointer of git-lfs, or may not be read.
@@ -86,9 +84,6 @@ _BASE = "Alpha-VLLM/Lumina-DiMOO"
 
 def check_files(directory: Path) -> None:
     """Look for every file of a checkpoint, and at the start of each.
-
-    Args:
-        directory: Of the checkpoint.
 
     Raises:
         WeightsError: Listing all that is missing and how to get it, or naming the file that cannot be read.

@@ -21,7 +21,6 @@ OUTPUT_COLUMNS = (
     "id",
     "task",
     "prompt",
-    "status",
     "output",
     "outputs",
     "text",
@@ -34,7 +33,6 @@ OUTPUT_COLUMNS = (
     "cfg_image_scale",
     "temperature",
     "seed",
-    "model",
     "preset",
     "num_tokens",
     "finish_reason",
@@ -42,12 +40,11 @@ OUTPUT_COLUMNS = (
     "bytes",
     "vq_codes",
     "vq_grid",
-    "engine_s",
-    "worker",
-    "attempt",
-    "committed_at",
 )
-"""Columns the output has for every row; a column that passes through must not be named like one of them."""
+"""Columns of every part of the output; a column that passes through must not be named like one of them."""
+
+RESERVED_COLUMNS = ("status", "model", "engine_s", "worker", "attempt", "committed_at")
+"""Names that no output has so far and none that passes through may have, so that the output may get them."""
 
 OTHER_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -251,7 +248,12 @@ def _folded(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
+def is_taken(name: str) -> bool:
+    """Whether a column that passes through may not have this name."""
+    return name in (*OUTPUT_COLUMNS, *RESERVED_COLUMNS) and name not in COLUMNS
+
+
 def _output_collisions(schema: pa.Schema) -> Iterator[str]:
     for name in schema.names:
-        if name in OUTPUT_COLUMNS and name not in COLUMNS:
+        if is_taken(name):
             yield f"column {name!r} would collide with the output's own: rename it, for instance to 'source_{name}'"

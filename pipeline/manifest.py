@@ -2,8 +2,9 @@
 
 import shlex
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from manifests.errors import ManifestError
 from manifests.files.duplicates import find_duplicate_ids
 from manifests.files.plan import ManifestFile, ShardPlan, fingerprint, plan_shards
-from manifests.files.reader import inspect_file, read_ids
+from manifests.files.reader import SegmentReader, inspect_file, read_ids
 from manifests.row.settings import RowDefaults
 from manifests.schema import check_schemas
 from pipeline.storage.reader import ObjectReader, open_store
@@ -23,6 +24,13 @@ _BUILDABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".tar")
 
 SHARD_SEGMENTS = 128
 """Segments of one shard: how many files lie in one folder of images, more or less."""
+
+
+@contextmanager
+def segment_reader() -> Iterator[SegmentReader]:
+    """Reads the rows of segments from wherever their files lie, until the end of the block."""
+    with closing(ObjectReader()) as objects, SegmentReader(objects.open) as reader:
+        yield reader
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.random_checkpoint import write_random_checkpoint
-from dimoo_core.checkpoint.locate import BUILTIN, downloaded_files, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, CHECKPOINT_FILES, downloaded_files, find_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
 from dimoo_core.model_config import DIMOO_8B
 
@@ -26,8 +26,6 @@ RANDOM_SHAPES: dict[str, dict[str, Any]] = {
 
 Both have the published vocabulary: the reference's constants are its ids.
 """
-
-_FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +89,4 @@ def find_subject(model: str, scratch: Path) -> Subject:
 
 def read_bytes(directory: Path) -> int:
     """Bytes of the files that a load reads."""
-    return sum(path.stat().st_size for pattern in _FILES for path in directory.glob(pattern))
+    return sum(path.stat().st_size for pattern in CHECKPOINT_FILES for path in directory.glob(pattern))

@@ -126,7 +126,7 @@ BUILTIN = "builtin"
 
 _BUILTIN_DIRECTORY = Path(__file__).parents[1] / "builtin"
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "vqvae/*.json", "vqvae/*.safetensors")
 _WHOLE_BYTES = 64 * 2**20  # files up to this size are digested whole
 _SAMPLES, _SAMPLE_BYTES = 64, 2**20
 
@@ -176,7 +176,7 @@ def digest(directory: Path) -> str:
         WeightsError: If a file cannot be read.
     """
     hasher = hashlib.blake2b(digest_size=16)
-    paths = {path for pattern in _FILES for path in directory.glob(pattern) if not path.is_dir()}
+    paths = {path for pattern in CHECKPOINT_FILES for path in directory.glob(pattern) if not path.is_dir()}
     for path in sorted(paths, key=lambda path: path.relative_to(directory).as_posix()):
         try:
             _add_file(hasher, path, path.relative_to(directory).as_posix())

@@ -87,10 +87,6 @@ def read_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adap
 def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
     """Look at an adapter's config and the header of its file; returns the scale of each pair, by the weight it is for.
 
-    Args:
-        directory: As for ``read_adapter``.
-        shapes: As for ``read_adapter``.
-
     Raises:
         WeightsError: As ``read_adapter``, but for values that are not finite.
     """

@@ -26,7 +26,7 @@ from pipeline.rows.row_hooks import ImageFile
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.uri import folder_of, is_relative
+from pipeline.storage.uri import folder_of, resolve_uri
 
 _THREADS = 16
 
@@ -96,9 +96,7 @@ class FinishedRows:
 
     def __init__(self, store: Store, *, is_partial: bool, with_sources: bool, manifest_uri: str | None = None) -> None:
         run = RunDirectory(store)
-        description = run.description()
-        if description is None:
-            raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+        description = run.known_description()
         is_complete = store.size(SUCCESS_KEY) is not None
         if not is_partial and not is_complete:
             raise NotARun(f"the run at {store.uri} has not ended: run it again, or give --partial")
@@ -203,7 +201,7 @@ class FinishedRows:
         if source.data is not None:
             return source.data
         assert source.uri is not None  # a source has either
-        return self._objects.read(f"{folder.rstrip('/')}/{source.uri}" if is_relative(source.uri) else source.uri)
+        return self._objects.read(resolve_uri(folder, source.uri))
 
 
 def _image_file(data: bytes, name: str) -> ImageFile:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -12,12 +13,12 @@ from jobs.text import pluralize
 from manifests.columns import COLUMNS
 from manifests.errors import RowFailure
 from manifests.files.plan import plan_shards
-from manifests.files.reader import SegmentReader, inspect_file
+from manifests.files.reader import inspect_file
 from manifests.row.parse import Row, parse_rows
 from manifests.row.settings import RowDefaults
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.inputs import ImageFetcher
-from pipeline.manifest import ManifestSource, manifest_file_uris, open_manifest
+from pipeline.manifest import ManifestSource, manifest_file_uris, open_manifest, segment_reader
 from pipeline.ordered_map import ordered_map
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import StoreError
@@ -34,8 +35,8 @@ def shown_lines(uri: str, *, start: int, num_rows: int, as_json: bool) -> Iterat
         ManifestError: There is no Parquet file, or it cannot be read.
         StoreError: The store cannot be reached.
     """
-    objects = ObjectReader()
-    inspected = [inspect_file(file_uri, objects.open) for file_uri in manifest_file_uris(uri)]
+    with closing(ObjectReader()) as objects:
+        inspected = [inspect_file(file_uri, objects.open) for file_uri in manifest_file_uris(uri)]
     files = [file for file, _ in inspected]
     total = sum(file.num_rows for file in files)
     if not as_json:
@@ -45,7 +46,7 @@ def shown_lines(uri: str, *, start: int, num_rows: int, as_json: bool) -> Iterat
             meaning = COLUMNS[field.name].meaning if field.name in COLUMNS else "passes through"
             yield f"  {field.name:<16} {field.type!s:<12} {meaning}"
     plan = plan_shards(files, shard_rows=1024, segment_rows=1024)
-    with SegmentReader(objects.open) as reader:
+    with segment_reader() as reader:
         for segment in plan:
             first = max(start - segment.first_row, 0)
             last = min(start + num_rows - segment.first_row, segment.num_rows)
@@ -59,7 +60,6 @@ def shown_lines(uri: str, *, start: int, num_rows: int, as_json: bool) -> Iterat
                 else:
                     yield f"row {row}"
                     yield from (f"  {name:<16} {_short(value)}" for name, value in cells.items())
-    objects.close()
 
 
 def _plain(value: Any) -> Any:
@@ -132,13 +132,11 @@ def validate_manifest(
 def manifest_rows(source: ManifestSource, defaults: RowDefaults, limit: int | None) -> Iterator[tuple[Item, str]]:
     """Every row as a worker gets it, repeated ids refused, with the folder that its relative images start at."""
     repeats = source.repeated_ids()
-    objects = ObjectReader()
-    with SegmentReader(objects.open) as reader:
+    with segment_reader() as reader:
         for segment in source.plan(segment_rows=_SEGMENT_ROWS, limit=limit):
             folder = folder_of(segment.file_uri)
             for item in parse_rows(reader.read(segment), segment.first_row, defaults):
                 yield _without_repeated_id(item, repeats), folder
-    objects.close()
 
 
 def _without_repeated_id(item: Item, repeats: Mapping[int, int]) -> Item:

@@ -18,7 +18,7 @@ from manifests.row.content_id import content_id
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from manifests.row.task_name import find_task
-from manifests.schema import OUTPUT_COLUMNS, check_schema, nearest_name
+from manifests.schema import check_schema, is_taken, nearest_name
 from manifests.tasks import Task
 
 _MAX_LISTED = 12
@@ -251,7 +251,7 @@ def row_digest(record: Record) -> str:
 
 def _free_name(name: str) -> str:
     """The name a column has in the manifest: those of the output's own columns are taken."""
-    return f"source_{name}" if name in OUTPUT_COLUMNS and name not in COLUMNS else name
+    return f"source_{name}" if is_taken(name) else name
 
 
 def _fits(value: Any, dtype: pa.DataType) -> bool:

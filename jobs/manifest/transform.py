@@ -30,7 +30,7 @@ from pipeline.images.inputs import ImageFetcher
 from pipeline.rows.hooks import HookFailed, call_hook, load_hook
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.uri import folder_of, is_relative, parse_uri
+from pipeline.storage.uri import folder_of, is_relative, parse_uri, resolve_uri
 
 
 class PromptTemplate:
@@ -247,7 +247,7 @@ class RecordBuilder:
         """The URI of an image as anybody can read it, who does not know the source."""
         if is_relative(uri):
             folder = self._request.images or (folder_of(record.source_uri) if record.source_uri else ".")
-            uri = f"{folder.rstrip('/')}/{uri}"
+            uri = resolve_uri(folder, uri)
         try:
             location = parse_uri(uri)
         except ConfigError as error:
@@ -276,7 +276,7 @@ class RecordBuilder:
         image = record.cells.get("image")
         if record.image_bytes is None or not isinstance(image, str):
             return row_digest(record)
-        uri = f"{self._target_folder.rstrip('/')}/{image}" if is_relative(image) else image
+        uri = resolve_uri(self._target_folder, image)
         first = seen.first_with_bytes(uri, record.image_bytes, self._file_digest)
         return row_digest(record.with_cells({**record.cells, "image": first}))
 

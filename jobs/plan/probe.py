@@ -19,12 +19,11 @@ from jobs.spec.spec import JobSpec
 from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment, ShardPlan
-from manifests.files.reader import SegmentReader
 from manifests.row.settings import RowDefaults
-from pipeline.manifest import open_manifest
+from pipeline.manifest import open_manifest, segment_reader
 from pipeline.output.epoch import read_epoch_reports
-from pipeline.storage.reader import ObjectReader, open_store
-from pipeline.storage.uri import folder_of, is_relative
+from pipeline.storage.reader import open_store
+from pipeline.storage.uri import folder_of, resolve_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +83,8 @@ def _write_spread_rows(spec: JobSpec, defaults: RowDefaults, path: Path, count: 
     """Some rows of the manifest in a file of their own, images named in full."""
     source = open_manifest(spec.manifest, defaults=defaults, passthrough=spec.passthrough)
     plan = source.plan(segment_rows=1, limit=spec.limit)
-    objects = ObjectReader()
-    with SegmentReader(objects.open) as reader:
+    with segment_reader() as reader:
         tables = [_named_in_full(reader.read(segment), segment) for segment in _spread(plan, count)]
-    objects.close()
     pq.write_table(pa.concat_tables(tables, promote_options="permissive"), path)
     return len(tables)
 
@@ -100,10 +97,10 @@ def _spread(plan: ShardPlan, count: int) -> Iterator[Segment]:
 
 
 def _named_in_full(table: pa.Table, segment: Segment) -> pa.Table:
-    folder = folder_of(segment.file_uri).rstrip("/")
+    folder = folder_of(segment.file_uri)
 
     def full(uri: Any) -> Any:
-        return f"{folder}/{uri}" if isinstance(uri, str) and is_relative(uri) else uri
+        return resolve_uri(folder, uri) if isinstance(uri, str) else uri
 
     def cell(value: Any) -> Any:
         if isinstance(value, list):

@@ -21,7 +21,7 @@ from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from manifests.row.task_name import task_named
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.uri import is_relative, parse_uri
+from pipeline.storage.uri import parse_uri, resolve_uri
 
 _AMUSED = VQConfig(
     block_out_channels=(128, 256, 256, 512, 768),
@@ -204,7 +204,7 @@ class RowCosts:
         data = image.data
         if data is None:
             assert image.uri is not None  # a source has either
-            uri = f"{folder.rstrip('/')}/{image.uri}" if is_relative(image.uri) else image.uri
+            uri = resolve_uri(folder, image.uri)
             if parse_uri(uri).scheme == "s3" and not self._reads_remote:
                 self.num_assumed_sizes += 1
                 return None

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Protocol, Self
 
 from PIL import Image
@@ -132,9 +131,7 @@ class Display(Protocol):
     def __enter__(self) -> Self:
         """Begin to show."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop showing."""
 
     def refresh(self) -> None:
@@ -153,9 +150,7 @@ class LineDisplay:
         self.refresh()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._show()
 
     def refresh(self) -> None:
@@ -200,12 +195,10 @@ class PanelDisplay(LineDisplay):
         self._stack.enter_context(self._live)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.refresh()
         self._stack.close()
-        super().__exit__(kind, error, traceback)
+        super().__exit__()
         self._set_panel(False)
 
     def refresh(self) -> None:

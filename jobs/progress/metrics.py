@@ -45,12 +45,7 @@ METRICS = (
 
 
 class MetricsExport:
-    """Sets the gauges of one run. Made by a process that is connected to Ray.
-
-    Args:
-        run: The output, by which runs are told apart.
-        state: What is exported.
-    """
+    """Sets the gauges of one run, known by its output. Made by a process that is connected to Ray."""
 
     def __init__(self, run: str, state: ProgressState) -> None:
         from ray.util.metrics import Gauge

@@ -24,12 +24,7 @@ _FIRST_INTERVAL_S = 5.0
 
 
 class RunNote:
-    """Takes points of a ``ProgressState``, as often as it changes, and gives them to ``tell``.
-
-    Args:
-        state: What is noted.
-        tell: Takes a note; called at most once a second.
-    """
+    """Takes points of a ``ProgressState``, as often as it changes, and gives ``tell`` a note at most once a second."""
 
     def __init__(self, state: ProgressState, tell: Callable[[Mapping[str, Any]], None]) -> None:
         self._state = state

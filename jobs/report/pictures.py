@@ -136,11 +136,7 @@ _QUALITY = 82
 
 
 class PictureShelf:
-    """Writes small pictures into the report of one output; those that are there already stay.
-
-    Args:
-        store: Root of the output.
-    """
+    """Writes small pictures into the report of one output; those that are there already stay."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -9,10 +9,8 @@ from typing import Any
 
 from dimoo_core.errors import ConfigError, DimooError
 from manifests.errors import ManifestRowError
-from manifests.files.reader import SegmentReader
 from manifests.row.images import ImageSource, image_source, image_sources
-from pipeline.manifest import ManifestSource, open_unchecked_manifest
-from pipeline.storage.reader import ObjectReader
+from pipeline.manifest import ManifestSource, open_unchecked_manifest, segment_reader
 from pipeline.storage.uri import folder_of
 
 _SEGMENT_ROWS = 64
@@ -59,22 +57,16 @@ def find_manifest(
 
 def read_cells(source: ManifestSource, wanted: set[int]) -> Iterator[ManifestCell]:
     """Cells of the wanted rows, in row order; a cell that is wrong is left out."""
-    objects = ObjectReader()
-    try:
-        with SegmentReader(objects.open) as reader:
-            for segment in source.plan(segment_rows=_SEGMENT_ROWS, limit=None):
-                rows = [row for row in range(segment.first_row, segment.first_row + segment.num_rows) if row in wanted]
-                if not rows:
-                    continue
-                table = reader.read(segment)
-                table = table.select(
-                    [name for name in ("task", "prompt", "image", "images") if name in table.column_names]
-                )
-                for row in rows:
-                    (record,) = table.slice(row - segment.first_row, 1).to_pylist()
-                    yield _cell(row, record, folder_of(segment.file_uri))
-    finally:
-        objects.close()
+    with segment_reader() as reader:
+        for segment in source.plan(segment_rows=_SEGMENT_ROWS, limit=None):
+            rows = [row for row in range(segment.first_row, segment.first_row + segment.num_rows) if row in wanted]
+            if not rows:
+                continue
+            table = reader.read(segment)
+            table = table.select([name for name in ("task", "prompt", "image", "images") if name in table.column_names])
+            for row in rows:
+                (record,) = table.slice(row - segment.first_row, 1).to_pylist()
+                yield _cell(row, record, folder_of(segment.file_uri))
 
 
 def _cell(row: int, record: Mapping[str, Any], folder_uri: str) -> ManifestCell:

@@ -17,7 +17,6 @@ from jobs.report.pictures import CONTACT_SHEET_KEY, PictureShelf, contact_sheet
 from jobs.report.row import ReportRow, find_manifest, read_cells
 from jobs.report.statistics import RunStatistics
 from manifests.files.parquet import ParquetReader
-from pipeline.errors import NotARun
 from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.epoch import read_epoch_reports
@@ -132,9 +131,7 @@ class _Report:
 
     def write(self, manifest: str | None, max_rows: int) -> ReportSummary:
         store, statistics = self._store, RunStatistics()
-        description = RunDirectory(store).description()
-        if description is None:
-            raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+        description = RunDirectory(store).known_description()
         facts = RunFactSheet(description, store.size(SUCCESS_KEY) is not None)
         rows = read_rows(store, statistics, num_rows=facts.num_rows, max_rows=max_rows)
         self._add_pictures(rows, manifest, facts)

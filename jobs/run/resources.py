@@ -17,12 +17,10 @@ from jobs.run.workers import Workers
 from jobs.spec.resolve import with_generation_defaults
 from jobs.spec.spec import JobSpec
 from manifests.errors import RowFailure
-from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row, parse_rows
-from pipeline.manifest import ManifestSource
+from pipeline.manifest import ManifestSource, segment_reader
 from pipeline.output.directory import RunDirectory
 from pipeline.protocol.settings import RunSettings
-from pipeline.storage.reader import ObjectReader
 
 log = logging.getLogger("dimoo_batch.jobs")
 
@@ -81,13 +79,9 @@ def memory_of_shapes(
 
 def first_rows(source: ManifestSource, settings: RunSettings, limit: int | None) -> list[Row | RowFailure]:
     """The first rows of a manifest, as they are before hooks look at them."""
-    objects = ObjectReader()
-    try:
-        with SegmentReader(objects.open) as reader:
-            for segment in islice(source.plan(segment_rows=_FIRST_ROWS, limit=limit), 1):
-                return list(parse_rows(reader.read(segment), segment.first_row, settings.results.defaults))
-    finally:
-        objects.close()
+    with segment_reader() as reader:
+        for segment in islice(source.plan(segment_rows=_FIRST_ROWS, limit=limit), 1):
+            return list(parse_rows(reader.read(segment), segment.first_row, settings.results.defaults))
     return []
 
 

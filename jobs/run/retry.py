@@ -27,7 +27,7 @@ from manifests.errors import FailureClass
 from manifests.files.plan import ShardPlan
 from pipeline.driver.coordinator import CoordinatorReport
 from pipeline.driver.failure_limits import FailureLimit
-from pipeline.errors import NotARun, RunFailed
+from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.output.directory import RunDirectory, results_digest
 from pipeline.output.epoch import RunEpoch, claimed_epoch
@@ -80,9 +80,7 @@ def retry_job(
     started_s, classes = time.monotonic(), chosen_classes(options.classes)
     store = open_store(output)
     run = RunDirectory(store)
-    description = run.description()
-    if description is None:
-        raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+    description = run.known_description()
     check_version(description, store.uri)
     recorded_adapter(description, store.uri)
     spec = options.job_spec(description)

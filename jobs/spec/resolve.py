@@ -25,10 +25,6 @@ SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")
 def with_generation_defaults(spec: JobSpec, directory: Path) -> JobSpec:
     """The spec with the checkpoint's defaults wherever it says nothing itself.
 
-    Args:
-        spec: As a person wrote it.
-        directory: The checkpoint's.
-
     Raises:
         WeightsError: If the checkpoint's file is wrong; names the file, the key and the value.
         ConfigError: If a value of the spec is out of range, or does not go with one of the checkpoint's.
@@ -77,9 +73,6 @@ def _lengths(defaults: UnderstandingSpec, given: dict[str, Any]) -> dict[str, An
 
 def with_found_adapter(spec: JobSpec) -> JobSpec:
     """The spec with its adapter by the name that every worker and every resume finds it by.
-
-    Args:
-        spec: As a person wrote it.
 
     Raises:
         WeightsError: There is no such adapter.

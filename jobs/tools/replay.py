@@ -31,11 +31,9 @@ from jobs.spec.result_keys import settings_from
 from manifests.errors import RowFailure
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment
-from manifests.files.reader import SegmentReader
 from manifests.row.parse import Row
-from pipeline.errors import NotARun
 from pipeline.images.inputs import ignore_pillow_warnings
-from pipeline.manifest import ManifestSource
+from pipeline.manifest import ManifestSource, segment_reader
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import PARTS_PREFIX, parts_by_segment
 from pipeline.protocol.settings import RunSettings
@@ -44,7 +42,7 @@ from pipeline.rows.postprocess import Postprocessor, encode_image
 from pipeline.rows.preprocess import Preprocessor
 from pipeline.rows.row_hooks import RawRow, RowHooks
 from pipeline.storage.base import Store
-from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.reader import open_store
 from pipeline.storage.retry import RetryPolicy
 from pipeline.storage.uri import folder_of
 
@@ -89,15 +87,10 @@ def read_row(source: ManifestSource, hooks: RowHooks, index: int) -> tuple[OneRo
     """
     if not 0 <= index < source.num_rows:
         raise ConfigError(f"there is no row {index}: {source.uri} has rows 0 to {source.num_rows - 1}")
-    objects = ObjectReader()
-    try:
-        with SegmentReader(objects.open) as reader:
-            plan = source.plan(segment_rows=1, limit=None)
-            segment = plan.segment(index)
-            at = OneRow(segment, reader.read(segment))
-            (item,) = hooks.rows(at.rows, index)
-    finally:
-        objects.close()
+    segment = source.plan(segment_rows=1, limit=None).segment(index)
+    with segment_reader() as reader:
+        at = OneRow(segment, reader.read(segment))
+        (item,) = hooks.rows(at.rows, index)
     if isinstance(item, RawRow):
         item = hooks.before(item)
     if isinstance(item, RowFailure):
@@ -153,9 +146,7 @@ def replay_row(output: str, row_id: str, *, manifest: str | None) -> ReplaySumma
     """
     store = open_store(output)
     try:
-        description = RunDirectory(store).description()
-        if description is None:
-            raise NotARun(f"{store.uri} is not the output of a run: it has no run.json")
+        description = RunDirectory(store).known_description()
         index, recorded = find_row(store, row_id)
         uri = manifest or str(description.get("manifest"))
         source = find_manifest(uri, description, log.info)

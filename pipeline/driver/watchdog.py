@@ -30,12 +30,7 @@ class _Life:
 
 
 class WorkerWatch:
-    """Keeps a few numbers for each worker that has its model.
-
-    Args:
-        life: The limits.
-        clock: Seconds from any origin.
-    """
+    """Keeps a few numbers for each worker that has its model."""
 
     def __init__(self, life: WorkerLife, clock: Callable[[], float] = time.monotonic) -> None:
         self._life = life

@@ -29,7 +29,7 @@ from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
 from pipeline.storage.retry import RetryPolicy
-from pipeline.storage.uri import is_relative
+from pipeline.storage.uri import resolve_uri
 
 Result = TypeVar("Result")
 
@@ -150,7 +150,7 @@ class ImageFetcher:
 
     def _read(self, source: ImageSource, folder_uri: str) -> bytes:
         assert source.uri is not None
-        uri = f"{folder_uri.rstrip('/')}/{source.uri}" if is_relative(source.uri) else source.uri
+        uri = resolve_uri(folder_uri, source.uri)
         try:
             self._policy.check(uri, folder_uri)
         except ConfigError as error:

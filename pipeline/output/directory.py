@@ -19,16 +19,18 @@ import pyarrow.parquet as pq
 from dimoo_core.errors import ConfigError
 from manifests.errors import RowFailure
 from manifests.files.plan import Segment, ShardPlan
+from pipeline.errors import NotARun
 from pipeline.ordered_map import ordered_map
 from pipeline.output.failures import CopyCheck, FailureCopies
 from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX, CommittedSegments, PartName
 from pipeline.output.results import PartSummary, RunTotals, part_summary
 from pipeline.output.retries import RETRIES_PREFIX
-from pipeline.storage.base import Store
+from pipeline.storage.base import Store, json_bytes
 from pipeline.storage.errors import ObjectNotFound, StoreError
 
 RUN_KEY = "run.json"
 SUCCESS_KEY = "_SUCCESS"
+_RUN_STYLE = {"indent": 2, "ensure_ascii": False, "sort_keys": True}
 _MAX_ID_IN_NAME = 100
 _MAX_STRANGE_KEYS = 5
 _READ_THREADS = 16
@@ -148,7 +150,6 @@ class RunDirectory:
         Reads many parts at once, and keeps of them what is counted: memory does not grow with their number.
 
         Args:
-            committed: The segments that are done.
             look: Told of each segment, in row order and on the caller's thread.
 
         Raises:
@@ -209,8 +210,7 @@ class RunDirectory:
 
     def start(self, description: Mapping[str, Any]) -> dict[str, Any]:
         """Write ``run.json`` if this is the first start; return it as it stands."""
-        text = json.dumps(description, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-        if self.store.put_if_absent(RUN_KEY, text.encode()):
+        if self.store.put_if_absent(RUN_KEY, json_bytes(description, **_RUN_STYLE)):
             return dict(description)
         found = self.description()
         if found is None:
@@ -221,9 +221,8 @@ class RunDirectory:
         """Write into ``run.json`` that the run went on although settings differed; ``results`` stays as it is."""
         noted = [*description.get("accepted_changes", []), *changes]
         described = {**description, "accepted_changes": list(dict.fromkeys(noted))}
-        text = json.dumps(described, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
         if described != description:
-            self.store.put(RUN_KEY, text.encode(), content_type="application/json")
+            self.store.put_json(RUN_KEY, described, **_RUN_STYLE)
 
     def description(self) -> dict[str, Any] | None:
         """``run.json``; None if no run was started here.
@@ -241,10 +240,20 @@ class RunDirectory:
             raise ConfigError(f"{self.store.uri_of(RUN_KEY)} is not the description of a run")
         return found
 
+    def known_description(self) -> dict[str, Any]:
+        """As ``description``, of a run that must be here.
+
+        Raises:
+            NotARun: No run lies here.
+        """
+        found = self.description()
+        if found is None:
+            raise NotARun(f"{self.store.uri} is not the output of a run: it has no run.json")
+        return found
+
     def succeed(self, totals: RunTotals) -> None:
         """Write ``_SUCCESS``: every row of the manifest has its outcome."""
-        text = json.dumps({"rows_done": totals.num_done, "rows_failed": totals.num_failed}) + "\n"
-        self.store.put(SUCCESS_KEY, text.encode(), content_type="application/json")
+        self.store.put_json(SUCCESS_KEY, {"rows_done": totals.num_done, "rows_failed": totals.num_failed})
 
     def totals_at_end(self) -> RunTotals | None:
         """What ``_SUCCESS`` says; None while the run has not ended, or if it cannot be read as such."""

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 
 from pipeline.errors import RunInUse, RunSuperseded
-from pipeline.storage.base import Store
+from pipeline.storage.base import Store, json_bytes
 from pipeline.storage.errors import ObjectNotFound, StoreError
 
 _EPOCH_FILE = re.compile(r"_epochs/(?P<number>\d{6,})(?P<beat>-beat)?\.json")
@@ -218,8 +218,8 @@ class RunEpoch:
     def _heartbeat(self, *, has_ended: bool) -> None:
         self._num_heartbeats += 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        text = json.dumps({"beats": self._num_heartbeats, "ended": has_ended, "at": now, "note": self._note}) + "\n"
-        self._store.put(_heartbeat_key(self.number), text.encode(), content_type="application/json")
+        heartbeat = {"beats": self._num_heartbeats, "ended": has_ended, "at": now, "note": self._note}
+        self._store.put_json(_heartbeat_key(self.number), heartbeat)
 
 
 @contextmanager
@@ -242,7 +242,7 @@ def claimed_epoch(store: Store, *, silence_s: float = SILENCE_S) -> Iterator[Run
     owner = Owner.this_process()
     _live_nonces.add(owner.nonce)  # before the claim can be seen: another thread here would take it for a dead one's
     try:
-        is_claimed = store.put_if_absent(_claim_key(latest + 1), (json.dumps(asdict(owner)) + "\n").encode())
+        is_claimed = store.put_if_absent(_claim_key(latest + 1), json_bytes(asdict(owner)))
     except StoreError:
         _live_nonces.discard(owner.nonce)
         raise

@@ -4,7 +4,6 @@ Derived from parts and written after them, so that a crash may leave a copy miss
 followed since. Whoever starts next on the output makes that good.
 """
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -19,11 +18,7 @@ QUARANTINED = "WorkerDied"
 
 
 class FailureCopies:
-    """The copies of one run. Threads may share it.
-
-    Args:
-        store: The root of the run.
-    """
+    """The copies of one run. Threads may share it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -33,8 +28,8 @@ class FailureCopies:
         if failures:
             self._store.put(part.failures_key, failures_bytes(failures))
         if quarantined := _quarantined(failures):
-            text = json.dumps([failure.to_json() for failure in quarantined], indent=2, ensure_ascii=False) + "\n"
-            self._store.put(part.quarantine_key, text.encode(), content_type="application/json")
+            rows = [failure.to_json() for failure in quarantined]
+            self._store.put_json(part.quarantine_key, rows, indent=2, ensure_ascii=False)
         for before in part.earlier:
             self._store.delete(before.failures_key)
             self._store.delete(before.quarantine_key)
@@ -44,10 +39,6 @@ class CopyCheck:
     """Which copies of committed segments are there.
 
     Those of parts that others have followed, and those whose part is not there, are removed on the way.
-
-    Args:
-        store: The root of the run.
-        committed: The run's segments.
     """
 
     def __init__(self, store: Store, committed: CommittedSegments) -> None:

@@ -96,9 +96,7 @@ class PoisonRecord:
 
     def put(self, segment_name: str, crash_history: CrashHistory) -> None:
         """Remember a suspicion; it is durable when this returns."""
-        text = json.dumps(asdict(crash_history)) + "\n"
-        key = _key(segment_name)
-        self._retry_policy.retry(lambda: self._store.put(key, text.encode(), content_type="application/json"))
+        self._retry_policy.retry(lambda: self._store.put_json(_key(segment_name), asdict(crash_history)))
 
     def clear(self, segment_name: str) -> None:
         """The segment is committed, or was handed back by a worker that is well."""

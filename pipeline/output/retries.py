@@ -44,11 +44,7 @@ class RunRetry:
 
 
 class RetryRecords:
-    """The retries of one run.
-
-    Args:
-        store: The root of the run.
-    """
+    """The retries of one run."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -86,8 +82,7 @@ class RetryRecords:
         self._put(replace(retry, has_ended=True))
 
     def _put(self, retry: RunRetry) -> None:
-        text = json.dumps(asdict(retry), indent=2) + "\n"
-        self._store.put(_key(retry.number), text.encode(), content_type="application/json")
+        self._store.put_json(_key(retry.number), asdict(retry), indent=2)
 
 
 def _key(number: int) -> str:

@@ -10,11 +10,7 @@ _STEPPING_SHARE = 0.5
 
 
 class ShutdownRequest:
-    """Asks once, from any thread or a signal handler, and may be asked by any.
-
-    Args:
-        clock: Seconds from any origin.
-    """
+    """Asks once, from any thread or a signal handler, and may be asked by any."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

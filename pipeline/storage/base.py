@@ -4,11 +4,12 @@ The two kinds are in ``local`` and ``s3``; both pass the same contract tests.
 """
 
 import io
+import json
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
 
@@ -93,6 +94,11 @@ _KEY_RULE = (
 )
 
 
+def json_bytes(value: object, **style: Any) -> bytes:
+    """A JSON document as stores hold it; ``style`` is for ``json.dumps``."""
+    return (json.dumps(value, **style) + "\n").encode()
+
+
 class Store(ABC):
     """Bytes by key under one root.
 
@@ -151,6 +157,10 @@ class Store(ABC):
         When this returns, the bytes survive a crash of the machine. ``content_type`` is for browsers; local disks
         ignore it.
         """
+
+    def put_json(self, key: str, value: object, **style: Any) -> None:
+        """As ``put``, a value as one JSON document; ``style`` is for ``json.dumps``."""
+        self.put(key, json_bytes(value, **style), content_type="application/json")
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Create an object unless the key is taken; of any number of concurrent callers exactly one wins.

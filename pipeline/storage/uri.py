@@ -76,6 +76,11 @@ def is_relative(uri: str) -> bool:
     return not _SCHEME.match(uri) and not uri.startswith(("/", "~"))
 
 
+def resolve_uri(folder: str, uri: str) -> str:
+    """The URI, with one that is relative joined to the folder where it starts."""
+    return f"{folder.rstrip('/')}/{uri}" if is_relative(uri) else uri
+
+
 def folder_of(uri: str) -> str:
     """The folder of an object, without a slash at the end unless it is ``/``: where its relative URIs start.
 

@@ -16,11 +16,7 @@ from pipeline.protocol.shutdown import ShutdownRequest
 
 
 class WatchdogClock:
-    """Threads tell when they begin, end, and in between when they get on.
-
-    Args:
-        clock: Seconds from any origin.
-    """
+    """Threads tell when they begin, end, and in between when they get on."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -100,12 +100,7 @@ _PROGRESS_INTERVAL_S = 0.5
 
 
 class Worker:
-    """Runs leases on one model until there are none left. ``run`` may be called once.
-
-    Args:
-        settings: What to do.
-        emit: Called from several threads with what happens.
-    """
+    """Runs leases on one model until there are none left. ``run`` may be called once; ``emit`` by several threads."""
 
     def __init__(self, settings: RunSettings, emit: Callable[[Event], None]) -> None:
         self._settings = settings

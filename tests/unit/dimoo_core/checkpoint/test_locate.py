@@ -17,7 +17,7 @@ from huggingface_hub.utils import filter_repo_objects
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dimoo_core.checkpoint.locate import _FILES, BUILTIN, _elsewhere, digest, find_checkpoint
+from dimoo_core.checkpoint.locate import BUILTIN, CHECKPOINT_FILES, _elsewhere, digest, find_checkpoint
 from dimoo_core.errors import WeightsError
 from dimoo_core.files import check_files
 
@@ -151,7 +151,7 @@ def test_no_file_elsewhere_is_wanted(folders: list[str]) -> None:
 
 
 def is_wanted(name: str) -> bool:
-    return bool(list(filter_repo_objects([name], allow_patterns=list(_FILES), ignore_patterns=_elsewhere())))
+    return bool(list(filter_repo_objects([name], allow_patterns=list(CHECKPOINT_FILES), ignore_patterns=_elsewhere())))
 
 
 @pytest.mark.parametrize(

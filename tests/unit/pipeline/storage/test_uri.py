@@ -8,7 +8,7 @@ from dimoo_core.errors import ConfigError
 from manifests.redact import redact_uri
 from pipeline.storage.errors import ObjectNotFound, StoreError
 from pipeline.storage.reader import ObjectReader, open_store
-from pipeline.storage.uri import Location, folder_of, is_relative, parse_uri, split_uri
+from pipeline.storage.uri import Location, folder_of, is_relative, parse_uri, resolve_uri, split_uri
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,12 @@ def test_relative_uris_are_told_from_absolute_ones() -> None:
     assert not any(
         is_relative(uri) for uri in ("/a.png", "~/a.png", "file:///a.png", "s3://bucket/a.png", "https://h/a")
     )
+
+
+def test_a_relative_uri_is_joined_to_its_folder_and_another_stays() -> None:
+    assert resolve_uri("s3://bucket/a/", "b.png") == "s3://bucket/a/b.png"
+    assert resolve_uri("/", "b.png") == "/b.png"
+    assert resolve_uri("/a", "s3://bucket/b.png") == "s3://bucket/b.png"
 
 
 def test_passwords_and_signatures_never_reach_a_message() -> None:
