@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from jobs.manifest.request import BuildReport as BuildReport
     from jobs.manifest.request import BuildRequest as BuildRequest
     from jobs.manifest.request import constant_cell as constant_cell
-    from jobs.manifest.request import dedupe_choice as dedupe_choice
     from jobs.manifest.request import listed_values as listed_values
     from jobs.manifest.request import name_value_pairs as name_value_pairs
-    from jobs.manifest.request import share_value as share_value
     from jobs.plan.lines import find_gpus as find_gpus
     from jobs.plan.lines import plan_json as plan_json
     from jobs.plan.lines import plan_lines as plan_lines
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from jobs.tools.bench import BenchOptions as BenchOptions
     from jobs.tools.bench import measure_machine as measure_machine
     from jobs.tools.bench_cases import BenchTask as BenchTask
-    from jobs.tools.bench_cases import bench_json as bench_json
     from jobs.tools.bench_cases import bench_lines as bench_lines
     from jobs.tools.catalog import model_entries as model_entries
     from jobs.tools.catalog import reference_entries as reference_entries
@@ -58,8 +55,7 @@ _NAMES = {
     "jobs.export.formats": "FORMATS",
     "jobs.manifest.build": "build_manifest",
     "jobs.manifest.inspect": "shown_lines validate_manifest",
-    "jobs.manifest.request": "BuildReport BuildRequest constant_cell dedupe_choice listed_values name_value_pairs "
-    "share_value",
+    "jobs.manifest.request": "BuildReport BuildRequest constant_cell listed_values name_value_pairs",
     "jobs.plan.lines": "find_gpus plan_json plan_lines",
     "jobs.plan.plan": "plan_run",
     "jobs.plan.probe": "probe_plan",
@@ -74,7 +70,7 @@ _NAMES = {
     "jobs.spec.resolve": "resolved_spec row_defaults_of",
     "jobs.spec.spec": "JobSpec load_spec",
     "jobs.tools.bench": "BenchOptions measure_machine",
-    "jobs.tools.bench_cases": "BenchTask bench_json bench_lines",
+    "jobs.tools.bench_cases": "BenchTask bench_lines",
     "jobs.tools.catalog": "model_entries reference_entries task_entries",
     "jobs.tools.doctor": "diagnose",
     "jobs.tools.replay": "replay_row",

@@ -1,6 +1,5 @@
 """``dimoo-batch bench``: how fast this machine is with a model."""
 
-import json
 from typing import Annotated, get_args
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from dimoo_core.errors import ConfigError
 from jobs import api
 from jobs.commands.options import AsJson, Model, Overrides, Spec
-from jobs.commands.support import EXIT_FAILED, exit_codes, fail
+from jobs.commands.support import EXIT_FAILED, echo_result, exit_codes, fail
 
 
 def bench(
@@ -47,9 +46,7 @@ def bench(
         job = api.load_spec(spec, flags, overrides or [])
         cases = api.BenchOptions(tuple(preset or ()), _sizes(size or []), _tasks(task), rows, max_seconds)
         machine, results = api.measure_machine(job, cases)
-    typer.echo(
-        json.dumps(api.bench_json(machine, results)) if as_json else "\n".join(api.bench_lines(machine, results))
-    )
+    echo_result({**machine, "cases": results}, api.bench_lines(machine, results), as_json=as_json)
     if failed := [result for result in results if result.error is not None]:
         fail(f"{failed[0].task} {failed[0].size}, {failed[0].preset}: {failed[0].error}", EXIT_FAILED)
 

@@ -1,11 +1,11 @@
 """``dimoo-batch tasks`` and ``dimoo-batch models``."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from jobs import api
+from jobs.commands.support import echo_result
 
 
 def tasks(
@@ -23,10 +23,8 @@ def tasks(
       dimoo-batch tasks --json | jq -c '.[].example' > rows.jsonl
     """
     entries = [*api.task_entries(), *api.reference_entries()]
-    if as_json:
-        typer.echo(json.dumps([entry.to_json() for entry in entries]))
-        return
-    typer.echo("\n\n".join("\n".join(entry.lines()) for entry in entries))
+    lines = [line for entry in entries for line in ("", *entry.lines())]
+    echo_result(entries, lines[1:], as_json=as_json)
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False) -> None:
@@ -38,8 +36,4 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
       dimoo-batch models --json
     """
     entries = api.model_entries()
-    if as_json:
-        typer.echo(json.dumps([entry.to_json() for entry in entries]))
-        return
-    for entry in entries:
-        typer.echo(entry.words())
+    echo_result(entries, (entry.words() for entry in entries), as_json=as_json)

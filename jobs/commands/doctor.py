@@ -1,12 +1,11 @@
 """``dimoo-batch doctor`` and ``dimoo-batch models``."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from jobs import api
-from jobs.commands.support import EXIT_FAILED
+from jobs.commands.support import EXIT_FAILED, echo_result
 
 
 def doctor(
@@ -31,9 +30,5 @@ def doctor(
     Exit status: 0 nothing is wrong, 1 something is.
     """
     diagnoses = list(api.diagnose(output, model, ray_address))
-    if as_json:
-        typer.echo(json.dumps([diagnosis.to_json() for diagnosis in diagnoses]))
-    else:
-        for line in (line for diagnosis in diagnoses for line in diagnosis.lines()):
-            typer.echo(line)
+    echo_result(diagnoses, (line for each in diagnoses for line in each.lines()), as_json=as_json)
     raise typer.Exit(EXIT_FAILED if any(each.verdict == "wrong" for each in diagnoses) else 0)

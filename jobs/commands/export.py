@@ -1,6 +1,5 @@
 """``dimoo-batch export``: finished rows in the forms that other tools read."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from jobs import api
 from jobs.commands.options import AsJson, Output
-from jobs.commands.support import exit_codes
+from jobs.commands.support import echo_result, exit_codes
 from jobs.text import pluralize
 
 
@@ -75,4 +74,4 @@ def export(
     )
     empty = f", {report.empty_texts:,} of empty text (--min-words 1 leaves such out)" if report.empty_texts else ""
     words = f"{made}{left_out}{empty}: {report.target}"
-    typer.echo(json.dumps(report.to_json()) if as_json else words)
+    echo_result(report, [words], as_json=as_json)

@@ -9,7 +9,7 @@ import typer
 
 from jobs import api
 from jobs.commands.options import AsJson, Manifest, Overrides
-from jobs.commands.support import GroupedCommand, exit_codes
+from jobs.commands.support import GroupedCommand, echo_result, exit_codes, named_numbers
 from jobs.text import pluralize
 from manifests.errors import RowFailure
 
@@ -148,15 +148,12 @@ def build(
             types=types_of,
             images=images,
             embed=embed,
-            dedupe=api.dedupe_choice(dedupe),
+            dedupe=dedupe,  # type: ignore[arg-type]
             distance=distance,
             sample=sample,
             limit=limit,
             repeat=repeat,
-            splits={
-                name: api.share_value(value)
-                for name, value in api.name_value_pairs("--splits", splits.split(",") if splits else ())
-            },
+            splits=named_numbers("--splits", "NAME=SHARE", splits.split(",") if splits else ()),
             seed=seed,
             skips_invalid=skip_invalid,
             checks_images=check_images,
@@ -166,7 +163,7 @@ def build(
             min_words=min_words,
         )
         report = api.build_manifest(request)
-    typer.echo(json.dumps(report.to_json()) if as_json else "\n".join(_report_lines(report, request)))
+    echo_result(report, _report_lines(report, request), as_json=as_json)
 
 
 @app.command()
@@ -200,7 +197,7 @@ def validate(
     tasks = ", ".join(f"{count} {name}" for name, count in totals.tasks.items())
     of_tasks = f" ({tasks})" if tasks else ""
     words = f"{pluralize(totals.rows, 'row')}: {totals.valid:,} valid{of_tasks}, {totals.invalid:,} invalid"
-    typer.echo(json.dumps(totals.to_json()) if as_json else words)
+    echo_result(totals, [words], as_json=as_json)
     raise typer.Exit(3 if totals.invalid else 0)
 
 

@@ -1,14 +1,12 @@
 """``dimoo-batch plan``: what a run would do, cost and write."""
 
-import json
 from typing import Annotated
 
 import typer
 
-from dimoo_core.errors import ConfigError
 from jobs import api
 from jobs.commands.options import AsJson, Manifest, Model, Overrides, Spec
-from jobs.commands.support import exit_codes
+from jobs.commands.support import echo_result, exit_codes, named_numbers
 
 
 def plan(
@@ -46,25 +44,11 @@ def plan(
     """
     flags = {"manifest": manifest, "output": output, "model": model, "workers": workers, "limit": limit}
     with exit_codes():
-        chosen = api.find_gpus(tuple(gpus or ()), _prices(prices or []))
+        chosen = api.find_gpus(tuple(gpus or ()), named_numbers("--price", "GPU=USD", prices or ()))
         given = api.load_spec(spec, flags, overrides or [])
         job = api.resolved_spec(given)
         facts, defaults = api.read_model_facts(job.model), job.row_defaults()
         found = api.plan_run(job, defaults, facts, num_workers=job.workers or 1, reads_remote=read_images)
         measured = api.probe_plan(found, given, defaults, facts, probe) if probe else None
-    typer.echo(
-        json.dumps(api.plan_json(found, chosen, measured))
-        if as_json
-        else "\n".join(api.plan_lines(found, chosen, measured, num_workers=job.workers or 1))
-    )
-
-
-def _prices(texts: list[str]) -> dict[str, float]:
-    prices = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            prices[name] = float(value)
-        except ValueError as error:
-            raise ConfigError(f"--price needs GPU=USD, got {text!r}") from error
-    return prices
+    lines = api.plan_lines(found, chosen, measured, num_workers=job.workers or 1)
+    echo_result(api.plan_json(found, chosen, measured), lines, as_json=as_json)

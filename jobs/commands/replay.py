@@ -6,7 +6,7 @@ import typer
 
 from jobs import api
 from jobs.commands.options import AsJson, MovedManifest, Output
-from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, exit_codes
+from jobs.commands.support import EXIT_FAILED, EXIT_WRONG_INPUT, echo_result, exit_codes
 
 
 def replay(
@@ -29,12 +29,12 @@ def replay(
     """
     with exit_codes(retryable=EXIT_WRONG_INPUT, permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
         summary = api.replay_row(output, row_id, manifest=manifest)
-    if as_json:
-        typer.echo(summary.to_json())
-    else:
-        same = {True: "the same as the run's", False: "NOT the same as the run's", None: "the run has none to compare"}
-        typer.echo(f"row {summary.row} ({summary.id}) in {summary.steps} steps: {summary.outcome.strip()}")
-        typer.echo(f"  result  {same[summary.is_same]}")
-        if summary.strip:
-            typer.echo(f"  strip   {len(summary.strip)} images, {summary.strip[0]} to {summary.strip[-1]}")
+    same = {True: "the same as the run's", False: "NOT the same as the run's", None: "the run has none to compare"}
+    lines = [
+        f"row {summary.row} ({summary.id}) in {summary.steps} steps: {summary.outcome.strip()}",
+        f"  result  {same[summary.is_same]}",
+    ]
+    if summary.strip:
+        lines.append(f"  strip   {len(summary.strip)} images, {summary.strip[0]} to {summary.strip[-1]}")
+    echo_result(summary, lines, as_json=as_json)
     raise typer.Exit(EXIT_FAILED if summary.is_same is False else 0)

@@ -6,7 +6,7 @@ import typer
 
 from jobs import api
 from jobs.commands.options import AsJson, Output
-from jobs.commands.support import EXIT_WRONG_INPUT, exit_codes
+from jobs.commands.support import EXIT_WRONG_INPUT, echo_result, exit_codes
 
 DEFAULT_ROWS = 20_000
 
@@ -34,9 +34,9 @@ def report(
     """
     with exit_codes(permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
         summary = api.write_report(output, manifest=manifest, max_rows=rows)
-    if as_json:
-        typer.echo(summary.to_json())
-        return
-    typer.echo(f"page           {summary.page}")
-    typer.echo(f"contact sheet  {summary.contact_sheet or 'none, there are no pictures'}")
-    typer.echo(f"dataset card   {summary.card}")
+    lines = (
+        f"page           {summary.page}",
+        f"contact sheet  {summary.contact_sheet or 'none, there are no pictures'}",
+        f"dataset card   {summary.card}",
+    )
+    echo_result(summary, lines, as_json=as_json)

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -63,5 +64,5 @@ def run(
             summary = api.run_job(job, options, shutdown)
         for line in () if log_json else api.summary_lines(summary):
             typer.echo(line, err=True)
-    typer.echo(json.dumps(summary.to_json()))
+    typer.echo(json.dumps(asdict(summary)))
     raise typer.Exit(summary.exit_code)

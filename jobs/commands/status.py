@@ -1,13 +1,12 @@
 """``dimoo-batch status``."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from jobs import api
 from jobs.commands.options import AsJson, Output
-from jobs.commands.support import EXIT_WRONG_INPUT, exit_codes
+from jobs.commands.support import EXIT_WRONG_INPUT, echo_result, exit_codes
 
 
 def status(
@@ -29,8 +28,4 @@ def status(
     """
     with exit_codes(permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
         found = api.read_status(output, max_parts=None if exact else api.MAX_PARTS_READ)
-    if as_json:
-        typer.echo(json.dumps(found.to_json()))
-        return
-    for line in found.lines():
-        typer.echo(line)
+    echo_result(found, found.lines(), as_json=as_json)

@@ -3,11 +3,13 @@
 SIGTERM, as a machine that is taken away or a person sends it, lets a run drain; any other command ends at once.
 """
 
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -94,6 +96,29 @@ def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a message on standard error."""
     typer.echo(f"dimoo-batch: {redact_text(message)}", err=True)
     raise typer.Exit(exit_code)
+
+
+def named_numbers(option: str, form: str, texts: Iterable[str]) -> dict[str, float]:
+    """What ``--option NAME=NUMBER``, given any number of times, says; ``form`` is how the help writes it.
+
+    Raises:
+        ConfigError: One is written otherwise.
+    """
+    numbers = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            numbers[name.strip()] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"{option} needs {form}, got {text!r}") from error
+    if "" in numbers:
+        raise ConfigError(f"{option} needs {form}, got a number without a name")
+    return numbers
+
+
+def echo_result(value: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a command found: one JSON document for programs, or lines for people."""
+    typer.echo(json.dumps(value, default=asdict) if as_json else "\n".join(lines))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -48,10 +48,6 @@ class ExportReport:
     empty_texts: int
     files: int
     filtered: int
-
-    def to_json(self) -> dict[str, object]:
-        """For standard output."""
-        return asdict(self)
 
 
 def export_run(request: ExportRequest) -> ExportReport:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -99,10 +99,6 @@ class ManifestTotals:
             self.tasks[item.task] = self.tasks.get(item.task, 0) + 1
         else:
             self.invalid += 1
-
-    def to_json(self) -> dict[str, object]:
-        """For programs."""
-        return asdict(self)
 
 
 def validate_manifest(

@@ -1,9 +1,9 @@
 """What to build a manifest from and how, from the options of ``dimoo-batch manifest build``, and what was built."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dimoo_core.errors import ConfigError
 from jobs.manifest.dedupe import MAX_DISTANCE
@@ -62,29 +62,6 @@ def constant_cell(name: str, text: str, types: Mapping[str, str]) -> Any:
     return override_value(name, text.strip(), wanted)
 
 
-def share_value(text: str) -> float:
-    """The share of a split.
-
-    Raises:
-        ConfigError: It is no number.
-    """
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"--splits needs shares as numbers, got {text!r}") from error
-
-
-def dedupe_choice(text: str) -> Any:
-    """How duplicates are told.
-
-    Raises:
-        ConfigError: In no way that is known.
-    """
-    if text not in ("none", "exact", "images"):
-        raise ConfigError(f"--dedupe must be none, exact or images, got {text!r}")
-    return text
-
-
 Dedupe = Literal["none", "exact", "images"]
 
 
@@ -127,6 +104,8 @@ class BuildRequest:
             check_splits(self.splits)
         if not self.inputs and not (self.prompt and self.variables):
             raise ConfigError("there is nothing to build from: give inputs, or --prompt with a template and --var")
+        if self.dedupe not in get_args(Dedupe):
+            raise ConfigError(f"--dedupe must be none, exact or images, got {self.dedupe!r}")
         if not 0 <= self.distance <= MAX_DISTANCE:
             raise ConfigError(f"--distance must be from 0 to {MAX_DISTANCE} bits, got {self.distance}")
         if self.sample is not None and (self.sample <= 0 or (self.sample >= 1 and self.sample % 1)):
@@ -148,10 +127,6 @@ class BuildReport:
     tasks: Mapping[str, int]
     files: tuple[str, ...]
     reasons: tuple[str, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """For standard output."""
-        return asdict(self)
 
 
 def check_splits(splits: Mapping[str, float]) -> None:

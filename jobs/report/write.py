@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -95,10 +95,6 @@ class ReportSummary:
     shown: int
     failed: int
     pictures_missing: int
-
-    def to_json(self) -> str:
-        """For programs."""
-        return json.dumps(asdict(self))
 
 
 def write_report(output: str, *, manifest: str | None, max_rows: int) -> ReportSummary:

@@ -93,10 +93,6 @@ class RunSummary:
         """0: every row is done; 3: some failed."""
         return 0 if self.failed == 0 else 3
 
-    def to_json(self) -> dict[str, object]:
-        """For standard output."""
-        return asdict(self)
-
 
 def _rounded(number: float | None) -> float | None:
     return None if number is None else round(number, 4)
@@ -174,7 +170,7 @@ class RetrySummary:
 
     def to_json(self) -> dict[str, object]:
         """For standard output."""
-        return self.run.to_json() | {
+        return asdict(self.run) | {
             "status": "incomplete" if self.left else self.run.status,
             "retry": self.retry,
             "classes": list(self.classes),

@@ -1,7 +1,7 @@
 """What ``dimoo-batch bench`` measures, rows of one kind, size and preset, and how the figures are printed."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dimoo_core.presets import find_preset
@@ -57,10 +57,6 @@ class BenchResult:
     peak_memory_bytes: int
     error: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        return asdict(self)
-
 
 def bench_cases(
     defaults: RowDefaults, presets: tuple[str, ...], sizes: tuple[tuple[int, int], ...], tasks: tuple[BenchTask, ...]
@@ -108,11 +104,6 @@ def bench_lines(machine: dict[str, Any], results: Iterable[BenchResult]) -> Iter
             for number, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
         yield "  ".join(aligned).rstrip()
-
-
-def bench_json(machine: dict[str, Any], results: Iterable[BenchResult]) -> dict[str, Any]:
-    """Everything, for programs."""
-    return {**machine, "cases": [result.to_json() for result in results]}
 
 
 def _cells(result: BenchResult) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,10 +51,6 @@ class ModelEntry:
     num_bytes: int | None = None
     memory_bytes: dict[str, int] | None = None  # that a worker takes, by the type of the weights
     image_offset: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"state": str(self.state)}
 
     def words(self) -> str:
         """In one line."""
@@ -170,10 +166,6 @@ class TaskEntry:
     optional: tuple[str, ...]
     example: dict[str, Any]
     is_reference_name: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry for programs."""
-        return asdict(self)
 
     def lines(self) -> Iterator[str]:
         """The entry for people."""

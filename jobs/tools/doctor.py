@@ -6,9 +6,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.memory.need import size_words
@@ -36,10 +36,6 @@ class Diagnosis:
     verdict: Verdict
     found: str
     fix: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """For people."""

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -126,10 +126,6 @@ class ReplaySummary:
     is_same: bool | None
     steps: int
     strip: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """For programs."""
-        return json.dumps(asdict(self))
 
 
 def replay_row(output: str, row_id: str, *, manifest: str | None) -> ReplaySummary:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal
@@ -132,10 +132,6 @@ class RunStatus:
         classes = "".join(f" --class {name}" for name in self.retry_classes)
         command = f"dimoo-batch retry {self.output}{classes}"
         return _MEANINGS_IN_RETRY[self.state].format(retry=f"retry {self.retry}", command=command)
-
-    def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        return asdict(self)
 
     def lines(self) -> Iterator[str]:
         """For people."""

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,7 +68,7 @@ def summary_of(output: object, failed: int, failures: dict[str, int] | None = No
 def test_a_summary_is_json_with_an_exit_status(tmp_path: Path) -> None:
     assert summary_of(tmp_path, 0).exit_code == 0
     assert summary_of(tmp_path, 1).exit_code == 3
-    assert json.loads(json.dumps(summary_of(tmp_path, 0).to_json()))["engine_busy_ratio"] == 0.987
+    assert json.loads(json.dumps(asdict(summary_of(tmp_path, 0))))["engine_busy_ratio"] == 0.987
 
 
 def test_what_is_said_at_the_end_names_the_places(tmp_path: Path) -> None:
