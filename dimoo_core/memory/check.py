@@ -61,7 +61,7 @@ def check_mapping(path: Path) -> None:
 
 
 def mapped_bytes(file_bytes: int) -> int:
-    """Address space of a file that is open: safetensors maps it, and torch does once more."""
+    """Address space of a file that is open: safetensors maps it, and torch does again."""
     return 2 * file_bytes
 
 
