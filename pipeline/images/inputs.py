@@ -1,4 +1,4 @@
-"""The input images of rows: fetched with retries, fitted to sizes that the model takes, encoded."""
+"""The input images of rows: fetched with patience, fitted to sizes that the model takes, encoded."""
 
 from PIL import Image
 from torch import Tensor
@@ -69,7 +69,7 @@ class InputImages:
         return fit(image, sizes, random_offset(seed) if is_random else centered)
 
     def fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
-        """The input image, with retries.
+        """The input image, tried for with patience.
 
         Raises:
             StoreError: This image cannot be had, while others can, or trying again cannot help.
