@@ -16,7 +16,7 @@
     └── StoreError               (pipeline.errors) object storage, with .retryable
         └── ObjectNotFound       the object does not exist
 
-A message says what could not be done, to which object, the offending value, and what is allowed.
+A message states what could not be done, to which object, the offending value, and what is allowed.
 Every class survives pickling: its constructor arguments are passed to ``super().__init__``.
 """
 

@@ -50,4 +50,4 @@ class RunInUse(DimooError):
 
 
 class NotARun(DimooError):
-    """There is no run at the place, or nothing that tells what run it is."""
+    """There is no run at the place, or nothing that identifies it."""

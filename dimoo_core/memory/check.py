@@ -28,7 +28,7 @@ def check_memory(
         may_change_dtype: Whether another type would still be the same run.
 
     Raises:
-        ConfigError: It says what is needed, what is free, and what would fit by the same arithmetic.
+        ConfigError: With what is needed, what is free, and what would fit by the same arithmetic.
     """
     limits = free_memory()
     begun = "" if may_change_dtype else f"; the run has begun in {need.dtype} and goes on in it"

@@ -85,7 +85,7 @@ class KVBlock:
 
 
 class KVAllocator:
-    """Hands out blocks of one model. One thread owns it; blocks may die on any.
+    """Allocates blocks of one model. One thread owns it; blocks may die on any.
 
     Args:
         config: The model's shapes.

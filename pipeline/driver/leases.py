@@ -81,7 +81,7 @@ class LeaseBook:
         return lease
 
     def committed(self, worker: str, segment_name: str) -> bool:
-        """The segment is done, and ``worker`` says so; False if it was known, so that its rows are counted."""
+        """The segment is done, as ``worker`` reports; False if it was known, so that its rows are counted."""
         self._overtaken.get(worker, set()).discard(segment_name)
         holders = self._holders.get(segment_name, [])
         for holder in holders:

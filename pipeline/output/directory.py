@@ -218,7 +218,7 @@ class RunDirectory:
         return found
 
     def note_changes(self, description: Mapping[str, Any], changes: Sequence[str]) -> None:
-        """Write into ``run.json`` that the run continued although settings differed; ``results`` stays as it is."""
+        """Write into ``run.json`` that the run went on although settings differed; ``results`` stays as it is."""
         noted = [*description.get("accepted_changes", []), *changes]
         described = {**description, "accepted_changes": list(dict.fromkeys(noted))}
         text = json.dumps(described, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
@@ -242,7 +242,7 @@ class RunDirectory:
         return found
 
     def succeed(self, totals: RunTotals) -> None:
-        """Write ``_SUCCESS``: every row of the manifest has its result."""
+        """Write ``_SUCCESS``: every row of the manifest has its outcome."""
         text = json.dumps({"rows_done": totals.num_done, "rows_failed": totals.num_failed}) + "\n"
         self.store.put(SUCCESS_KEY, text.encode(), content_type="application/json")
 

@@ -2,7 +2,7 @@
 
 Every start of a run claims the next number with a conditional write. A driver whose number is no longer the last has
 been superseded: it and its workers see that before they commit, and stop. ``docs/durability.md`` says why that is
-enough. A driver writes its counts with each heartbeat; anybody can read them. They say what it believed then; what is
+enough. A driver writes its counts with each heartbeat; anybody can read them. They are what it believed then; what is
 committed is in the parts.
 """
 

@@ -213,7 +213,7 @@ def part_bytes(
         rows: The segment's rows as read from the manifest; their pass-through columns are copied.
         first_row: Number of the first of them in the whole manifest.
         writer: Unique to this attempt.
-        run: The ``results_digest`` of the run, by which a part of another one is told.
+        run: The ``results_digest`` of the run, by which a part of another one is recognized.
         expected_rows: Which rows the part is about, in order; None: all of the segment.
         retry: The retry of the run that makes it; 0 for a segment's first part.
         score_columns: Names of the columns of the scores.

@@ -100,7 +100,7 @@ class WorkerDrained:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """The worker's last word: it was told that there is nothing more, or to stop, or it has failed."""
+    """The worker's last word: there is nothing more for it, it was stopped, or it has failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Hedge(Generic[Result]):
     def run(self, read: Callable[[], Result]) -> Result:
         """What ``read`` returns or raises, whichever of at most two calls returns first; an error only if both raise.
 
-        A call that comes second goes on on a thread of its own, and what it returns is dropped.
+        A call that comes second continues on a thread of its own, and what it returns is dropped.
         """
         started_s = time.monotonic()
         delay_s = self._delay_s()

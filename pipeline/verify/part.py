@@ -81,7 +81,7 @@ class PartAudit:
     """What one part holds, and its damage.
 
     ``rows`` is the first and the last row, None if the part cannot be read or is empty; ``images`` are those whose
-    names are right. ``retry_number`` is the retry of the run that it says to be from.
+    names are right. ``retry_number`` is the retry of the run that its metadata names.
     """
 
     segment: SegmentName

@@ -126,7 +126,7 @@ class RowPrefetcher:
         return OpenSegment(lease, rows, self._retry_policy.retry(partial(self._run_directory.summary, last)).failures)
 
     def _feed_rows(self, segment: OpenSegment) -> None:
-        """All rows of a segment; those of a suspect one after the other."""
+        """All rows of a segment; those of a poison segment one after the other."""
         for item in self._hooks.rows(segment.rows, segment.segment.first_row):
             if self._threads.takes_no_rows:
                 return
