@@ -6,7 +6,7 @@
     ├── ConfigError              the spec is wrong                     exit 2, never retried
     ├── WeightsError             checkpoint missing or mismatched      worker start fails, job stops
     ├── RequestError             one request is wrong                  becomes a row failure
-    ├── EngineError              the engine cannot go on
+    ├── EngineError              the engine cannot continue
     │   ├── BatchTooLarge        the batch did not fit memory          halve and repeat; alone: row failure
     │   ├── LogitsNotFinite      one request's numbers overflowed      becomes a row failure
     │   ├── CodecNotFinite       one image's numbers overflowed        becomes a row failure
@@ -16,7 +16,7 @@
     └── StoreError               (pipeline.errors) object storage, with .retryable
         └── ObjectNotFound       the object does not exist
 
-A message says what could not be done, to which object, the offending value, and what is allowed.
+A message states what could not be done, to which object, the offending value, and what is allowed.
 Every class survives pickling: its constructor arguments are passed to ``super().__init__``.
 """
 
@@ -38,7 +38,7 @@ class RequestError(DimooError):
 
 
 class EngineError(DimooError):
-    """The engine cannot go on with the present batch."""
+    """The engine cannot continue with the present batch."""
 
 
 class BatchTooLarge(EngineError):
@@ -46,7 +46,7 @@ class BatchTooLarge(EngineError):
 
 
 class LogitsNotFinite(EngineError):
-    """What a step of one request computed is infinite or no number; others go on."""
+    """What a step of one request computed is infinite or no number; others continue."""
 
 
 class CodecNotFinite(EngineError):
@@ -54,4 +54,4 @@ class CodecNotFinite(EngineError):
 
 
 class RequestTimedOut(EngineError):
-    """A request ran for longer than it may; others go on."""
+    """A request ran for longer than it may; others continue."""

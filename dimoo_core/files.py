@@ -148,7 +148,7 @@ def file_names(directory: Path) -> set[str]:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is anything of that name; what is wrong with it is for ``check_file`` to say."""
+    """Whether there is anything of that name; ``check_file`` diagnoses it."""
     try:
         return path.exists() or path.is_symlink()
     except OSError:  # below a directory that may be listed and not entered

@@ -20,7 +20,7 @@ BatchInvariance = Literal["auto", "on", "off"]
 class EngineConfig:
     """How requests are batched; no setting here changes what a request means.
 
-    ``max_step_tokens`` limits the tokens of one forward pass, all streams of all requests that make a step together.
+    ``max_step_tokens`` limits the tokens of one forward pass, all sequences of all requests that make a step together.
     ``max_cache_bytes`` limits what running requests keep between steps; None asks the machine when the engine starts.
     A running request makes a step at least every ``max_step_interval`` steps of the engine. The more, the better steps
     are filled with requests that compute little most of the time.
@@ -186,7 +186,7 @@ CommitRule = Literal["confidence", "entropy"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParallelCommit:
-    """When a step may decide more than its share, so that later steps need not run.
+    """When a step may commit more than its share, so that later steps need not run.
 
     Changes results. ``confidence``: every position whose sampled token is at least ``bound`` (in (0, 1]) probable.
     ``entropy``: the most confident positions as long as the entropies of all of them but the largest add up to at
@@ -213,9 +213,9 @@ class ImageSettings:
 
     ``temperature`` 0 is greedy. ``cfg_scale`` 0 is no guidance: Diffusers' ``guidance_scale`` is ``cfg_scale + 1``.
     ``cfg_image_scale`` guides towards the input images, where there are any. ``step_cache`` None computes everything.
-    Streams without prompt or images are computed every ``uncond_interval``-th step and whenever a ``TargetCacheConfig``
-    refreshes; in between the difference that they made is kept. ``commit`` None decides at each step what the schedule
-    says.
+    Sequences without prompt or images are computed every ``uncond_interval``-th step and whenever a
+    ``TargetCacheConfig`` refreshes; in between the difference that they made is kept. ``commit`` None decides at each
+    step what the schedule says.
     """
 
     __pydantic_config__ = SECTION

@@ -18,11 +18,11 @@ from dimoo_core.request.templates import (
 )
 
 PAD_COLUMNS = ("pad_px", "pad_ratio")
-"""Columns that say it; a row fills one of them at most."""
+"""Columns that give it; a row fills one of them at most."""
 
 
 MASK_COLUMNS = ("mask_image", "mask_box", "mask_ratio")
-"""Columns that say it; a row fills one of them."""
+"""Columns that give it; a row fills one of them."""
 
 
 CODE_COLUMNS = ("vq_codes", "vq_grid")

@@ -4,7 +4,7 @@
 
     RunFailed                    the run broke off; the same command resumes
     ├── RunSuperseded            another driver has taken the run over
-    ├── RunStopped               it was asked to end early, and did so in good order
+    ├── RunStopped               it was asked to end early, and did so gracefully
     ├── WorkerUnfit              one worker fails on row after row; others may run them
     └── TooManyFailures          more rows have failed than the job allows
     RunInUse                     another driver is at work on the run
@@ -15,7 +15,7 @@ from dimoo_core.errors import DimooError
 
 
 class RunFailed(DimooError):
-    """The run cannot go on; what is committed stays, and the same command resumes."""
+    """The run cannot continue; what is committed stays, and the same command resumes."""
 
 
 class RunSuperseded(RunFailed):
@@ -23,7 +23,7 @@ class RunSuperseded(RunFailed):
 
 
 class RunStopped(RunFailed):
-    """The run was asked to end early: its workers have drained, and the same command goes on."""
+    """The run was asked to end early: its workers have drained, and the same command resumes."""
 
 
 class WorkerUnfit(RunFailed):
@@ -50,4 +50,4 @@ class RunInUse(DimooError):
 
 
 class NotARun(DimooError):
-    """There is no run at the place, or nothing that tells what run it is."""
+    """There is no run at the place, or nothing that identifies it."""

@@ -137,7 +137,7 @@ def opened(path: Path, framework: Literal["np", "pt"]) -> Iterator[Any]:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What is wrong with the file, and what to do."""
+    """The damage of the file, and what to do about it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")

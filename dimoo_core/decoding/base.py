@@ -18,7 +18,7 @@ class CacheTrace(Protocol):
     """What a trace shows of a step cache."""
 
     def positions(self, sequence: int) -> Tensor | None:
-        """What the next step computes of a stream, None for all."""
+        """What the next step computes of a sequence, None for all."""
 
     def scores(self, sequence: int) -> Tensor | None:
         """Best image logit of each position as of its last computation, None if none were kept yet."""
@@ -39,7 +39,7 @@ class StepTrace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """What a step computes of one stream: ascending target positions, and what follows the target or not."""
+    """What a step computes of one sequence: ascending target positions, and what follows the target or not."""
 
     target_C: Tensor
     has_suffix: bool
@@ -69,7 +69,7 @@ class Decoding(ABC):
 
     @abstractmethod
     def advance(self, logits: Sequence[Tensor | None]) -> StepTrace:
-        """Do one step from the logits of each stream, (M, V) float32 at ``reads()``; None for those not ``due()``.
+        """Do one step from the logits of each sequence, (M, V) float32 at ``reads()``; None for those not ``due()``.
 
         Changes the target.
         """
@@ -105,11 +105,11 @@ class Decoding(ABC):
         return int(self._fetch(number[None])[0])
 
     def due(self) -> list[int]:
-        """Streams that the next step computes, ascending."""
+        """Sequences that the next step computes, ascending."""
         return list(range(len(self.request.sequences)))
 
     def scope(self, sequence: int) -> Scope | None:
-        """What the next step computes of a stream that is due, None for all of it. Holds ``reads()``."""
+        """What the next step computes of a sequence that is due, None for all of it. Holds ``reads()``."""
         del sequence
         return None
 
@@ -118,11 +118,11 @@ class Decoding(ABC):
         return False
 
     def num_tokens(self) -> int:
-        """Tokens that the next step computes, all streams together; 0 when done."""
+        """Tokens that the next step computes, all sequences together; 0 when done."""
         return 0 if self.is_done else sum(self._num_tokens_of(sequence) for sequence in self.due())
 
     def peak_tokens(self) -> int:
-        """Tokens that no step from the next one on exceeds, all streams together."""
+        """Tokens that no step from the next one on exceeds, all sequences together."""
         return self.request.num_tokens
 
     def num_bytes(self) -> int:
@@ -137,7 +137,7 @@ class Decoding(ABC):
         return len(scope.target_C) + (len(suffix) if scope.has_suffix else 0)
 
     def sequence_ids(self) -> list[tuple[Tensor, int]]:
-        """Each stream's ids as they stand, and where the target begins in it."""
+        """Each sequence's ids as they stand, and where the target begins in it."""
         sequences = zip(self._around, self.request.sequences, strict=True)
         return [
             (torch.cat((prefix, self._target_of(sequence.role), suffix)), len(prefix))
@@ -145,6 +145,6 @@ class Decoding(ABC):
         ]
 
     def _target_of(self, role: SequenceRole) -> Tensor:
-        """The target as the streams of a role see it."""
+        """The target as the sequences of a role see it."""
         del role
         return self.target

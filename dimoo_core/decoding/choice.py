@@ -1,4 +1,4 @@
-"""One forward pass that says how probable each of a few answers is, instead of writing one.
+"""One forward pass that gives the probability of each of a few answers, instead of writing one.
 
 Every position of the answer is masked, so an answer's tokens are taken as independent of each other given the prompt:
 what the first step of ``text_decoding`` sees. Formula: docs/numerics.md. Dimensions: M positions that are read, V

@@ -1,4 +1,4 @@
-"""Guidance of an image between steps: the streams' logits become one, though not every stream is computed each time.
+"""Guidance of an image between steps: the sequences' logits become one, though not each is computed every time.
 
 Dimensions: M positions that are read, N target positions, V image codes.
 """
@@ -15,7 +15,7 @@ _KEPT_DTYPE = torch.float16  # a difference of logits, scaled by a few units: th
 
 
 class ImageGuidance:
-    """Combines logits; keeps how each other stream differed from the conditional one where that may be asked again."""
+    """Combines logits; keeps how the other sequences differed from the conditional one while that may be reused."""
 
     def __init__(self, request: Request, settings: ImageSettings, device: torch.device) -> None:
         self._roles = [sequence.role for sequence in request.sequences]
@@ -34,8 +34,8 @@ class ImageGuidance:
         """Guided logits, (M, V) float32.
 
         Args:
-            logits: Of each stream at ``reads_M``; None where a stream was not computed: its difference is that of the
-                last time. The conditional stream is always there.
+            logits: Of each sequence at ``reads_M``; None where a sequence was not computed: its difference is that of
+                the last time. The conditional sequence is always there.
             reads_M: Target positions.
         """
         by_role = dict(zip(self._roles, logits, strict=True))
@@ -88,7 +88,7 @@ def guide_image_to_image(
 ) -> Tensor:
     """Guidance away from "no text" and from "no images"; a part whose scale is 0 needs no logits.
 
-    Source: ``generate_i2i`` of the reference, which computes all three streams even then.
+    Source: ``generate_i2i`` of the reference, which computes all three sequences even then.
     """
     guided_MV = cond_MV
     if uncond_text_MV is not None:

@@ -48,7 +48,7 @@ class ImageDecoding(Decoding):
         self._expected_N = torch.zeros(len(self.target), device=device)
         self._rows: Tensor | None = None  # of the masked positions, those that the next step reads; None: not chosen
         self._confidence_noise: Tensor | None = None
-        self._undone: list[list[Tensor]] = [[] for _ in request.sequences]  # decided since a stream was computed
+        self._undone: list[list[Tensor]] = [[] for _ in request.sequences]  # decided since a sequence was computed
 
     @property
     def is_done(self) -> bool:
@@ -70,13 +70,13 @@ class ImageDecoding(Decoding):
         return self._masked if self._plan.kind != "some" else self._masked[self._chosen_rows()]
 
     def due(self) -> list[int]:
-        """The conditional stream; the others at refreshes and at every ``uncond_interval``-th step since."""
+        """The conditional sequence; the others at refreshes and at every ``uncond_interval``-th step since."""
         since = self._plan.since_refresh if self._focus else self._num_steps_run
         is_due = since % self._settings.uncond_interval == 0
         return [index for index, sequence in enumerate(self.request.sequences) if is_due or sequence.role == "cond"]
 
     def scope(self, sequence: int) -> Scope | None:
-        """What is read, and what was decided since the stream was last computed."""
+        """What is read, and what was decided since the sequence was last computed."""
         if self._plan.kind == "all":
             return None
         if self._plan.kind == "target":
@@ -88,7 +88,7 @@ class ImageDecoding(Decoding):
         return self._plan.is_reused_after(self._step)
 
     def num_bytes(self) -> int:
-        """Memory of the differences that streams made to guidance."""
+        """Memory of the differences that sequences made to guidance."""
         return self._guidance.num_bytes(self.columns.stop - self.columns.start)
 
     def advance(self, logits: Sequence[Tensor | None]) -> StepTrace:
@@ -128,7 +128,7 @@ class ImageDecoding(Decoding):
         return extent_of(guided_MV) * (2 / min(1.0, self._settings.temperature or 1.0))
 
     def _commit(self, masked_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
-        """Leave the least confident of all masked positions masked, but for those that are sure."""
+        """Leave the least confident of all masked positions masked, but for the confident ones."""
         keep_count, temperature = self._keep_counts[self._step], self._settings.temperature
         stays_M = stays_masked(confidence_M, keep_count, temperature, self._noise_of_confidence())
         if sure_M is not None:
@@ -138,7 +138,7 @@ class ImageDecoding(Decoding):
         return committed
 
     def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
-        """Decide the most confident of the positions looked at, as many as all would have had to, and the sure ones."""
+        """Commit the most confident of the positions looked at: as many as the schedule says, and all confident."""
         rows = self._chosen_rows()
         uniform_M = self._noise_of_confidence()[rows]
         chosen = most_confident(confidence_M, self._num_decided(), self._settings.temperature, uniform_M)

@@ -1,4 +1,4 @@
-"""Which positions of an image a step looks at, when a step cache lets it look at some only.
+"""Which positions of an image one step looks at, when a step cache lets it look at only some.
 
 A step decides the positions of the highest confidence: log-probability of the sampled id, plus noise. The noise belongs
 to the request and is known before the step, and how probable the sampled id will be can be expected from the last time
@@ -17,7 +17,7 @@ from dimoo_core.decoding.sampling import gumbel
 from dimoo_core.settings import TargetCacheConfig
 
 Pass = Literal["all", "target", "some"]
-"""What a step computes of a stream: all of it; the target and what follows it; positions of the target."""
+"""What a step computes of a sequence: all of it; the target and what follows it; positions of the target."""
 
 
 class PassPlan:
@@ -39,7 +39,7 @@ class PassPlan:
         self._num_unseen = 0  # decided since the prompt was last computed
 
     def advance(self, step: int, num_decided: int) -> None:
-        """Go on to the step of this number, after one that decided so many positions."""
+        """Move on to the step of this number, after one that decided so many positions."""
         self._num_decided += num_decided
         self._num_unseen += num_decided
         if self._config is None or step <= self._num_warm:

@@ -50,7 +50,7 @@ class EngineStats:
 
     num_steps: int = 0
     num_tokens: int = 0  # that went through the transformer
-    num_tokens_shared: int = 0  # that did not, since another request had the same stream
+    num_tokens_shared: int = 0  # that did not, since another request had the same sequence
     num_tokens_reused: int = 0  # that did not, since what an earlier step gave for them was kept
     busy_s: float = 0.0
 
@@ -142,7 +142,7 @@ class Engine:
         """Run one denoising step of the running requests that it has room for and return those that ended with it.
 
         A step that does not fit the device's memory is halved and tried again; if one request alone does not fit,
-        others give up what they keep, and begin anew later; a request that does not fit with nothing beside it is
+        others give up what they keep, and start again later; a request that does not fit with nothing beside it is
         returned as failed, and so is one whose numbers are not finite, or that has run for longer than
         ``max_request_s``.
         """
@@ -200,7 +200,7 @@ class Engine:
         return [RequestFailed(request_id=state.decoding.request.request_id, error=too_large)]
 
     def _preempt(self, states: list[RequestState]) -> None:
-        """Let running requests wait again. Those that keep something give it up and will begin anew."""
+        """Let running requests wait again. Those that keep something give it up and will start again."""
         for state in states:
             if state.num_bytes:
                 state.decoding = self._decoding(state.decoding.request)

@@ -21,7 +21,7 @@ class Generation:
     """The shape of one request.
 
     Attributes:
-        stream_lengths: Tokens of each stream, the conditional one first.
+        sequence_lengths: Tokens of each sequence, the conditional one first.
         num_target: Tokens of the target, newlines included.
         num_masked: Those of them that are to be decided.
         num_suffix: Tokens after the target.
@@ -51,7 +51,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One stream in one step: computed, read, and keys."""
+    """One sequence in one step: computed, read, and keys."""
 
     computed: int
     read: int
@@ -85,13 +85,13 @@ def _step_cost(config: ModelConfig, shape: Generation, passes: list[_Pass], num_
         flops += (config.num_layers - 1) * inner + last + 2 * each.read * size * shape.num_columns
     num_tokens = sum(each.computed for each in passes)
     if config.num_layers > 1:
-        # The first layer projects each id once; streams of a request have decided alike.
+        # The first layer projects each id once; sequences of a request have decided alike.
         flops -= max(0, num_tokens - min(num_tokens, shape.num_distinct + num_decided)) * projections
     return Cost(flops, num_tokens, 1)
 
 
 def _image_steps(shape: Generation, settings: ImageSettings) -> Iterator[tuple[list[_Pass], int]]:
-    """For each step, what every stream that is due computes, and how many positions are decided before it."""
+    """For each step, what every sequence that is due computes, and how many positions are decided before it."""
     lefts = _left_counts(shape.num_masked, settings.num_steps)
     masked = shape.num_masked
     if isinstance(settings.step_cache, TargetCacheConfig):

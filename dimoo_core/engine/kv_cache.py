@@ -39,7 +39,7 @@ def positions_to_compute(scores_T: Tensor, reuse_ratio: float) -> Tensor:
 
 @dataclass(slots=True, eq=False)
 class _SequenceState:
-    """One stream between steps; ``positions_C`` None means that the next step computes all."""
+    """One sequence between steps; ``positions_C`` None means that the next step computes all."""
 
     length: int
     target_start: int
@@ -52,9 +52,9 @@ class _SequenceState:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachePlan:
-    """What one step computes of one stream.
+    """What one step computes of one sequence.
 
-    ``positions_C`` None means every position. ``read_R`` are ascending indices into the computed positions. ``slab``
+    ``positions_C`` None means every position. ``read_R`` are ascending indices into the computed positions. ``block``
     None: nothing is taken from the cache and nothing is kept.
     """
 
@@ -64,14 +64,14 @@ class CachePlan:
 
 
 class RequestCache(ABC):
-    """What a request keeps of its earlier steps. Steps are taken in order: ``part`` of each stream, then ``update``.
+    """What a request keeps of its earlier steps. Steps are taken in order: ``plan`` of each sequence, then ``update``.
 
     A step that was planned by ``part`` and not run, for want of memory, may be planned again.
     """
 
     @abstractmethod
     def num_tokens(self) -> int:
-        """Tokens that the next step computes, all streams together."""
+        """Tokens that the next step computes, all sequences together."""
 
     @abstractmethod
     def num_bytes(self) -> int:
@@ -79,17 +79,17 @@ class RequestCache(ABC):
 
     @abstractmethod
     def plan(self, sequence: int, step: int, reads_M: Tensor) -> CachePlan:
-        """What this step computes of a stream.
+        """What this step computes of a sequence.
 
         Args:
-            stream: Its index in the request.
+            sequence: Its index in the request.
             step: Counted from 0.
             reads_M: Ascending target positions whose logits are sampled from.
         """
 
     @abstractmethod
     def update(self, sequence: int, step: int, plan: CachePlan, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
-        """Take in what the step computed of a stream.
+        """Take in what the step computed of a sequence.
 
         Returns:
             Logits at ``reads_M``, fresh or kept, (M, V) float32.
@@ -101,8 +101,8 @@ class StepCache(RequestCache):
 
     Args:
         settings: With a step cache.
-        slabs: Where keys and values are kept.
-        streams: Length of each stream, and where the target begins in it.
+        blocks: Where keys and values are kept.
+        sequences: Length of each sequence, and where the target begins in it.
         num_target: Positions of the target.
         num_columns: Image codes.
     """
@@ -138,7 +138,7 @@ class StepCache(RequestCache):
         return self._blocks.bytes_for(num_tokens) + kept * torch.float32.itemsize
 
     def positions(self, sequence: int) -> Tensor | None:
-        """What the next step computes of a stream, None for all."""
+        """What the next step computes of a sequence, None for all."""
         return self._sequences[sequence].positions_C
 
     def scores(self, sequence: int) -> Tensor | None:
@@ -146,7 +146,7 @@ class StepCache(RequestCache):
         return self._sequences[sequence].scores_T
 
     def extents(self) -> list[Tensor]:
-        """Of the logits that were scored last, of each stream: the prompt's too decide what is computed."""
+        """Of the logits that were scored last, of each sequence: the prompt's too decide what is computed."""
         return [state.extent for state in self._sequences if state.extent is not None]
 
     def plan(self, sequence: int, step: int, reads_M: Tensor) -> CachePlan:
@@ -165,7 +165,7 @@ class StepCache(RequestCache):
         return CachePlan(state.positions_C, read_R, state.block)
 
     def update(self, sequence: int, step: int, plan: CachePlan, logits_RV: Tensor, reads_M: Tensor) -> Tensor:
-        """Keep what the step computed of a stream, and decide what the next one computes."""
+        """Keep what the step computed of a sequence, and decide what the next one computes."""
         state = self._sequences[sequence]
         if plan.block is None:
             return logits_RV
@@ -198,7 +198,7 @@ class ScopedCache(RequestCache):
 
     Args:
         decoding: Says what is computed and whether anything is reused later.
-        slabs: Where keys and values are kept.
+        blocks: Where keys and values are kept.
     """
 
     def __init__(self, decoding: Decoding, blocks: KVAllocator) -> None:

@@ -9,8 +9,8 @@ from dimoo_core.request.tokens import SpecialTokens
 
 _HOST_SHARE = 0.25  # of what is available: several workers may share a host, and pixels need room too
 _DEVICE_SHARE = 0.9  # of what a step leaves: an allocator cannot use every last byte
-_PROFILED_LENGTH = 4096  # tokens of a stream: an image of 1024x1024
-_LOGITS_COPIES = 4  # of every stream's logits: guidance, noise and sampling hold as many at a time
+_PROFILED_LENGTH = 4096  # tokens of a sequence: an image of 1024x1024
+_LOGITS_COPIES = 4  # of every sequence's logits: guidance, noise and sampling hold as many at a time
 
 
 def cache_budget(transformer: Transformer, tokens: SpecialTokens, max_step_tokens: int) -> int:

@@ -22,7 +22,7 @@ class RequestState:
     """A request on its way through the engine."""
 
     decoding: Decoding
-    num_tokens: int  # of all its streams, in its next step
+    num_tokens: int  # of all its sequences, in its next step
     cache: RequestCache | None = None
     admitted_at_s: float | None = None
     overtaken: int = 0  # by requests that were admitted before it, though they came later

@@ -1,4 +1,4 @@
-"""What one step computes: the distinct streams of all running requests, and which request each belongs to."""
+"""What one step computes: the distinct sequences of all running requests, and which request each belongs to."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from dimoo_core.model.transformer import Transformer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Member:
-    """One stream of one request: its index, the view that serves it, and what it computes if it has a cache."""
+    """One sequence of one request: its index, the view that serves it, and what it computes if it has a cache."""
 
     sequence: int
     view: int
@@ -21,10 +21,10 @@ class _Member:
 
 
 class StepBatch:
-    """The streams of one step, planned from what the requests read next.
+    """The sequences of one step, planned from what the requests read next.
 
-    Requests at their first step may share streams: the unconditional prompt of images of one size, or the prompt itself
-    of several seeds. Streams that go through a step cache are never shared.
+    Requests at their first step may share sequences: the unconditional prompt of images of one size, or the prompt
+    itself of several seeds. Sequences that go through a step cache are never shared.
     """
 
     def __init__(self, states: list[RequestState]) -> None:
@@ -36,7 +36,7 @@ class StepBatch:
         self._order = sorted(range(len(self._views)), key=self._rank)
 
     def num_tokens(self) -> list[tuple[RequestState, int, int]]:
-        """For each request, tokens computed for it and tokens that another request's streams spare it."""
+        """For each request, tokens computed for it and tokens that another request's sequences spare it."""
         booked: set[int] = set()
         counts: list[tuple[RequestState, int, int]] = []
         for state, members in zip(self._states, self._members, strict=True):
@@ -50,7 +50,7 @@ class StepBatch:
         return counts
 
     def logits(self, transformer: Transformer) -> list[list[Tensor | None]]:
-        """One forward pass; logits at what each request reads, (M, V) float32, for each of its streams that is due."""
+        """One forward pass; logits at what each request reads, (M, V) float32, for each sequence that is due."""
         in_order = [self._views[index] for index in self._order]
         hidden_RE = transformer(pack(in_order, transformer.device))
         parts = torch.split(hidden_RE, [len(view.read_R) for view in in_order])
@@ -79,7 +79,7 @@ class StepBatch:
         return members
 
     def _rank(self, view: int) -> tuple[bool, tuple[int, ...]]:
-        """Where a stream goes: equal lengths, or keys that are neighbours in memory, are one call of attention."""
+        """Where a sequence goes: equal lengths, or keys that are neighbours in memory, are one call of attention."""
         block = self._views[view].block
         return block is not None, self._views[view].lengths if block is None else block.place
 

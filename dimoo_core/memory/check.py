@@ -197,7 +197,7 @@ def check_memory(
         may_change_dtype: Whether another type would still be the same run.
 
     Raises:
-        ConfigError: It says what is needed, what is free, and what would fit by the same arithmetic.
+        ConfigError: With what is needed, what is free, and what would fit by the same arithmetic.
     """
     limits = free_memory()
     begun = "" if may_change_dtype else f"; the run began in {need.dtype} and keeps it"
@@ -234,7 +234,7 @@ def check_mapping(directory: Path) -> None:
 
 
 def mapped_bytes(file_bytes: int) -> int:
-    """Address space of a file that is open: safetensors maps it, and torch does once more."""
+    """Address space of a file that is open: safetensors maps it, and torch does again."""
     return 2 * file_bytes
 
 

@@ -19,7 +19,7 @@ ITEM_BYTES: dict[DtypeName, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "
 _FLOAT32_BYTES = 4
 _PROCESS_BYTES = 200 * MIB  # Python, torch and the tokenizer, without files that other processes map as well
 _TILE_ROWS, _TILE_BYTES = 512, 12 * MIB  # of the MLP on a CPU: row_invariance.even_tiles
-_SAMPLED_COPIES = 5  # of one stream's logits: guided, noise, scores, and what sampling makes of them
+_SAMPLED_COPIES = 5  # of one sequence's logits: guided, noise, scores, and what sampling makes of them
 _MERGED_COPIES = 4  # of a matrix in float32: itself, the adapter's product, their sum, and the one merged before
 _DECODED_TENSORS = 3  # of an image at full resolution before its last level: two of a residual block, one of its norm
 
@@ -29,9 +29,9 @@ class RequestShape:
     """What of a request takes memory.
 
     Attributes:
-        num_streams: With a prompt, without.
-        num_tokens: Of all streams.
-        num_read: Positions of one stream whose logits are read.
+        num_sequences: With a prompt, without.
+        num_tokens: Of all sequences.
+        num_read: Positions of one sequence whose logits are read.
         num_columns: Of the head, that are read.
         image_px: Pixels of the image that is made, or of the largest one that is read.
         keeps: Whether keys and values are kept between steps.
@@ -49,7 +49,7 @@ class RequestShape:
         """Of an image of so many pixels from others of so many together; prompts are not counted.
 
         Args:
-            settings: Its guidance decides how many streams there are.
+            settings: Its guidance decides how many sequences there are.
             image_px: Of the image that is made.
             source_px: Of those that it is made from.
             num_columns: Image codes.

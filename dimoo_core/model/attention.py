@@ -1,6 +1,6 @@
-"""Attention over streams of any lengths that lie side by side on one token axis.
+"""Attention over sequences of any lengths that lie side by side on one token axis.
 
-Dimensions: S streams, Q packed queries, K packed keys, H query heads, G key/value heads, D width of a head.
+Dimensions: S sequences, Q packed queries, K packed keys, H query heads, G key/value heads, D width of a head.
 """
 
 import inspect
@@ -21,11 +21,12 @@ KernelOffsets = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
-    """Where each stream's queries and keys lie on the packed token axis.
+    """Where each sequence's queries and keys lie on the packed token axis.
 
     ``query_offsets`` and ``key_offsets`` have ``num_sequences + 1`` entries, starting at 0. Queries may be fewer than
     keys: in the last layer only the positions whose logits are read ask anything. Where keys are kept with others'
-    between them, ``key_starts`` are the rows at which each stream's begin, ascending; None: one stream after the other.
+    between them, ``key_starts`` are the rows at which each sequence's begin, ascending; None: one sequence after the
+    other.
     """
 
     query_offsets: tuple[int, ...]
@@ -37,18 +38,18 @@ class PackedLayout:
     def of_lengths(
         cls, query_lengths: Sequence[int], key_lengths: Sequence[int], key_starts: tuple[int, ...] | None = None
     ) -> "PackedLayout":
-        """Layout of streams with these numbers of queries and keys, in this order."""
+        """Layout of sequences with these numbers of queries and keys, in this order."""
         return cls(tuple(accumulate(query_lengths, initial=0)), tuple(accumulate(key_lengths, initial=0)), key_starts)
 
     def spans(self) -> list[tuple[slice, slice]]:
-        """Query slice and key slice of each stream."""
+        """Query slice and key slice of each sequence."""
         queries = [slice(start, end) for start, end in pairwise(self.query_offsets)]
         starts = self.key_offsets[:-1] if self.key_starts is None else self.key_starts
         keys = [slice(start, start + n) for start, n in zip(starts, _differences(self.key_offsets), strict=True)]
         return list(zip(queries, keys, strict=True))
 
     def groups(self) -> list[tuple[int, slice, slice]]:
-        """Runs of neighbouring streams of equal lengths: how many, their query slice and their key slice."""
+        """Runs of neighbouring sequences of equal lengths: how many, their query slice and their key slice."""
         if self.key_starts is not None:
             return [(1, queries, keys) for queries, keys in self.spans()]
         found: list[tuple[int, slice, slice]] = []
@@ -63,12 +64,12 @@ class PackedLayout:
 
     @property
     def max_num_queries(self) -> int:
-        """Queries of the longest stream."""
+        """Queries of the longest sequence."""
         return max(end - start for start, end in pairwise(self.query_offsets))
 
     @property
     def max_num_keys(self) -> int:
-        """Keys of the longest stream."""
+        """Keys of the longest sequence."""
         return max(end - start for start, end in pairwise(self.key_offsets))
 
     def offsets_on(self, device: torch.device) -> KernelOffsets:
@@ -88,14 +89,14 @@ class PackedLayout:
 def packed_attention(
     q_QHD: Tensor, k_KGD: Tensor, v_KGD: Tensor, layout: PackedLayout, policy: InvariancePolicy
 ) -> list[Tensor]:
-    """Bidirectional attention of each stream's queries over that stream's keys alone.
+    """Bidirectional attention of each sequence's queries over that sequence's keys alone.
 
-    On CUDA in half precision one variable-length kernel serves all streams. Elsewhere neighbouring streams of equal
-    lengths are one batch of ``scaled_dot_product_attention``, whose entries are computed alike in every batch; streams
-    with keys of their own are taken one by one, so that nothing is copied.
+    On CUDA in half precision one variable-length kernel serves all sequences. Elsewhere neighbouring sequences of equal
+    lengths are one batch of ``scaled_dot_product_attention``, whose entries are computed alike in every batch;
+    sequences with keys of their own are taken one by one, so that nothing is copied.
 
     Args:
-        q_QHD: Rotated queries of all streams.
+        q_QHD: Rotated queries of all sequences.
         k_KGD: Rotated keys; H must be a multiple of G.
         v_KGD: Values.
         layout: Which queries and keys belong together.
@@ -116,7 +117,7 @@ def packed_attention(
 
 
 def has_kernel_for_all(q_QHD: Tensor) -> bool:
-    """Whether one kernel serves streams of any lengths: on CUDA, in half precision."""
+    """Whether one kernel serves sequences of any lengths: on CUDA, in half precision."""
     return q_QHD.is_cuda and q_QHD.dtype != torch.float32
 
 
@@ -155,7 +156,7 @@ def _varlen_attention(
             repeats = q_QHD.shape[1] // k_KGD.shape[1]
             k_KGD, v_KGD = k_KGD.repeat_interleave(repeats, dim=1), v_KGD.repeat_interleave(repeats, dim=1)
     if policy.tile_rows is not None and "num_splits" in known:  # before torch 2.12 it splits for grouped heads alone
-        options["num_splits"] = 1  # splitting the keys by the longest stream would change the order of the sums
+        options["num_splits"] = 1  # splitting the keys by the longest sequence would change the order of the sums
     out_QHD = varlen_attn(
         q_QHD, k_KGD, v_KGD, query_offsets, key_offsets, layout.max_num_queries, layout.max_num_keys, **options
     )

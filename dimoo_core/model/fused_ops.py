@@ -1,8 +1,8 @@
 """What a layer computes number by number, between its matrix products: norm, rotation and gate.
 
-Written in torch's operations it is a dozen kernels that read and write everything anew, which on a GPU costs a layer
-up to a third of its time. ``compiled`` is the same with each made one kernel by torch's compiler, which rounds where
-the operations round.
+Written in torch's operations it is a dozen kernels, each of which reads and writes everything, which on a GPU costs a
+layer up to a third of its time. ``compiled`` is the same with each made one kernel by torch's compiler, which rounds
+where the operations round.
 
 Dimensions: T tokens, E hidden size, H heads, D width of a head, F width of the MLP.
 """

@@ -1,8 +1,8 @@
-"""Keys and values that streams keep between steps: slabs, which are ranges of pools.
+"""Keys and values that sequences keep between steps: blocks, which are ranges of pools.
 
-Where one kernel serves many streams, their keys have to lie in one tensor. So on CUDA slabs are ranges of large pools,
-rows are written where they belong, and attention reads them there: no step copies what is kept. On CPUs, where streams
-are taken one by one, each slab is a pool of its own, and its memory goes back with it.
+Where one kernel serves many sequences, their keys have to lie in one tensor. So on CUDA blocks are ranges of large
+pools, rows are written where they belong, and attention reads them there: no step copies what is kept. On CPUs, where
+sequences are taken one by one, each block is a pool of its own, and its memory goes back with it.
 
 Dimensions: L layers, P tokens of a pool, C computed positions, G key/value heads, D width of a head.
 """
@@ -15,19 +15,19 @@ import torch
 
 from dimoo_core.model_config import ModelConfig
 
-_POOL_TOKENS = 32_768  # seven streams of an image of 1024x1024
+_POOL_TOKENS = 32_768  # seven sequences of an image of 1024x1024
 _LEAST_POOLS = 4
 
 _numbers = count()
 
 
 def kv_bytes(model: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
-    """Memory of slabs for so many tokens."""
+    """Memory of blocks for so many tokens."""
     return 2 * model.num_layers * num_tokens * model.kv_size * dtype.itemsize
 
 
 class KVPool:
-    """Rotated keys and values in every layer, allocated once, of which slabs hold ranges."""
+    """Rotated keys and values in every layer, allocated once, of which blocks hold ranges."""
 
     def __init__(self, config: ModelConfig, length: int, *, device: torch.device, dtype: torch.dtype) -> None:
         shape = (config.num_layers, length, config.num_kv_heads, config.head_dim)
@@ -62,7 +62,7 @@ class KVPool:
 
 
 class KVBlock:
-    """The keys and values of one stream: ``length`` tokens of a pool, from ``start`` on."""
+    """The keys and values of one sequence: ``length`` tokens of a pool, from ``start`` on."""
 
     def __init__(self, pool: KVPool, start: int, length: int) -> None:
         self.pool = pool
@@ -72,7 +72,7 @@ class KVBlock:
 
     @classmethod
     def alone(cls, config: ModelConfig, length: int, *, device: torch.device, dtype: torch.dtype) -> "KVBlock":
-        """A slab that is the whole of its pool."""
+        """A block that is the whole of its pool."""
         return cls(KVPool(config, length, device=device, dtype=dtype), 0, length)
 
     def __len__(self) -> int:
@@ -80,18 +80,18 @@ class KVBlock:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Pool and start, for sorting slabs as they lie in memory."""
+        """Pool and start, for sorting blocks as they lie in memory."""
         return self.pool.number, self.start
 
 
 class KVAllocator:
-    """Hands out slabs of one model. One thread owns it; slabs may die on any.
+    """Allocates blocks of one model. One thread owns it; blocks may die on any.
 
     Args:
         config: The model's shapes.
-        device: Where slabs are.
+        device: Where blocks are.
         dtype: Type of keys and values.
-        pool_tokens: Size of the pools that slabs share; 0: each has its own.
+        pool_tokens: Size of the pools that blocks share; 0: each has its own.
     """
 
     def __init__(self, config: ModelConfig, *, device: torch.device, dtype: torch.dtype, pool_tokens: int = 0) -> None:
@@ -103,7 +103,7 @@ class KVAllocator:
         self._died: deque[tuple[KVPool, int, int]] = deque()  # a collector may add to it at any moment
 
     def block(self, length: int) -> KVBlock:
-        """A slab for so many tokens; what is in it is anything. It is given back when nothing refers to it."""
+        """A block for so many tokens; what is in it is anything. It is given back when nothing refers to it."""
         self.reclaim()
         if length >= self.pool_tokens:
             return self._alone(length)
@@ -124,14 +124,14 @@ class KVAllocator:
         return KVBlock.alone(self._config, length, device=self.device, dtype=self._dtype)
 
     def reclaim(self) -> None:
-        """Free the ranges of slabs that died, and let pools go in which nothing is left."""
+        """Free the ranges of blocks that died, and let pools go in which nothing is left."""
         while self._died:
             pool, start, length = self._died.popleft()
             pool.give_back(start, length)
         self._pools = [pool for pool in self._pools if not pool.is_unused]
 
     def bytes_for(self, num_tokens: int) -> int:
-        """Memory of slabs for so many tokens."""
+        """Memory of blocks for so many tokens."""
         return kv_bytes(self._config, num_tokens, self._dtype)
 
     def _watched(self, block: KVBlock) -> KVBlock:
@@ -141,7 +141,7 @@ class KVAllocator:
 
 
 def allocator_within(max_bytes: int, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> KVAllocator:
-    """Slabs for caches of so many bytes together: on CUDA in pools of which the budget holds at least a few."""
+    """Blocks for caches of so many bytes together: on CUDA in pools of which the budget holds at least a few."""
     affordable = max_bytes // kv_bytes(config, 1, dtype) // _LEAST_POOLS
     pool_tokens = min(_POOL_TOKENS, affordable) if device.type == "cuda" else 0
     return KVAllocator(config, device=device, dtype=dtype, pool_tokens=pool_tokens)

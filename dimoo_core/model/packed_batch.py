@@ -16,7 +16,7 @@ from dimoo_core.model.kv_pool import KVBlock, KVPool
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequencePart:
-    """How much of a stream is in a batch, and where its keys are kept; ``positions_C`` None: all are computed."""
+    """How much of a sequence is in a batch, and where its keys are kept; ``positions_C`` None: all are computed."""
 
     num_computed: int
     num_read: int
@@ -39,7 +39,7 @@ class KeyRun:
     rows_C: Tensor | slice | None = None
 
     def exchange(self, layer: int, k_TGD: Tensor, v_TGD: Tensor) -> tuple[Tensor, Tensor]:
-        """Put fresh keys and values where they are kept, and return those that the run's streams see, uncopied."""
+        """Put fresh keys and values where they are kept, and return those that the run's sequences see, uncopied."""
         k_CGD, v_CGD = k_TGD[self.tokens], v_TGD[self.tokens]
         if self.pool is None:
             return k_CGD, v_CGD
@@ -50,7 +50,7 @@ class KeyRun:
 
 
 def key_runs(parts: Sequence[SequencePart], device: torch.device) -> tuple[KeyRun, ...]:
-    """The runs of a batch's streams, in their order."""
+    """The runs of a batch's sequences, in their order."""
     runs: list[KeyRun] = []
     first_token = first_read = 0
     for _, group in groupby(parts, key=lambda part: -1 if part.block is None else part.block.pool.number):
@@ -89,10 +89,10 @@ def _rows(parts: Sequence[SequencePart], blocks: Sequence[KVBlock], device: torc
 
 @dataclass(frozen=True, slots=True)
 class SequenceView:
-    """One stream as it stands now: the ids that are computed, and which of them have their logits read.
+    """One sequence as it stands now: the ids that are computed, and which of them have their logits read.
 
-    ``read_R`` are ascending indices into ``ids_T``. With a slab, keys and values go through the step cache;
-    ``positions_T`` says which positions of the stream the ids are, None for all.
+    ``read_R`` are ascending indices into ``ids_T``. With a block, keys and values go through the step cache;
+    ``positions_T`` says which positions of the sequence the ids are, None for all.
     """
 
     ids_T: Tensor
@@ -113,13 +113,13 @@ class SequenceView:
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Streams side by side on one token axis, and the positions whose final hidden state is wanted.
+    """Sequences side by side on one token axis, and the positions whose final hidden state is wanted.
 
-    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them a stream. ``runs`` are the
-    streams once more, by where their keys lie: those that keep some have more keys than tokens in this batch.
+    ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them per sequence. ``runs`` are the
+    same sequences, by where their keys lie: those that keep some have more keys than tokens in this batch.
     ``distinct`` are tokens of which no two have the same id, and which of these each token is like: before positions
     come in, the first layer's projections depend on the id alone, and many ids are the mask or stand in several
-    streams. None where ids are unknown: every token is projected.
+    sequences. None where ids are unknown: every token is projected.
     """
 
     ids_T: Tensor
@@ -132,10 +132,10 @@ class PackedBatch:
 
 
 def pack(sequences: Sequence[SequenceView], device: torch.device) -> PackedBatch:
-    """Concatenate streams in the order given; positions count from 0 in each.
+    """Concatenate sequences in the order given; positions count from 0 in each.
 
     Raises:
-        ValueError: If there is no stream.
+        ValueError: If there is no sequence.
     """
     if not sequences:
         raise ValueError("cannot pack a batch without streams")
@@ -175,5 +175,5 @@ def _positions(sequence: SequenceView, device: torch.device) -> Tensor:
 
 
 def read_everything(ids_T: Tensor) -> SequenceView:
-    """A stream of which every position is read."""
+    """A sequence of which every position is read."""
     return SequenceView(ids_T, torch.arange(len(ids_T), device=ids_T.device))

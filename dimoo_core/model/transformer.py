@@ -1,4 +1,4 @@
-"""The bidirectional transformer of Lumina-DiMOO, over packed streams; knows nothing of sampling.
+"""The bidirectional transformer of Lumina-DiMOO, over packed sequences; knows nothing of sampling.
 
 Dimensions: T packed tokens, R packed positions that are read, E hidden size, H query heads, G key/value heads,
 D width of a head, F width of the MLP, V columns of the head.

@@ -36,14 +36,14 @@ class RequestLayout:
         negative_prompt: str | None = None,
         known_codes: Tensor | None = None,
     ) -> Request:
-        """An image as an answer to a prompt: a conditional stream, and an unconditional one if there is guidance.
+        """An image as an answer to a prompt: a conditional sequence, and an unconditional one if there is guidance.
 
         Args:
             request_id: Returned with the result.
             prompt: What the image is to show.
             settings: Size and guidance.
             noise: Where randomness comes from.
-            negative_prompt: Stands in the unconditional stream; None is the model's own unconditional prompt.
+            negative_prompt: Stands in the unconditional sequence; None is the model's own unconditional prompt.
             known_codes: VQ codes of the image, (rows, columns), -1 where the model is to paint; None paints all of it.
 
         Raises:
@@ -71,7 +71,7 @@ class RequestLayout:
     ) -> Request:
         """A fully masked image that answers a prompt about input images.
 
-        The conditional stream has prompt and images; guidance by text sets it against the images alone, guidance by
+        The conditional sequence has prompt and images; guidance by text sets it against the images alone, guidance by
         image against the prompt alone.
 
         Args:
@@ -249,7 +249,7 @@ def answer_request(
     suffix: Tensor | None = None,
     choices: tuple[tuple[int, ...], ...] = (),
 ) -> Request:
-    """An answer after its begin token; with guidance, a second stream in which all but the answer is masked.
+    """An answer after its begin token; with guidance, a second sequence in which all but the answer is masked.
 
     ``suffix`` defaults to the end-of-answer token.
     """

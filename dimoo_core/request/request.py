@@ -1,6 +1,6 @@
 """What the engine is given and what it gives back.
 
-A request is one or more *streams* (conditional, unconditional, …) around one shared *target*: the image or the answer
+A request is one or more *sequences* (conditional, unconditional, …) around one shared *target*: the image or the answer
 that is being unmasked. Only the target changes between steps.
 """
 
@@ -15,7 +15,7 @@ from dimoo_core.request.noise import NoiseSource
 from dimoo_core.settings import MAX_POSITIONS, ChoiceSettings, ImageSettings, TextSettings
 
 SequenceRole = Literal["cond", "uncond", "uncond_text", "uncond_image"]
-"""What a stream is to guidance: everything given; no prompt; no text but the images; no images but the text."""
+"""What a sequence is to guidance: everything given; no prompt; no text but the images; no images but the text."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class TokenSequence:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Request:
-    """One generation. ``streams[0]`` is the conditional one, and each role occurs at most once.
+    """One generation. ``sequences[0]`` is the conditional one, and each role occurs at most once.
 
     ``target`` holds the ids to start from, with masks where the model is to decide, shape (L,). For an image it is
     rows of codes, each closed by a newline token, without the begin and end tokens. ``choices`` are the ids of the
@@ -51,7 +51,7 @@ class Request:
         """Refuse what is too long.
 
         Raises:
-            RequestError: A stream has more than ``MAX_POSITIONS`` tokens.
+            RequestError: A sequence has more than ``MAX_POSITIONS`` tokens.
         """
         length = max(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.sequences)
         if length > MAX_POSITIONS:
@@ -63,7 +63,7 @@ class Request:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all streams together: what one step of this request costs."""
+        """Tokens of all sequences together: what one step of this request costs."""
         return sum(len(s.prefix) + len(self.target) + len(s.suffix) for s in self.sequences)
 
 
@@ -107,7 +107,7 @@ class ChoiceResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailed:
-    """A request that the engine could not run; others go on."""
+    """A request that the engine could not run; others continue."""
 
     request_id: str
     error: Exception

@@ -69,7 +69,7 @@ class Tokenizer:
         return frozenset(self._tokenizer.get_added_vocab().values())
 
     def _check_declared_ids(self, directory: Path) -> None:
-        """Refuse files that give a token another id than it is read with: added tokens are numbered anew, in order.
+        """Refuse files that give a token another id than it is read with: added tokens are renumbered in order.
 
         Raises:
             WeightsError: Naming the file, the token and both ids.

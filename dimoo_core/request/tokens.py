@@ -79,7 +79,7 @@ class ImageOffsets:
     num_codes: int
 
     def words(self) -> str:
-        """In one line; what the rows leave for codes is told, and decides nothing."""
+        """In one line; what the rows leave for codes is reported, and decides nothing."""
         told = {
             "image_token_offset in config.json": self.key,
             "codes listed by the tokenizer": " or ".join(map(str, self.listed)) or None,

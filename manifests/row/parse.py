@@ -1,6 +1,6 @@
 """One row of a manifest, and the parser that turns a record into it or into a failure.
 
-A wrong row is data: it becomes a ``RowFailure`` and the rows after it go on. Whether the columns of
+A wrong row is data: it becomes a ``RowFailure`` and the rows after it continue. Whether the columns of
 the file are right is checked once, in ``schema``.
 """
 

@@ -55,10 +55,10 @@ class Coordinator:
         leases: What is to be done.
         listen: Called with every event of every worker.
         check: Called all the time; what it raises ends the run.
-        suspects: Where segments are remembered in whose hands a worker died; None: they are handed out as before.
-        notice: Ends the run early, in good order, when it is given.
-        watch: Says which workers hang or have lived long enough; asked where workers can be replaced.
-        streaks: Says which workers fail on row after row; None: none is too many.
+        poison_segments: Records segments a worker was processing when it died; None: they are handed out as before.
+        shutdown: Ends the run early, gracefully, when it is requested.
+        watch: Decides which workers hang or have lived long enough; asked where workers can be replaced.
+        streaks: Decides which workers fail on row after row; None: none is too many.
         rows_ahead: Rows that a worker is to hold, if it takes more than the usual leases and others do not go short.
     """
 
@@ -98,9 +98,9 @@ class Coordinator:
         Raises:
             ConfigError, ManifestError, WeightsError: If the workers found wrong what was asked for.
             RunSuperseded: If another driver has taken over.
-            RunStopped: If the notice was given before all was committed.
+            RunStopped: If a shutdown was requested before all was committed.
             TooManyFailures: If row after row fails, and there is no worker of which that is not known.
-            RunFailed: If a worker failed in another way that a new try would not mend, or workers keep dying.
+            RunFailed: If a worker failed in another way that a new try would not fix, or workers keep dying.
         """
         try:
             self._open_workers = set(self._pool.start())
@@ -126,7 +126,7 @@ class Coordinator:
         return CoordinatorReport(self._totals, self._num_lost)
 
     def _drain_all(self) -> None:
-        """Have every worker end in good order, and hear what they still commit; those that load their model just end.
+        """Have every worker end gracefully, and note what they still commit; those that load their model just end.
 
         Raises:
             RunStopped: If one could not, with the reason: what it had finished may have to be made again.
@@ -217,7 +217,7 @@ class Coordinator:
         match event:
             case WorkerReady():
                 self._ready_workers.add(name)
-                if name in self._open_workers:  # else it is gone, and this was said before
+                if name in self._open_workers:  # else it is gone, and this was reported before
                     self._hungry_workers.add(name)
             case SegmentCommitted(_, totals):
                 self._hungry_workers.add(name)
@@ -266,7 +266,7 @@ class Coordinator:
             self._replace(name, reason, "timeout")
 
     def _retire(self, name: str, error: WorkerUnfit) -> None:
-        """Go on without a worker that fails on row after row; its rows are run by others, if they can do better."""
+        """Continue without a worker that fails on row after row; its rows are run by others, if they can do better."""
         self._streaks.check(len(self._open_workers))
         if self._open_workers == {name} or not self._pool.can_replace:
             raise self._streaks.too_many(f"{error}, and there is no other worker") from error
@@ -291,7 +291,7 @@ class Coordinator:
             self._start_successor(name)
 
     def _take_back(self, name: str, failing: tuple[str, ...] = ()) -> None:
-        """What a worker has handed back, or has to: no row of it is suspected to kill."""
+        """What a worker has handed back, or has to: no row of it is poison."""
         for lease in self._leases.return_all(name, is_lost=False, failing=failing):
             if (
                 lease.crash_history is not None and self._poison_segments is not None

@@ -28,9 +28,9 @@ class LeaseBook:
         segments: Every segment of the run, in row order; read as needed.
         committed: Names of segments that are done already.
         repeats: Rows whose id an earlier row has.
-        suspects: What is held against segments, from earlier starts.
+        poison_segments: What is held against segments, from earlier starts.
         retries: Which rows of segments that are committed are run again.
-        drafts: Segments of which earlier starts have left finished rows.
+        partials: Segments of which earlier starts have left finished rows.
         num_ahead: How many segments there are, if it is known.
         clock: Seconds from any origin.
     """
@@ -59,7 +59,7 @@ class LeaseBook:
         self._holders: dict[str, list[str]] = {}  # of every segment that is held, in the order of the first lease
         self._single: dict[str, str] = {}  # those of them that one worker alone holds, with that worker
         self._leased_at_s: dict[str, float] = {}  # of every segment that is held
-        self._overtaken: dict[str, set[str]] = {}  # what a worker goes on with though another has committed it
+        self._overtaken: dict[str, set[str]] = {}  # what a worker continues with though another has committed it
         self._num_losses: Counter[str] = Counter()
         self.is_exhausted = False
         """Every segment was handed out at least once."""
@@ -81,7 +81,7 @@ class LeaseBook:
         return lease
 
     def committed(self, worker: str, segment_name: str) -> bool:
-        """The segment is done, and ``worker`` says so; False if it was known, so that its rows are counted."""
+        """The segment is done, as ``worker`` reports; False if it was known, so that its rows are counted."""
         self._overtaken.get(worker, set()).discard(segment_name)
         holders = self._holders.get(segment_name, [])
         for holder in holders:

@@ -36,7 +36,7 @@ class LocalPool(WorkerPool):
         raise RuntimeError(f"worker {name!r} of this process cannot be replaced")
 
     def assign(self, name: str, lease: Lease) -> None:
-        """See ``WorkerPool``; what this process holds is suspect should it die, and it could not say so then."""
+        """See ``WorkerPool``; what this process holds is recorded now, since it could not be if the process died."""
         if self._poison_segments is not None:
             self._held.add(lease.segment.name)
             self._poison_segments.put(lease.segment.name, lease.crash_history or CrashHistory())
@@ -59,7 +59,7 @@ class LocalPool(WorkerPool):
         events = drain(self._events, timeout_s)
         self._let_go(event.segment_name for event in events if isinstance(event, SegmentCommitted))
         if any(isinstance(event, WorkerFailed) and event.row_ids for event in events):
-            self._held.clear()  # they stay suspect: the engine failed with their rows, and the next start is to know
+            self._held.clear()  # they stay recorded: the engine failed with their rows, and the next start is to know
         return [(self._NAME, event) for event in events]
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Workers as the coordinator sees them: named, fed with leases, heard through events.
+"""Workers as the coordinator sees them: named, fed with leases, followed through events.
 
 ``local_pool`` runs one worker in this process, ``ray_pool`` many in processes of their own. Importable without torch,
 as is the coordinator: a driver that only hands out leases starts fast.
@@ -37,11 +37,11 @@ class WorkerPool(ABC):
 
     @abstractmethod
     def close(self, name: str) -> None:
-        """Tell a worker that it gets nothing more."""
+        """Let a worker know that it gets nothing more."""
 
     @abstractmethod
     def drain(self, name: str, deadline_s: float | None) -> None:
-        """Ask a worker to end early, in good order; it answers with ``WorkerDraining`` and ``WorkerDrained``.
+        """Ask a worker to end early, gracefully; it answers with ``WorkerDraining`` and ``WorkerDrained``.
 
         Args:
             name: Which one. Does nothing if it is dead.
@@ -54,11 +54,11 @@ class WorkerPool(ABC):
 
     @abstractmethod
     def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
-        """What workers said since the last call, waiting at most ``timeout_s`` for the first word."""
+        """Events of workers since the last call, waiting at most ``timeout_s`` for the first."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End every worker now; rows in hand are given up."""
+        """End every worker now; rows in flight are given up."""
 
 
 def drain(events: "queue.SimpleQueue[Event]", timeout_s: float) -> list[Event]:

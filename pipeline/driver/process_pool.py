@@ -1,4 +1,4 @@
-"""One worker in a process of its own, for hosts without Ray where a row is suspected of killing its worker."""
+"""One worker in a process of its own, for hosts without Ray where a row may be poison."""
 
 import multiprocessing
 import os
@@ -124,7 +124,7 @@ class ChildPool(WorkerPool):
 
 
 def _work(settings: RunSettings, connection: Connection) -> None:
-    """The child's main function: a worker fed and heard through a connection."""
+    """The child's main function: a worker fed and followed through a connection."""
     from pipeline.worker.worker import Worker  # with torch, which the driver has no use for
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends this process

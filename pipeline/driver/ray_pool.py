@@ -55,7 +55,7 @@ class RayWorker:
         self._leases.put(lease)
 
     def drain(self, deadline_s: float | None) -> None:
-        """End early in good order. With a deadline the process is gone then, come what may."""
+        """End early, gracefully. With a deadline the process exits then in any case."""
         self._worker.drain(deadline_s)
         if deadline_s is not None:
             exit_after(deadline_s, 128 + signal.SIGTERM)
@@ -84,7 +84,7 @@ class RayPool(WorkerPool):
             raise ConfigError(f"workers must be at least 1 with Ray, got {num_workers}")
         self._settings = settings
         self._num_workers = num_workers
-        # No restarts and no retries by Ray: a fresh actor is started here, and its rows are leased anew.
+        # No restarts and no retries by Ray: a fresh actor is started here, and its rows are leased again.
         self._actor_class: Any = ray.remote(
             num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0, max_task_retries=0, max_concurrency=4
         )(WorkerActor)

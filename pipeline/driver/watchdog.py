@@ -1,4 +1,4 @@
-"""Which workers hang, and which have lived long enough: told from what they say, and from how long they say nothing."""
+"""Which workers hang, and which have lived long enough: judged by their events and the time since the last one."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -184,7 +184,7 @@ class _DecoderProcess:
 
 
 class _PixelBudget:
-    """Lets work go on side by side as long as it is not too much together; what is too much alone goes alone."""
+    """Lets work continue side by side as long as it is not too much together; what is too much alone goes alone."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -111,7 +111,7 @@ def known_formats() -> tuple[str, ...]:
 
 
 def words_of_unknown(data: bytes) -> str:
-    """What is said of a file that none of the known formats fits."""
+    """The message for a file that none of the known formats fits."""
     if data[4:12] in _HEIC_BEGINNINGS and "HEIF" not in known_formats():
         return "is a HEIC image, which needs pillow-heif: install dimoo-batch[heic], or convert it"
     return f"is not an image ({_described(data)}); known are {', '.join(known_formats())}"

@@ -2,7 +2,7 @@
 
 Every start of a run claims the next number with a conditional write. A driver whose number is no longer the last has
 been superseded: it and its workers see that before they commit, and stop. ``docs/durability.md`` says why that is
-enough. A driver writes its counts with each heartbeat; anybody can read them. They say what it believed then; what is
+enough. A driver writes its counts with each heartbeat; anybody can read them. They are what it believed then; what is
 committed is in the parts.
 """
 
@@ -38,9 +38,9 @@ class EpochReport:
         number: Counts the starts from 1.
         owner: Machine and process, for people.
         claimed_at: When it began; None if its claim cannot be read.
-        heard_at: Its latest sign of life, by its own clock; None if it gave none.
-        has_ended: It has said that it ends.
-        note: What it told last, see ``jobs.progress.monitor``; empty before the first row.
+        heard_at: Its latest heartbeat, by its own clock; None if it gave none.
+        has_ended: Whether it has closed its epoch.
+        note: Its latest counts, see ``jobs.progress.monitor``; empty before the first row.
     """
 
     number: int
@@ -100,7 +100,7 @@ log = logging.getLogger("dimoo_batch.pipeline")
 EPOCHS_PREFIX = "_epochs/"
 HEARTBEAT_INTERVAL_S = 5.0
 SILENCE_S = 3 * HEARTBEAT_INTERVAL_S
-"""A driver of another machine that gave no sign of life for so long is taken for dead."""
+"""A driver of another machine without a heartbeat for so long is taken for dead."""
 
 _CLAIM = re.compile(r"_epochs/(?P<number>\d{6,})\.json")
 _LOOK_INTERVAL_S = 0.5
@@ -145,14 +145,14 @@ class Owner:
 
 
 class Fence:
-    """Tells the holder of an epoch whether a later one was claimed. Threads may share it."""
+    """Lets the holder of an epoch check whether a later one was claimed. Threads may share it."""
 
     def __init__(self, store: Store, number: int) -> None:
         self._store = store
         self.number = number
 
     def check(self) -> None:
-        """Go on only if this is still the last epoch; one small request.
+        """Continue only if this is still the last epoch; one small request.
 
         Raises:
             RunSuperseded: It is not.
@@ -164,7 +164,7 @@ class Fence:
 
 
 class RunEpoch:
-    """One epoch and its signs of life. Made by ``claimed_epoch``."""
+    """One epoch and its heartbeats. Made by ``claimed_epoch``."""
 
     def __init__(self, store: Store, number: int, owner: Owner) -> None:
         self.number = number
@@ -178,7 +178,7 @@ class RunEpoch:
         self._thread = threading.Thread(target=self._live, name="epoch", daemon=True)
 
     def check(self) -> None:
-        """Raise what the latest sign of life has found out; no request, so it may be called all the time.
+        """Raise what the latest heartbeat has found out; no request, so it may be called all the time.
 
         Raises:
             RunSuperseded: A later epoch was claimed.
@@ -187,11 +187,11 @@ class RunEpoch:
             raise self._superseded
 
     def note(self, note: Mapping[str, Any]) -> None:
-        """Say this, in JSON's types, with every further sign of life; ``epoch_report`` reads it. Not changed later."""
+        """Add this, in JSON's types, to every further heartbeat; ``epoch_report`` reads it. Not changed later."""
         self._note = note
 
     def start(self) -> None:
-        """Give the first sign of life and go on with it on a thread."""
+        """Give the first heartbeat and repeat it on a thread."""
         self._thread.start()
 
     def close(self) -> None:
@@ -280,11 +280,11 @@ def _is_at_work(store: Store, number: int, silence_s: float) -> bool:
 
 
 def _heartbeats(store: Store, number: int) -> int | None:
-    """How many signs of life an epoch gave, 0 if none yet or none that can be read; None if it has ended."""
+    """How many heartbeats an epoch gave, 0 if none yet or none that can be read; None if it has ended."""
     try:
         found = json.loads(store.get(_heartbeat_key(number)))
         return None if found["ended"] else int(found["beats"])
-    except (ObjectNotFound, ValueError, KeyError, TypeError):  # a driver that lives writes it anew
+    except (ObjectNotFound, ValueError, KeyError, TypeError):  # a driver that lives writes it again
         return 0
 
 

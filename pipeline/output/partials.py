@@ -1,7 +1,8 @@
 """Finished rows of a segment that is still in work, kept on the store so that a crash does not cost them.
 
-A draft is no part: no reader looks at it, and only whoever opens the segment next takes rows from it, each one checked
-first. So it needs no fence and no put-if-absent: one that is missing, damaged, late or of other settings costs time.
+A partial segment is no part: no reader looks at it, and only whoever opens the segment next takes rows from it, each
+one checked first. So it needs no fence and no put-if-absent: one that is missing, damaged, late or of other settings
+costs time.
 """
 
 import hashlib
@@ -54,11 +55,11 @@ def row_fingerprint(settings_digest: str, row: int, rows: pa.Table, offset: int)
 
 
 class PartialSegments:
-    """The drafts of one run, as one worker writes and reads them. Threads may share it.
+    """The partial segments of one run, as one worker writes and reads them. Threads may share it.
 
     Args:
         store: The root of the run.
-        patience: With a store that is throttled or out of reach for a while.
+        retry_policy: For a store that is throttled or out of reach for a while.
     """
 
     def __init__(self, store: Store, retry_policy: RetryPolicy) -> None:
@@ -69,7 +70,7 @@ class PartialSegments:
         """Put finished rows of a part that is not complete; they survive a crash when this returns.
 
         Returns:
-            The draft's key, unique to this call.
+            The partial segment's key, unique to this call.
         """
         records = [asdict(row.done) | {"fingerprint": row.fingerprint} for row in rows]
         table = pa.Table.from_pylist(records, schema=_SCHEMA.with_metadata(_FORMAT))
@@ -80,9 +81,9 @@ class PartialSegments:
         return key
 
     def of(self, part: PartName) -> tuple[dict[str, RowSuccess], list[str]]:
-        """Rows that anybody has finished of a part, by their fingerprint, and the keys of their drafts.
+        """Rows that anybody has finished of a part, by their fingerprint, and the keys of their partial segments.
 
-        What cannot be read as a draft has no rows: they are made again. Images are not looked at here.
+        What cannot be read as a partial segment has no rows: they are made again. Images are not looked at here.
         """
         keys = self._retry_policy.retry(lambda: list(self._store.list(folder_of_partials(part))))
         rows = (row for key in keys for row in self._retry_policy.retry(partial(self._read, key)))
@@ -100,7 +101,7 @@ class PartialSegments:
         return True
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Forget drafts of a part that is committed."""
+        """Forget partial segments of a part that is committed."""
         with suppress(AccessDenied):  # where nothing may be deleted they stay, and are no use to anybody
             for key in keys:
                 self._retry_policy.retry(partial(self._store.delete, key))
@@ -118,14 +119,14 @@ class PartialSegments:
 
 
 def folder_of_partials(part: PartName) -> str:
-    """Where drafts of a part lie."""
+    """Where partial segments of a part lie."""
     return f"{PARTIALS_PREFIX}{part}/"
 
 
 def names_with_partials(store: Store, committed: CommittedSegments) -> set[str]:
-    """Segments whose next part has drafts; drafts of parts that are committed are removed on the way.
+    """Names of segments whose next part has partial segments; those of committed parts are removed on the way.
 
-    There are as many drafts as segments were in work when runs broke off.
+    There are as many of them as segments were in work when runs broke off.
     """
     names: set[str] = set()
     for key in store.list(PARTIALS_PREFIX):

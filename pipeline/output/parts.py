@@ -150,5 +150,5 @@ class CommittedSegments(SegmentSet):
         return committed
 
     def last_part(self, segment_name: str) -> PartName:
-        """The one that tells the segment's failures as they stand."""
+        """The one with the segment's failures as they stand."""
         return PartName(segment_name, self._retries.get(segment_name, 0))

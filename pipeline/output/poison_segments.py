@@ -43,17 +43,17 @@ class CrashHistory:
         return CrashHistory(deaths, None, reason, failure_class)
 
     def is_quarantined(self, row: int, max_tries: int) -> bool:
-        """Whether a row has had its tries: one among others, when the segment became suspect, and those alone."""
+        """Whether a row has had its tries: one among others, when the segment was first recorded, and those alone."""
         alone = self.deaths.get(row, 0)
         return alone > 0 and 1 + alone >= max_tries
 
 
 class PoisonRecord:
-    """The suspicions of one run. Threads and processes may share it: each segment has one writer at a time.
+    """The poison segments of one run. Threads and processes may share it: each segment has one writer at a time.
 
     Args:
         store: The root of the run.
-        patience: With a store that is throttled or out of reach for a while.
+        retry_policy: For a store that is throttled or out of reach for a while.
     """
 
     def __init__(self, store: Store, retry_policy: RetryPolicy | None = None) -> None:

@@ -1,7 +1,7 @@
 """Which retries of failed rows a run has seen: one small object for each, ``_retries/<number>.json``.
 
-Written before a retry's first part and once more at its end. It says nothing about rows, which parts do: it tells the
-same command, after a crash, that it goes on with a retry instead of beginning another.
+Written before a retry's first part and again at its end. It holds nothing about rows, which parts do: by it the
+same command, after a crash, resumes a retry instead of beginning another.
 """
 
 import json
@@ -74,11 +74,11 @@ class RetryRecords:
             raise StoreError("read", self._store.uri_of(key), "DamagedRetry", hint) from error
 
     def begin(self, retry: RunRetry) -> None:
-        """Say that a retry begins; again if a crash followed, since the epoch makes this driver the only one."""
+        """Record that a retry begins; again if a crash followed, since the epoch makes this driver the only one."""
         self._put(retry)
 
     def end(self, retry: RunRetry) -> None:
-        """Say that every row of a retry has its new outcome."""
+        """Record that every row of a retry has its new result."""
         self._put(replace(retry, has_ended=True))
 
     def _put(self, retry: RunRetry) -> None:

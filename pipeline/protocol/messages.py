@@ -1,4 +1,4 @@
-"""What workers tell the coordinator: small values, never images."""
+"""What workers report to the coordinator: small values, never images."""
 
 import queue
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Streak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerProgress:
-    """Sums since the worker began; rows count when they have their outcome, not when they are committed."""
+    """Sums since the worker began; rows count when they have a result, not when they are committed."""
 
     num_done: int
     num_failed: int
@@ -41,7 +41,7 @@ class WorkerProgress:
     num_tokens: int
     engine_busy_s: float
     engine_span_s: float  # from the first step's begin to the latest step's end
-    silence_s: float = 0.0  # of the thread that has shown no sign of life for longest
+    silence_s: float = 0.0  # since the oldest of its threads' last heartbeats
     memory_bytes: int = 0  # of the process, as far as it is in the machine's memory
     engine_waited_s: float = 0.0  # of that, with nothing to do
     num_tokens_reused: int = 0  # that steps did not compute, since an earlier one had
@@ -79,7 +79,7 @@ class SegmentHeldBack:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """The worker cannot go on, and another try would not help: the run ends, or goes on without it if it is unfit.
+    """The worker cannot continue, and another try would not help: the run ends, or continues without it if it is unfit.
 
     The error is one of ours, which survive the way between processes; others are turned into ``RunFailed``.
     """
@@ -95,12 +95,12 @@ class WorkerDraining:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDrained:
-    """Nothing is left in hand: what was not committed of the worker's leases is handed back, by nobody's fault."""
+    """Nothing is left in flight: what was not committed of the worker's leases is handed back, by nobody's fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """The worker's last word: it was told that there is nothing more, or to stop, or it has failed."""
+    """The worker's last word: there is nothing more for it, it was stopped, or it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,8 @@ class Lease:
 
     Attributes:
         repeats: Its rows whose id an earlier row has, with that row.
-        suspicion: Set if a worker died with the segment: its rows are run one at a time, with no others.
-        has_drafts: Whether another worker, or an earlier start, may have left finished rows of the segment.
+        crash_history: Set if a worker died with the segment: its rows are run one at a time, with no others.
+        has_partials: Whether another worker, or an earlier start, may have left finished rows of the segment.
         retry: Set if the segment is committed and rows that failed in it are run again; None: all its rows are run.
         num_unfit: How many workers were given up because they failed on its rows, and on others.
     """

@@ -1,4 +1,4 @@
-"""A word to end early, in good order: a signal gives it, or the driver; whoever works hears it and acts on it."""
+"""A request to end early, gracefully: made by a signal or the driver, and looked at by whoever works."""
 
 import os
 import threading
@@ -16,14 +16,14 @@ class ShutdownRequest:
         self._clock = clock
         self._given: tuple[float, float | None] | None = None  # when, and how long after that everything has to be over
         self.is_awaited = False
-        """Whether somebody is at work who looks for a notice."""
+        """Whether somebody is at work who looks for a request."""
 
     def request(self, deadline_s: float | None = None) -> None:
         """Ask to end.
 
         Args:
             deadline_s: How much time there is. None: as much as what was begun needs; only nothing new is begun. A
-                notice with a deadline takes the place of one without, not the other way round.
+                request with a deadline takes the place of one without, not the other way round.
         """
         if self._given is None or (self._given[1] is None and deadline_s is not None):
             self._given = (self._clock(), deadline_s)
@@ -40,7 +40,7 @@ class ShutdownRequest:
 
     @property
     def has_time_for_steps(self) -> bool:
-        """Whether the engine may go on with the rows that it has."""
+        """Whether the engine may continue with the rows that it has."""
         if self._given is None or self._given[1] is None:
             return True
         return self._clock() - self._given[0] < _STEPPING_SHARE * self._given[1]

@@ -67,7 +67,7 @@ def grown_image(mask: Mask, padding: Padding, image: Image.Image) -> tuple[Image
     """A larger image with this one in its place, and the tokens to paint: those around it, (H, W) bool.
 
     Args:
-        mask: The row's; its dilation paints so many tokens of the image's rim anew.
+        mask: The row's; its dilation regenerates so many tokens of the image's rim.
         padding: What it says of each side.
         image: The input image, of whole tokens.
 

@@ -1,4 +1,4 @@
-"""From an engine's result to a row's outcome: decode, encode, store. Runs on the store threads."""
+"""From an engine's result to a row result: decode, encode, store. Runs on the store threads."""
 
 import hashlib
 import io

@@ -170,7 +170,7 @@ class Preprocessor:
         else:
             mask_image = self._inputs.fetch(mask.image, folder_uri, keeps_mode=True) if mask.image else None
             painted = painted_pixels(mask, image.size, mask_image, keeps_box=row.task == OUTPAINT)
-            # A random offset is drawn anew from the same seed, so both are cut at the same place.
+            # A random offset is drawn from the same seed for each, so both are cut at the same place.
             image, mask_HW = fitted, painted_tokens(mask, fit_as_planned(painted, plan, offset))
             (codes_HW,) = self._model.codec.encode([image])
         settings = replace(row.settings, width_px=image.width, height_px=image.height)

@@ -233,7 +233,7 @@ class Store(ABC):
         accepted, as buckets that keep everything are legitimate; the probe then stays behind.
 
         Raises:
-            StoreError: Something is not allowed or not supported; the message says what.
+            StoreError: Something is not allowed or not supported; the message names it.
         """
         key = PROBE_PREFIX + uuid.uuid4().hex
         if not self.put_if_absent(key, b"first"):

@@ -23,7 +23,7 @@ class StoreError(DimooError):
         uri: The object, without credentials or query strings.
         code: The store's own error code (``SlowDown``, ``ENOSPC``); callers compare this, never the message.
         column: Which column of its row names the object, where that is not plain; may be empty.
-        attempts: How often it was tried with patience before this was raised.
+        attempts: How often it was tried before this was raised.
         hint: What it means or what to do about it; may be empty.
         retryable: Whether the same operation may succeed later. The store's own retries are spent by then.
     """

@@ -21,7 +21,7 @@ class RetryPolicy:
 
     A store that throttles is alive: it is waited for up to an hour, since a run should become slower, not fail; unless
     ``max_tries`` is given, which bounds both. Threads may share it. ``stop`` cuts waiting short. ``on_try`` is called
-    after each try that failed: a sign of life.
+    after each try that failed, as a heartbeat.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Hedge(Generic[Result]):
     def run(self, read: Callable[[], Result]) -> Result:
         """What ``read`` returns or raises, whichever of at most two calls returns first; an error only if both raise.
 
-        A call that comes second goes on on a thread of its own, and what it returns is dropped.
+        A call that comes second continues on a thread of its own, and what it returns is dropped.
         """
         started_s = time.monotonic()
         delay_s = self._delay_s()
@@ -109,7 +109,7 @@ _CUT_INTERVAL_S = 1.0  # requests that were under way together are refused toget
 class ConcurrencyLimit:
     """A limit that is halved at a refusal and grows by one request for each round of successes.
 
-    So the work goes on at what the store allows, and with one request at a time at worst. Threads share a pace.
+    So the work continues at what the store allows, and with one request at a time at worst. Threads share a pace.
 
     Args:
         max_concurrency: Where it begins, and its upper bound.

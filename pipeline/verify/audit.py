@@ -1,4 +1,4 @@
-"""Proves from the store alone that a run is complete and whole, or finds what is wrong with it.
+"""Proves from the store alone that a run is complete and whole, or finds the damage.
 
 Independent of the code that writes: the rules are those of docs/output.md, and only the store itself is shared. Reads
 everything, many objects at once. Memory is a few parts and images, and the names of parts.

@@ -1,4 +1,4 @@
-"""Whether the failures of a segment are told alike in its part and in ``_failures/``."""
+"""Whether the failures of a segment are the same in its part and in ``_failures/``."""
 
 import json
 from collections.abc import Iterator

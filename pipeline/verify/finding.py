@@ -12,7 +12,7 @@ CONTENT_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, StoreError)
 
 
 def damage_of(error: Exception) -> str:
-    """What is wrong with an object whose reading raised ``error``.
+    """The damage of an object whose reading raised ``error``.
 
     Raises:
         Exception: ``error`` itself, if it is not about the object but about memory or a store that is out of reach.

@@ -1,6 +1,6 @@
 """Whether one part keeps the rules of the output. Reads it without the code that writes it.
 
-What a part has to be is stated once more here, from docs/output.md: a checker that shared the writer's schema and
+What a part has to be is stated here independently, from docs/output.md: a checker that shared the writer's schema and
 names would agree with the writer's mistakes.
 """
 
@@ -78,10 +78,10 @@ _BATCH_ROWS = 256
 
 @dataclass(slots=True)
 class PartAudit:
-    """What one part holds, and what is wrong with it.
+    """What one part holds, and its damage.
 
     ``rows`` is the first and the last row, None if the part cannot be read or is empty; ``images`` are those whose
-    names are right. ``retry_number`` is the retry of the run that it says to be from.
+    names are right. ``retry_number`` is the retry of the run that its metadata names.
     """
 
     segment: SegmentName

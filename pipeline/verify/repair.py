@@ -1,7 +1,7 @@
-"""Damaged parts of a run, moved to where no reader looks, so that the next start makes their rows anew.
+"""Damaged parts of a run, moved to where no reader looks, so that the next start makes their rows again.
 
 Nothing is lost: objects are copied to ``_damaged/<epoch>/`` before they are removed. Which order of writes lets either
-command go on after a crash is said in docs/durability.md.
+command resume after a crash: docs/durability.md.
 """
 
 import threading

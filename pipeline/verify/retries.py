@@ -1,6 +1,6 @@
-"""Whether the parts of retries follow those before them: each has an outcome for just the rows that had failed there.
+"""Whether the parts of retries follow those before them: each has a result for just the rows that had failed there.
 
-States the rules of docs/output.md once more, without the code that writes. What a part keeps for the one after it is
+States the rules of docs/output.md independently of the code that writes. What a part keeps for the one after it is
 its failures; memory is that of one part.
 """
 

@@ -1,4 +1,4 @@
-"""Where rows of one worker end: their outcomes, drafts of them, and the commit of segments that are complete."""
+"""Where rows of one worker end: their results, partial segments of them, and the commit of complete segments."""
 
 import threading
 import uuid
@@ -117,20 +117,20 @@ _MAX_SHOWN_FAILURES = 8  # of a segment, in its event; all of them are in its pa
 
 
 class SegmentCommitter:
-    """Takes outcomes of the rows in hand, from several threads at once.
+    """Takes results of the rows in flight, from several threads at once.
 
-    A row in hand costs a credit, which its outcome gives back, so memory does not grow with the manifest.
+    A row in flight costs a credit, which its result gives back, so memory does not grow with the manifest.
 
     Args:
         settings: Of the run.
         run_directory: Where parts go.
         fence: Passed before each commit.
-        suspects: Cleared of segments that are committed.
-        patience: With the store.
-        emit: Told of each commit.
+        poison_segments: Cleared of segments that are committed.
+        retry_policy: For the store.
+        emit: Called with each commit.
 
     Attributes:
-        drafts: Of segments that are open.
+        partials: Of segments that are open.
         streaks: The rows in succession on which the engine has failed.
         num_done, num_failed: Rows so far.
         num_open_segments: Those that are not committed yet.
@@ -164,7 +164,7 @@ class SegmentCommitter:
         self.latest_image: str | None = None
 
     def take_credit(self, timeout_s: float) -> bool:
-        """Whether one more row may be taken in hand; waits a while for that."""
+        """Whether one more row may be in flight; waits a while for that."""
         return self._credits.acquire(timeout=timeout_s)
 
     def open(self, segment: OpenSegment) -> None:
@@ -174,7 +174,7 @@ class SegmentCommitter:
             self.num_open_segments += 1
 
     def commit_held(self, segment: OpenSegment, row_result: RowResult, *, is_reused: bool = False) -> None:
-        """Record an outcome, give its credit back, and commit the segment if it was the last.
+        """Record a result, give its credit back, and commit the segment if it was the last.
 
         Raises:
             WorkerUnfit: The engine fails on row after row.
@@ -193,7 +193,7 @@ class SegmentCommitter:
             self.partials.note(segment, row_result)
 
     def close(self, segment: OpenSegment) -> None:
-        """Commit a segment of which every row has its outcome, now or when it need not be held back any more."""
+        """Commit a segment of which every row has its result, now or when it need not be held back any more."""
         if self.streaks.holds_back(segment):
             self._emit(SegmentHeldBack(segment.segment.name))
         else:

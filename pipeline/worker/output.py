@@ -1,4 +1,4 @@
-"""The way of a row from its result to its outcome: through the codec, to the store, to its segment."""
+"""The way of a row from the engine to its segment: through the codec and to the store."""
 
 import queue
 from collections import defaultdict
@@ -28,7 +28,7 @@ CodecWork = tuple[OpenSegment, Row, MadeImages | FittedImage]
 
 
 class OutputStage:
-    """Carries rows away that are over. Hands all work to other threads, so that the engine's may call it."""
+    """Takes rows that the engine is done with; all work is left to other threads, so that the engine's may call it."""
 
     def __init__(
         self, threads: WorkerThreads, postprocessor: Postprocessor, committer: SegmentCommitter, *, has_hooks: bool

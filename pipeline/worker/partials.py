@@ -1,7 +1,7 @@
-"""When the finished rows of a worker's open segments are flushed to drafts, and which rows it adopts from some.
+"""When finished rows of a worker's open segments are flushed to partial segments, and which ones are reused.
 
-A segment is committed when its last row is done. Until then a crash would cost all of its rows; with drafts it costs
-those in flight and those that were finished since the last flush.
+A segment is committed when its last row is done. Until then a crash would cost all of its rows; with partial segments
+it costs those in flight and those that were finished since the last flush.
 """
 
 import threading
@@ -17,7 +17,7 @@ from pipeline.worker.segment import OpenSegment
 
 @dataclass(slots=True)
 class _Book:
-    """What is known of one open segment's drafts."""
+    """What is known of one open segment's partial segments."""
 
     found: dict[str, RowSuccess] = field(default_factory=dict)  # of earlier workers, by fingerprint
     keys: list[str] = field(default_factory=list)
@@ -28,10 +28,10 @@ class _Book:
 
 
 class PartialWriter:
-    """The drafts of one worker's open segments. Threads may share it.
+    """The partial segments of one worker's open segments. Threads may share it.
 
     Args:
-        drafts: Of the run.
+        partials: Of the run.
         policy: When to flush.
         settings_digest: Of everything that decides results now.
         clock: Seconds from any origin.
@@ -52,7 +52,7 @@ class PartialWriter:
         self._lock = threading.Lock()
 
     def open(self, segment: OpenSegment) -> None:
-        """A segment begins; drafts are looked for if there may be some."""
+        """A segment begins; partial segments are looked for if there may be some."""
         found, keys = self._partials.of(segment.part) if segment.lease.has_partials else ({}, [])
         with self._lock:
             self._books[id(segment)] = segment, _Book(found, keys)
@@ -72,7 +72,7 @@ class PartialWriter:
         """A row is finished and its segment is not; flushes what waits if that is enough."""
         with self._lock:
             book = self._book(segment)
-            if book.is_closed or done.row in book.reused:  # of an adopted row there is a draft
+            if book.is_closed or done.row in book.reused:  # a reused row is in a partial segment
                 return
             book.since_s = book.since_s if book.waiting else self._clock()
             book.waiting.append(done)
@@ -100,7 +100,7 @@ class PartialWriter:
             return is_enough or (seconds is not None and self._clock() - book.since_s >= seconds)
 
     def flush(self, segment: OpenSegment) -> None:
-        """Put what waits of a segment into a draft."""
+        """Put what waits of a segment into a partial segment."""
         with self._lock:
             book = self._book(segment)
             waiting, book.waiting = book.waiting, []
@@ -115,14 +115,14 @@ class PartialWriter:
             self._partials.remove([key])
 
     def flush_all(self) -> None:
-        """Put what waits of every open segment into drafts, before a worker ends that was asked to."""
+        """Put what waits of every open segment into partial segments, before a worker ends that was asked to."""
         with self._lock:
             segments = [segment for segment, _ in self._books.values()]
         for segment in segments:
             self.flush(segment)
 
     def close(self, segment: OpenSegment) -> None:
-        """A segment is committed: its drafts are of no use any more."""
+        """A segment is committed: its partial segments are of no use any more."""
         with self._lock:
             _, book = self._books.pop(id(segment))
             book.waiting, book.is_closed = [], True

@@ -1,6 +1,6 @@
 """Rows prefetched for the engine: segments read ahead, their rows made into requests on the fetch threads.
 
-Rows of a suspect segment run one at a time: the one that is alone with a dying worker is the one that kills.
+Rows of a poison segment run one at a time: the one that is alone with a dying worker is the one that kills.
 """
 
 import queue
@@ -29,7 +29,7 @@ from pipeline.worker.threads import WorkerThreads
 
 
 class IsolatedRows:
-    """Decides, row by row, whether a suspect segment's row is run once more. Used by the feeder thread."""
+    """Decides, row by row, whether a poison segment's row is run again. Used by the feeder thread."""
 
     def __init__(self, record: PoisonRecord, policy: FailurePolicy) -> None:
         self._record = record
@@ -39,7 +39,7 @@ class IsolatedRows:
         """The row, after the store knows that it is the next to be run; or its failure, if too many workers died.
 
         Raises:
-            StoreError: The store cannot be told.
+            StoreError: The store cannot be written.
         """
         crash_history = lease.crash_history
         assert crash_history is not None
@@ -61,8 +61,8 @@ class RowPrefetcher:
     """Prepares the rows of leases, as far ahead of the engine as credits go.
 
     Args:
-        preparer: Makes rows into requests; closed with the feed.
-        delivery: Gets rows that need no engine.
+        preprocessor: Makes rows into requests; closed with this.
+        output_stage: Gets rows that need no engine.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class RowPrefetcher:
         return OpenSegment(lease, rows, self._retry_policy.retry(partial(self._run_directory.summary, last)).failures)
 
     def _feed_rows(self, segment: OpenSegment) -> None:
-        """All rows of a segment; those of a suspect one after the other."""
+        """All rows of a segment; those of a poison segment one after the other."""
         for item in self._hooks.rows(segment.rows, segment.segment.first_row):
             if self._threads.takes_no_rows:
                 return

@@ -1,4 +1,4 @@
-"""A segment whose rows are being worked on: collects their outcomes until the last one is there."""
+"""A segment whose rows are being worked on: collects their row results until the last one is there."""
 
 import threading
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pipeline.protocol.messages import Lease
 
 
 class OpenSegment:
-    """Outcomes of one leased segment. Threads may add to it at the same time.
+    """Row results of one leased segment. Threads may add to it at the same time.
 
     Args:
         lease: Of the segment.
@@ -49,15 +49,15 @@ class OpenSegment:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every row has its outcome."""
+        """Whether every row has its result."""
         with self._lock:
             return len(self._row_results) == len(self.expected_rows)
 
     def add(self, row_result: RowResult) -> bool:
-        """Record one row's outcome, a failure with the row's own columns; True for the one that completes the segment.
+        """Record one row's result, a failure with the row's extra columns; True for the one that completes the segment.
 
         Raises:
-            ValueError: If the row has an outcome already.
+            ValueError: If the row has a result already.
         """
         if isinstance(row_result, RowFailure):
             earlier = self._failed.get(row_result.row)
@@ -72,7 +72,7 @@ class OpenSegment:
             return len(self._row_results) == len(self.expected_rows)
 
     def wait_for(self, row: int, timeout_s: float) -> bool:
-        """Wait a while for a row's outcome; whether it is there."""
+        """Wait a while for a row's result; whether it is there."""
         with self._lock:
             return self._lock.wait_for(lambda: row in self._row_results, timeout_s)
 

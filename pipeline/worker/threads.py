@@ -16,7 +16,11 @@ from pipeline.protocol.shutdown import ShutdownRequest
 
 
 class WatchdogClock:
-    """Threads tell when they begin, end, and in between when they get on."""
+    """Threads report when they begin, end, and in between when they make progress.
+
+    Args:
+        clock: Seconds from any origin.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -33,14 +37,14 @@ class WatchdogClock:
             self._heard_s.pop(thread, None)
 
     def tick(self) -> None:
-        """This thread gets on, though its work is not done: it waits for a store, say, and asks it again and again."""
+        """A heartbeat of this thread while its work is not done: it retries a request to a store, for example."""
         thread = threading.get_ident()
         if thread in self._heard_s:
             self._heard_s[thread] = self._clock()
 
     @property
     def silence_s(self) -> float:
-        """Since when the thread that was silent longest has said nothing; 0 if none is at work."""
+        """Seconds since the oldest of the threads' last heartbeats; 0 if none is at work."""
         return max(0.0, self._clock() - min(list(self._heard_s.values()), default=self._clock()))
 
 
@@ -55,8 +59,8 @@ class WorkerThreads:
 
     Attributes:
         stop: Set when every thread is to end soon, whatever it holds.
-        notice: Given when they are to end in good order.
-        clock: What they show signs of life to.
+        shutdown: Requested when they are to end gracefully.
+        clock: Gets their heartbeats.
         fatal: What the first of them that failed has raised.
     """
 

@@ -112,13 +112,13 @@ class Worker:
         self._process = psutil.Process()
 
     def stop(self) -> None:
-        """Ask ``run`` to return soon: rows in hand are given up, what is committed stays."""
+        """Ask ``run`` to return soon: rows in flight are given up, what is committed stays."""
         self._threads.stop.set()
 
     def drain(self, deadline_s: float | None = None) -> None:
-        """Ask ``run`` to return early in good order; may be called from a signal handler.
+        """Ask ``run`` to return early, gracefully; may be called from a signal handler.
 
-        Without a deadline the open segments are finished first. With one the engine goes on, for half of that time,
+        Without a deadline the open segments are finished first. With one the engine continues, for half of that time,
         with the rows that it has begun; what has left it is stored and committed.
         """
         self._threads.shutdown.request(deadline_s)
@@ -131,7 +131,7 @@ class Worker:
     def run(self, leases: LeaseQueue) -> None:
         """Load the model and work until the queue ends, ``stop`` is called or ``drain`` has done its work.
 
-        Whatever keeps the worker from going on is emitted as ``WorkerFailed``, not raised.
+        Whatever keeps the worker from continuing is emitted as ``WorkerFailed``, not raised.
         """
         threads = self._threads
         threads.guarded(self._load)
@@ -214,7 +214,7 @@ class Worker:
     def _watch_fence(self) -> None:
         """Stop a worker whose driver was superseded even if it has nothing to commit."""
         while not self._threads.stop.wait(2 * HEARTBEAT_INTERVAL_S):
-            with suppress(StoreError):  # a commit asks again, with patience
+            with suppress(StoreError):  # a commit is retried
                 self._fence.check()
 
     def _step_until_done(self, prefetcher: threading.Thread) -> None:

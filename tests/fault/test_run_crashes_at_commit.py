@@ -66,7 +66,7 @@ def test_a_crash_around_a_commit_loses_nothing_and_repeats_nothing(
     output.check_complete(IDS)
 
 
-def test_of_the_same_run_twice_at_once_one_goes_on_and_the_other_says_so(
+def test_of_the_same_run_twice_at_once_one_continues_and_the_other_says_so(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_models_once(monkeypatch)

@@ -45,7 +45,7 @@ def kill_at_deadline(running: RunningCommand) -> int:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_driver_that_gets_notice_drains_and_only_rows_in_the_engine_are_computed_again(
+def test_a_driver_that_gets_a_shutdown_request_drains_and_only_rows_in_the_engine_are_computed_again(
     workers: int, manifest: Path, witness: Witness, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     output, spec = RunOutput(tmp_path / "out"), spec_of(tiny_checkpoint, workers)
@@ -72,7 +72,7 @@ def test_a_driver_that_gets_notice_drains_and_only_rows_in_the_engine_are_comput
 
 
 @pytest.mark.soak
-def test_a_worker_that_gets_notice_hands_back_its_rows_and_is_replaced_by_nobodys_fault(
+def test_a_worker_that_gets_a_shutdown_request_hands_back_its_rows_and_is_replaced_by_nobodys_fault(
     manifest: Path, witness: Witness, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     output, spec = RunOutput(tmp_path / "out"), spec_of(tiny_checkpoint, 2)

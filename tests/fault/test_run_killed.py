@@ -67,7 +67,7 @@ def test_a_killed_worker_is_replaced_and_its_rows_are_done_by_others(
 
 
 @pytest.mark.long
-def test_workers_end_with_a_killed_driver_and_the_same_command_goes_on(
+def test_workers_end_with_a_killed_driver_and_the_same_command_resumes(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = RunOutput(tmp_path / "out")
@@ -100,7 +100,7 @@ def test_workers_end_with_a_killed_driver_and_the_same_command_goes_on(
     ],
     ids=["kill", "terminate", "interrupt", "terminate with workers", "interrupt with workers"],
 )
-def test_a_stopped_run_says_how_to_go_on_and_goes_on(
+def test_a_stopped_run_prints_how_to_resume_and_resumes(
     workers: int,
     stop: Callable[[RunningCommand], None],
     returncode: int,

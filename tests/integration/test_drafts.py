@@ -107,7 +107,7 @@ def test_without_a_flush_all_rows_of_the_segment_are_made_again(
     check_good(output)
 
 
-def test_a_run_of_adopted_rows_ends_with_the_parts_of_one_that_never_broke_off(
+def test_a_run_of_reused_rows_ends_with_the_parts_of_one_that_never_broke_off(
     made: Made, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = break_off(manifest, 9, monkeypatch)
@@ -160,7 +160,7 @@ DAMAGES: dict[str, Callable[[Store], None]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_what_is_not_as_its_draft_says_is_made_again(
+def test_what_is_not_as_its_partial_segment_says_is_made_again(
     name: str, made: Made, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = break_off(manifest, 9, monkeypatch)
@@ -171,7 +171,7 @@ def test_what_is_not_as_its_draft_says_is_made_again(
     check_good(output)
 
 
-def test_a_draft_that_arrives_after_its_segment_was_committed_is_removed_by_the_next_start(
+def test_a_partial_segment_that_arrives_after_its_segment_was_committed_is_removed_by_the_next_start(
     made: Made, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = break_off(manifest, 9, monkeypatch)

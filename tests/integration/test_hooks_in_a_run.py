@@ -140,7 +140,7 @@ def test_hooks_do_the_same_in_two_workers_as_in_this_process(tiny_checkpoint: Pa
 
 
 @pytest.mark.usefixtures("loaded_once")
-def test_a_run_goes_on_only_with_the_hooks_it_was_started_with(tiny_checkpoint: Path, folder: Path) -> None:
+def test_a_run_resumes_only_with_the_hooks_it_was_started_with(tiny_checkpoint: Path, folder: Path) -> None:
     run_here(folder / "m.parquet", folder / "out", tiny_checkpoint, **SPEC)
     decided = json.loads((folder / "out" / "run.json").read_text())["results"]["hooks"]
     assert decided["rows"] == ["run_hooks_of_a_test:style"]

@@ -76,7 +76,7 @@ def test_the_image_lies_in_the_larger_one_pixel_by_pixel_and_all_around_is_paint
         assert result[painted].max() > 0, "the new part is no longer the empty canvas"
 
 
-def test_dilation_paints_the_rim_of_the_image_anew(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_dilation_regenerates_the_rim_of_the_image(tmp_path: Path, tiny_checkpoint: Path) -> None:
     each = row("rim", (64, 64), pad_px=[16, 16, 16, 16], mask_dilation=1)
     result = run([each], tmp_path, tiny_checkpoint)["rim"]
     original = np.asarray(Image.open(io.BytesIO(each["image"]["bytes"])).convert("RGB"))

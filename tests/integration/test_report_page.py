@@ -103,7 +103,7 @@ def test_filters_narrow_each_other_and_stay_in_the_address(page: Any) -> None:
     expect(page.locator("#count")).to_have_text("10,000 rows")
 
 
-def test_a_row_is_found_by_its_own_columns_and_shows_them(page: Any) -> None:
+def test_a_row_is_found_by_its_extra_columns_and_shows_them(page: Any) -> None:
     page.keyboard.press("/")
     page.keyboard.type("SKU/07300")
     expect(page.locator("#count")).to_have_text("1 row")
@@ -185,7 +185,7 @@ def test_a_slash_leads_from_a_row_to_the_search(page: Any) -> None:
     expect(page.locator("#gallery")).to_be_visible()
 
 
-def test_scrolling_goes_on_to_further_rows(page: Any) -> None:
+def test_scrolling_continues_to_further_rows(page: Any) -> None:
     before = page.locator(".card").count()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(page.locator(".card").nth(before)).to_be_attached()

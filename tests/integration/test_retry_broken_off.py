@@ -122,7 +122,7 @@ def test_of_two_attempts_at_a_retry_the_first_part_stands(retriable: Path, monke
     check_good(retriable)
 
 
-def test_a_stopped_run_is_retried_as_far_as_it_got_and_goes_on_afterwards(
+def test_a_stopped_run_is_retried_as_far_as_it_got_and_resumes_afterwards(
     failed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_stub_model(monkeypatch)

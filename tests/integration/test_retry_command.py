@@ -134,7 +134,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert "is not the output of a run" in ended.stderr
 
 
-def test_a_mended_manifest_is_refused_until_the_change_is_accepted(retriable: Path) -> None:
+def test_a_fixed_manifest_is_refused_until_the_change_is_accepted(retriable: Path) -> None:
     mended = [image_row("too wide", width=32) if row["id"] == "too wide" else row for row in rows()]
     write_manifest(retriable.parent / "m.parquet", mended)
     refused = retry(retriable, "--class", "bad_input")

@@ -82,7 +82,7 @@ def test_a_request_that_does_not_fit_the_memory_fails_alone(
 
 
 @pytest.mark.parametrize("folder", ["images", "parts"])
-def test_an_output_that_can_no_longer_be_written_ends_the_run_and_can_be_mended(
+def test_an_output_that_can_no_longer_be_written_ends_the_run_and_can_be_fixed(
     folder: str, manifest: Path, tiny_checkpoint: Path
 ) -> None:
     obstacle = manifest.parent / "out" / folder
@@ -96,7 +96,7 @@ def test_an_output_that_can_no_longer_be_written_ends_the_run_and_can_be_mended(
     check_resumes(manifest, tiny_checkpoint)
 
 
-def test_a_store_that_stays_unreachable_ends_the_run_after_some_patience(
+def test_a_store_that_stays_unreachable_ends_the_run_after_some_retries(
     manifest: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[str] = []

@@ -62,7 +62,7 @@ def test_each_start_has_the_next_number(store: Store) -> None:
     assert numbers == [1, 2, 3]
 
 
-def test_a_second_driver_is_told_who_is_at_work_and_the_first_goes_on(store: Store) -> None:
+def test_a_second_driver_is_told_who_is_at_work_and_the_first_continues(store: Store) -> None:
     with claimed_epoch(store) as first:
         with pytest.raises(RunInUse, match="is being worked on by another driver"), claimed_epoch(store):
             pass
@@ -73,7 +73,7 @@ def test_a_second_driver_is_told_who_is_at_work_and_the_first_goes_on(store: Sto
 @pytest.mark.parametrize(
     "damage", [b"", b"\xff\xfe", b"[]", b'{"beats": 3'], ids=["empty", "no text", "list", "cut off"]
 )
-def test_a_damaged_sign_of_life_is_waited_for_and_then_succeeded(store: Store, damage: bytes) -> None:
+def test_a_damaged_heartbeat_is_waited_for_and_then_succeeded(store: Store, damage: bytes) -> None:
     claim_elsewhere(store, 1)
     store.put("_epochs/000001-beat.json", damage)
     with claimed_epoch(store, silence_s=0.2) as epoch:
@@ -141,7 +141,7 @@ def test_a_driver_elsewhere_that_has_ended_is_succeeded_without_a_wait(
     assert caplog.messages == []
 
 
-def test_a_driver_elsewhere_that_gives_a_sign_of_life_is_left_in_peace(
+def test_a_driver_elsewhere_that_sends_a_heartbeat_is_left_in_peace(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim_elsewhere(store, 1)

@@ -12,7 +12,7 @@ from tests.support.manifest_rows import encoded, image_row, picture, text_row, w
 from tests.support.run_output import RunOutput
 
 
-def test_a_row_in_eight_bits_does_not_depend_on_its_batch_and_no_other_type_goes_on_with_it(
+def test_a_row_in_eight_bits_does_not_depend_on_its_batch_and_no_other_type_resumes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_models_once(monkeypatch)

@@ -62,7 +62,7 @@ def test_a_resume_with_another_manifest_or_model_is_refused(
         run(manifest, tmp_path / "out", tiny_checkpoint)
 
 
-def test_a_run_that_has_committed_nothing_can_be_started_anew(
+def test_a_run_that_has_committed_nothing_can_be_started_again(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load_model(*args: object, **options: object) -> Model:
@@ -102,7 +102,7 @@ def test_a_lost_description_is_written_again_by_the_command_that_wrote_it(
     RunOutput(tmp_path / "out").check_complete(IDS)
 
 
-def test_parts_without_a_description_are_not_adopted_by_other_settings(
+def test_parts_without_a_description_are_not_reused_by_other_settings(
     manifest: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     run(manifest, tmp_path / "out", tiny_checkpoint)

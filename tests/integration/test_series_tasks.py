@@ -133,7 +133,7 @@ def test_views_have_prompts_of_their_own(together: RunOutput) -> None:
     assert done["one view"]["prompt"] == "Generate the top view based on the provided front view."
 
 
-def test_every_turn_goes_on_from_the_one_before(together: RunOutput) -> None:
+def test_every_turn_continues_from_the_one_before(together: RunOutput) -> None:
     found = digests(together)
     assert found["all turns"][2:] == found["last turn"]
     assert found["all turns"][:1] == found["one turn"] == found["first edit"]

@@ -34,7 +34,7 @@ def test_the_tokenizer_command_writes_a_tokenizer_that_the_product_loads(tmp_pat
 
 
 @pytest.mark.soak
-def test_codec_training_that_ran_out_of_time_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_codec_training_that_ran_out_of_time_continues_where_it_stopped(tmp_path: Path) -> None:
     def num_steps() -> int:
         assert "the same command goes on" in train("codec", "--out", tmp_path, "--minutes", 0.03)
         state = torch.load(tmp_path / "training" / "codec.pt", weights_only=True)
@@ -54,7 +54,7 @@ def test_weights_are_saved_when_a_stage_is_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_training_of_the_model_goes_on_where_it_ended_and_leaves_a_checkpoint_to_run_and_to_package(
+def test_training_of_the_model_continues_where_it_ended_and_leaves_a_checkpoint_to_run_and_to_package(
     tmp_path: Path,
 ) -> None:
     directory, packaged = tmp_path / "trained", tmp_path / "packaged"

@@ -142,7 +142,7 @@ def test_a_run_that_was_stopped_says_so(begun: Path) -> None:
     assert (read_status(str(begun)).state, read_status(str(begun)).rows_per_s) == ("stopped", None)
 
 
-def test_a_driver_that_has_just_begun_is_at_work_before_its_first_sign_of_life(
+def test_a_driver_that_has_just_begun_is_at_work_before_its_first_heartbeat(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RunEpoch, "_live", lambda epoch: None)
@@ -151,7 +151,7 @@ def test_a_driver_that_has_just_begun_is_at_work_before_its_first_sign_of_life(
         assert read_status(str(begun), now=datetime.now(UTC) + timedelta(minutes=5)).state == "silent"
 
 
-def test_a_driver_that_is_not_heard_any_more_is_silent(begun: Path) -> None:
+def test_a_driver_that_sends_no_heartbeat_any_more_is_silent(begun: Path) -> None:
     later = datetime.now(UTC) + timedelta(minutes=5)
     with claimed_epoch(open_store(str(begun))) as epoch:
         epoch._heartbeat(has_ended=False)
@@ -165,7 +165,9 @@ def test_a_driver_that_is_not_heard_any_more_is_silent(begun: Path) -> None:
     ("is_complete", "words"),
     [(False, "stopped, retry 2 was interrupted"), (True, "every row has its outcome, but retry 2 was interrupted")],
 )
-def test_an_interrupted_retry_is_told_with_the_command_that_goes_on(begun: Path, is_complete: bool, words: str) -> None:
+def test_an_interrupted_retry_is_told_with_the_command_that_resumes_it(
+    begun: Path, is_complete: bool, words: str
+) -> None:
     store = open_store(str(begun))
     with claimed_epoch(store):
         assert read_status(str(begun)).retry is None

@@ -80,7 +80,7 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_what_is_damaged_is_moved_and_made_anew_and_nothing_else(
+def test_what_is_damaged_is_moved_and_made_again_and_nothing_else(
     name: str, store: Store, finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damage, num_segments, num_rows = DAMAGES[name]
@@ -145,7 +145,7 @@ def test_all_parts_of_a_segment_go_when_one_before_its_retries_is_missing(
 
 
 @pytest.mark.soak
-def test_a_crash_at_any_write_leaves_what_either_command_goes_on_from(
+def test_a_crash_at_any_write_leaves_what_either_command_resumes_from(
     retried_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_stub_model(monkeypatch)

@@ -67,7 +67,7 @@ def test_presets_cost_less_from_one_to_the_next() -> None:
     assert [cost.tokens for cost in costs] == sorted((cost.tokens for cost in costs), reverse=True)
 
 
-def test_streams_that_are_shared_in_a_batch_make_each_image_cheaper() -> None:
+def test_sequences_that_are_shared_in_a_batch_make_each_image_cheaper() -> None:
     alone, together = _image_cost(PRESETS["exact"]), _image_cost(PRESETS["exact"], batch=4)
     assert together.flops < alone.flops
     assert together.reference_flops == alone.reference_flops

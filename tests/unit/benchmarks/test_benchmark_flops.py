@@ -86,7 +86,7 @@ def test_a_real_run_costs_exactly_what_is_counted_when_nothing_decided_is_comput
 
 
 @pytest.mark.soak
-def test_decided_codes_are_counted_once_for_the_streams_of_their_request_and_for_no_other() -> None:
+def test_decided_codes_are_counted_once_for_the_sequences_of_their_request_and_for_no_other() -> None:
     for num_requests in (1, 2):
         transformer = CountingTransformer(TINY.config)
         engine = Engine(transformer, TINY.tokens, EngineConfig(batch_invariance="off"))
@@ -171,7 +171,7 @@ def test_what_is_saved_adds_up_to_the_whole_difference() -> None:
 
 
 @pytest.mark.soak
-def test_the_unconditional_stream_is_computed_once_for_all_images_at_the_first_step() -> None:
+def test_the_unconditional_sequence_is_computed_once_for_all_images_at_the_first_step() -> None:
     counting = Counting(TINY)
     requests = image_requests(TINY, _IMAGE, 3)
     transformer = CountingTransformer(TINY.config)

@@ -72,7 +72,7 @@ def test_codes_of_an_image_depend_on_the_image(tiny_model: Model) -> None:
     assert (first != second).any()
 
 
-def test_an_interrupted_writing_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_an_interrupted_writing_resumes_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     whole = write_random_checkpoint(tmp_path / "whole", num_shards=3)
     again = write_random_checkpoint(tmp_path / "again", num_shards=3)
     first, second, third = sorted(again.glob("*.safetensors"))

@@ -15,7 +15,7 @@ def log_of(path: Path, losses: list[float]) -> Path:
     return path
 
 
-def test_a_later_run_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
+def test_a_later_run_continues_where_the_one_before_ended(tmp_path: Path) -> None:
     logs = [log_of(tmp_path / "a.jsonl", [5.0] * 5 + [1.0] * 6), log_of(tmp_path / "b.jsonl", [2.0] * 5)]
     assert lines_of(logs)["editing"] == [(5, 5.0), (10, 1.0), (16, 2.0)]
 

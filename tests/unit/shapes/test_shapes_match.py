@@ -33,7 +33,7 @@ def test_yes_and_no_come_up_about_equally_often() -> None:
     assert 0.4 < answers.count("yes") / NUM_EXAMPLES < 0.6
 
 
-def test_an_answer_goes_on_with_what_the_image_shows() -> None:
+def test_an_answer_continues_with_what_the_image_shows() -> None:
     for example in examples():
         assert example.answer is not None
         scene = shown(example)

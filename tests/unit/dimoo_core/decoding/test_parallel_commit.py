@@ -87,7 +87,7 @@ def test_an_image_whose_every_code_is_sure_takes_one_step(tiny_model: Model, alw
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize("cache", CACHES, ids=["no cache", "target cache"])
-def test_what_is_sure_is_decided_and_the_schedule_goes_on_from_what_is_left(
+def test_what_is_sure_is_decided_and_the_schedule_continues_from_what_is_left(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch, cache: TargetCacheConfig | None, temperature: float
 ) -> None:
     """The bound is such that a third of the codes are sure."""

@@ -128,7 +128,7 @@ def test_end_of_text_in_the_prompt_leaves_one_block() -> None:
     assert run(decoding, [1, 2, 3, 4]) == ((1, 2), "length")
 
 
-def test_guidance_moves_away_from_the_unconditional_stream() -> None:
+def test_guidance_moves_away_from_the_unconditional_sequence() -> None:
     decoding = decoding_of(TextSettings(max_tokens=1, block_length=1, num_steps=1, cfg_scale=2.0))
     cond, uncond = torch.zeros(1, 28), torch.zeros(1, 28)
     cond[0, 3], cond[0, 4], uncond[0, 3] = 2.0, 1.5, 1.5
@@ -137,7 +137,7 @@ def test_guidance_moves_away_from_the_unconditional_stream() -> None:
     torch.testing.assert_close(trace.logits, 3 * cond - 2 * uncond)
 
 
-def test_the_unconditional_stream_sees_masks_around_the_answer() -> None:
+def test_the_unconditional_sequence_sees_masks_around_the_answer() -> None:
     decoding = decoding_of(TextSettings(max_tokens=2, block_length=2, num_steps=2, cfg_scale=1.0))
     decoding.advance([logits_for(decoding, [5, 6]), logits_for(decoding, [5, 6])])
     (cond, cond_start), (uncond, uncond_start) = decoding.sequence_ids()
@@ -184,7 +184,7 @@ def test_idle_steps_draw_their_noise_from_a_shared_generator() -> None:
     assert drawn == [every_step[0][2].item(), every_step[3][3].item()]
 
 
-def test_the_unconditional_stream_sees_what_was_decided_and_nothing_that_was_given() -> None:
+def test_the_unconditional_sequence_sees_what_was_decided_and_nothing_that_was_given() -> None:
     settings = TextSettings(max_tokens=4, block_length=4, num_steps=4, cfg_scale=1.0)
     decoding = decoding_of(settings, target=[MASK, 7, MASK, MASK])
     logits = logits_for(decoding, [5, 0, 6, 8], certainty=[9.0, 0.0, 1.0, 1.0])

@@ -52,7 +52,7 @@ def test_a_request_without_room_can_be_withdrawn_until_its_first_step(tiny_model
     assert engine.num_unfinished == 0
 
 
-def test_streams_of_equal_lengths_are_neighbours_whatever_lies_between_their_requests(tiny_model: Model) -> None:
+def test_sequences_of_equal_lengths_are_neighbours_whatever_lies_between_their_requests(tiny_model: Model) -> None:
     wide = replace(SMALL_IMAGE, width_px=96)
     requests = [
         image_of(tiny_model, str(index), prompt=prompt, settings=settings)
@@ -107,7 +107,7 @@ def test_an_image_of_which_everything_is_known_comes_back_without_a_step(tiny_mo
     assert engine.stats.num_tokens == 0
 
 
-def test_equal_streams_of_new_requests_are_computed_once(tiny_model: Model) -> None:
+def test_equal_sequences_of_new_requests_are_computed_once(tiny_model: Model) -> None:
     """Three seeds of one prompt: at the first step one conditional and one unconditional stream serve all three."""
     requests = [image_of(tiny_model, f"seed {index}") for index in range(3)]
     engine = engine_of(tiny_model)
@@ -127,7 +127,7 @@ def test_equal_streams_of_new_requests_are_computed_once(tiny_model: Model) -> N
     ]
 
 
-def test_images_of_one_size_share_the_unconditional_stream(tiny_model: Model) -> None:
+def test_images_of_one_size_share_the_unconditional_sequence(tiny_model: Model) -> None:
     boat, cat = image_of(tiny_model, "boat"), image_of(tiny_model, "cat", prompt="three cats")
     other_size = image_of(tiny_model, "wide", settings=replace(SMALL_IMAGE, width_px=64))
     engine = engine_of(tiny_model)

@@ -104,7 +104,7 @@ def memory_for_slabs(monkeypatch: pytest.MonkeyPatch, num_tokens: int) -> Iterat
         yield
 
 
-def test_caches_that_do_not_fit_together_are_given_up_and_their_requests_begin_anew(
+def test_caches_that_do_not_fit_together_are_given_up_and_their_requests_start_again(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(SMALL_IMAGE, num_steps=6, step_cache=TargetCacheConfig())

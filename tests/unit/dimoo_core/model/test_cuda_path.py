@@ -147,7 +147,9 @@ def test_a_cache_is_made_for_a_request_on_the_host_and_its_target_on_the_device(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, FLOAT8], ids=["bfloat16", "float8"])
 @pytest.mark.usefixtures("fake_cuda")
-def test_streams_with_and_without_kept_keys_are_one_pass_on_cuda(dtype: torch.dtype, varlen_calls: VarlenCalls) -> None:
+def test_sequences_with_and_without_kept_keys_are_one_pass_on_cuda(
+    dtype: torch.dtype, varlen_calls: VarlenCalls
+) -> None:
     transformer = Transformer(TINY.config, device=CUDA, dtype=dtype)
     blocks = KVAllocator(TINY.config, device=CUDA, dtype=transformer.dtype, pool_tokens=64)
     first, second = blocks.block(20), blocks.block(30)

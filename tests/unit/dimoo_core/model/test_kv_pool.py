@@ -28,7 +28,7 @@ def allocator_of(model: Model, pool_tokens: int) -> KVAllocator:
     return KVAllocator(model.config, device=CPU, dtype=torch.float32, pool_tokens=pool_tokens)
 
 
-def test_slabs_lie_in_one_pool_as_long_as_it_has_room(tiny_model: Model) -> None:
+def test_blocks_lie_in_one_pool_as_long_as_it_has_room(tiny_model: Model) -> None:
     allocator = allocator_of(tiny_model, 10)
     first, second, third = (allocator.block(length) for length in (4, 6, 3))
     assert (first.pool, first.start, second.start) == (second.pool, 0, 4)
@@ -36,7 +36,7 @@ def test_slabs_lie_in_one_pool_as_long_as_it_has_room(tiny_model: Model) -> None
     assert [len(block) for block in (first, second, third)] == [4, 6, 3]
 
 
-def test_the_range_of_a_slab_that_is_gone_is_used_again_and_pools_without_slabs_are_let_go(tiny_model: Model) -> None:
+def test_the_range_of_a_block_that_is_gone_is_used_again_and_pools_without_blocks_are_let_go(tiny_model: Model) -> None:
     allocator = allocator_of(tiny_model, 10)
     blocks = [allocator.block(5), allocator.block(5)]
     pool = blocks[0].pool
@@ -56,7 +56,7 @@ def test_what_is_larger_than_a_pool_has_one_of_its_own(tiny_model: Model) -> Non
     assert large.keys_LTGD.shape == large.pool.keys_LPGD.shape
 
 
-def test_where_no_pool_fits_any_more_a_slab_takes_what_it_needs(
+def test_where_no_pool_fits_any_more_a_block_takes_what_it_needs(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = KVPool.__init__
@@ -166,7 +166,7 @@ def requests_of(model: Model) -> list[Request]:
 
 @pytest.mark.parametrize("reads_ranges", [True, False], ids=["reads ranges", "an older kernel"])
 @pytest.mark.parametrize("name", ["tiny", "odd"])
-def test_pools_and_the_kernel_for_all_streams_give_every_request_its_own_tokens(
+def test_pools_and_the_kernel_for_all_sequences_give_every_request_its_own_tokens(
     name: str, reads_ranges: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Model = request.getfixturevalue(f"{name}_model")
@@ -191,7 +191,7 @@ def test_pools_are_for_cuda_and_no_larger_than_a_share_of_the_budget(tiny_model:
         assert allocator.pool_tokens == expected
 
 
-def test_what_a_slab_holds_is_seen_through_its_pool(tiny_model: Model) -> None:
+def test_what_a_block_holds_is_seen_through_its_pool(tiny_model: Model) -> None:
     allocator = allocator_of(tiny_model, 10)
     blocks: list[KVBlock] = [allocator.block(3), allocator.block(4)]
     blocks[1].keys_LTGD[:] = 7.0

@@ -63,7 +63,7 @@ def weights_of(directory: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ["tiny", "odd"])
 @torch.inference_mode()
-def test_packed_streams_get_what_a_plain_transformer_gives_each(name: str, request: pytest.FixtureRequest) -> None:
+def test_packed_sequences_get_what_a_plain_transformer_gives_each(name: str, request: pytest.FixtureRequest) -> None:
     model: Model = request.getfixturevalue(f"{name}_model")
     weights = weights_of(request.getfixturevalue(f"{name}_checkpoint"))
     sequences = [torch.arange(start, start + length) for start, length in ((0, 9), (350, 40), (8000, 1))]
@@ -94,7 +94,7 @@ def test_an_observer_sees_every_layer_and_in_the_last_one_the_read_rows_only(odd
     assert [len(seen[index]) for index in sorted(seen)] == [12, 12, 2]
 
 
-def test_a_layout_counts_queries_and_keys_of_each_stream() -> None:
+def test_a_layout_counts_queries_and_keys_of_each_sequence() -> None:
     layout = PackedLayout.of_lengths([2, 0, 3], [4, 5, 3])
     assert layout.spans() == [
         (slice(0, 2), slice(0, 4)),
@@ -116,7 +116,7 @@ def test_keys_may_be_kept_with_those_of_others_between_them() -> None:
     assert (keys.tolist(), num_keys.tolist()) == ([5, 20, 23], [4, 3])
 
 
-def test_packing_restarts_positions_in_each_stream() -> None:
+def test_packing_restarts_positions_in_each_sequence() -> None:
     batch = pack([SequenceView(torch.tensor([7, 8]), torch.tensor([1])), read_everything(torch.tensor([9]))], CPU)
     assert batch.ids_T.tolist() == [7, 8, 9]
     assert batch.positions_T.tolist() == [0, 1, 0]
@@ -124,7 +124,7 @@ def test_packing_restarts_positions_in_each_stream() -> None:
     assert batch.read_layout.query_offsets == (0, 1, 2)
 
 
-def test_a_batch_without_streams_is_refused() -> None:
+def test_a_batch_without_sequences_is_refused() -> None:
     with pytest.raises(ValueError, match="without streams"):
         pack([], CPU)
 

@@ -45,7 +45,7 @@ def test_an_image_is_rows_of_masks_between_a_prompt_and_its_end(tiny_model: Mode
     assert request.num_tokens == len(cond.around(request.target)) + len(uncond.around(request.target))
 
 
-def test_without_guidance_there_is_one_stream(tiny_model: Model) -> None:
+def test_without_guidance_there_is_one_sequence(tiny_model: Model) -> None:
     settings = ImageSettings(width_px=32, height_px=32, cfg_scale=0.0)
     assert len(tiny_model.layout.text_to_image("row", "a red boat", settings, NOISE).sequences) == 1
 

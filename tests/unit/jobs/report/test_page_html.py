@@ -162,7 +162,7 @@ def filters_of(*extras: dict[str, object]) -> dict[str, set[str]]:
     return {column.name: set(column.values) for column in column_filters(rows)}
 
 
-def test_own_columns_of_few_values_that_come_again_are_filters() -> None:
+def test_extra_columns_of_few_values_that_come_again_are_filters() -> None:
     extras = [{"kind": "cat" if row % 2 else "dog", "is_new": row < 3, "page": row % 4} for row in range(8)]
     assert filters_of(*extras) == {"kind": {"cat", "dog"}, "is_new": {"true", "false"}, "page": {"0", "1", "2", "3"}}
 
@@ -214,7 +214,7 @@ def report_of(number: int, points: list[list[float]]) -> EpochReport:
     return EpochReport(number=number, owner="", claimed_at=None, heard_at=None, has_ended=True, note=note)
 
 
-def test_the_course_of_a_run_goes_on_over_its_starts() -> None:
+def test_the_course_of_a_run_continues_over_its_starts() -> None:
     points = [[0, 0, 0, 0, 0.0], [10, 20, 100, 5, 1.0], [20, 60, 300, 10, 3.0]]
     throughput, step_time = course_plots([report_of(number, points) for number in (1, 2)])
     assert list(throughput.table) == [("10 s", "2"), ("20 s", "4"), ("30 s", "2"), ("40 s", "4")]

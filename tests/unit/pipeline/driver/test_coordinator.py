@@ -64,7 +64,7 @@ def test_nothing_to_do_ends_at_once() -> None:
     assert report == CoordinatorReport(RunTotals(), 0)
 
 
-def test_the_final_counts_of_each_worker_are_heard() -> None:
+def test_the_final_counts_of_each_worker_are_received() -> None:
     _, heard = run(PretendingPool(2, commit), 4)
     last = {name: event for name, event in heard if isinstance(event, WorkerProgress)}
     assert last == {"worker-0": progress(7), "worker-1": progress(7)}
@@ -87,7 +87,7 @@ def test_the_last_segments_of_a_slow_worker_are_done_by_others_too_and_count_onc
     assert slow < {segment for name, segment in pool.given if name == "worker-1"}
 
 
-def test_a_segment_that_comes_in_twice_is_heard_as_repeated() -> None:
+def test_a_segment_that_comes_in_twice_is_reported_as_repeated() -> None:
     class TwiceTold(PretendingPool):
         def poll(self, timeout_s: float) -> Sequence[tuple[str, Event]]:
             return [each for each in super().poll(timeout_s) for _ in range(2)]

@@ -82,7 +82,7 @@ def test_a_segment_that_killed_a_worker_is_remembered_and_done_last_by_a_worker_
     assert pool.given[-1][1] in {segment.name for segment in segments(6)[2:4]}
 
 
-def test_of_many_small_segments_those_that_a_dead_worker_held_are_suspect_and_no_others(tmp_path: Path) -> None:
+def test_of_many_small_segments_those_that_a_dead_worker_held_are_recorded_and_no_others(tmp_path: Path) -> None:
     record = PoisonRecord(LocalStore(str(tmp_path)))
 
     def die_at_third(name: str, lease: Lease) -> Event | None:
@@ -136,7 +136,7 @@ def test_a_machine_that_is_gone_with_its_workers_blames_no_row_however_often(tmp
     assert record.all() == {}
 
 
-def test_a_worker_that_hangs_is_ended_and_what_it_held_is_suspected(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_ended_and_what_it_held_is_recorded(tmp_path: Path) -> None:
     record, now_s = PoisonRecord(LocalStore(str(tmp_path))), [0.0]
 
     class Hanging(PretendingPool):

@@ -62,7 +62,7 @@ def test_the_pool_is_stopped_when_listening_fails() -> None:
     assert pool.is_stopped
 
 
-def test_a_notice_drains_every_worker_and_what_they_commit_meanwhile_counts() -> None:
+def test_a_shutdown_request_drains_every_worker_and_what_they_commit_meanwhile_counts() -> None:
     shutdown, heard = ShutdownRequest(lambda: 0.0), list[Event]()
 
     def give_after_three(name: str, event: Event) -> None:
@@ -113,7 +113,7 @@ def test_a_worker_that_has_lived_long_enough_is_drained_and_replaced() -> None:
 
 
 @pytest.mark.parametrize("last_word", [WorkerDrained(), WorkerDied("its machine was taken away")])
-def test_what_a_drained_worker_hands_back_is_done_by_its_successor_and_not_suspected(
+def test_what_a_drained_worker_hands_back_is_done_by_its_successor_and_not_recorded(
     last_word: Event, tmp_path: Path
 ) -> None:
     record = PoisonRecord(LocalStore(str(tmp_path)))

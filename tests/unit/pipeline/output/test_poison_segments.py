@@ -45,7 +45,7 @@ def test_a_death_counts_against_the_row_that_ran_alone_and_against_no_other() ->
     assert not alone.is_quarantined(8, 2)
 
 
-def test_with_one_try_a_row_is_still_never_convicted_for_the_company_it_was_in() -> None:
+def test_with_one_try_a_row_is_still_never_quarantined_for_the_company_it_was_in() -> None:
     assert not CrashHistory().after_death("killed").is_quarantined(7, 1)
     assert CrashHistory({7: 1}).is_quarantined(7, 1)
 
@@ -60,7 +60,7 @@ def test_what_is_remembered_is_read_back_by_another_process(record: PoisonRecord
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b'{"deaths": 3}', b'{"deaths": {"a": 1}, "running": null}'])
-def test_a_record_that_cannot_be_read_is_a_suspicion_without_convictions(
+def test_a_record_that_cannot_be_read_is_a_poison_segment_without_quarantined_rows(
     text: bytes, record: PoisonRecord, tmp_path: Path
 ) -> None:
     LocalStore(str(tmp_path)).put(f"_suspects/{NAMES[0]}.json", text)
@@ -76,7 +76,7 @@ def test_a_start_forgets_what_is_committed_and_blames_no_row_for_the_end_of_the_
     assert record.all() == {NAMES[1]: CrashHistory({1: 1})}
 
 
-def test_suspects_are_handed_out_last_and_alone() -> None:
+def test_poison_segments_are_handed_out_last_and_alone() -> None:
     book = LeaseBook(SEGMENTS, poison_segments={NAMES[0]: CrashHistory()})
     assert [name_of(book.next_for("a")) for _ in range(3)] == NAMES[1:]
     assert book.next_for("a") is None
@@ -90,7 +90,7 @@ def test_suspects_are_handed_out_last_and_alone() -> None:
     assert book.is_done
 
 
-def test_a_worker_with_a_suspect_gets_nothing_else_and_nobody_gets_a_copy_of_it() -> None:
+def test_a_worker_with_a_poison_segment_gets_nothing_else_and_nobody_gets_a_copy_of_it() -> None:
     now_s = 0.0
     book = LeaseBook(SEGMENTS[:1], clock=lambda: now_s)
     assert name_of(book.next_for("a")) == NAMES[0]

@@ -69,13 +69,13 @@ def read(part: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(part))
 
 
-def test_the_last_outcome_completes_a_segment_in_whatever_order_they_come() -> None:
+def test_the_last_result_completes_a_segment_in_whatever_order_they_come() -> None:
     segment = open_segment(10, 3)
     assert [segment.add(row_result) for row_result in (done(12), failed(10), done(11))] == [False, False, True]
     assert [row_result.row for row_result in segment.row_results()] == [10, 11, 12]
 
 
-def test_a_row_has_one_outcome() -> None:
+def test_a_row_has_one_result() -> None:
     segment = open_segment(0, 3)
     segment.add(done(1))
     with pytest.raises(ValueError, match="row 1 has two outcomes"):
@@ -122,7 +122,7 @@ def test_metadata_of_a_part_tell_its_counts_and_failures() -> None:
     assert summary.totals == RunTotals(1, 2)
 
 
-def test_a_failure_is_recorded_with_the_rows_own_columns() -> None:
+def test_a_failure_is_recorded_with_the_rows_extra_columns() -> None:
     segment = open_segment(5, 2)
     segment.add(failed(6))
     segment.add(done(5))
@@ -153,7 +153,7 @@ def test_parts_of_two_writers_differ_and_of_one_do_not() -> None:
 
 
 @pytest.mark.parametrize("row_results", [[], [done(0)], [done(0), done(0)], [done(0), done(2)], [done(1), done(2)]])
-def test_a_part_needs_one_outcome_for_each_row(row_results: list[RowResult]) -> None:
+def test_a_part_needs_one_result_for_each_row(row_results: list[RowResult]) -> None:
     with pytest.raises(ValueError, match="one outcome a row"):
         part_bytes(row_results, open_segment(0, 2).rows, 0, writer="w", run="r")
 

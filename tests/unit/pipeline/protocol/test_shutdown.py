@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pipeline.protocol.shutdown import ShutdownRequest
 
 
-def test_nothing_is_asked_for_before_a_notice_is_given() -> None:
+def test_nothing_is_asked_for_before_a_shutdown_request() -> None:
     shutdown = ShutdownRequest(lambda: 0.0)
     assert (shutdown.is_requested, shutdown.has_deadline, shutdown.has_time_for_steps, shutdown.left_s) == (
         False,

@@ -36,7 +36,7 @@ def test_each_error_has_a_class(error: Exception, expected: FailureClass) -> Non
     assert failure_class_of(error) == expected
 
 
-def test_only_classes_that_another_try_may_mend_get_one() -> None:
+def test_only_classes_that_another_try_may_fix_get_one() -> None:
     policy = FailurePolicy(tries=Tries(store=3, engine=5, crash=6))
     tries = {name: policy.max_tries(name) for name in ("store", "timeout", "engine", "crash")}
     assert tries == {"store": 3, "timeout": 1, "engine": 5, "crash": 6}

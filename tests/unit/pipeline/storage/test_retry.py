@@ -34,7 +34,7 @@ def test_what_fails_for_a_while_is_tried_again() -> None:
     assert work.num_calls == retry.MAX_TRIES
 
 
-def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "MAX_WAIT_S", 0.001)
     work = Flaky(100)
     with pytest.raises(StoreError, match="RequestTimeout"):
@@ -51,7 +51,7 @@ def test_a_store_that_throttles_is_waited_for_much_longer(monkeypatch: pytest.Mo
         retry_policy().retry(Flaky(retry.MAX_THROTTLED_TRIES, code="SlowDown"))
 
 
-def test_what_cannot_be_mended_is_not_tried_again() -> None:
+def test_what_cannot_be_fixed_is_not_tried_again() -> None:
     work = Flaky(1, retryable=False)
     with pytest.raises(StoreError):
         retry_policy().retry(work)

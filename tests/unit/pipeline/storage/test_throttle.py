@@ -26,7 +26,7 @@ def test_a_refusal_halves_the_limit_and_refusals_of_the_same_moment_count_as_one
     assert limit.is_slowed
 
 
-def test_one_request_at_a_time_always_goes_on() -> None:
+def test_one_request_at_a_time_always_continues() -> None:
     clock = Clock()
     limit = ConcurrencyLimit(64, clock=clock)
     for _ in range(20):

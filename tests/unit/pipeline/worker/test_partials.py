@@ -140,7 +140,7 @@ def test_a_row_is_taken_over_as_it_was(store: Store) -> None:
     assert num_drafts(store) == 0
 
 
-def test_rows_of_other_settings_another_manifest_or_no_draft_are_made(store: Store) -> None:
+def test_rows_of_other_settings_another_manifest_or_no_partial_segment_are_made(store: Store) -> None:
     first, segment = keeper(store, PipelineSettings(flush_rows=1)), opened()
     first.open(segment)
     first.note(segment, text(4))
@@ -162,7 +162,7 @@ def test_a_row_that_comes_after_its_segment_was_closed_leaves_nothing(store: Sto
     assert num_drafts(store) == 0
 
 
-def test_a_draft_that_was_written_while_its_segment_was_closed_is_removed(store: Store) -> None:
+def test_a_partial_segment_that_was_written_while_its_segment_was_closed_is_removed(store: Store) -> None:
     partials, segment = keeper(store, PipelineSettings(flush_rows=9)), opened()
     partials.open(segment)
     partials.note(segment, text(4))

@@ -51,7 +51,7 @@ def open_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_rows_in_hand_are_bounded_however_long_the_manifest_is(
+def test_rows_in_flight_are_bounded_however_long_the_manifest_is(
     model: StubModel, open_segments: list[int], tmp_path: Path
 ) -> None:
     book = book_of(tmp_path, 3000, 50)
