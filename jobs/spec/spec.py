@@ -121,7 +121,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], overrides: Iterable[s
     Args:
         path: A ``.yaml``, ``.yml`` or ``.toml`` file.
         flags: Top-level keys; None means not given.
-        assignments: ``dotted.key=value``, see ``assign``.
+        overrides: ``dotted.key=value``, see ``apply_override``.
 
     Raises:
         ConfigError: Names every wrong key and value.
@@ -146,6 +146,10 @@ def parsed_spec(raw: Mapping[str, Any]) -> JobSpec:
         return JobSpec.model_validate_json(json.dumps(raw, default=_not_plain))
     except ValidationError as error:
         raise ConfigError("; ".join(_problems(error))) from error
+    except (TypeError, ValueError) as error:  # a key that YAML reads as a date, a section that holds itself
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"the spec cannot be read: {str(error).lower()}") from error
 
 
 def _not_plain(value: object) -> str:

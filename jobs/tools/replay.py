@@ -208,7 +208,7 @@ class _Replay:
         if judged.pixels is None:
             text = judged.text or ""
             return self._summary(row, text, self._is("text", text), num_steps)
-        data = encode_image(judged.pixels, self._settings.results.image.format, self._settings.results.image.quality)
+        data = encode_image(judged.pixels, self._settings.results.image)
         self._store.put(f"{self._folder(row)}result.{self._settings.results.image.format}", data)
         is_same = self._is("sha256", hashlib.sha256(data).hexdigest())
         return self._summary(row, f"an image of {len(data)} bytes", is_same, num_steps, self._strip(row))

@@ -65,10 +65,6 @@ class FailurePolicy:
         """Most tries of a row that fails in this way."""
         return getattr(self.tries, failure_class, 1)
 
-    def wait_s(self, num_tries: int) -> float:
-        """How long a row waits after so many tries."""
-        return min(self.max_wait_s, self.first_wait_s * 2.0 ** (num_tries - 1))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSettings:

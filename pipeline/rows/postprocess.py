@@ -22,7 +22,7 @@ from manifests.row.task_name import task_named
 from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import AnswerDone, RowResult, RowSuccess, StoredImage
-from pipeline.protocol.settings import IMAGE_FORMATS, ImageFormatName, RunSettings
+from pipeline.protocol.settings import IMAGE_FORMATS, ImageOutput, RunSettings
 from pipeline.rows.flow import FittedImage, MadeImage, MadeImages, WeighedAnswer, row_seed
 from pipeline.rows.row_hooks import ImageFile, Judged, ResultJudge, RowHooks, SegmentRows
 from pipeline.storage.retry import RetryPolicy
@@ -163,7 +163,7 @@ class Postprocessor:
 
     def _encoded(self, image: Image.Image) -> ImageFile:
         image_format = self._settings.results.image.format
-        data = encode_image(image, image_format, self._settings.results.image.quality)
+        data = encode_image(image, self._settings.results.image)
         return ImageFile(data, IMAGE_FORMATS[image_format].suffix)
 
     def _of_every_row(self, row: Row) -> dict[str, Any]:
@@ -211,9 +211,9 @@ def _image_guidance(row: Row) -> float | None:
     return row.settings.cfg_image_scale if takes_it and isinstance(row.settings, ImageSettings) else None
 
 
-def encode_image(image: Image.Image, image_format: ImageFormatName, quality: int) -> bytes:
-    """The file of an image; ``quality`` (1 to 100) is for JPEG and WebP, PNG loses nothing."""
+def encode_image(image: Image.Image, output: ImageOutput) -> bytes:
+    """The file of an image."""
     buffer = io.BytesIO()
-    options = {"quality": quality} if IMAGE_FORMATS[image_format].has_quality else {}
-    image.save(buffer, format=image_format.upper(), **options)
+    options = {"quality": output.quality} if IMAGE_FORMATS[output.format].has_quality else {}
+    image.save(buffer, format=output.format.upper(), **options)
     return buffer.getvalue()

@@ -102,3 +102,11 @@ def test_a_run_of_the_version_before_is_not_continued_but_can_be_read(
     assert sorted(path.name for path in output.rglob("*")) == before
     for reader in (["status"], ["export"]):
         assert invoked(*reader, output, *([tmp_path / "files"] if reader == ["export"] else [])).exit_code == 0
+
+
+def test_what_the_version_before_recorded_is_read_and_written_as_it_is() -> None:
+    """The file is of a run of 0.1.0."""
+    recorded = json.loads(Path(__file__).with_name("run-0.1.0.json").read_text(encoding="utf-8"))["results"]
+    beside = {"adapter_digest", "limit", "manifest_fingerprint", "model_digest", "presets", "segment_rows", "versions"}
+    written = json.loads(json.dumps(values_of(settings_from(recorded))))
+    assert written == {key: value for key, value in recorded.items() if key not in beside}

@@ -268,6 +268,8 @@ def test_values_out_of_range_are_told_with_their_section(override: str, message:
         ("job.yaml", b"\xff\xfe", "the spec .*job.yaml is not valid"),
         ("job.toml", b"a = ", "the spec .*job.toml is not valid: Invalid value"),
         ("job.yaml", b"text_to_image: {setps: 3}", "unknown key 'text_to_image.setps', did you mean 'steps'"),
+        ("job.yaml", b"2024-01-01: x", "the spec cannot be read: keys must be str"),
+        ("job.yaml", b"hooks: &all {scores: *all}", "the spec cannot be read: circular reference"),
     ],
 )
 def test_wrong_files_are_told(name: str, data: bytes | None, message: str, tmp_path: Path) -> None:

@@ -43,11 +43,6 @@ def test_only_classes_that_another_try_may_fix_get_one() -> None:
     assert {policy.max_tries(name) for name in ("bad_input", "not_found", "forbidden", "oom")} == {1}
 
 
-def test_waits_double_up_to_a_limit() -> None:
-    policy = FailurePolicy(first_wait_s=2, max_wait_s=10)
-    assert [policy.wait_s(tries) for tries in range(1, 6)] == [2, 4, 8, 10, 10]
-
-
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
