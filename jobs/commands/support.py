@@ -41,10 +41,10 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 
 
 def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Callable[[], str]) -> None:
-    """From now on SIGTERM gives a notice, and a second one ends the process at once.
+    """From now on SIGTERM requests a graceful shutdown, and a second one ends the process at once.
 
     Args:
-        notice: Given if somebody waits for it; if not, the first signal raises ``Stopped`` too.
+        shutdown: Requested if somebody waits for it; if not, the first signal raises ``Stopped`` too.
         deadline_s: When this process is gone, come what may.
         last_words: Printed if the process has to end while something hangs.
     """

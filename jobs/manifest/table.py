@@ -87,7 +87,7 @@ class BuildCounts:
     num_of_task: dict[str, int] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
-    def refuse(self, reason: str, *, skips_invalid: bool, is_row_isolated: bool = True) -> None:
+    def refuse(self, reason: str, *, skips_invalid: bool, is_row_alone: bool = True) -> None:
         """Count an invalid record in, or end the build.
 
         Args:
@@ -99,7 +99,7 @@ class BuildCounts:
             ManifestError: Invalid records are not to be left out.
         """
         if not skips_invalid:
-            raise ManifestError(f"{reason} (--skip-invalid leaves such rows out)" if is_row_isolated else reason)
+            raise ManifestError(f"{reason} (--skip-invalid leaves such rows out)" if is_row_alone else reason)
         self.num_invalid += 1
         if len(self.reasons) < 20:
             self.reasons.append(reason)
@@ -185,7 +185,7 @@ class RowTables:
                     self._names.update(dict.fromkeys(later.cells))
             missing, is_of_all = self._missing_column(record)
             reason = missing or reason
-        self._counts.refuse(reason, skips_invalid=self._skips_invalid, is_row_isolated=not is_of_all)
+        self._counts.refuse(reason, skips_invalid=self._skips_invalid, is_row_alone=not is_of_all)
 
     def _missing_column(self, record: Record) -> tuple[str | None, bool]:
         """A column that no row has and this one needs, with the place; and whether every row needs it."""

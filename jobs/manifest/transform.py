@@ -207,7 +207,7 @@ class RecordBuilder:
                         self._check_images(cells[column])
         except (ManifestRowError, StoreError, ImageUnreadable) as error:
             has_names = self._template is None or cells.keys() >= set(self._template.names)
-            self._counts.refuse(f"{record.where}: {error}", is_row_isolated=has_names, **self._prefers)
+            self._counts.refuse(f"{record.where}: {error}", is_row_alone=has_names, **self._prefers)
             return
         hooked = self._hooked(cells, record.where)
         if hooked is None or (self._filters_words and self._words.refuses(str(hooked.get("prompt") or ""))):
@@ -264,7 +264,7 @@ class RecordBuilder:
                 )
             except (ManifestRowError, StoreError, ImageUnreadable) as error:
                 has_image = self._request.dedupe == "exact" or "image" in record.cells
-                self._counts.refuse(f"{record.where}: {error}", is_row_isolated=has_image, **self._prefers)
+                self._counts.refuse(f"{record.where}: {error}", is_row_alone=has_image, **self._prefers)
                 continue
             if is_new:
                 yield record

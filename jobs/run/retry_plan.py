@@ -42,7 +42,7 @@ class Backlog:
         classes: Failures of these are tried again.
         committed: The run's segments.
         retries: What is to be done, by segment.
-        lone_segments: Those of them in which a row has killed its workers, so that its rows are run one at a time.
+        isolated_segments: Those of them in which a row has killed its workers, so that its rows are run one at a time.
         chosen: Failures that are tried again, by their class.
         kept: Failures that are not asked for, by their class.
         failed_again: Those that an earlier start of this retry has run again, by their class.
@@ -100,7 +100,7 @@ class RetryOptions:
         classes: Names of failure classes; empty: those worth a try.
         manifest, model: Where they lie now, if not where the run found them.
         workers: As for a run.
-        assignments: ``key=value`` of what decides how the rows are run, not what comes out.
+        overrides: ``key=value`` of what decides how the rows are run, not what comes out.
         accepted: What of the run may have changed, as ``--accept-change`` of a run.
     """
 

@@ -48,7 +48,7 @@ def verify_output(
     Args:
         output: Of a run.
         say: Told what was found.
-        choice: What is asked for.
+        options: What is asked for.
         advise: Told, for people, what to do about it.
 
     Raises:

@@ -54,12 +54,12 @@ class StreakKeeper:
             return len(self._held)
 
     def take(self, segment: OpenSegment, row_result: RowResult, *, is_reused: bool) -> list[OpenSegment]:
-        """Count an outcome in; returns the segments that need wait no longer.
+        """Count a row's result in; returns the segments that need wait no longer.
 
         Args:
             segment: Of the row.
-            outcome: Of the row.
-            is_adopted: Whether another worker has made it.
+            row_result: Of the row.
+            is_reused: Whether another worker has made it.
 
         Raises:
             WorkerUnfit: The streak is too long. Nothing that was held back is released any more.
