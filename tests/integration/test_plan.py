@@ -218,7 +218,7 @@ def test_images_are_counted_as_the_most_that_they_may_be_where_steps_may_decide_
     for preset, is_most in (("exact", False), ("reference-cache", False), ("balanced", True)):
         arguments = ("--output", tmp_path / "out", "--model", tiny_checkpoint, "--set", f"preset={preset}")
         found = told(manifest, *arguments)
-        assert ("at most " in found) == ("where the model is sure, fewer are taken" in found) == is_most
+        assert ("at most " in found) == ("where the model is confident, it takes fewer" in found) == is_most
 
 
 def test_the_estimate_of_a_probe_is_told_to_be_of_one_process() -> None:

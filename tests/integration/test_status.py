@@ -163,7 +163,7 @@ def test_a_driver_that_sends_no_heartbeat_any_more_is_silent(begun: Path) -> Non
 
 @pytest.mark.parametrize(
     ("is_complete", "words"),
-    [(False, "stopped, retry 2 was interrupted"), (True, "every row has its outcome, but retry 2 was interrupted")],
+    [(False, "stopped, retry 2 was interrupted"), (True, "every row has its result, but retry 2 was interrupted")],
 )
 def test_an_interrupted_retry_is_told_with_the_command_that_resumes_it(
     begun: Path, is_complete: bool, words: str
