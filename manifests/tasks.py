@@ -231,7 +231,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 name="multiturn_edit",
                 kind="turns",
-                meaning="the image after edits one after the other, each of what the one before gave",
+                meaning="apply edits in sequence, each to the previous result",
                 needs_image=True,
                 needs_prompt=False,
                 system=IMAGE_EDITING_SYSTEM,

@@ -238,7 +238,7 @@ def _agreed_offset(offsets: ImageOffsets) -> int:
     if candidates:
         raise WeightsError(f"the id of VQ code 0 is not clear ({offsets.words()}): {_FIX}, or correct what is wrong")
     if offsets.num_rows != offsets.num_ids + offsets.num_codes:
-        raise WeightsError(f"nothing says which id VQ code 0 has ({offsets.words()}): {_FIX}")
+        raise WeightsError(f"the id of VQ code 0 is not known ({offsets.words()}): {_FIX}")
     return offsets.num_ids
 
 

@@ -95,7 +95,7 @@ class ExportTarget:
         self.num_files = 0
         taken = None if overwrites else next(self.store.list(), None)
         if taken is not None:
-            raise ConfigError(f"{self.store.uri_of(taken)} is there already: choose an empty folder, or --overwrite")
+            raise ConfigError(f"{self.store.uri_of(taken)} exists already: choose an empty folder, or --overwrite")
 
     def put(self, key: str, data: bytes) -> None:
         """Write a small file."""

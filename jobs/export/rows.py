@@ -99,7 +99,7 @@ class FinishedRows:
         description = run.known_description()
         is_complete = store.size(SUCCESS_KEY) is not None
         if not is_partial and not is_complete:
-            raise NotARun(f"the run at {store.uri} has not ended: run it again, or give --partial")
+            raise NotARun(f"the run at {store.uri} has not ended: re-run its command to resume, or give --partial")
         self.facts = RunFactSheet(description, is_complete)
         self._store = store
         self._with_sources = with_sources
@@ -209,5 +209,5 @@ def _image_file(data: bytes, name: str) -> ImageFile:
         with Image.open(io.BytesIO(data)) as image:
             kind = (image.format or "png").lower()
     except UnidentifiedImageError as error:
-        raise ConfigError(f"the input image {name} is no longer one that can be read") from error
+        raise ConfigError(f"the input image {name} cannot be read any more") from error
     return ImageFile(data, ".jpg" if kind == "jpeg" else f".{kind}")

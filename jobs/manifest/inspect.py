@@ -138,7 +138,7 @@ def manifest_rows(source: ManifestSource, defaults: RowDefaults, limit: int | No
 def _without_repeated_id(item: Item, repeats: Mapping[int, int]) -> Item:
     if not isinstance(item, Row) or (first := repeats.get(item.index)) is None:
         return item
-    message = f"id {item.id!r} is that of row {first}: give each row its own id"
+    message = f"id {item.id!r} is already the id of row {first}: give each row a unique id"
     return RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
 
 

@@ -79,7 +79,7 @@ def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:
                         yield member.name.removeprefix("./"), content.read()
                     archive.members.clear()  # type: ignore[attr-defined]
         except (tarfile.TarError, EOFError) as error:
-            raise ManifestError(f"{uri} is no whole tar archive: {error}") from error
+            raise ManifestError(f"{uri} is not a complete tar archive: {error}") from error
 
 
 def _object(where: str, data: bytes) -> dict[str, Any]:
@@ -131,11 +131,11 @@ def read_parquet(uri: str, open_file: OpenFile, *, without: Collection[str] = ()
 def delimiter_hint(name: str) -> str:
     """What to do about a column's name that holds several, parted by another sign than the reader's; else empty."""
     if "\t" in name:
-        return "tabs part the columns, so give the file a name that ends with .tsv"
+        return "columns are separated by tabs, so rename the file to end with .tsv"
     if ";" in name or "|" in name:
         sign = "semicolons" if ";" in name else "bars"
-        return f"{sign} part the columns, so save the table with commas, or with tabs as .tsv"
-    return "commas part the columns, so give the file a name that ends with .csv" if "," in name else ""
+        return f"{sign} separate the columns, so save the table with commas, or with tabs as .tsv"
+    return "columns are separated by commas, so rename the file to end with .csv" if "," in name else ""
 
 
 def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
@@ -155,7 +155,9 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
                 where = f"{uri}, line {reader.line_num}"
                 if None in row:
                     hints = [f"; {name!r} there: {mended}" for name in names if (mended := delimiter_hint(name))]
-                    raise ManifestError(f"{where}: there are more cells than columns in the header{''.join(hints[:1])}")
+                    raise ManifestError(
+                        f"{where}: the line has more cells than the header has columns{''.join(hints[:1])}"
+                    )
                 cells = {name: cell_from_text(name, cell) for name, cell in row.items() if cell}
                 yield Record({name: cells.get(name) for name in names}, where, uri)
         except csv.Error as error:

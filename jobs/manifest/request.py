@@ -103,7 +103,7 @@ class BuildRequest:
         if self.splits:
             check_splits(self.splits)
         if not self.inputs and not (self.prompt and self.variables):
-            raise ConfigError("there is nothing to build from: give inputs, or --prompt with a template and --var")
+            raise ConfigError("nothing to build from: give inputs, or --prompt with a template and --var")
         if self.dedupe not in get_args(Dedupe):
             raise ConfigError(f"--dedupe must be none, exact or images, got {self.dedupe!r}")
         if not 0 <= self.distance <= MAX_DISTANCE:

@@ -102,7 +102,9 @@ def read_source(inputs: Iterable[str], given: str, objects: ObjectReader) -> Ite
             store, key = objects.locate(uri)
             if store.size(key) is not None:
                 if known is None and given == "auto":
-                    raise ConfigError(f"{uri}: a .json file may be many things: say which with --from, as imgedit")
+                    raise ConfigError(
+                        f"{uri}: the format of a .json file is not known: give --from, such as --from imgedit"
+                    )
                 yield SourceFile(uri, str(known) if given == "auto" else given)
                 continue
         yield from _of_folder(uri, given)
@@ -141,7 +143,9 @@ def _told_format(store: Store) -> str:
             return "images"
         if known := _OF_SUFFIX.get(key.rpartition(".")[2].lower()):
             return known
-    raise ManifestError(f"nothing to read at {store.uri}: no file there has a known name; say what it is with --from")
+    raise ManifestError(
+        f"nothing to read at {store.uri}: no file there has a known extension; give its format with --from"
+    )
 
 
 def _in_order(store: Store, with_sizes: bool) -> Iterable[tuple[str, int | None]]:

@@ -66,7 +66,7 @@ def _hint(needed: Collection[str], names: Collection[str], ratio: float = 0.6) -
             return f"; found {name!r}: {mended}"
     for column in needed:
         if near := nearest_name(column, unknown, ratio):
-            return f"; found {near!r}: did you mean that? Then give --rename '{near}={column}'"
+            return f"; found {near!r}: did you mean that? If so, give --rename '{near}={column}'"
     return ""
 
 
@@ -99,7 +99,7 @@ class BuildCounts:
             ManifestError: Invalid records are not to be left out.
         """
         if not skips_invalid:
-            raise ManifestError(f"{reason} (--skip-invalid leaves such rows out)" if is_row_alone else reason)
+            raise ManifestError(f"{reason} (leave such rows out with --skip-invalid)" if is_row_alone else reason)
         self.num_invalid += 1
         if len(self.reasons) < 20:
             self.reasons.append(reason)
@@ -238,7 +238,7 @@ class RowTables:
             told = pa.array(values).type
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise ManifestError(
-                f"{rows[0].where} and after: the values of column {name!r} have no one type: give one, as in --type "
+                f"{rows[0].where} and after: the values of column {name!r} have no common type: give one with --type "
                 f"{name}=string"
             ) from error
         return pa.string() if pa.types.is_null(told) else told

@@ -59,7 +59,7 @@ def probe_plan(plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: Model
         expected = plan_run(small, defaults, facts, num_workers=1, reads_remote=True)
         summary = run_job(small)
         if not summary.done or not summary.rows_per_s:
-            raise ConfigError(f"all {num_rows} probed rows failed: run them alone to see why")
+            raise ConfigError(f"all {num_rows} probed rows failed: see why with dimoo-batch run --limit N")
         _weigh(plan, folder / "out")
         seconds = num_rows / summary.rows_per_s
         steady = _steady_seconds(folder / "out") or seconds

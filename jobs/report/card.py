@@ -32,7 +32,7 @@ def card_text(facts: RunFactSheet, lines: Iterable[str], *, has_inputs: bool, **
         f"# {plain_words(facts.title)}\n",
         *lines,
         *table_lines("Provenance", ("what", "value"), facts.provenance()),
-        *table_lines("Settings where a row says nothing", ("setting", "value"), facts.settings()),
+        *table_lines("Default settings", ("setting", "value"), facts.settings()),
         f"\n## Licence\n\n{facts.licence_words(has_inputs=has_inputs)}\n",
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body)
@@ -101,10 +101,10 @@ def _lines(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[Report
     yield (
         f"{statistics.num_done:,} rows made by the model `{facts.model}` with dimoo-batch: "
         f"{statistics.num_images:,} images and {statistics.num_texts:,} texts. {statistics.num_failed:,} rows failed. "
-        "What the model made is synthetic and was not looked through by people."
+        "The results are synthetic and have not been reviewed by people."
     )
     if _has_inputs(statistics):
-        yield "\nThe rows' inputs (images, or codes of images) are their owners': not synthetic, on terms of their own."
+        yield "\nThe inputs (images, or codes of images) belong to their owners: not synthetic, under their own terms."
     if not facts.is_complete:
         yield "\n**The run had not ended when this card was written.**"
     if has_sheet:

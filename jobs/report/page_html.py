@@ -202,7 +202,7 @@ def _example(statistics: RunStatistics, kind: tuple[str, str]) -> str:
 
 
 def _about(facts: RunFactSheet, notes: Sequence[str]) -> str:
-    panels = (("Provenance", facts.provenance()), ("Settings where a row says nothing", facts.settings()))
+    panels = (("Provenance", facts.provenance()), ("Default settings", facts.settings()))
     lines = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     return lines + "".join(f'<h3>{title}</h3><div class="panel">{_list(pairs)}</div>' for title, pairs in panels)
 

@@ -155,7 +155,7 @@ class _Report:
         shelf = PictureShelf(self._store)
         shelf.add_thumbs(rows, lambda key: self._missing.update([key]))
         if self._missing:
-            self._note(f"{len(self._missing)} images cannot be read: run dimoo-batch verify for details")
+            self._note(f"{len(self._missing)} images cannot be read: run `dimoo-batch verify` for details")
         source = find_manifest(manifest, facts.description, self._note)
         if source is not None:
             by_row = {row.row: row for row in rows}

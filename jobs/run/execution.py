@@ -143,5 +143,8 @@ class Execution:
             )
             try:
                 return coordinator.run()
+            except BaseException as error:  # what a command prints with it
+                error.add_note(f"{state.num_committed} of {state.num_rows} rows committed to {self.store.uri}.")
+                raise
             finally:
                 note.refresh(is_last=True)

@@ -69,9 +69,9 @@ def check_version(description: Mapping[str, Any], uri: str) -> None:
     version = str(description.get("results", {}).get("versions", {}).get("dimoo-batch", ""))
     if version.startswith("0.1."):
         raise ConfigError(
-            f"the run at {uri} was begun by dimoo-batch {version}, and one run does not mix results of both: finish it "
-            f"with that version (pip install dimoo-batch=={version}), or begin a new one with --new-run or another "
-            "--output; verify, status, report and export read it as it is"
+            f"the run at {uri} was started by dimoo-batch {version} and this version cannot resume it: finish it "
+            f"with that version (pip install dimoo-batch=={version}), or start a new run with --new-run or another "
+            "--output; verify, status, report and export can read it"
         )
 
 
@@ -114,7 +114,7 @@ class LostDescription:
                 return results
         raise ConfigError(
             f"{self.uri} holds parts of a run but no run.json, and they are not of this manifest with these settings: "
-            "give the command that the run was started with, which writes run.json again, or choose another --output"
+            "re-run the command that the run was started with, which writes run.json again, or choose another --output"
         )
 
 
@@ -138,7 +138,7 @@ def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | N
     """
     adapter: str | None = description.get("job", {}).get("adapter")
     if description["results"].get("adapter_digest") is not None and adapter is None:
-        raise ConfigError(f"the run at {output_uri} had an adapter and did not record where it is: it cannot be found")
+        raise ConfigError(f"the run at {output_uri} used an adapter and did not record its place: it cannot be found")
     return adapter
 
 
@@ -151,6 +151,6 @@ def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> 
     then = description["results"].get("presets", {}).get(name)
     if then is not None and then | {"meaning": ""} != asdict(find_preset(name)) | {"meaning": ""}:
         raise ConfigError(
-            f"preset {name!r} means something else than when the run at {output_uri} was made: use the version of "
+            f"preset {name!r} has changed since the run at {output_uri} was made: use the version of "
             "dimoo-batch that made it"
         )

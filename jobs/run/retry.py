@@ -222,8 +222,8 @@ def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, total
     num_counted = totals.num_done + totals.num_failed
     if missing or num_counted != backlog.chosen.total():
         raise RunFailed(
-            f"{len(missing)} segments were not tried again at the end and {num_counted} of {backlog.chosen.total()} "
-            "rows are accounted for: run the same command again"
+            f"{len(missing)} segments were not retried at the end, {num_counted} of {backlog.chosen.total()} "
+            "rows are accounted for: re-run the same command"
         )
 
 
@@ -238,7 +238,7 @@ def _manifest(spec: JobSpec, settings: ResultSettings, results: Mapping[str, Any
 def _check_device(device: str, recorded: str) -> None:
     if device.partition(":")[0] != recorded:
         raise ConfigError(
-            f"the run was made on {recorded}, here it would be {device}: retry it where there is {recorded}"
+            f"the run used {recorded}, this retry would use {device}: retry it on a machine with {recorded}"
         )
 
 

@@ -81,11 +81,11 @@ class Backlog:
         """What is tried again and what is not, for people."""
         kept = "".join(f", {count} {name}" for name, count in sorted(self.kept.items()))
         flags = " ".join(f"--class {name}" for name in sorted(self.kept))
-        left = f"; left as they are: {kept[2:]} ({flags})" if kept else ""
+        left = f"; not retried: {kept[2:]} ({flags})" if kept else ""
         if not self.chosen:
-            return f"nothing to retry: no failed row is of classes {', '.join(self.classes)}{left}"
+            return f"nothing to retry: no failed rows of classes {', '.join(self.classes)}{left}"
         tried = ", ".join(f"{count} {name}" for name, count in sorted(self.chosen.items()))
-        return f"retry {self.number} of classes {', '.join(self.classes)}: failed rows to run again: {tried}{left}"
+        return f"retry {self.number} of classes {', '.join(self.classes)}: {tried}{left}"
 
 
 _OWN_KEYS = (*SECTIONS, "ray", "device", "worker_hour_usd")
@@ -121,7 +121,7 @@ class RetryOptions:
             key = override.partition("=")[0]
             if key.partition(".")[0] not in _OWN_KEYS or key in _RECORDED_KEYS:
                 raise ConfigError(
-                    f"--set {key}: a retry keeps what the run has decided; it takes keys of {', '.join(_OWN_KEYS)}"
+                    f"--set {key}: a retry cannot change the settings of the run, only keys of {', '.join(_OWN_KEYS)}"
                 )
         job: Mapping[str, Any] = description.get("job", {})
         recorded = {name: job[name] for name in (*SECTIONS, "passthrough", "worker_hour_usd") if name in job}

@@ -164,7 +164,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the spec {path}: {error.strerror}") from error
     except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the spec {path} is not valid: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"the spec {path} cannot be parsed: {' '.join(str(error).split())}") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -191,9 +191,9 @@ def _problems(error: ValidationError) -> Iterator[str]:
             message = str(first["ctx"]["error"])
             yield message if message.startswith(f"{location[0]}.") else f"{key}.{message}"
         else:
-            allowed = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
-            message = " or ".join(allowed)
-            yield f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+            allowed = " or ".join(detail["msg"].removeprefix("Input should be ") for detail in (first, *others))
+            allowed = allowed.replace("greater than or equal to", "at least")
+            yield f"{key} must be {allowed}, got {first['input']!r}"
 
 
 def _is_union_branch(part: str) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PUBLISHED = "Alpha-VLLM/Lumina-DiMOO"
 _NOTES = {
-    BUILTIN: "embedded, knows a world of coloured shapes and nothing else",
+    BUILTIN: "embedded, draws and describes coloured shapes only",
     PUBLISHED: "the published model; 16 GB, needs a GPU",
 }
 

@@ -79,17 +79,17 @@ def _read(run: RunDirectory) -> CommittedRows:
 
 State = Literal["complete", "running", "silent", "stopped", "not started"]
 _MEANINGS: dict[State, str] = {
-    "complete": "every row has its result",
+    "complete": "every row has a result",
     "running": "a driver is at work",
     "silent": "the driver did not report its end and sends no heartbeat: re-run the same command to resume",
     "stopped": "no driver is at work: re-run the same command to resume",
-    "not started": "no driver has begun to work: the same run command does",
+    "not started": "no driver has begun to work: run it with the command that it was prepared with",
 }
 _MEANINGS_IN_RETRY: dict[State, str] = {
-    "complete": "every row has its result, but {retry} was interrupted: {command} resumes it",
+    "complete": "every row has a result, but {retry} was interrupted; resume it: {command}",
     "running": "a driver is at work, {retry} has begun and not ended",
-    "silent": "the driver of {retry} did not report its end and sends no heartbeat: {command} resumes it",
-    "stopped": "{retry} was interrupted: {command} resumes it",
+    "silent": "the driver of {retry} did not report its end and sends no heartbeat; resume it: {command}",
+    "stopped": "{retry} was interrupted; resume it: {command}",
 }
 
 
@@ -139,7 +139,7 @@ class RunStatus:
         share = (self.done + self.failed) / self.rows if self.rows else 1.0
         yield f"  rows      {self.done} done, {self.failed} failed, {self.left} left of {self.rows} ({share:.1%})"
         if self.is_noted:
-            yield "            as the driver noted last; --exact counts the parts themselves"
+            yield "            as last noted by the driver; --exact counts the parts"
         for name, count in self.failures.items():
             yield f"            {count} failed with {name}"
         if self.rows_per_s is not None:

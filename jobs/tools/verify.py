@@ -78,11 +78,11 @@ def _audit(store: Store, say: Callable[[str], None], options: VerifyOptions, asi
 
     def tell_orphan(key: str) -> None:
         if options.list_orphans:
-            say(json.dumps({"orphan": key}) if options.as_json else one_line(f"{key}: nothing refers to it"))
+            say(json.dumps({"orphan": key}) if options.as_json else one_line(f"{key}: unreferenced"))
 
     def tell_unended() -> None:
         if not options.as_json:
-            say(one_line(f"{store.uri}: this run has not ended, the same command resumes it"))
+            say(one_line(f"{store.uri}: this run has not ended: re-run its command to resume"))
 
     return RunAudit(store, tell, tell_orphan, tell_unended).run()
 
@@ -104,8 +104,8 @@ def _summary(uri: str, totals: AuditTotals, moved: _Moved | None) -> str:
 
 def _verdict(uri: str, totals: AuditTotals, options: VerifyOptions) -> str:
     counts = f"{totals.num_done} done and {totals.num_failed} failed in {totals.num_parts} parts"
-    hint = "" if options.list_orphans or not totals.num_orphans else ", --orphans lists them"
-    orphans = f"; {pluralize(totals.num_orphans, 'object')} that nothing refers to{hint}" if totals.num_orphans else ""
+    hint = "" if options.list_orphans or not totals.num_orphans else " (list with --orphans)"
+    orphans = f"; {pluralize(totals.num_orphans, 'unreferenced object')}{hint}" if totals.num_orphans else ""
     left = f"; {pluralize(totals.num_left, 'row')} left" if totals.num_left else ""
     if totals.is_complete:
         return f"{uri}: complete: {totals.num_rows} rows, {counts}, {totals.num_images} images{left}{orphans}"
@@ -119,8 +119,6 @@ def _advice(uri: str, totals: AuditTotals, moved: _Moved | None) -> str | None:
         return None
     if moved is None:
         command = f"dimoo-batch verify {uri} --set-aside"
-        return f"next: {command} moves what is damaged away, then the run command makes it again"
-    where = (
-        f"{pluralize(moved.num_segments, 'segment')} set aside in {uri}/{moved.folder}: " if moved.num_segments else ""
-    )
-    return f"{where}run the same command again, {pluralize(moved.num_rows, 'row')} will be made"
+        return f"next: {command}, then re-run the run command to replace what was damaged"
+    where = f"{pluralize(moved.num_segments, 'segment')} moved to {uri}/{moved.folder}: " if moved.num_segments else ""
+    return f"{where}re-run the run command to replace {pluralize(moved.num_rows, 'row')}"

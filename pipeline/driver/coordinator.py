@@ -269,7 +269,7 @@ class Coordinator:
         """Continue without a worker that fails on row after row; its rows are run by others, if they can do better."""
         self._streaks.check(len(self._open_workers))
         if self._open_workers == {name} or not self._pool.can_replace:
-            raise self._streaks.too_many(f"{error}, and there is no other worker") from error
+            raise self._streaks.too_many(f"{error}, no other worker is left") from error
         self._num_lost += 1
         self._streaks.retire(name)
         self._pool.discard(name)

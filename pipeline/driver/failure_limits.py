@@ -107,18 +107,20 @@ class StreakWatch:
             num_counted += min(streak.num_rows, most)
             causes.add(streak.cause)
         if num_counted >= self.max_rows and len(causes) == 1:
-            raise self.too_many(f"the first {num_rows} rows of this start have all failed alike: {streak.message}")
+            raise self.too_many(
+                f"the first {num_rows} rows of this start all failed with the same error: {streak.message}"
+            )
 
     def too_many(self, words: str) -> TooManyFailures:
         """What ends the run, and what becomes of the rows."""
         earlier = ""
         if self._num_committed:
             earlier = (
-                f"; of rows before them {self._num_committed} are committed as failures of the engine, which "
-                "dimoo-batch retry --class engine tries again"
+                f"; {self._num_committed} earlier rows are committed as engine failures, to be retried with "
+                "dimoo-batch retry --class engine"
             )
         return TooManyFailures(
-            f"{words}; none of these rows is committed, a start that works runs them{earlier} "
+            f"{words}; none of these rows is committed, the next start runs them again{earlier} "
             f"(failures.max_engine_streak, {self.max_rows})"
         )
 
@@ -160,7 +162,7 @@ class FailureLimit:
         match = _LIMIT.fullmatch(text.strip())
         is_share = match is not None and match["percent"] == "%"
         if match is None or (is_share and float(match["number"]) > 100) or (not is_share and "." in match["number"]):
-            raise ConfigError(f"max_failures must be a number of rows or a percentage (100, 5%), got {text!r}")
+            raise ConfigError(f"failures.max_failures must be a number of rows or a percentage (100, 5%), got {text!r}")
         return cls(match[0], is_share, float(match["number"]))
 
     def take(self, name: str, event: Event) -> None:
@@ -203,6 +205,6 @@ class FailureLimit:
         if is_hopeless:
             latest = f"; the latest: {self._latest}" if self._latest else ""
             raise TooManyFailures(
-                f"{num_failed} of {num_completed} rows have failed, more than --max-failures {self.text} allows: look "
-                f"at their reasons in _failures/ and fix them, or allow more{latest}"
+                f"{num_failed} of {num_completed} rows failed, over the limit of --max-failures {self.text}: fix the "
+                f"causes listed in _failures/, or raise the limit{latest}"
             )

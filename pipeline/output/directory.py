@@ -191,12 +191,12 @@ class RunDirectory:
         num_rows = summary.num_done + len(summary.failures)
         if num_rows != segment.num_rows:
             uri, hint = self.store.uri_of(PartName(segment.name).key), self._remedy()
-            told = f"it has outcomes of {num_rows} rows, its segment has {segment.num_rows}: {hint}"
+            told = f"it has results of {num_rows} rows, its segment has {segment.num_rows}: {hint}"
             raise StoreError("read", uri, "DamagedPart", told)
 
     def _remedy(self) -> str:
         command = f"dimoo-batch verify {self.store.uri} --set-aside"
-        return f"{command} moves what is damaged away, then the run command makes it again"
+        return f"run {command}, then the run command again"
 
     def _part_summary(self, name: PartName) -> PartSummary:
         uri = self.store.uri_of(name.key)

@@ -299,7 +299,7 @@ def _owner_of(store: Store, number: int) -> Owner | None:
 
 def _in_use(store: Store, number: int) -> str:
     return (
-        f"{store.uri} is being worked on by another driver ({_owner_of(store, number)}): wait for it, stop it, or "
+        f"{store.uri} is in use by another driver ({_owner_of(store, number)}): wait for it, stop it, or "
         "choose another --output"
     )
 

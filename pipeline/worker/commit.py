@@ -98,7 +98,7 @@ class StreakKeeper:
         if num_rows >= self._max_rows and not self._is_unfit:
             self._is_unfit = True
             names = tuple(each.segment.name for each in self._marked.values())
-            words = f"the engine has failed on {num_rows} rows in succession, the last of them {failure.id!r}"
+            words = f"the engine failed on {num_rows} consecutive rows, the last {failure.id!r}"
             raise WorkerUnfit(f"{words}: {failure.message}", names)
 
     def _is_ended_by(self, done: RowSuccess) -> bool:
@@ -193,7 +193,7 @@ class SegmentCommitter:
             self.partials.note(segment, row_result)
 
     def close(self, segment: OpenSegment) -> None:
-        """Commit a segment of which every row has its result, now or when it need not be held back any more."""
+        """Commit a segment of which every row has a result, now or when it need not be held back any more."""
         if self.streaks.holds_back(segment):
             self._emit(SegmentHeldBack(segment.segment.name))
         else:
