@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -265,31 +266,16 @@ def _timed_out(state: RequestState, limit_s: float) -> RequestFailed:
 def _result(state: RequestState, now_s: float) -> Result:
     decoding = state.decoding
     assert state.admitted_at_s is not None
-    engine_s = now_s - state.admitted_at_s
-    request_id = decoding.request.request_id
+    counts: dict[str, Any] = {
+        "request_id": decoding.request.request_id,
+        "num_steps": decoding.num_steps_run,
+        "num_tokens": state.tokens_computed,
+        "engine_s": now_s - state.admitted_at_s,
+    }
     if isinstance(decoding, ImageDecoding):
-        return ImageResult(
-            request_id=request_id,
-            vq_codes=decoding.vq_codes(),
-            num_steps=decoding.num_steps_run,
-            num_tokens=state.tokens_computed,
-            engine_s=engine_s,
-        )
+        return ImageResult(vq_codes=decoding.vq_codes(), **counts)
     if isinstance(decoding, ChoiceDecoding):
-        return ChoiceResult(
-            request_id=request_id,
-            probabilities=decoding.probabilities(),
-            num_steps=decoding.num_steps_run,
-            num_tokens=state.tokens_computed,
-            engine_s=engine_s,
-        )
+        return ChoiceResult(probabilities=decoding.probabilities(), **counts)
     assert isinstance(decoding, TextDecoding)
     token_ids, finish_reason = decoding.answer()
-    return TextResult(
-        request_id=request_id,
-        token_ids=token_ids,
-        finish_reason=finish_reason,
-        num_steps=decoding.num_steps_run,
-        num_tokens=state.tokens_computed,
-        engine_s=engine_s,
-    )
+    return TextResult(token_ids=token_ids, finish_reason=finish_reason, **counts)

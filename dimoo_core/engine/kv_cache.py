@@ -194,12 +194,7 @@ class StepCache(RequestCache):
 
 
 class ScopedCache(RequestCache):
-    """The cache of one request; allocated when its first step runs, whole.
-
-    Args:
-        decoding: Says what is computed and whether anything is reused later.
-        blocks: Where keys and values are kept.
-    """
+    """The cache of one request; allocated when its first step runs, whole."""
 
     def __init__(self, decoding: Decoding, blocks: KVAllocator) -> None:
         self._decoding = decoding
