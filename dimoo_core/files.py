@@ -1,8 +1,8 @@
 """The files that a checkpoint or an adapter consists of: whether they are there and can be read; JSON from them.
 
-No tensor and no tokenizer is read here. Missing files are listed at once, with where to get them. Directories that are
-something else are recognized: an adapter, the output of a training run, the image codec alone, a folder above the
-checkpoint, an interrupted download.
+No tensor and no tokenizer is read here. What is wrong is a ``WeightsError`` that names the file and the fix. Missing
+files are listed at once, with where to get them. Directories that are something else are recognized: an adapter, the
+output of a training run, the image codec alone, a folder above the checkpoint, an interrupted download.
 """
 
 import json
@@ -54,11 +54,7 @@ def check_file(path: Path, *, if_missing: str) -> None:
 
 
 def read_json_object(path: Path, *, if_missing: str) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        WeightsError: As ``check_file``, or it holds something else.
-    """
+    """The object in a JSON file."""
     check_file(path, if_missing=if_missing)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -98,11 +94,7 @@ def check_files(directory: Path) -> None:
 
 
 def weight_paths(directory: Path) -> list[Path]:
-    """The safetensors files that hold the transformer, all of them there.
-
-    Raises:
-        WeightsError: If there are none, the index is damaged, or a file that it lists is missing.
-    """
+    """The safetensors files that hold the transformer, all of them there."""
     names = sorted(set(read_weight_map(directory).values())) or [_SINGLE]
     if lacking := [name for name in names if not _is_there(directory / name)]:
         raise WeightsError(_lacking_words(directory, file_names(directory), lacking))
@@ -110,11 +102,7 @@ def weight_paths(directory: Path) -> list[Path]:
 
 
 def read_weight_map(directory: Path) -> dict[str, str]:
-    """File name of each tensor by the index, empty if there is none.
-
-    Raises:
-        WeightsError: If it is damaged, or names a file outside of the directory.
-    """
+    """File name of each tensor by the index, empty if there is none."""
     path = directory / _INDEX
     if not _is_there(path):
         return {}
@@ -135,11 +123,7 @@ def weight_pickles(names: Iterable[str]) -> list[str]:
 
 
 def file_names(directory: Path) -> set[str]:
-    """Names of all that lies in a directory.
-
-    Raises:
-        WeightsError: If it is none, or may not be listed.
-    """
+    """Names of all that lies in a directory."""
     try:
         return {path.name for path in directory.iterdir()}
     except OSError as error:

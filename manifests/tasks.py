@@ -1,7 +1,7 @@
 """The tasks a row can ask for, as one table: the kind of each, the columns it takes and needs, and its settings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
@@ -20,10 +20,8 @@ from dimoo_core.request.templates import (
 PAD_COLUMNS = ("pad_px", "pad_ratio")
 """Columns that give it; a row fills one of them at most."""
 
-
 MASK_COLUMNS = ("mask_image", "mask_box", "mask_ratio")
 """Columns that give it; a row fills one of them."""
-
 
 CODE_COLUMNS = ("vq_codes", "vq_grid")
 """Columns that a row of a decoding fills, and that the row of an encoding has in the output."""
@@ -32,39 +30,71 @@ TaskKind = Literal[
     "image", "image_to_image", "style", "views", "turns", "painting", "text", "score", "encoding", "decoding"
 ]
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What tasks of one kind have in common.
+
+    ``settings`` are the columns that set how a result is made; ``seed`` belongs to every row. ``needed`` are those
+    among them that a row must fill, beside image and prompt, with an example of each. ``category`` is what the Hugging
+    Face hub calls it. A kind that ``makes_text`` is decoded block by block, up to ``max_tokens``.
+    """
+
+    category: str
+    settings: tuple[str, ...] = ()
+    needed: Mapping[str, object] = field(default_factory=dict)
+    makes_text: bool = False
+
+
 _EDIT_SETTINGS = ("steps", "cfg_scale", "cfg_image_scale", "temperature", "negative_prompt")
+_TEXT_SETTINGS = ("max_tokens", "block_length", "steps", "cfg_scale", "temperature")
 _COUNTS = ("num_samples", "best_of", "keep_images")
 
-SETTING_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
+KINDS: Mapping[TaskKind, Kind] = MappingProxyType(
     {
-        "image": ("width", "height", "steps", "cfg_scale", "temperature", "negative_prompt", *_COUNTS),
-        "image_to_image": (*_EDIT_SETTINGS, *_COUNTS),
-        "style": ("style_image", *_EDIT_SETTINGS, *_COUNTS),
-        "views": ("view_names", *_EDIT_SETTINGS),
-        "turns": ("prompts", "keep_images", *_EDIT_SETTINGS),
-        "painting": (
-            *MASK_COLUMNS,
-            *PAD_COLUMNS,
-            "mask_dilation",
-            "steps",
-            "cfg_scale",
-            "temperature",
-            "negative_prompt",
-            *_COUNTS,
+        "image": Kind(
+            category="text-to-image",
+            settings=("width", "height", "steps", "cfg_scale", "temperature", "negative_prompt", *_COUNTS),
         ),
-        "text": ("max_tokens", "block_length", "steps", "cfg_scale", "temperature", "choices", "caption_detail"),
-        "score": ("max_tokens", "cfg_scale"),
-        "encoding": (),
-        "decoding": CODE_COLUMNS,
+        "image_to_image": Kind(category="image-to-image", settings=(*_EDIT_SETTINGS, *_COUNTS)),
+        "style": Kind(
+            category="image-to-image",
+            settings=("style_image", *_EDIT_SETTINGS, *_COUNTS),
+            needed={"style_image": "painting.png"},
+        ),
+        "views": Kind(category="image-to-image", settings=("view_names", *_EDIT_SETTINGS)),
+        "turns": Kind(
+            category="image-to-image",
+            settings=("prompts", "keep_images", *_EDIT_SETTINGS),
+            needed={"prompts": ["Remove the dog.", "Make it winter."]},
+        ),
+        "painting": Kind(
+            category="image-to-image",
+            settings=(
+                *MASK_COLUMNS,
+                *PAD_COLUMNS,
+                "mask_dilation",
+                "steps",
+                "cfg_scale",
+                "temperature",
+                "negative_prompt",
+                *_COUNTS,
+            ),
+        ),
+        "text": Kind(
+            category="visual-question-answering",
+            settings=(*_TEXT_SETTINGS, "choices", "caption_detail"),
+            makes_text=True,
+        ),
+        "score": Kind(category="visual-question-answering", settings=("max_tokens", "cfg_scale")),
+        "encoding": Kind(category="image-feature-extraction"),
+        "decoding": Kind(
+            category="image-to-image",
+            settings=CODE_COLUMNS,
+            needed={"vq_codes": [2891, 17, 5, 640], "vq_grid": [2, 2]},
+        ),
     }
 )
-"""Columns that set how a result of each kind is made; ``seed`` belongs to every row."""
-
-
-NEEDED_COLUMNS: Mapping[TaskKind, tuple[str, ...]] = MappingProxyType(
-    {"style": ("style_image",), "turns": ("prompts",), "decoding": CODE_COLUMNS}
-)
-"""Those among them that a row must fill, beside image and prompt."""
 
 
 CAPTION, INPAINT, OUTPAINT = "caption", "inpaint", "outpaint"
@@ -96,6 +126,16 @@ class Task:
         back to with the user's words for ``canny_pred`` and its like.
         """
         return self.system if self.free_system is None or prompt == self.default_prompt else self.free_system
+
+    @property
+    def of_kind(self) -> Kind:
+        """What it has in common with others of its kind."""
+        return KINDS[self.kind]
+
+    @property
+    def category(self) -> str:
+        """What the Hugging Face hub calls it."""
+        return "image-to-text" if self.name == CAPTION else self.of_kind.category
 
     @property
     def needs_codes(self) -> bool:
@@ -144,7 +184,7 @@ class Task:
     @property
     def needed_columns(self) -> tuple[str, ...]:
         """Columns that a row must fill, beside ``prompt`` where the job has no default for it."""
-        return (*(() if self.takes_images else self.image_columns), *NEEDED_COLUMNS.get(self.kind, ()))
+        return (*(() if self.takes_images else self.image_columns), *self.of_kind.needed)
 
     @property
     def unused_columns(self) -> tuple[str, ...]:
@@ -154,9 +194,9 @@ class Task:
 
 @lru_cache(256)  # asked for once a row
 def _unused_columns(task: Task) -> tuple[str, ...]:
-    settings = dict.fromkeys(name for names in SETTING_COLUMNS.values() for name in names)
+    settings = dict.fromkeys(name for kind in KINDS.values() for name in kind.settings)
     of_no_use = (*(() if task.can_grow else PAD_COLUMNS), *(() if task.has_details else ("caption_detail",)))
-    unused = tuple(name for name in settings if name not in SETTING_COLUMNS[task.kind] or name in of_no_use)
+    unused = tuple(name for name in settings if name not in task.of_kind.settings or name in of_no_use)
     given = (("prompt", task.takes_prompt), ("image", task.needs_image), ("images", task.takes_images))
     return (*(name for name, is_used in given if not is_used), *unused)
 

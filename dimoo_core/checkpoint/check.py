@@ -46,11 +46,7 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check_weights(directory: Path, config: ModelConfig) -> int:
-    """Look at names and shapes of all tensors without reading them; returns how many numbers they hold.
-
-    Raises:
-        WeightsError: If a tensor is missing, unexpected, misshapen or of another type, or a file is damaged.
-    """
+    """Look at names and shapes of all tensors without reading them; returns how many numbers they hold."""
     shapes = expected_shapes(config)
     files = {path: read_header(path, if_missing="the weights lie in it") for path in weight_paths(directory)}
     for name, file_name in read_weight_map(directory).items():
@@ -74,14 +70,7 @@ def _check_stored(stored: StoredTensor, shape: tuple[int, ...], where: str) -> N
 
 
 def check_codec(directory: Path) -> VQConfig:
-    """Look at the config of a codec and at names, shapes and types of its weights; no weight is read.
-
-    Args:
-        directory: The ``vqvae/`` of a checkpoint.
-
-    Raises:
-        WeightsError: If a file is missing or damaged, or a tensor is missing, misshapen or one too many.
-    """
+    """Look at the config in a ``vqvae/`` and at names, shapes and types of its weights; no weight is read."""
     config, path = VQConfig.read(directory / CODEC_CONFIG), directory / CODEC_WEIGHTS
     stored = read_header(path, if_missing="the image codec has no weights")
     expected = codec_shapes(config)

@@ -18,10 +18,6 @@ def download(repo: str, revision: str | None) -> Path:
 
     Without a connection, the last download of the revision.
 
-    Args:
-        repo: OWNER/NAME.
-        revision: Branch, tag or commit; None for the main branch.
-
     Raises:
         WeightsError: Naming the cause and what helps.
     """
@@ -173,9 +169,6 @@ def digest(directory: Path) -> str:
     """A digest that tells checkpoints apart: names, sizes and contents.
 
     Files beyond 64 MiB are read at 64 evenly spaced places of 1 MiB, so that 16 GB of weights take a second.
-
-    Raises:
-        WeightsError: If a file cannot be read.
     """
     hasher = hashlib.blake2b(digest_size=16)
     paths = {path for pattern in CHECKPOINT_FILES for path in directory.glob(pattern) if not path.is_dir()}

@@ -85,11 +85,7 @@ def read_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> Adap
 
 
 def check_adapter(directory: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-    """Look at an adapter's config and the header of its file; returns the scale of each pair, by the weight it is for.
-
-    Raises:
-        WeightsError: As ``read_adapter``, but for values that are not finite.
-    """
+    """Look at an adapter's config and its file's header; returns the scale of each pair, by the weight it is for."""
     _check_kind(directory)
     config = _read_config(directory / ADAPTER_CONFIG)
     scales: dict[str, float] = {}

@@ -19,11 +19,7 @@ T = TypeVar("T")
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor with its name, in the order of the file's header; memory is taken as its values are looked at.
-
-    Raises:
-        WeightsError: If the file is damaged.
-    """
+    """Each tensor with its name, in the order of the file's header; memory is taken as its values are looked at."""
     with opened(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118
             yield name, file.get_tensor(name)
@@ -50,9 +46,6 @@ def check_finite(tensor: Tensor, where: str, dtype: torch.dtype | None = None) -
         tensor: Floating point, of any shape.
         where: What to call it.
         dtype: That it becomes; None if it stays as it is or is scaled to fit.
-
-    Raises:
-        WeightsError: Naming it, and what to do.
     """
     if not tensor.numel():
         return

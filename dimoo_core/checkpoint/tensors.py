@@ -23,16 +23,7 @@ _QUANTISED = re.compile(r"\.(qweight|qzeros|scales|g_idx|absmax|quant_map|weight
 
 
 def check_names(held: Collection[str], expected: Set[str], where: Path) -> None:
-    """Compare the names that files hold with those of the architecture.
-
-    Args:
-        held: By all files, repeated if two of them hold one.
-        expected: Each once.
-        where: The directory, for the message.
-
-    Raises:
-        WeightsError: Saying what is missing, too many or twice, and why that may be.
-    """
+    """Compare the names that files hold with those of the architecture."""
     if repeated := sorted(name for name, count in Counter(held).items() if count > 1):
         raise WeightsError(
             f"{where} holds a tensor twice: {some(repeated)}; remove the weight files that are left of another save"
@@ -111,11 +102,7 @@ class StoredTensor:
 
 
 def read_header(path: Path, *, if_missing: str) -> dict[str, StoredTensor]:
-    """Shape and type of each tensor by name; no tensor is read.
-
-    Raises:
-        WeightsError: If the file is missing or damaged.
-    """
+    """Shape and type of each tensor by name; no tensor is read."""
     check_file(path, if_missing=if_missing)
     with opened(path, "np") as file:
         views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -124,11 +111,7 @@ def read_header(path: Path, *, if_missing: str) -> dict[str, StoredTensor]:
 
 @contextmanager
 def opened(path: Path, framework: Literal["np", "pt"]) -> Iterator[Any]:
-    """The library's own view of a file, of arrays or of tensors.
-
-    Raises:
-        WeightsError: If the file is damaged.
-    """
+    """The library's own view of a file, of arrays or of tensors."""
     try:
         with safe_open(path, framework=framework) as file:
             yield file

@@ -36,13 +36,6 @@ def load_transformer(
     Each tensor is read and looked at while the one before is copied, so that looking costs next to no time where a
     second core is free.
 
-    Args:
-        directory: The checkpoint's.
-        config: Its architecture.
-        device: Where the weights go.
-        dtype: What they become.
-        adapter: Directory of a LoRA adapter to merge into them.
-
     Raises:
         WeightsError: If a tensor is missing, unexpected, misshapen, not floating point or not finite, also after an
             adapter is merged or the type is changed, or a file is damaged.
@@ -57,20 +50,12 @@ def load_transformer(
 
 
 def load_codec(directory: Path, *, device: torch.device | str, max_batch: int = 1) -> ImageCodec:
-    """The image codec of the checkpoint in ``directory``, from its ``vqvae/``.
-
-    Raises:
-        WeightsError: As ``load_vq_model``.
-    """
+    """The image codec of the checkpoint in ``directory``, from its ``vqvae/``."""
     return ImageCodec(load_vq_model(directory / "vqvae", device=device), max_batch=max_batch)
 
 
 def load_vq_model(directory: Path, *, device: torch.device | str) -> VQModel:
-    """Load ``config.json`` and the weights beside it, as float32.
-
-    Raises:
-        WeightsError: As ``check_codec``, or a tensor is not finite.
-    """
+    """Load ``config.json`` and the weights beside it, as float32."""
     config, path = check_codec(directory), directory / CODEC_WEIGHTS
     on_device: dict[str, Tensor] = {}
     for name, weight in read_tensors(path):

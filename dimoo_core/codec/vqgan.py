@@ -183,15 +183,13 @@ class _Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
-    @property
-    def _projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.to_q, self.to_k, self.to_v
-
     def forward(self, hidden: Tensor) -> Tensor:
         batch, channels, rows, columns = hidden.shape
         tokens = hidden.view(batch, channels, rows * columns).transpose(1, 2)
         tokens = self.group_norm(tokens.transpose(1, 2)).transpose(1, 2)
-        query, key, value = (project(tokens).unsqueeze(2).transpose(1, 2) for project in self._projections)
+        query, key, value = (
+            project(tokens).unsqueeze(2).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
+        )
         found = F.scaled_dot_product_attention(query, key, value).squeeze(1)
         added = self.to_out[0](found).transpose(-1, -2).reshape(batch, channels, rows, columns)
         result: Tensor = added + hidden

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from dimoo_core.decoding.base import Decoding, StepTrace
 from dimoo_core.decoding.choice import ChoiceDecoding
 from dimoo_core.decoding.image import ImageDecoding
 from dimoo_core.decoding.text import TextDecoding
-from dimoo_core.engine.kv_cache import RequestCache, ScopedCache, StepCache
+from dimoo_core.engine.kv_cache import StepCache, cache_for
 from dimoo_core.engine.memory import cache_budget
 from dimoo_core.engine.scheduler import RequestState, Scheduler
 from dimoo_core.engine.step_batch import StepBatch
@@ -27,7 +28,7 @@ from dimoo_core.model.kv_pool import allocator_within
 from dimoo_core.model.transformer import Transformer
 from dimoo_core.request.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.request.tokens import SpecialTokens
-from dimoo_core.settings import ChoiceSettings, EngineConfig, ImageSettings, StepCacheConfig, TextSettings
+from dimoo_core.settings import ChoiceSettings, EngineConfig, ImageSettings, TextSettings
 
 _DECODINGS: Mapping[type, Callable[[Request, SpecialTokens, torch.device], Decoding]] = {
     ImageSettings: ImageDecoding,
@@ -101,7 +102,8 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Queue a request; it joins at the next step with room for it."""
         decoding = self._decoding(request)
-        self._scheduler.waiting.append(RequestState(decoding, request.num_tokens, self._cache(decoding)))
+        cache = cache_for(decoding, self._blocks)
+        self._scheduler.waiting.append(RequestState(decoding, request.num_tokens, cache))
 
     def queued(self) -> set[str]:
         """Ids of the requests that wait for room and were in no step yet."""
@@ -120,23 +122,6 @@ class Engine:
 
     def _decoding(self, request: Request) -> Decoding:
         return _DECODINGS[type(request.settings)](request, self._tokens, self._transformer.device)
-
-    def _cache(self, decoding: Decoding) -> RequestCache | None:
-        request, settings = decoding.request, decoding.request.settings
-        if isinstance(settings, ChoiceSettings):
-            return None
-        config = settings.step_cache if isinstance(settings, ImageSettings) else settings.cache
-        if config is None:
-            return None
-        if not isinstance(settings, ImageSettings) or not isinstance(config, StepCacheConfig):
-            return ScopedCache(decoding, self._blocks)
-        return StepCache(
-            settings,
-            self._blocks,
-            [(len(sequence.around(request.target)), len(sequence.prefix)) for sequence in request.sequences],
-            len(request.target),
-            decoding.columns.stop - decoding.columns.start,
-        )
 
     def step(self) -> list[Result]:
         """Run one denoising step of the running requests that it has room for and return those that ended with it.
@@ -204,7 +189,7 @@ class Engine:
         for state in states:
             if state.num_bytes:
                 state.decoding = self._decoding(state.decoding.request)
-                state.cache = self._cache(state.decoding)
+                state.cache = cache_for(state.decoding, self._blocks)
                 state.num_tokens = state.decoding.request.num_tokens
         self._scheduler.preempt(states)
         self._blocks.reclaim()
@@ -265,31 +250,16 @@ def _timed_out(state: RequestState, limit_s: float) -> RequestFailed:
 def _result(state: RequestState, now_s: float) -> Result:
     decoding = state.decoding
     assert state.admitted_at_s is not None
-    engine_s = now_s - state.admitted_at_s
-    request_id = decoding.request.request_id
+    counts: dict[str, Any] = {
+        "request_id": decoding.request.request_id,
+        "num_steps": decoding.num_steps_run,
+        "num_tokens": state.tokens_computed,
+        "engine_s": now_s - state.admitted_at_s,
+    }
     if isinstance(decoding, ImageDecoding):
-        return ImageResult(
-            request_id=request_id,
-            vq_codes=decoding.vq_codes(),
-            num_steps=decoding.num_steps_run,
-            num_tokens=state.tokens_computed,
-            engine_s=engine_s,
-        )
+        return ImageResult(vq_codes=decoding.vq_codes(), **counts)
     if isinstance(decoding, ChoiceDecoding):
-        return ChoiceResult(
-            request_id=request_id,
-            probabilities=decoding.probabilities(),
-            num_steps=decoding.num_steps_run,
-            num_tokens=state.tokens_computed,
-            engine_s=engine_s,
-        )
+        return ChoiceResult(probabilities=decoding.probabilities(), **counts)
     assert isinstance(decoding, TextDecoding)
     token_ids, finish_reason = decoding.answer()
-    return TextResult(
-        request_id=request_id,
-        token_ids=token_ids,
-        finish_reason=finish_reason,
-        num_steps=decoding.num_steps_run,
-        num_tokens=state.tokens_computed,
-        engine_s=engine_s,
-    )
+    return TextResult(token_ids=token_ids, finish_reason=finish_reason, **counts)

@@ -20,7 +20,7 @@ from torch import Tensor
 from dimoo_core.decoding.base import Decoding
 from dimoo_core.decoding.sampling import extent_of
 from dimoo_core.model.kv_pool import KVAllocator, KVBlock
-from dimoo_core.settings import ImageSettings, StepCacheConfig
+from dimoo_core.settings import ChoiceSettings, ImageSettings, StepCacheConfig
 
 
 def refresh_steps(num_steps: int, config: StepCacheConfig) -> frozenset[int]:
@@ -194,12 +194,7 @@ class StepCache(RequestCache):
 
 
 class ScopedCache(RequestCache):
-    """The cache of one request; allocated when its first step runs, whole.
-
-    Args:
-        decoding: Says what is computed and whether anything is reused later.
-        blocks: Where keys and values are kept.
-    """
+    """The cache of one request; allocated when its first step runs, whole."""
 
     def __init__(self, decoding: Decoding, blocks: KVAllocator) -> None:
         self._decoding = decoding
@@ -243,3 +238,22 @@ class ScopedCache(RequestCache):
         if sequence not in self._blocks:
             self._blocks[sequence] = self._allocator.block(self._lengths[sequence])
         return self._blocks[sequence]
+
+
+def cache_for(decoding: Decoding, blocks: KVAllocator) -> RequestCache | None:
+    """The cache that a request's settings ask for, None where every step computes everything."""
+    request, settings = decoding.request, decoding.request.settings
+    if isinstance(settings, ChoiceSettings):
+        return None
+    config = settings.step_cache if isinstance(settings, ImageSettings) else settings.cache
+    if config is None:
+        return None
+    if not isinstance(settings, ImageSettings) or not isinstance(config, StepCacheConfig):
+        return ScopedCache(decoding, blocks)
+    return StepCache(
+        settings,
+        blocks,
+        [(len(sequence.around(request.target)), len(sequence.prefix)) for sequence in request.sequences],
+        len(request.target),
+        decoding.columns.stop - decoding.columns.start,
+    )

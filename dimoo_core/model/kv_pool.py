@@ -85,13 +85,9 @@ class KVBlock:
 
 
 class KVAllocator:
-    """Allocates blocks of one model. One thread owns it; blocks may die on any.
+    """Allocates blocks of one model, from pools of ``pool_tokens`` (0: a block has a pool of its own).
 
-    Args:
-        config: The model's shapes.
-        device: Where blocks are.
-        dtype: Type of keys and values.
-        pool_tokens: Size of the pools that blocks share; 0: each has its own.
+    One thread owns it; blocks may die on any.
     """
 
     def __init__(self, config: ModelConfig, *, device: torch.device, dtype: torch.dtype, pool_tokens: int = 0) -> None:

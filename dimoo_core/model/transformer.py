@@ -162,13 +162,9 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embedding, layers, final norm and head. Weights are empty until ``weights`` or a test fills them.
+    """Embedding, layers, final norm and head. Weights are empty until ``checkpoint.weights`` or a test fills them.
 
-    Args:
-        config: Its architecture.
-        device: Where the weights are.
-        dtype: Their type. Where it is ``FLOAT8``, that is the type of the layers' matrices, and everything else is
-            bfloat16.
+    ``dtype`` ``FLOAT8`` is the type of the layers' matrices alone; everything else is bfloat16 then.
     """
 
     def __init__(

@@ -55,8 +55,8 @@ class RequestLayout:
         cond = self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, prompt))
         uncond = self._prompt_ids(chat(TEXT_TO_IMAGE_SYSTEM, _or_unconditional(negative_prompt)))
         target = self.masked_image(settings) if known_codes is None else self.partly_masked_image(known_codes)
-        guide = uncond if settings.cfg_scale else None
-        return image_request(request_id, cond, guide, target, settings, noise, self._tokens)
+        prompts: dict[SequenceRole, Tensor | None] = {"cond": cond, "uncond": uncond if settings.cfg_scale else None}
+        return image_request(request_id, prompts, target, settings, noise, self._tokens)
 
     def image_to_image(
         self,
@@ -89,16 +89,12 @@ class RequestLayout:
         """
         text_ids = self._prompt_ids(chat(system, prompt))
         without_text = self._prompt_ids(chat(system, _or_unconditional(negative_prompt)))
-        return image_to_image_request(
-            request_id,
-            self.with_images(text_ids, images),
-            self.with_images(without_text, images) if settings.cfg_scale else None,
-            text_ids if settings.cfg_image_scale else None,
-            self.masked_image(settings),
-            settings,
-            noise,
-            self._tokens,
-        )
+        prompts: dict[SequenceRole, Tensor | None] = {
+            "cond": self.with_images(text_ids, images),
+            "uncond_text": self.with_images(without_text, images) if settings.cfg_scale else None,
+            "uncond_image": text_ids if settings.cfg_image_scale else None,
+        }
+        return image_request(request_id, prompts, self.masked_image(settings), settings, noise, self._tokens)
 
     def masked_image(self, settings: ImageSettings) -> Tensor:
         """The target of an image of which nothing is known."""
@@ -201,42 +197,19 @@ def with_newlines(ids_HW: Tensor, tokens: SpecialTokens) -> Tensor:
 
 def image_request(
     request_id: str,
-    cond: Tensor,
-    uncond: Tensor | None,
+    prompts: Mapping[SequenceRole, Tensor | None],
     target: Tensor,
     settings: ImageSettings,
     noise: NoiseSource,
     tokens: SpecialTokens,
 ) -> Request:
-    """An image between its begin and end tokens, as an answer to a prompt and, for guidance, to no prompt."""
-    sequences = _image_sequences({"cond": cond, "uncond": uncond}, tokens)
-    return Request(request_id=request_id, sequences=sequences, target=target, settings=settings, noise=noise)
-
-
-def image_to_image_request(
-    request_id: str,
-    cond: Tensor,
-    uncond_text: Tensor | None,
-    uncond_image: Tensor | None,
-    target: Tensor,
-    settings: ImageSettings,
-    noise: NoiseSource,
-    tokens: SpecialTokens,
-) -> Request:
-    """An image as an answer to a prompt with input images and, for guidance, to either of them alone."""
-    prompts: dict[SequenceRole, Tensor | None] = {
-        "cond": cond,
-        "uncond_text": uncond_text,
-        "uncond_image": uncond_image,
-    }
-    sequences = _image_sequences(prompts, tokens)
-    return Request(request_id=request_id, sequences=sequences, target=target, settings=settings, noise=noise)
-
-
-def _image_sequences(prompts: Mapping[SequenceRole, Tensor | None], tokens: SpecialTokens) -> tuple[TokenSequence, ...]:
+    """An image between its begin and end tokens, as an answer to a prompt and, for guidance, to others in its place."""
     begin = torch.tensor([tokens.answer_begin, tokens.image_begin])
     end = torch.tensor([tokens.image_end, tokens.answer_end])
-    return tuple(TokenSequence(torch.cat((ids, begin)), end, role) for role, ids in prompts.items() if ids is not None)
+    sequences = tuple(
+        TokenSequence(torch.cat((ids, begin)), end, role) for role, ids in prompts.items() if ids is not None
+    )
+    return Request(request_id=request_id, sequences=sequences, target=target, settings=settings, noise=noise)
 
 
 def answer_request(

@@ -69,11 +69,7 @@ class Tokenizer:
         return frozenset(self._tokenizer.get_added_vocab().values())
 
     def _check_declared_ids(self, directory: Path) -> None:
-        """Refuse files that give a token another id than it is read with: added tokens are renumbered in order.
-
-        Raises:
-            WeightsError: Naming the file, the token and both ids.
-        """
+        """Refuse files that give a token another id than it is read with: added tokens are renumbered in order."""
         for path, token, declared in _declared_ids(directory):
             if (found := self._ids.get(token)) is not None and found != declared:
                 raise WeightsError(
@@ -83,11 +79,7 @@ class Tokenizer:
 
 
 def _declared_ids(directory: Path) -> Iterator[tuple[Path, str, int]]:
-    """Every added token that the files of a tokenizer give an id.
-
-    Raises:
-        WeightsError: A file is damaged, or holds another kind of value.
-    """
+    """Every added token that the files of a tokenizer give an id."""
     for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"):
         path = directory / name
         if not path.is_file():

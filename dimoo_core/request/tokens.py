@@ -8,30 +8,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 from dimoo_core.errors import WeightsError
 from dimoo_core.model_config import ModelConfig
+from dimoo_core.request.tokenizer import Tokenizer
 
 NUM_VQ_CODES = 8192
 """Entries of the image codebook."""
-
-
-class TokenTable(Protocol):
-    """What is asked of a tokenizer here."""
-
-    def token_id(self, token: str) -> int | None:
-        """Id of a token by its exact string."""
-
-    def token(self, token_id: int) -> str | None:
-        """String of a token id."""
-
-    def is_added(self, token_id: int) -> bool:
-        """Whether the id has a token that was added to the vocabulary of texts."""
-
-    @property
-    def num_ids(self) -> int:
-        """One more than the highest id that has a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +103,7 @@ _COUNTER = re.compile("[0-9]+")
 _FIX = "set image_token_offset in config.json to the id of VQ code 0"
 
 
-def read_special_tokens(table: TokenTable, config: ModelConfig, *, num_codes: int = NUM_VQ_CODES) -> SpecialTokens:
+def read_special_tokens(table: Tokenizer, config: ModelConfig, *, num_codes: int = NUM_VQ_CODES) -> SpecialTokens:
     """Find each special token and the first VQ code, and refuse what contradicts itself.
 
     A special token is found by its string, else by its published id if the tokenizer marks that as no plain text. The
@@ -137,7 +120,7 @@ def read_special_tokens(table: TokenTable, config: ModelConfig, *, num_codes: in
     return SpecialTokens(**ids, image_offset=offset, num_codes=num_codes, num_ids=table.num_ids)
 
 
-def image_offsets(table: TokenTable, config: ModelConfig, *, num_codes: int = NUM_VQ_CODES) -> ImageOffsets:
+def image_offsets(table: Tokenizer, config: ModelConfig, *, num_codes: int = NUM_VQ_CODES) -> ImageOffsets:
     """What tokenizer, config and tensors say of the id of VQ code 0.
 
     Raises:
@@ -154,12 +137,8 @@ def image_offsets(table: TokenTable, config: ModelConfig, *, num_codes: int = NU
     )
 
 
-def _special_ids(table: TokenTable) -> dict[str, int]:
-    """The id of each role.
-
-    Raises:
-        WeightsError: See ``image_offsets``.
-    """
+def _special_ids(table: Tokenizer) -> dict[str, int]:
+    """The id of each role."""
     found = {name: token_id for name in _PUBLISHED_BY_NAME if (token_id := table.token_id(name)) is not None}
     moved = {name: token_id for name, token_id in found.items() if token_id != _PUBLISHED_BY_NAME[name]}
     if moved and len(moved) < len(found):
@@ -182,14 +161,14 @@ def _special_ids(table: TokenTable) -> dict[str, int]:
     return ids
 
 
-def _reserved(table: TokenTable, ids: Mapping[str, int]) -> dict[int, str]:
+def _reserved(table: Tokenizer, ids: Mapping[str, int]) -> dict[int, str]:
     """Special ids, which are no codes, and what they are called."""
     optional = {table.token_id(name): name for name in _OPTIONAL_NAMES}
     found = {token_id: name for token_id, name in optional.items() if token_id is not None}
     return found | {token_id: _NAMES[role] for role, token_id in ids.items()}
 
 
-def _listed(table: TokenTable, reserved: Mapping[int, str], num_codes: int) -> tuple[int, ...]:
+def _listed(table: Tokenizer, reserved: Mapping[int, str], num_codes: int) -> tuple[int, ...]:
     """Where ``num_codes`` ids in succession are called alike but for a counter; else where added tokens end the table.
 
     Source: such names are what a tokenizer gets when its codes are added to it one by one.
@@ -201,7 +180,7 @@ def _listed(table: TokenTable, reserved: Mapping[int, str], num_codes: int) -> t
     return (first,) if all(table.is_added(token_id) for token_id in range(first, first + num_codes)) else ()
 
 
-def _numbered_runs(table: TokenTable, reserved: Mapping[int, str]) -> Iterator[tuple[int, int]]:
+def _numbered_runs(table: Tokenizer, reserved: Mapping[int, str]) -> Iterator[tuple[int, int]]:
     """First id and length of each run of ids whose strings differ only in a counter that rises by one."""
     start, around = 0, None
     strings = (None if each in reserved else table.token(each) for each in range(table.num_ids + 1))
@@ -226,11 +205,7 @@ def _around_counter(before: str, after: str) -> tuple[str, str] | None:
 
 
 def _agreed_offset(offsets: ImageOffsets) -> int:
-    """The one value that everything has.
-
-    Raises:
-        WeightsError: There are several, or none.
-    """
+    """The one value that everything has."""
     given = {value for value in (offsets.key, offsets.published) if value is not None}
     candidates = given & set(offsets.listed) or given | set(offsets.listed)
     if len(candidates) == 1 and len(given) < 2:
@@ -242,12 +217,8 @@ def _agreed_offset(offsets: ImageOffsets) -> int:
     return offsets.num_ids
 
 
-def _check_block(table: TokenTable, offsets: ImageOffsets, offset: int, reserved: Mapping[int, str]) -> None:
-    """Refuse codes where they cannot be.
-
-    Raises:
-        WeightsError: They do not fit into the embedding, meet a special token, or have tokens in part.
-    """
+def _check_block(table: Tokenizer, offsets: ImageOffsets, offset: int, reserved: Mapping[int, str]) -> None:
+    """Refuse codes that do not fit into the embedding, meet a special token, or have tokens in part."""
     last = offset + offsets.num_codes - 1
     block = f"VQ codes at ids {offset} to {last}"
     if max(last + 1, offsets.num_ids) > offsets.num_rows:

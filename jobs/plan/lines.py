@@ -147,7 +147,7 @@ def _is_at_most(plan: RunPlan) -> bool:
 
 def _has_answers(group: Group) -> bool:
     """Whether its rows make texts, whose length is not known before."""
-    return group.task in TASKS and TASKS[group.task].kind == "text"
+    return group.task in TASKS and TASKS[group.task].of_kind.makes_text
 
 
 def _rate_words(flops_per_s: float) -> str:

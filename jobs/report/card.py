@@ -1,14 +1,12 @@
 """The dataset card: Markdown with the front matter that the Hugging Face hub reads, at the root of the output."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from jobs.report.facts import RunFactSheet
 from jobs.report.row import ReportRow
 from jobs.report.statistics import RunStatistics, most_common
 from manifests.row.task_name import find_task
-from manifests.tasks import TaskKind
 
 
 def card_text(facts: RunFactSheet, lines: Iterable[str], *, has_inputs: bool, **front: Any) -> str:
@@ -56,20 +54,6 @@ def plain_words(text: str) -> str:
 CARD_KEY = "README.md"
 _NUM_SAMPLES = 6
 _SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
-_CATEGORIES: Mapping[TaskKind, str] = MappingProxyType(
-    {
-        "image": "text-to-image",
-        "image_to_image": "image-to-image",
-        "style": "image-to-image",
-        "views": "image-to-image",
-        "turns": "image-to-image",
-        "painting": "image-to-image",
-        "text": "visual-question-answering",
-        "score": "visual-question-answering",
-        "encoding": "image-feature-extraction",
-        "decoding": "image-to-image",
-    }
-)
 
 
 def dataset_card(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], *, has_sheet: bool) -> str:
@@ -86,9 +70,7 @@ def dataset_card(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[
 
 
 def _category(task: str) -> str:
-    known = find_task(task)
-    kind: TaskKind = known.kind if known else "image"
-    return "image-to-text" if task == "caption" else _CATEGORIES[kind]
+    return known.category if (known := find_task(task)) else "text-to-image"
 
 
 def _has_inputs(statistics: RunStatistics) -> bool:

@@ -12,7 +12,7 @@ from dimoo_core.errors import WeightsError
 from dimoo_core.memory.need import size_words
 from dimoo_core.settings import DtypeName
 from manifests.row.task_name import REFERENCE_TASKS
-from manifests.tasks import SETTING_COLUMNS, TASKS, Task
+from manifests.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from dimoo_core.checkpoint.check import CheckedCheckpoint
@@ -144,13 +144,6 @@ def _short(number: int) -> str:
 ROW_COLUMNS = ("id", "task", "seed", "preset")
 """Columns that a row of any task may have."""
 
-_EXAMPLES: dict[str, Any] = {
-    "style_image": "painting.png",
-    "vq_codes": [2891, 17, 5, 640],
-    "vq_grid": [2, 2],
-    "prompts": ["Remove the dog.", "Make it winter."],
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEntry:
@@ -189,7 +182,6 @@ def reference_entries() -> list[TaskEntry]:
 
 
 def _entry(task: Task) -> TaskEntry:
-    settings = SETTING_COLUMNS[task.kind]
     required = [*(["prompt"] if task.needs_prompt else []), *task.needed_columns]
     one_of = task.one_of
     example: dict[str, Any] = {"task": task.name}
@@ -197,7 +189,7 @@ def _entry(task: Task) -> TaskEntry:
         example["prompt"] = "What is in the picture?" if task.kind == "text" else "a red bicycle"
     if task.needs_image:
         example["image"] = "photo.png"
-    example |= {name: _EXAMPLES[name] for name in required if name in _EXAMPLES}
+    example |= task.of_kind.needed
     if task.mask_columns:
         example["mask_ratio"] = [0.5, 0.5]
     return TaskEntry(
@@ -207,7 +199,7 @@ def _entry(task: Task) -> TaskEntry:
         one_of=one_of,
         optional=(
             *(("prompt",) if task.takes_prompt and not task.needs_prompt else ()),
-            *(name for name in settings if name not in (*one_of, *required, *task.unused_columns)),
+            *(name for name in task.of_kind.settings if name not in (*one_of, *required, *task.unused_columns)),
             *ROW_COLUMNS,
         ),
         example=example,

@@ -114,7 +114,7 @@ def parse_row(record: Mapping[str, Any], index: int, defaults: RowDefaults) -> R
             settings = None
         elif task.kind == "score" or choices:
             settings = choice_settings(record, defaults.understanding)
-        elif task.kind == "text":
+        elif task.of_kind.makes_text:
             settings = text_settings(record, preset.text(defaults.understanding, defaults.explicit_understanding))
         else:
             settings = image_settings(record, defaults.image_settings(task, preset))

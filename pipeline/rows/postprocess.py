@@ -19,7 +19,6 @@ from manifests.files.plan import Segment
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from manifests.row.task_name import task_named
-from manifests.tasks import SETTING_COLUMNS
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import AnswerDone, RowResult, RowSuccess, StoredImage
 from pipeline.protocol.settings import IMAGE_FORMATS, ImageOutput, RunSettings
@@ -207,7 +206,7 @@ def _whole(images: Iterable[Image.Image | CodecNotFinite]) -> list[Image.Image] 
 
 def _image_guidance(row: Row) -> float | None:
     """How far the row was guided towards its input images; None of a task that is not."""
-    takes_it = "cfg_image_scale" in SETTING_COLUMNS[task_named(row.task).kind]
+    takes_it = "cfg_image_scale" in task_named(row.task).of_kind.settings
     return row.settings.cfg_image_scale if takes_it and isinstance(row.settings, ImageSettings) else None
 
 

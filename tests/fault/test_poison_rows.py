@@ -56,7 +56,7 @@ def test_poison_kills_a_run_without_workers_once_and_never_again(
     assert output.keys("_suspects/") != []
     second = run(manifest, tiny_checkpoint, 0)
     assert second.returncode == 3, second.stderr
-    assert "rows are run one at a time" in second.stderr
+    assert "run last, one at a time" in second.stderr
     assert second.summary["workers_lost"] == len(POISONED)
     check_only_poison_is_missing(output)
 

@@ -10,12 +10,12 @@ import pytest
 from tests.support.command import REPOSITORY, TIMEOUT_S
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(["--faults", "2000"], id="disk"),
-        pytest.param(["--faults", "150", "--s3"], id="S3"),
+        pytest.param(["--faults", "50"], id="a few"),
+        pytest.param(["--faults", "2000"], id="disk", marks=pytest.mark.soak),
+        pytest.param(["--faults", "150", "--s3"], id="S3", marks=pytest.mark.soak),
     ],
 )
 def test_after_many_faults_every_row_is_there_once(arguments: list[str]) -> None:

@@ -14,7 +14,7 @@ from benchmarks.reference_noise import GeneratorNoise, RecordedNoise
 from dimoo_core.checkpoint.load import Model
 from dimoo_core.decoding.base import CacheTrace, StepTrace
 from dimoo_core.decoding.sampling import cosine_keep_counts
-from dimoo_core.request.builder import image_request, image_to_image_request, with_newlines
+from dimoo_core.request.builder import image_request, with_newlines
 from dimoo_core.request.noise import NoiseSource, Purpose
 from dimoo_core.request.request import ImageResult, Request
 from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, chat, edit_type_template
@@ -55,12 +55,16 @@ def _request(golden: Golden, model: Model, noise: NoiseSource) -> Request:
     )
     sequence = golden.ids("prompt_ids")
     cond, target = sequence[: code_start - 2], sequence[code_start:-2]
+    has_text_guidance, has_image_guidance = settings.cfg_scale > 0, settings.cfg_image_scale > 0
     if golden.meta["kind"] == "t2i":
-        uncond = golden.ids("uncon_ids") if settings.cfg_scale > 0 else None
-        return image_request(golden.name, cond, uncond, target, settings, noise, model.tokens)
-    without_text = golden.ids("uncon_text") if settings.cfg_scale > 0 else None
-    without_image = golden.ids("uncon_image") if settings.cfg_image_scale > 0 else None
-    return image_to_image_request(golden.name, cond, without_text, without_image, target, settings, noise, model.tokens)
+        prompts = {"cond": cond, "uncond": golden.ids("uncon_ids") if has_text_guidance else None}
+    else:
+        prompts = {
+            "cond": cond,
+            "uncond_text": golden.ids("uncon_text") if has_text_guidance else None,
+            "uncond_image": golden.ids("uncon_image") if has_image_guidance else None,
+        }
+    return image_request(golden.name, prompts, target, settings, noise, model.tokens)
 
 
 def _step_cache(golden: Golden) -> StepCacheConfig | None:

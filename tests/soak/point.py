@@ -67,6 +67,8 @@ def point_after_write(key: str, phase: Phase, role: Role, *, is_put: bool, data:
     if role == "worker":
         return (_OF_RUN if phase == "run" else _OF_RETRY).get(folder)
     if folder == "_epochs":
+        if key.endswith(".log"):
+            return None
         if not is_put:
             return "2"
         return "14" if json.loads(data).get("ended") else "3"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dimoo_core.errors import DimooError
+from jobs.run import execution
 from jobs.run.retry import retry_job
 from jobs.run.retry_plan import RetryOptions
 from pipeline.output import epoch
@@ -128,8 +129,7 @@ def _run(start: Start) -> int:
 
     spare = SpareWorkers(NUM_SPARE, preprocess)
     pool = partial(ForkedPool, spare=spare, num_workers=NUM_WORKERS)
-    for module in ("jobs.run.run", "jobs.run.retry"):
-        patch.setattr(f"{module}.worker_pool", lambda settings, workers, record, *, has_poison_segments: pool(settings))
+    patch.setattr(execution, "worker_pool", lambda settings, workers, record, *, has_poison_segments: pool(settings))
     inject(patch, start.faults_of("driver", "driver"), phase=start.phase, role="driver", spoils=start.spoils)
     try:
         start.command()

@@ -33,7 +33,9 @@ def decoding_of(codes_HW: Tensor, *, num_steps: int = 4, temperature: float = 0.
         width_px=columns * 16, height_px=rows * 16, num_steps=num_steps, cfg_scale=0.0, temperature=temperature
     )
     target, noise = with_newlines(ids_HW, TOKENS), SeededNoise(seed, CPU)
-    return ImageDecoding(image_request("row", torch.tensor([1]), None, target, settings, noise, TOKENS), TOKENS, CPU)
+    return ImageDecoding(
+        image_request("row", {"cond": torch.tensor([1])}, target, settings, noise, TOKENS), TOKENS, CPU
+    )
 
 
 def unknown(rows: int, columns: int) -> Tensor:

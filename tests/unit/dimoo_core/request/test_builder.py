@@ -90,7 +90,7 @@ def test_an_image_may_be_partly_known(tiny_model: Model) -> None:
     known = torch.tensor([[tiny_model.tokens.image_offset, tiny_model.tokens.mask]])
     target = with_newlines(known, tiny_model.tokens)
     settings = ImageSettings(width_px=32, height_px=16)
-    request = image_request("row", torch.tensor([1]), None, target, settings, NOISE, tiny_model.tokens)
+    request = image_request("row", {"cond": torch.tensor([1])}, target, settings, NOISE, tiny_model.tokens)
     assert request.target is target
 
 
