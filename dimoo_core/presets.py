@@ -1,6 +1,6 @@
 """Named trade-offs between cost and similarity to the reference. Importable without torch.
 
-A preset says which approximations are made, never what is asked for: size, steps, guidance and temperature are those
+A preset sets which approximations are made, never the request: size, steps, guidance and temperature are those
 of the row or the job. What each one costs: docs/presets.md.
 """
 

@@ -17,7 +17,7 @@ class ColumnKind:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One documented column; ``default`` says what stands in for a null or for an absent column."""
+    """One documented column; ``default`` replaces a null or an absent column."""
 
     name: str
     kind: ColumnKind
@@ -135,4 +135,4 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
         )
     }
 )
-"""Every known column by name. All are optional by themselves; ``schema`` says when one is missed."""
+"""Every known column by name. All are optional by themselves; ``schema`` checks when one is required."""

@@ -105,18 +105,14 @@ def _not_cached(error: Exception, repo: str) -> str:
 
     held = "has only a part of it" if hasattr(error, "snapshot_path") else "does not have it"
     cache = f"this machine's cache, {constants.HF_HUB_CACHE}, {held}"
+    fetch = f"or run 'hf download {repo}' elsewhere and pass the folder"
     if constants.HF_HUB_OFFLINE:
-        return (
-            f"HF_HUB_OFFLINE is set, and {cache}: unset it, or run 'hf download {repo}' elsewhere and pass the folder"
-        )
+        return f"HF_HUB_OFFLINE is set, and {cache}: unset it, {fetch}"
     cause = error.__cause__
     if isinstance(cause, HfHubHTTPError):
         return f"{_answer(cause.response.status_code)}; {cache}"
     kind = type(cause).__name__ if cause is not None else "no answer"
-    return (
-        f"the hub cannot be reached ({kind}), and {cache}: check the network, HF_ENDPOINT and the proxy, or run "
-        f"'hf download {repo}' elsewhere and pass the folder"
-    )
+    return f"the hub cannot be reached ({kind}), and {cache}: check the network, HF_ENDPOINT and the proxy, {fetch}"
 
 
 BUILTIN = "builtin"
@@ -166,7 +162,7 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def digest(directory: Path) -> str:
-    """A digest that tells checkpoints apart: names, sizes and contents.
+    """A digest that distinguishes checkpoints: names, sizes and contents.
 
     Files beyond 64 MiB are read at 64 evenly spaced places of 1 MiB, so that 16 GB of weights take a second.
     """

@@ -23,9 +23,7 @@ def bench(
     rows: Annotated[
         int | None, typer.Option(help="Maximum rows per case. (default: enough to fill a step)", min=1)
     ] = None,
-    max_seconds: Annotated[
-        float, typer.Option(help="Time limit per case; the steps done so far are counted.", min=0.1)
-    ] = 120.0,
+    max_seconds: Annotated[float, typer.Option(help="Time limit per case; partial results count.", min=0.1)] = 120.0,
     spec: Spec = None,
     overrides: Overrides = None,
     as_json: AsJson = False,

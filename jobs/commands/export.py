@@ -30,9 +30,7 @@ def export(
             "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
         ),
     ] = None,
-    score: Annotated[
-        str | None, typer.Option(metavar="HOOK", help="Function that scores each row, given as for --hook.")
-    ] = None,
+    score: Annotated[str | None, typer.Option(metavar="HOOK", help="Score each row with this hook.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave out rows with a lower score.")] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one per line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,

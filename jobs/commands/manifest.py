@@ -54,10 +54,7 @@ def build(
     constants: Annotated[
         list[str] | None,
         typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Set a column to one value in all rows; value in YAML.",
-            rich_help_panel="Rows",
+            "--set", metavar="NAME=VALUE", help="Set a column in all rows; value in YAML.", rich_help_panel="Rows"
         ),
     ] = None,
     types: Annotated[
@@ -78,8 +75,7 @@ def build(
         ),
     ] = "none",
     distance: Annotated[
-        int,
-        typer.Option(help="Maximum hash distance of near-duplicate images, of 64 bits.", rich_help_panel="Selection"),
+        int, typer.Option(help="Maximum distance of near-duplicates, of 64 bits.", rich_help_panel="Selection")
     ] = 4,
     sample: Annotated[
         float | None,
@@ -92,8 +88,7 @@ def build(
         int, typer.Option(help="Copies of each row, each with its own seed.", rich_help_panel="Selection")
     ] = 1,
     splits: Annotated[
-        str | None,
-        typer.Option(metavar="A=0.9,B=0.1", help="Split the rows into files by share.", rich_help_panel="Output"),
+        str | None, typer.Option(metavar="A=0.9,B=0.1", help="Split the rows into files.", rich_help_panel="Output")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling and splits.", rich_help_panel="Selection")] = 0,
     hooks: Annotated[
@@ -113,9 +108,7 @@ def build(
     ] = 0,
     check_images: Annotated[
         bool,
-        typer.Option(
-            "--check-images", help="Decode every image; rows with a broken one are invalid.", rich_help_panel="Checks"
-        ),
+        typer.Option("--check-images", help="Decode each image; broken ones are invalid.", rich_help_panel="Checks"),
     ] = False,
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Leave invalid rows out.", rich_help_panel="Checks")

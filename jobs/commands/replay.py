@@ -29,11 +29,7 @@ def replay(
     """
     with exit_codes(retryable=EXIT_WRONG_INPUT, permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
         summary = api.replay_row(output, row_id, manifest=manifest)
-    same = {
-        True: "the same as the run's",
-        False: "DIFFERENT from the run's",
-        None: "the run has no result to compare with",
-    }
+    same = {True: "the same as the run's", False: "DIFFERENT from the run's", None: "the run has none to compare"}
     lines = [
         f"row {summary.row} ({summary.id}) in {summary.steps} steps: {summary.outcome.strip()}",
         f"  result  {same[summary.is_same]}",

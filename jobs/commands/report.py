@@ -16,9 +16,7 @@ def report(
     manifest: Annotated[
         str | None, typer.Option(help="Where the manifest is now, for input images. (default: where the run found it)")
     ] = None,
-    rows: Annotated[
-        int, typer.Option(min=1, help="Maximum rows on the page; of more, every n-th is shown.")
-    ] = DEFAULT_ROWS,
+    rows: Annotated[int, typer.Option(min=1, help="Maximum rows on the page; of more, every n-th.")] = DEFAULT_ROWS,
     as_json: AsJson = False,
 ) -> None:
     """Write a page to browse the results, a contact sheet and a dataset card into the output.

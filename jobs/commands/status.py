@@ -11,9 +11,7 @@ from jobs.commands.support import EXIT_WRONG_INPUT, echo_result, exit_codes
 
 def status(
     output: Output,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Count by reading every part, however many there are.")
-    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Read every part, whatever their number.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a run's progress, from any machine that can read its store.

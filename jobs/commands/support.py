@@ -45,7 +45,7 @@ def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Ca
 
     Args:
         shutdown: Requested if somebody waits for it; if not, the first signal raises ``Stopped`` too.
-        deadline_s: When this process is gone, come what may.
+        deadline_s: When this process has ended in any case.
         last_words: Printed if the process has to end while something hangs.
     """
 
@@ -99,7 +99,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
 
 
 def named_numbers(option: str, form: str, texts: Iterable[str]) -> dict[str, float]:
-    """What ``--option NAME=NUMBER``, given any number of times, says; ``form`` is how the help writes it.
+    """The values of ``--option NAME=NUMBER``, repeatable; ``form`` is how the help writes it.
 
     Raises:
         ConfigError: One is written otherwise.

@@ -86,7 +86,7 @@ class ExportTarget:
     """A folder, locally or on S3, and a local one for what is on its way there.
 
     Raises:
-        ConfigError: Something lies there and is not to be overwritten.
+        ConfigError: Something is there and is not to be overwritten.
     """
 
     def __init__(self, uri: str, scratch: Path, *, overwrites: bool) -> None:

@@ -87,10 +87,10 @@ class FinishedRows:
         store: The output's root.
         is_partial: Whether a run that has not ended will do.
         with_sources: Whether input images of image results are read too.
-        manifest_uri: Where the manifest lies now, if not where the run found it; input images are found through it.
+        manifest_uri: Where the manifest is now, if not where the run found it; input images are found through it.
 
     Raises:
-        NotARun: No run lies there, or it has not ended.
+        NotARun: No run is there, or it has not ended.
         ManifestError, StoreError: The manifest is needed for input images and cannot be read.
     """
 

@@ -109,7 +109,7 @@ def validate_manifest(
     Args:
         spec: What the run would be.
         defaults: Of its rows.
-        tell: Told of each row that would fail, in order.
+        tell: Called with each row that would fail, in order.
         reads_images: Whether to fetch and decode each input image too.
 
     Raises:

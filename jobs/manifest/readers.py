@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp", "avif", "gif", "tif", 
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name says that it holds an image."""
+    """Whether a file's name is that of an image."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
@@ -155,9 +155,7 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
                 where = f"{uri}, line {reader.line_num}"
                 if None in row:
                     hints = [f"; {name!r} there: {mended}" for name in names if (mended := delimiter_hint(name))]
-                    raise ManifestError(
-                        f"{where}: the line has more cells than the header has columns{''.join(hints[:1])}"
-                    )
+                    raise ManifestError(f"{where}: more cells than columns in the header{''.join(hints[:1])}")
                 cells = {name: cell_from_text(name, cell) for name, cell in row.items() if cell}
                 yield Record({name: cells.get(name) for name in names}, where, uri)
         except csv.Error as error:
@@ -165,7 +163,7 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
 
 
 def read_json_lines(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One JSON object a line.
+    """One JSON object per line.
 
     Raises:
         ManifestError: A line holds something else.
@@ -195,7 +193,7 @@ def json_objects(uri: str, open_file: OpenFile) -> Iterator[tuple[str, str, dict
 
 
 def read_prompts(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One prompt a line; blank lines are left out."""
+    """One prompt per line; blank lines are left out."""
     with open_text(uri, open_file) as text:
         for number, line in enumerate(text, start=1):
             if prompt := line.strip():

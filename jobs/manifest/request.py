@@ -13,7 +13,7 @@ from manifests.columns import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
 
 
 def name_value_pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    """What ``--option NAME=VALUE``, given any number of times, says.
+    """The values of ``--option NAME=VALUE``, repeatable.
 
     Raises:
         ConfigError: One has no name, sign or value.
@@ -48,7 +48,7 @@ def constant_cell(name: str, text: str, types: Mapping[str, str]) -> Any:
     Args:
         name: The column's.
         text: Its value.
-        types: What ``--type`` says of columns.
+        types: Of columns, by ``--type``.
 
     Raises:
         ConfigError: It is no value in YAML.

@@ -26,11 +26,11 @@ _EQUAL_RATIO = 1.0  # for a task there is an option, so that only its own name i
 
 
 def missing_column(names: Collection[str], task: Task | None) -> str | None:
-    """What to say where no row has a column that rows of this task need; None if every such column is there.
+    """The message where no row has a column that rows of this task need; None if every such column is there.
 
     Args:
         names: The columns of the source, and those that options add.
-        task: Of the rows; None if nothing says which.
+        task: Of the rows; None if it is not given.
     """
     if task is None:
         if "task" in names:
@@ -59,7 +59,7 @@ def _needed(task: Task) -> Iterator[tuple[str, ...]]:
 
 
 def _hint(needed: Collection[str], names: Collection[str], ratio: float = 0.6) -> str:
-    """What was probably meant, and how to say it; empty if nothing comes near."""
+    """What was probably meant, and how to give it; empty if nothing comes near."""
     unknown = [name for name in names if name not in COLUMNS]
     for name in unknown:
         if mended := delimiter_hint(name):
@@ -74,7 +74,7 @@ MAX_TABLE_ROWS = 50_000
 MAX_TABLE_BYTES = 32 * 2**20
 _ROWS_AHEAD = 20
 SCHEMA_ROWS = 2_000
-"""Rows from which the types of columns that pass through are told, where the source has none."""
+"""Rows from which the types of columns that pass through are inferred, where the source has none."""
 
 
 @dataclass(slots=True)
@@ -109,8 +109,8 @@ class RowTables:
     """Gathers records into tables.
 
     Args:
-        defaults: What the job will say, for the check of each row.
-        types: Types of columns that pass through, where they are known; the others' are told from the first rows.
+        defaults: Of the job, for the check of each row.
+        types: Types of columns that pass through, where they are known; the others' are inferred from the first rows.
         embeds_images: Whether image cells are kept as bytes with a name.
         skips_invalid: Whether invalid rows are left out; otherwise the first one ends the build.
         counts: Where rows are counted.
@@ -176,7 +176,7 @@ class RowTables:
         return record.with_cells(cells)
 
     def _refuse(self, record: Record, error: ManifestRowError, following: Iterator[Record]) -> None:
-        """Tell what is wrong with the row, or else with the columns of all."""
+        """Raise the error of the row, or else that of the columns of all."""
         self._refused = record
         reason, is_of_all = f"{record.where}: {error}", False
         if not self._skips_invalid:
@@ -250,7 +250,7 @@ def row_digest(record: Record) -> str:
 
 
 def _free_name(name: str) -> str:
-    """The name a column has in the manifest: those of the output's own columns are taken."""
+    """The name a column has in the manifest: those of the output's columns are taken."""
     return f"source_{name}" if is_taken(name) else name
 
 

@@ -13,7 +13,7 @@ _RUN_TAG, _WORKER_TAG, _CLASS_TAG = "run", "worker", "failure_class"
 
 @dataclass(frozen=True, slots=True)
 class MetricName:
-    """One exported number: all are gauges, set to what the driver knows; ``tag`` tells further ones of a run apart."""
+    """One exported number: all are gauges, set to what the driver knows; ``tag`` distinguishes several of a run."""
 
     name: str
     meaning: str

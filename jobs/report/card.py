@@ -14,7 +14,7 @@ def card_text(facts: RunFactSheet, lines: Iterable[str], *, has_inputs: bool, **
 
     Args:
         facts: Of the run.
-        lines: What the card says of its rows.
+        lines: Of the card, about its rows.
         has_inputs: Whether rows carry images that the model did not make.
         front: Keys of the front matter, as ``DatasetCardData`` names them.
     """
@@ -57,7 +57,7 @@ _SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6,
 
 
 def dataset_card(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], *, has_sheet: bool) -> str:
-    """The card of a run; ``has_sheet``: a contact sheet lies in the report."""
+    """The card of a run; ``has_sheet``: a contact sheet is in the report."""
     total = statistics.num_done + statistics.num_failed
     return card_text(
         facts,

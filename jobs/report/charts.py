@@ -77,7 +77,7 @@ def histogram_plot(title: str, note: str, unit: str, bars: Sequence[tuple[float,
 
 
 def line_plot(title: str, note: str, unit: str, points: Sequence[tuple[float, float]], ends: tuple[str, str]) -> Plot:
-    """A line over time; ``points`` are seconds and values, ``ends`` what the axis says at its beginning and end."""
+    """A line over time; ``points`` are seconds and values, ``ends`` the labels of the axis at its beginning and end."""
     most = max((value for _, value in points), default=1.0) or 1.0
     first, last = points[0][0], max(points[-1][0], points[0][0] + 1e-9)
     width, height = _WIDTH - _LEFT - 8, _HEIGHT - _BOTTOM - _TOP
@@ -176,7 +176,7 @@ def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
 
 
 def _points_of(report: EpochReport) -> list[list[float]]:
-    """What a start noted. Its last interval may be short, whose rate says nothing: it joins the one before."""
+    """What a start noted. Its last interval may be short, whose rate means nothing: it joins the one before."""
     points = [point for point in report.note.get("points", []) if len(point) == _POINT_FIELDS]
     if len(points) >= _POINTS_OF_TWO_INTERVALS:
         before_last, last = (new[0] - old[0] for old, new in pairwise(points[-_POINTS_OF_TWO_INTERVALS:]))

@@ -107,7 +107,7 @@ def write_report(output: str, *, manifest: str | None, max_rows: int) -> ReportS
 
     Raises:
         ConfigError: ``output`` cannot be opened, or ``manifest`` is that of another run.
-        NotARun: No run lies there.
+        NotARun: No run is there.
         StoreError: The store cannot be read or written.
     """
     store = open_store(output)

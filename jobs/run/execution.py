@@ -36,7 +36,7 @@ class Execution:
 
     Attributes:
         store: The output.
-        settings: What workers are told.
+        settings: Of the workers.
         workers: How many there are.
         epoch: Of this start.
         state: Counts what happens.

@@ -18,7 +18,7 @@ from pipeline.protocol.settings import ResultSettings, RunSettings
 
 
 def run_settings(spec: JobSpec, results: ResultSettings, model: str, output_uri: str) -> RunSettings:
-    """What workers are told: how to make these results, and in what way, as the spec says."""
+    """The workers' settings: these results, and the spec's settings of execution."""
     return RunSettings(
         results=results,
         model=model,
@@ -64,7 +64,7 @@ def check_version(description: Mapping[str, Any], uri: str) -> None:
     """Refuse to continue a run of a version whose runs this one cannot continue.
 
     Raises:
-        ConfigError: It was begun by 0.1; says what to do.
+        ConfigError: It was started by 0.1; the message has what to do.
     """
     version = str(description.get("results", {}).get("versions", {}).get("dimoo-batch", ""))
     if version.startswith("0.1."):
@@ -77,7 +77,7 @@ def check_version(description: Mapping[str, Any], uri: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LostDescription:
-    """What a part says of its run.
+    """A part's record of its run.
 
     Attributes:
         uri: Of the output.
@@ -134,7 +134,7 @@ def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | N
     """The name of the run's adapter.
 
     Raises:
-        ConfigError: It had one and does not say where it is.
+        ConfigError: It had one and does not record where it is.
     """
     adapter: str | None = description.get("job", {}).get("adapter")
     if description["results"].get("adapter_digest") is not None and adapter is None:

@@ -10,7 +10,7 @@ from pipeline.output.directory import RunDirectory, differences
 from pipeline.storage.reader import open_store
 
 _FIXED = ("image_format", "limit", "segment_rows")
-"""Keys that name parts and images or say how many there are: a run cannot go on with others."""
+"""Keys that name parts and images or set how many there are: a run cannot continue with others."""
 
 _MANIFEST = "manifest_fingerprint"
 _MAX_OUTPUTS = 1000
@@ -33,13 +33,13 @@ class ResumeOptions:
     def check(
         self, results: Mapping[str, Any], num_rows: int, found: Mapping[str, Any], run: RunDirectory
     ) -> list[str]:
-        """Go on only if nothing differs but what may: what is accepted now, or was at an earlier start.
+        """Continue only if nothing differs but what may: what is accepted now, or was at an earlier start.
 
         Args:
             results: What decides the results of this start.
             num_rows: Its rows.
             found: The run's description.
-            run: Where it lies.
+            run: Where it is.
 
         Returns:
             What differs and is accepted, as ``key: there, now``.
@@ -108,7 +108,7 @@ def outputs_beside(uri: str) -> Iterator[str]:
 
 
 def output_of_new_run(uri: str, results: Mapping[str, Any], as_found: Sequence[str] = ("segment_rows",)) -> str:
-    """The first output that is free, or holds this very run, which then goes on: the same command is the same run.
+    """The first output that is free, or holds this very run, which then continues: the same command is the same run.
 
     Args:
         uri: As it was asked for.

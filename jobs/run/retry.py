@@ -67,10 +67,10 @@ def retry_job(
         output: Of the run.
         options: What is asked for.
         shutdown: Ends the retry early, gracefully, if it is requested while workers are at work.
-        drain: Told how long a graceful shutdown may take, as soon as that is known.
+        drain: Called with how long a graceful shutdown may take, as soon as that is known.
 
     Raises:
-        NotARun: No run lies there.
+        NotARun: No run is there.
         ConfigError, ManifestError, WeightsError: Something is not as the run had it; nothing was run.
         StoreError: The manifest or the output cannot be reached.
         RunInUse: A driver is at work on the output.
@@ -174,7 +174,7 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
 
 
 def _workers(retry: _Retry, backlog: Backlog) -> tuple[Workers, RunSettings]:
-    """Who runs the rows, and what these are told, once it is known that the model fits."""
+    """Who runs the rows, and with which settings, once it is known that the model fits."""
     spec, settings = retry.spec, retry.settings
     if not backlog.retries:
         return idle_workers(spec, settings.results.device), settings
@@ -216,7 +216,7 @@ def _execute(
 
 
 def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, totals: RunTotals) -> None:
-    """Every row has its new outcome, in a part that follows the one it had failed in."""
+    """Every row has its new result, in a part that follows the one it had failed in."""
     committed = run.committed_segments(plan)
     missing = [name for name, each in backlog.retries.items() if committed.last_part(name).retry <= each.after]
     num_counted = totals.num_done + totals.num_failed

@@ -16,7 +16,7 @@ from pipeline.output.results import PartSummary
 from pipeline.output.retries import SegmentRetry
 
 DEFAULT_CLASSES: tuple[FailureClass, ...] = ("timeout", "oom", "engine", "store", "crash")
-"""Failures that the same row need not have again; the others stay until their row, image or permission is mended."""
+"""Failures that another attempt may fix; the others stay until their row, image or permission is fixed."""
 
 
 def chosen_classes(names: tuple[str, ...]) -> tuple[FailureClass, ...]:
@@ -94,11 +94,11 @@ _RECORDED_KEYS = ("engine.batch_invariance", "engine.compile", "pipeline.segment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOptions:
-    """What a person says about a retry; everything else is taken from the run.
+    """The options of a retry; everything else is taken from the run.
 
     Attributes:
         classes: Names of failure classes; empty: those worth a try.
-        manifest, model: Where they lie now, if not where the run found them.
+        manifest, model: Where they are now, if not where the run found them.
         workers: As for a run.
         overrides: ``key=value`` of what decides how the rows are run, not what comes out.
         accepted: What of the run may have changed, as ``--accept-change`` of a run.
@@ -112,7 +112,7 @@ class RetryOptions:
     accepted: tuple[str, ...] = ()
 
     def job_spec(self, description: Mapping[str, Any]) -> JobSpec:
-        """The run's own way of working, with what a person asks for now.
+        """The run's own execution settings, with the options given now.
 
         Raises:
             ConfigError: A key is unknown, or one that the run has decided.

@@ -63,7 +63,7 @@ class _Start:
         run: Its output.
         checkpoint: Its model.
         workers: Its workers.
-        settings: What these are told.
+        settings: Of these.
         has_ended: Whether the run has every segment, so that workers were not looked for.
     """
 
@@ -184,9 +184,7 @@ def _work(
         worker_hour_usd=spec.worker_hour_usd,
     )
     if committed.num_missing and start.has_ended:
-        raise RunFailed(
-            f"{pluralize(committed.num_missing, 'part')} disappeared from {run.store.uri} during this start"
-        )
+        raise RunFailed(f"{pluralize(committed.num_missing, 'part')} disappeared from {run.store.uri} since the start")
     execution = Execution(
         store=run.store,
         settings=start.settings,
@@ -288,7 +286,7 @@ def _plan(start: _Start, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
         The plan, the digest of what decided the results when the run was started, and that of what decides them now.
 
     Raises:
-        ConfigError: If another run lies at the output.
+        ConfigError: If another run is at the output.
     """
     spec, source, run = start.spec, start.source, start.run
     num_rows, before = source.num_rows_of(spec.limit), run.description()

@@ -26,7 +26,7 @@ class RunSummary:
     ``engine_busy_ratio`` is the share of time, between each worker's first and last step, in which its engine worked,
     in [0, 1]; ``engine_wait_ratio`` is the share in which no row was ready for it. What is left to 1 was spent between
     steps. ``cache_hit_ratio`` is the share of the steps' tokens that were not computed since an earlier step had. All
-    three are None if no step was run. ``cost_usd`` is that of the workers, if the job says what an hour costs.
+    three are None if no step was run. ``cost_usd`` is that of the workers, if the job sets what an hour costs.
     """
 
     status: Literal["done", "done_with_failures"]
@@ -186,7 +186,7 @@ class RetrySummary:
         """For people."""
         if self.retried:
             yield f"retry {self.retry}: {self.mended} of {pluralize(self.retried, 'failed row')} now done"
-        yield from result_lines(replace(self.run, resumed=0))  # a row may have outcomes of several starts
+        yield from result_lines(replace(self.run, resumed=0))  # a row may have results of several starts
         if self.left:
             yield f"  {pluralize(self.left, 'row')} not run yet: re-run the run command to resume"
         else:

@@ -46,7 +46,7 @@ class CaptionSpec(Section):
     max_tokens: int | None = None
 
     def over(self, below: "CaptionSpec") -> "CaptionSpec":
-        """This, and what ``below`` says where this says nothing."""
+        """This, with the values of ``below`` where this has none."""
         return below.model_copy(update=self.model_dump(exclude_none=True))
 
     def request(self, default: CaptionRequest) -> CaptionRequest:
@@ -66,7 +66,7 @@ class CaptionsSpec(Section):
     dense: CaptionSpec = CaptionSpec()
 
     def over(self, below: "CaptionsSpec") -> "CaptionsSpec":
-        """This, and what ``below`` says where this says nothing."""
+        """This, with the values of ``below`` where this has none."""
         ways = {name: getattr(self, name).over(getattr(below, name)) for name in DETAILS}
         return below.model_copy(update=ways | ({} if self.detail is None else {"detail": self.detail}))
 
@@ -129,7 +129,7 @@ class TextCacheSpec(Section):
 
 
 class CommitSpec(Section):
-    """When a step may decide more than its share."""
+    """When a step may commit more than its share."""
 
     rule: Literal["none", "confidence", "entropy"]
     bound: float | None = None
@@ -164,7 +164,7 @@ class ImageSection(Section):
         return _explicit(self, "step_cache", "uncond_interval", "commit")
 
     def with_approximations(self, settings: ImageSettings) -> ImageSettings:
-        """The engine's form, computed as this section says.
+        """The engine's form of this section.
 
         Raises:
             ConfigError: If a value is out of range.

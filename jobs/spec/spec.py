@@ -86,7 +86,7 @@ class JobSpec(Section):
         Lengths of texts are left as they are by default: whether given ones fit is known with the checkpoint's.
 
         Raises:
-            ConfigError: If a value is out of range whatever the checkpoint says, or the task is unknown.
+            ConfigError: If a value is out of range whatever the checkpoint's defaults, or the task is unknown.
         """
         lengths = {
             name: UnderstandingSpec.model_fields[name].default for name in ("max_tokens", "block_length", "steps")
@@ -95,7 +95,7 @@ class JobSpec(Section):
         return self.model_copy(update={"understanding": understanding}).row_defaults()
 
     def row_defaults(self) -> RowDefaults:
-        """What rows take from the job where they say nothing.
+        """The job's defaults for rows without their own values.
 
         Raises:
             ConfigError: If a value is out of range or the task is unknown.

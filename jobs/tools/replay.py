@@ -75,9 +75,7 @@ def find_row(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
         if number is not None:
             by_number = next(iter(table.filter(pc.equal(table.column("row"), number)).to_pylist()), by_number)
     if number is None:
-        raise ConfigError(
-            f"no row with the id {row_id!r} is committed in {store.uri}: check the id, or give the row's number"
-        )
+        raise ConfigError(f"no committed row with the id {row_id!r} in {store.uri}: check it, or give the row's number")
     return number, by_number
 
 
@@ -204,9 +202,7 @@ class _Replay:
             assert isinstance(images, list)
             judged = postprocessor.judged(row, at, pixels=images[flow.result.chosen])
         else:
-            raise ConfigError(
-                f"row {row.index} is a {row.task}: only rows that make an image or a text can be replayed"
-            )
+            raise ConfigError(f"row {row.index} is a {row.task}: only rows that make images or texts can be replayed")
         if isinstance(judged, RowFailure):
             return self._summary(row, f"failed at {judged.stage}: {judged.message}", None, num_steps)
         if judged.pixels is None:

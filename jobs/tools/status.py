@@ -97,11 +97,11 @@ _MEANINGS_IN_RETRY: dict[State, str] = {
 class RunStatus:
     """A run at one moment.
 
-    ``done`` and ``failed`` are committed rows; ``in_flight`` had their outcome and waited for their segment when the
+    ``done`` and ``failed`` are committed rows; ``in_flight`` had their result and waited for their segment when the
     driver noted so; rows that engines are at work on are not among them. ``retry`` is the number and ``retry_classes``
     the classes of a retry that has begun and not ended; None and empty otherwise. ``rows_per_s``, ``eta_s``,
     ``eta_error_s``, how far that may be off, and ``workers`` are the driver's, and None or empty when none is at work;
-    the time to go is None too while the driver has not seen enough to tell it. ``heard_s_ago`` depends on two clocks:
+    the ETA is None too while the driver has not seen enough to estimate it. ``heard_s_ago`` depends on two clocks:
     the driver's and this machine's. ``is_noted``: there are so many parts that counts are those of the run's last note
     or of its end, not of the parts themselves.
     """
@@ -166,7 +166,7 @@ def read_status(output: str, *, now: datetime | None = None, max_parts: int | No
 
     Raises:
         ConfigError: The URI cannot be opened.
-        NotARun: No run lies there.
+        NotARun: No run is there.
         StoreError: The store cannot be read.
     """
     store = open_store(output)

@@ -1,4 +1,4 @@
-"""Checks the output of a run and tells what was found: lines for people, or JSON lines for programs."""
+"""Checks the output of a run and prints what was found: lines for people, or JSON lines for programs."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class VerifyOptions:
     Attributes:
         list_orphans: Whether objects that nothing refers to are listed.
         as_json: Whether lines are JSON.
-        sets_aside: Whether what is damaged is moved away, so that the run command makes it anew.
+        sets_aside: Whether what is damaged is moved away, so that the run command makes it again.
     """
 
     list_orphans: bool = False
@@ -43,17 +43,17 @@ class _Moved:
 def verify_output(
     output: str, say: Callable[[str], None], options: VerifyOptions, advise: Callable[[str], None] = lambda line: None
 ) -> AuditTotals:
-    """Check an output; each finding is told when it is found, the totals last.
+    """Check an output; each finding is printed when it is found, the totals last.
 
     Args:
         output: Of a run.
-        say: Told what was found.
+        say: Called with what was found.
         options: What is asked for.
-        advise: Told, for people, what to do about it.
+        advise: Called, for people, with what to do about it.
 
     Raises:
         ConfigError: The URI cannot be opened.
-        NotARun: No run lies there, or ``run.json`` is that of another one and nothing can be set aside.
+        NotARun: No run is there, or ``run.json`` is that of another one and nothing can be set aside.
         RunInUse, RunSuperseded: A driver is at work, so that nothing can be set aside.
         StoreError: The store is out of reach.
     """

@@ -77,7 +77,7 @@ class StreakWatch:
         return [name for name, held in self._held_back.items() if held]
 
     def released(self, name: str) -> None:
-        """A worker was told to commit what it holds back."""
+        """A worker was asked to commit what it holds back."""
         self._held_back.pop(name, None)
 
     def is_given_up_at_death(self, name: str) -> bool:
@@ -107,18 +107,13 @@ class StreakWatch:
             num_counted += min(streak.num_rows, most)
             causes.add(streak.cause)
         if num_counted >= self.max_rows and len(causes) == 1:
-            raise self.too_many(
-                f"the first {num_rows} rows of this start all failed with the same error: {streak.message}"
-            )
+            raise self.too_many(f"the first {num_rows} rows of this start all failed alike: {streak.message}")
 
     def too_many(self, words: str) -> TooManyFailures:
-        """What ends the run, and what becomes of the rows."""
+        """The error that ends the run, with what happens to the rows."""
         earlier = ""
         if self._num_committed:
-            earlier = (
-                f"; {self._num_committed} earlier rows are committed as engine failures, to be retried with "
-                "dimoo-batch retry --class engine"
-            )
+            earlier = f"; {self._num_committed} earlier rows are committed: dimoo-batch retry --class engine"
         return TooManyFailures(
             f"{words}; none of these rows is committed, the next start runs them again{earlier} "
             f"(failures.max_engine_streak, {self.max_rows})"
@@ -126,7 +121,7 @@ class StreakWatch:
 
 
 MIN_SAMPLE_ROWS = 100
-"""A share is not looked at before so many rows have an outcome, or all there are."""
+"""A share is not looked at before so many rows have a result, or all there are."""
 
 _LIMIT = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<percent>%?)")
 
@@ -137,7 +132,7 @@ class FailureLimit:
 
     Attributes:
         text: The limit as it was given, ``N`` or ``P%``.
-        is_share: Whether ``most`` is a percentage of the rows with an outcome.
+        is_share: Whether ``most`` is a percentage of the rows with a result.
         most: As many may fail.
     """
 

@@ -62,7 +62,7 @@ class WorkerWatch:
     def look(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Workers that hang, and those that have lived long enough, each with the reason; each of the latter once.
 
-        Looks at every worker, so at most once a second.
+        Looks at every worker, so at most once per second.
         """
         now_s = self._clock()
         if now_s - self._looked_s < _LOOK_INTERVAL_S:
@@ -97,7 +97,5 @@ class WorkerWatch:
             return f"{now_s - life.ready_s:.0f} s (worker_life.max_s)"
         growth_bytes = life.memory_bytes - life.steady_bytes
         if limits.max_growth_bytes is not None and growth_bytes >= limits.max_growth_bytes and life.steady_bytes:
-            return (
-                f"{growth_bytes / 2**20:.0f} MiB more memory than at its second segment (worker_life.max_growth_bytes)"
-            )
+            return f"{growth_bytes / 2**20:.0f} MiB memory growth (worker_life.max_growth_bytes)"
         return None

@@ -275,7 +275,7 @@ class ResultJudge:
         Args:
             row: As it was run.
             at: Where the manifest has it.
-            columns: What the output says of it, over the manifest's own cells.
+            columns: Those of the output, over the manifest's own cells.
             text: Its answer.
             pixels: Its own image.
 

@@ -84,7 +84,7 @@ class StreakKeeper:
             return True
 
     def release(self) -> list[OpenSegment]:
-        """What is held back, as there are no more rows to tell whose fault it is; the streak goes on."""
+        """What is held back, as there are no more rows to show whose fault it is; the streak continues."""
         with self._lock:
             return self._freed()
 
@@ -102,7 +102,7 @@ class StreakKeeper:
             raise WorkerUnfit(f"{words}: {failure.message}", names)
 
     def _is_ended_by(self, done: RowSuccess) -> bool:
-        """A row that asked the codec alone says nothing about the transformer."""
+        """A row that used the codec alone proves nothing about the transformer."""
         return done.steps > 0 or (self.streak is not None and self.streak.cause == _CODEC_CAUSE)
 
     def _freed(self) -> list[OpenSegment]:
@@ -134,7 +134,7 @@ class SegmentCommitter:
         streaks: The rows in succession on which the engine has failed.
         num_done, num_failed: Rows so far.
         num_open_segments: Those that are not committed yet.
-        latest_image: Key of the image of the row that was settled last.
+        latest_image: Key of the image of the row that was completed last.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class SegmentCommitter:
         return self._credits.acquire(timeout=timeout_s)
 
     def open(self, segment: OpenSegment) -> None:
-        """Rows of a segment are going to be settled."""
+        """Rows of a segment are about to be completed."""
         self.partials.open(segment)
         with self._counts_lock:
             self.num_open_segments += 1

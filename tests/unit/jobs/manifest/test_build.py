@@ -219,7 +219,7 @@ def test_rows_are_written_in_tables_of_bounded_size(monkeypatch: pytest.MonkeyPa
         (("p.csv", "--task", "text_to_image", "--rename", "x"), "--rename needs NAME=VALUE"),
         (("p.csv", "--task", "text_to_image", "--dedupe", "fuzzy"), "--dedupe must be none, exact or images"),
         ((), "nothing to build from"),
-        (("bad.csv", "--task", "text_to_image"), "bad.csv, line 3: the line has more cells than the header has"),
+        (("bad.csv", "--task", "text_to_image"), "bad.csv, line 3: more cells than columns in the header"),
         (("near.csv", "--task", "caption"), "column 'max_new_tokens' looks like 'max_tokens'"),
         (("p.csv", "--task", "text_to_image", "--to", "there.parquet"), "there.parquet exists already"),
         (("p.csv", "--prompt", "a {x!r}", "--var", "x=1"), "only column names in braces"),

@@ -48,9 +48,8 @@ def test_commas_in_a_table_of_tabs_are_told() -> None:
 
 def test_cells_beyond_a_header_of_another_delimiter_say_which() -> None:
     source = write("p.csv", "prompt;note\na boat, red;1\n")
-    assert (
-        "line 2: the line has more cells than the header has columns; 'prompt;note' there: semicolons separate"
-        in message(source, *DRAWING)
+    assert "line 2: more cells than columns in the header; 'prompt;note' there: semicolons separate" in message(
+        source, *DRAWING
     )
 
 

@@ -81,7 +81,7 @@ def test_a_run_whose_first_rows_all_fail_alike_stops_and_commits_none_of_them(
 ) -> None:
     fail_on(lambda row: True)
     with pytest.raises(
-        TooManyFailures, match=rf"the first \d+ rows .* failed with the same error: {WORDS}; none of .* \(failures.max"
+        TooManyFailures, match=rf"the first \d+ rows .* failed alike: {WORDS}; none of .* \(failures.max"
     ):
         run_rows(tmp_path, 25, max_streak=5, segment_rows=segment_rows)
     assert list((tmp_path / "out").glob("parts/*")) == []

@@ -120,7 +120,7 @@ def test_what_a_worker_needs_for_its_first_segments_is_not_growth() -> None:
     watched.progress(memory_mib=999)
     assert watched.old() == []
     watched.progress(memory_mib=1001)
-    assert watched.old() == ["101 MiB more memory than at its second segment (worker_life.max_growth_bytes)"]
+    assert watched.old() == ["101 MiB memory growth (worker_life.max_growth_bytes)"]
 
 
 @pytest.mark.parametrize("name", ["stop_deadline_s", "hang_timeout_s", "max_rows", "max_s", "max_growth_bytes"])
