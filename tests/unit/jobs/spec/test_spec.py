@@ -234,7 +234,7 @@ def test_every_problem_is_told_at_once() -> None:
         ),
         (
             "text_to_image.step_cache={mode: reference, lookahead: 4}",
-            "unknown key 'text_to_image.step_cache.lookahead'; known here: mode, reuse_ratio, refresh_interval, warmup_ratio",
+            "unknown key 'text_to_image.step_cache.lookahead'; known here: mode, reuse_ratio, refresh_interval",
         ),
         (
             "text_to_image={step_cache: {mode: reference}, uncond_interval: 2}",
