@@ -52,7 +52,7 @@ def image_contenders(base: ImageSettings) -> list[Contender]:
         "refresh each 1/8": replace(base, step_cache=TargetCacheConfig(refresh_share=1 / 8)),
         "refresh each 1/4": replace(base, step_cache=TargetCacheConfig(refresh_share=1 / 4)),
         "prompt once": replace(base, step_cache=TargetCacheConfig(prompt_share=1.0)),
-        "sure at 0.9": replace(base, commit=ParallelCommit()),
+        "sure at 0.9": replace(base, commit=ParallelCommit(bound=0.9)),
         "entropy 0.1": replace(base, commit=ParallelCommit(rule="entropy", bound=0.1)),
     }
     if base.cfg_scale:
@@ -82,7 +82,7 @@ def text_contenders(base: TextSettings) -> list[Contender]:
     settings = {
         "prefix cache": replace(base, cache=TextCacheConfig(mode="prefix")),
         "refresh each 4th": replace(base, cache=TextCacheConfig(refresh_interval=4)),
-        "sure at 0.9": replace(base, commit=ParallelCommit()),
+        "sure at 0.9": replace(base, commit=ParallelCommit(bound=0.9)),
         "entropy 0.1": replace(base, commit=ParallelCommit(rule="entropy", bound=0.1)),
     }
     return contenders + [

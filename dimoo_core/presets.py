@@ -93,7 +93,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 step_cache=TargetCacheConfig(refresh_share=1 / 8, lookahead=2.0),
                 uncond_interval=2,
                 cache=TextCacheConfig(),
-                commit=ParallelCommit(),
+                commit=ParallelCommit(bound=0.9),
             ),
         )
     }

@@ -116,14 +116,15 @@ class StepCacheConfig:
 
     __pydantic_config__ = SECTION
 
+    mode: Literal["reference"] = "reference"
     reuse_ratio: float = 0.9
     refresh_interval: int = 5
     warmup_ratio: float = 0.3
 
     def __post_init__(self) -> None:
-        _require(0 < self.reuse_ratio < 1, "step_cache.reuse_ratio", self.reuse_ratio, "between 0 and 1")
-        _require(self.refresh_interval >= 1, "step_cache.refresh_interval", self.refresh_interval, "at least 1")
-        _require(0 <= self.warmup_ratio <= 1, "step_cache.warmup_ratio", self.warmup_ratio, "from 0 to 1")
+        _require(0 < self.reuse_ratio < 1, "reuse_ratio", self.reuse_ratio, "between 0 and 1")
+        _require(self.refresh_interval >= 1, "refresh_interval", self.refresh_interval, "at least 1")
+        _require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,7 @@ class TargetCacheConfig:
 
     __pydantic_config__ = SECTION
 
+    mode: Literal["target"] = "target"
     warmup_ratio: float = 0.0
     refresh_share: float = 1 / 16
     prompt_share: float = 1 / 4
@@ -147,13 +149,13 @@ class TargetCacheConfig:
     compute_ratio: float = 0.05
 
     def __post_init__(self) -> None:
-        _require(0 <= self.warmup_ratio <= 1, "step_cache.warmup_ratio", self.warmup_ratio, "from 0 to 1")
+        _require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "from 0 to 1")
         for name, share in (("refresh_share", self.refresh_share), ("prompt_share", self.prompt_share)):
-            _require(0 < share <= 1, f"step_cache.{name}", share, "above 0 and at most 1")
+            _require(0 < share <= 1, name, share, "above 0 and at most 1")
         is_valid = math.isfinite(self.lookahead) and self.lookahead >= 1
-        _require(is_valid, "step_cache.lookahead", self.lookahead, "at least 1")
-        _require(self.lookahead <= MAX_SCALE, "step_cache.lookahead", self.lookahead, f"at most {MAX_SCALE:g}")
-        _require(0 <= self.compute_ratio <= 1, "step_cache.compute_ratio", self.compute_ratio, "from 0 to 1")
+        _require(is_valid, "lookahead", self.lookahead, "at least 1")
+        _require(self.lookahead <= MAX_SCALE, "lookahead", self.lookahead, f"at most {MAX_SCALE:g}")
+        _require(0 <= self.compute_ratio <= 1, "compute_ratio", self.compute_ratio, "from 0 to 1")
 
 
 TextCacheMode = Literal["prefix", "dual"]
@@ -176,9 +178,9 @@ class TextCacheConfig:
     refresh_interval: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.mode in ("prefix", "dual"), "cache.mode", self.mode, "'prefix' or 'dual'")
-        _require(self.prompt_interval >= 0, "cache.prompt_interval", self.prompt_interval, "0 or more")
-        _require(self.refresh_interval >= 0, "cache.refresh_interval", self.refresh_interval, "0 or more")
+        _require(self.mode in ("prefix", "dual"), "mode", self.mode, "'prefix' or 'dual'")
+        _require(self.prompt_interval >= 0, "prompt_interval", self.prompt_interval, "0 or more")
+        _require(self.refresh_interval >= 0, "refresh_interval", self.refresh_interval, "0 or more")
 
 
 CommitRule = Literal["confidence", "entropy"]
@@ -196,15 +198,15 @@ class ParallelCommit:
     __pydantic_config__ = SECTION
 
     rule: CommitRule = "confidence"
-    bound: float = 0.9
+    bound: float
 
     def __post_init__(self) -> None:
-        _require(self.rule in ("confidence", "entropy"), "commit.rule", self.rule, "'confidence' or 'entropy'")
+        _require(self.rule in ("confidence", "entropy"), "rule", self.rule, "'confidence' or 'entropy'")
         if self.rule == "confidence":
-            _require(0 < self.bound <= 1, "commit.bound", self.bound, "above 0 and at most 1 for rule 'confidence'")
+            _require(0 < self.bound <= 1, "bound", self.bound, "above 0 and at most 1 for rule 'confidence'")
         else:
             is_valid = math.isfinite(self.bound) and self.bound >= 0
-            _require(is_valid, "commit.bound", self.bound, "0 or more for rule 'entropy'")
+            _require(is_valid, "bound", self.bound, "0 or more for rule 'entropy'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

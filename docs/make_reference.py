@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from jobs.spec.override import section_fields  # noqa: E402
+from jobs.spec.override import kinds_of, section_fields  # noqa: E402
 from jobs.spec.spec import JobSpec  # noqa: E402
 from jobs.tools.catalog import ROW_COLUMNS, TaskEntry, reference_entries, task_entries  # noqa: E402
 from manifests.columns import COLUMNS  # noqa: E402
@@ -215,10 +215,15 @@ def spec_fields(section: type, defaults: Any, prefix: str = "") -> Iterator[tupl
     """Keys with dots, their types and their defaults."""
     for name, kind in section_fields(section).items():
         default = getattr(defaults, name, None)
-        inner = [item for item in (kind, *get_args(kind)) if isinstance(item, type) and section_fields(item)]
-        if inner:
-            yield from spec_fields(inner[0], default, f"{prefix}{name}.")
-        else:
+        inner = [item for item in kinds_of(kind) if section_fields(item)]
+        found: dict[str, list[tuple[Any, Any]]] = {}
+        for item in inner:
+            for key, *rest in spec_fields(item, default, f"{prefix}{name}."):
+                found.setdefault(key, []).append(tuple(rest))
+        for key, [(kind_of_key, default_of_key), *others] in found.items():  # a section may be of several kinds
+            words = tuple(word for each in (kind_of_key, *(kind for kind, _ in others)) for word in get_args(each))
+            yield key, Literal[words] if others and get_origin(kind_of_key) is Literal else kind_of_key, default_of_key
+        if not inner:
             yield prefix + name, kind, default
 
 

@@ -88,9 +88,9 @@ def _lines(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[Report
     if _has_inputs(statistics):
         yield "\nThe inputs (images, or codes of images) belong to their owners: not synthetic, under their own terms."
     if not facts.is_complete:
-        yield "\n**The run had not ended when this card was written.**"
+        yield "\n**The run was not complete when this card was written.**"
     if has_sheet:
-        yield "\n![The first pictures of the run](report/contact-sheet.png)"
+        yield "\n![The first images of the run](report/contact-sheet.png)"
     counts = [(name, f"{count:,}") for name, count in most_common(statistics.tasks, 30)]
     yield from table_lines("Counts", ("what", "rows"), counts)
     if statistics.sizes:
@@ -100,7 +100,7 @@ def _lines(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[Report
         failed = [(f"{stage}: {error}", f"{n:,}") for (stage, error), n in statistics.failures.most_common(12)]
         yield from table_lines("Failures", ("stage and error", "rows"), failed)
     yield from _samples(rows)
-    yield "\n## Read it\n"
+    yield "\n## Load the data\n"
     yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").to_table()\n```'
 
 

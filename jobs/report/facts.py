@@ -67,7 +67,7 @@ class RunFactSheet:
                 + fill_in
             )
         return (
-            f"What may be done with these results depends on the licence of `{self.model}` and on the terms of the "
+            f"Use of these results depends on the licence of `{self.model}` and on the terms of the "
             "prompts and input images. Fill in `license` above before publishing."
         )
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dimoo_core.errors import ConfigError
 from dimoo_core.request.templates import MATCH_QUESTION
 from dimoo_core.settings import (
+    SECTION,
     ImageSettings,
     ParallelCommit,
     Remasking,
@@ -19,7 +20,7 @@ from dimoo_core.settings import (
     TextCacheConfig,
     TextSettings,
 )
-from manifests.row.captions import DETAILS, CaptionRequest, Captions
+from manifests.row.captions import DETAILS, Captions
 from manifests.row.settings import IMAGE_TO_IMAGE
 from pipeline.protocol.settings import CropSettings, UnderstandingInput
 
@@ -45,17 +46,6 @@ class CaptionSpec(Section):
     prompt: str | None = None
     max_tokens: int | None = None
 
-    def over(self, below: "CaptionSpec") -> "CaptionSpec":
-        """This, with the values of ``below`` where this has none."""
-        return below.model_copy(update=self.model_dump(exclude_none=True))
-
-    def request(self, default: CaptionRequest) -> CaptionRequest:
-        """The row parser's form."""
-        return CaptionRequest(
-            prompt=default.prompt if self.prompt is None else self.prompt,
-            max_tokens=default.max_tokens if self.max_tokens is None else self.max_tokens,
-        )
-
 
 class CaptionsSpec(Section):
     """How captions are asked for by their detail; ``detail`` is that of rows that name none and have no prompt."""
@@ -65,11 +55,6 @@ class CaptionsSpec(Section):
     detailed: CaptionSpec = CaptionSpec()
     dense: CaptionSpec = CaptionSpec()
 
-    def over(self, below: "CaptionsSpec") -> "CaptionsSpec":
-        """This, with the values of ``below`` where this has none."""
-        ways = {name: getattr(self, name).over(getattr(below, name)) for name in DETAILS}
-        return below.model_copy(update=ways | ({} if self.detail is None else {"detail": self.detail}))
-
     def settings(self) -> Captions:
         """The row parser's form.
 
@@ -77,87 +62,44 @@ class CaptionsSpec(Section):
             ConfigError: If a value is out of range, or there is no such detail.
         """
         default = Captions()
-        ways = {}
+        requests = {}
         for name in DETAILS:
             with within_section(f"captions.{name}"):
-                ways[name] = getattr(self, name).request(getattr(default, name))
+                given = getattr(self, name).model_dump(exclude_none=True)
+                requests[name] = replace(getattr(default, name), **given)
         with within_section("captions"):
-            return Captions(detail=self.detail, **ways)
+            return Captions(detail=self.detail, **requests)
 
 
-class StepCacheSpec(Section):
-    """A step cache of images; what is not given has the default of its mode."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoCache:
+    """Every step computes everything, whatever the preset."""
 
-    mode: Literal["none", "reference", "target"]
-    reuse_ratio: float | None = None
-    refresh_interval: int | None = None
-    warmup_ratio: float | None = None
-    refresh_share: float | None = None
-    prompt_share: float | None = None
-    lookahead: float | None = None
-    compute_ratio: float | None = None
+    __pydantic_config__ = SECTION
 
-    def settings(self) -> StepCacheConfig | TargetCacheConfig | None:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range, or means nothing in this mode.
-        """
-        match self.mode:
-            case "none":
-                _given(self, "step_cache", "mode", ())
-                return None
-            case "reference":
-                return StepCacheConfig(**_given(self, "step_cache", "mode", StepCacheConfig.__dataclass_fields__))
-            case "target":
-                return TargetCacheConfig(**_given(self, "step_cache", "mode", TargetCacheConfig.__dataclass_fields__))
+    mode: Literal["none"]
 
 
-class TextCacheSpec(Section):
-    """A cache of answers; what is not given has its default."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoCommit:
+    """Each step commits its share, whatever the preset."""
 
-    mode: Literal["none", "prefix", "dual"]
-    prompt_interval: int | None = None
-    refresh_interval: int | None = None
+    __pydantic_config__ = SECTION
 
-    def settings(self) -> TextCacheConfig | None:
-        """As ``StepCacheSpec.settings``."""
-        if self.mode == "none":
-            _given(self, "cache", "mode", ())
-            return None
-        return TextCacheConfig(mode=self.mode, **_given(self, "cache", "mode", TextCacheConfig.__dataclass_fields__))
+    rule: Literal["none"]
 
 
-class CommitSpec(Section):
-    """When a step may commit more than its share."""
-
-    rule: Literal["none", "confidence", "entropy"]
-    bound: float | None = None
-
-    def settings(self) -> ParallelCommit | None:
-        """As ``StepCacheSpec.settings``."""
-        if self.rule == "none":
-            _given(self, "commit", "rule", ())
-            return None
-        if self.bound is None:
-            raise ConfigError(f"commit.bound is missing: rule {self.rule!r} needs one")
-        return ParallelCommit(rule=self.rule, bound=self.bound)
-
-
-def _given(section: Section, name: str, kind: str, known: Any) -> dict[str, Any]:
-    """What the section gives beside its kind, all of it among the ``known`` fields."""
-    given = section.model_dump(exclude={kind}, exclude_none=True)
-    if unknown := [key for key in given if key not in known]:
-        raise ConfigError(f"{name}.{unknown[0]} means nothing where {name}.{kind} is {getattr(section, kind)!r}")
-    return given
+StepCache = Annotated[NoCache | StepCacheConfig | TargetCacheConfig, Field(discriminator="mode")]
+TextCache = Annotated[NoCache | TextCacheConfig, Field(discriminator="mode")]
+Commit = Annotated[NoCommit | ParallelCommit, Field(discriminator="rule")]
 
 
 class ImageSection(Section):
     """What drawing and editing have in common: how an image's steps may be approximated."""
 
-    step_cache: StepCacheSpec | None = None
+    step_cache: StepCache | None = None
     uncond_interval: int | None = None
-    commit: CommitSpec | None = None
+    commit: Commit | None = None
 
     def explicit(self) -> tuple[str, ...]:
         """Fields of the engine's form that a preset must leave alone."""
@@ -171,9 +113,9 @@ class ImageSection(Section):
         """
         return replace(
             settings,
-            step_cache=self.step_cache.settings() if self.step_cache is not None else None,
+            step_cache=None if isinstance(self.step_cache, NoCache) else self.step_cache,
             uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
-            commit=self.commit.settings() if self.commit is not None else None,
+            commit=None if isinstance(self.commit, NoCommit) else self.commit,
         )
 
 
@@ -250,8 +192,8 @@ class UnderstandingSpec(Section):
     resolution: Resolution = 1024
     random_crop: bool = False
     match_question: str = MATCH_QUESTION
-    cache: TextCacheSpec | None = None
-    commit: CommitSpec | None = None
+    cache: TextCache | None = None
+    commit: Commit | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -278,8 +220,8 @@ class UnderstandingSpec(Section):
                 cfg_scale=self.cfg_scale,
                 temperature=self.temperature,
                 remasking=self.remasking,
-                cache=self.cache.settings() if self.cache is not None else None,
-                commit=self.commit.settings() if self.commit is not None else None,
+                cache=None if isinstance(self.cache, NoCache) else self.cache,
+                commit=None if isinstance(self.commit, NoCommit) else self.commit,
             )
 
     def explicit(self) -> tuple[str, ...]:

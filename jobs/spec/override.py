@@ -27,8 +27,8 @@ def apply_override(raw: dict[str, Any], override: str, model: type[BaseModel]) -
         inner = target.setdefault(section, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
-        target, wanted = inner, _kind_of(wanted, section)
-    target[name] = override_value(key, text.strip(), _kind_of(wanted, name))
+        target, wanted = inner, kind_of(wanted, section)
+    target[name] = override_value(key, text.strip(), kind_of(wanted, name))
 
 
 def override_value(key: str, text: str, wanted: Any = object) -> Any:
@@ -65,7 +65,7 @@ def _as_wanted(value: Any, written: Any, wanted: Any) -> Any:
         return written
     if isinstance(value, dict) and isinstance(written, dict) and len(value) == len(written):
         pairs = zip(value.items(), written.values(), strict=True)
-        return {key: _as_wanted(inner, text, _kind_of(wanted, key)) for (key, inner), text in pairs}
+        return {key: _as_wanted(inner, text, kind_of(wanted, key)) for (key, inner), text in pairs}
     return value
 
 
@@ -76,7 +76,7 @@ def section_fields(kind: type) -> dict[str, Any]:
     return dict(get_type_hints(kind)) if is_dataclass(kind) else {}
 
 
-def _kind_of(wanted: Any, key: object) -> Any:
+def kind_of(wanted: Any, key: object) -> Any:
     """The type of what a section has under a key; ``object`` where nothing is known of it."""
     for branch in _branches(wanted):
         if get_origin(branch) in (dict, Mapping):
@@ -84,6 +84,17 @@ def _kind_of(wanted: Any, key: object) -> Any:
         if isinstance(branch, type) and (kind := section_fields(branch).get(str(key))) is not None:
             return kind
     return object
+
+
+def kinds_of(wanted: Any) -> list[type]:
+    """The types, sections among them, that a value of this type may have."""
+    return [branch for branch in _branches(wanted) if isinstance(branch, type)]
+
+
+def literals_of(kind: type) -> set[Any]:
+    """The words by which unions tell a section from others: values of its fields that take nothing else."""
+    fields = section_fields(kind).values()
+    return {value for wanted in fields if get_origin(wanted) is Literal for value in get_args(wanted)}
 
 
 def _is_text(wanted: Any) -> bool:

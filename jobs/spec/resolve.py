@@ -15,6 +15,7 @@ from dimoo_core.memory.check import check_mapping
 from jobs.spec.generation import CaptionsSpec, UnderstandingSpec, within_section
 from jobs.spec.spec import JobSpec, parsed_spec
 from manifests.errors import ManifestRowError
+from manifests.row.captions import DETAILS
 from manifests.row.settings import RowDefaults, text_settings
 
 FILE_NAME = "generation_config.json"
@@ -33,12 +34,14 @@ def with_generation_defaults(spec: JobSpec, directory: Path) -> JobSpec:
     merged: dict[str, Any] = {}
     for name in SECTIONS:
         ours, theirs = getattr(spec, name), getattr(defaults, name)
-        if isinstance(ours, CaptionsSpec):
-            merged[name] = ours.over(theirs)
-            continue
         given = {field: getattr(ours, field) for field in ours.model_fields_set}
         if isinstance(theirs, UnderstandingSpec):
             given |= _lengths(theirs, given)
+        elif isinstance(theirs, CaptionsSpec):
+            given |= {
+                detail: getattr(theirs, detail).model_copy(update=getattr(ours, detail).model_dump(exclude_none=True))
+                for detail in DETAILS
+            }
         merged[name] = theirs.model_copy(update=given)
     resolved = spec.model_copy(update=merged)
     resolved.row_defaults()

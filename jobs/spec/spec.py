@@ -8,7 +8,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -18,7 +18,7 @@ from dimoo_core.errors import ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, find_preset
 from dimoo_core.settings import DtypeName, EngineConfig
 from jobs.spec.generation import CaptionsSpec, ImageToImageSpec, Section, TextToImageSpec, UnderstandingSpec
-from jobs.spec.override import apply_override, section_fields
+from jobs.spec.override import apply_override, kind_of, kinds_of, literals_of, section_fields
 from manifests.row.settings import RowDefaults
 from pipeline.protocol.settings import (
     CropSettings,
@@ -172,21 +172,28 @@ def _read_file(path: Path) -> dict[str, Any]:
     return raw
 
 
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
 def _problems(error: ValidationError) -> Iterator[str]:
     """One problem for each key; where a value may be of several kinds, pydantic has one for each of those."""
     of_key: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    sections: dict[tuple[str, ...], Any] = {}
     for detail in error.errors():
-        names = (part for part in detail["loc"] if isinstance(part, str) and not _is_union_branch(part))
-        of_key.setdefault(tuple(names), []).append(detail)
+        names, section = _located(detail["loc"], is_known=detail["type"] not in _UNKNOWN)
+        of_key.setdefault(names, []).append(detail)
+        sections[names] = section
     for location, (first, *others) in of_key.items():
-        key = ".".join(location)
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _known_keys(location[:-1])
+        key, tag = ".".join(location), str(first.get("ctx", {}).get("discriminator", "")).strip("'")
+        if first["type"] in _UNKNOWN:
+            known = [name for kind in kinds_of(sections[location]) for name in section_fields(kind)]
             near = difflib.get_close_matches(location[-1], known, n=1)
             hint = f", did you mean {near[0]!r}" if near else ""
             yield f"unknown key {key!r}{hint}; known here: {', '.join(known)}"
-        elif first["type"] == "missing":
-            yield f"{key} is missing"
+        elif first["type"] in ("missing", "union_tag_not_found"):
+            yield f"{key}.{tag} is missing" if tag else f"{key} is missing"
+        elif first["type"] == "union_tag_invalid":
+            yield f"{key}.{tag} must be one of {first['ctx']['expected_tags']}, got {first['ctx']['tag']!r}"
         elif first["type"] == "value_error":
             message = str(first["ctx"]["error"])
             yield message if message.startswith(f"{location[0]}.") else f"{key}.{message}"
@@ -196,13 +203,21 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield f"{key} must be {allowed}, got {first['input']!r}"
 
 
-def _is_union_branch(part: str) -> bool:
-    return "[" in part or part in ("int", "float", "str", "none", "constrained-int")
+def _located(place: Sequence[int | str], *, is_known: bool) -> tuple[tuple[str, ...], Any]:
+    """The names of a key, and the type of the section that it is in.
 
-
-def _known_keys(sections: Sequence[str]) -> list[str]:
+    Args:
+        place: As pydantic gives it, with items of lists and with the kind of value that was tried.
+        is_known: Whether the section has the key.
+    """
+    names: list[str] = []
     kind: Any = JobSpec
-    for section in sections:
-        candidates = [kind := section_fields(kind)[section], *get_args(kind)]
-        kind = next(each for each in candidates if isinstance(each, type) and section_fields(each))
-    return list(section_fields(kind))
+    section = kind
+    for depth, part in enumerate(place, 1):
+        inner = kind_of(kind, part)
+        if inner is object and (is_known or depth < len(place)):
+            kind = next((each for each in kinds_of(kind) if part in literals_of(each)), kind)
+            continue
+        names.append(str(part))
+        section, kind = kind, inner
+    return tuple(names), section

@@ -109,7 +109,9 @@ def test_what_is_sure_is_decided_and_the_schedule_continues_from_what_is_left(
     assert len(decided.unique()) == len(decided) == 24
 
 
-@pytest.mark.parametrize("commit", [ParallelCommit(), ParallelCommit(rule="entropy", bound=1.0)], ids=lambda c: c.rule)
+@pytest.mark.parametrize(
+    "commit", [ParallelCommit(bound=0.9), ParallelCommit(rule="entropy", bound=1.0)], ids=lambda c: c.rule
+)
 def test_what_guidance_alone_makes_sure_is_not_sure(tiny_model: Model, commit: ParallelCommit) -> None:
     """The model is sure of code 0, and guidance turns that into code 1, of which it would be as sure."""
     settings = replace(IMAGE, cfg_scale=4.0, temperature=0.0, commit=commit)
@@ -126,4 +128,4 @@ def test_what_guidance_alone_makes_sure_is_not_sure(tiny_model: Model, commit: P
 
 def test_the_reference_cache_goes_with_no_rule_for_what_is_sure() -> None:
     with pytest.raises(ConfigError, match="commit must be none with the reference's cache"):
-        ImageSettings(step_cache=StepCacheConfig(), commit=ParallelCommit())
+        ImageSettings(step_cache=StepCacheConfig(), commit=ParallelCommit(bound=0.9))
