@@ -52,7 +52,7 @@ def read_tar(uri: str, open_file: OpenFile) -> Iterator[Record]:
         if is_image_name(extension):
             cells.setdefault("image", {"bytes": data, "path": base})
         elif extension.lower() == "json":
-            named |= _object(where, data)
+            named |= json_object(where, data)
         else:
             cells[extension.lower()] = _text(where, data)
     if cells or named:
@@ -82,13 +82,18 @@ def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:
             raise ManifestError(f"{uri} is no whole tar archive: {error}") from error
 
 
-def _object(where: str, data: bytes) -> dict[str, Any]:
+def json_object(where: str, text: str | bytes, wanted: str = "must hold a JSON object") -> dict[str, Any]:
+    """The JSON object that a text is.
+
+    Raises:
+        ManifestError: It is something else; ``wanted`` says what it has to be.
+    """
     try:
-        value = json.loads(data)
+        value = json.loads(text)
     except ValueError as error:
         raise ManifestError(f"{where}: no valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ManifestError(f"{where}: must hold a JSON object, got {type(value).__name__}")
+        raise ManifestError(f"{where}: {wanted}, got {type(value).__name__}")
     return value
 
 
@@ -183,13 +188,7 @@ def json_objects(uri: str, open_file: OpenFile) -> Iterator[tuple[str, str, dict
             if not line.strip():
                 continue
             where = f"{uri}, line {number}"
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise ManifestError(f"{where}: no valid JSON: {error}") from error
-            if not isinstance(value, dict):
-                raise ManifestError(f"{where}: each line must hold a JSON object, got {type(value).__name__}")
-            yield where, line.strip(), value
+            yield where, line.strip(), json_object(where, line, "each line must hold a JSON object")
 
 
 def read_prompts(uri: str, open_file: OpenFile) -> Iterator[Record]:

@@ -1,7 +1,7 @@
 """Reads single objects by URI: the images that manifest rows name."""
 
 import threading
-from typing import BinaryIO
+from io import BufferedReader
 
 from dimoo_core.errors import ConfigError
 from manifests.redact import redact_uri
@@ -31,7 +31,7 @@ class ObjectReader:
         store, key = self.locate(uri)
         return store.get(key) if max_bytes is None else store.get_at_most(key, max_bytes)
 
-    def open(self, uri: str) -> BinaryIO:
+    def open(self, uri: str) -> BufferedReader:
         """The object as a seekable file, read in ranges as needed.
 
         Raises:
