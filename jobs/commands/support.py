@@ -99,11 +99,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
 
 
 def named_numbers(option: str, form: str, texts: Iterable[str]) -> dict[str, float]:
-    """What ``--option NAME=NUMBER``, given any number of times, says; ``form`` is how the help writes it.
-
-    Raises:
-        ConfigError: One is written otherwise.
-    """
+    """What ``--option NAME=NUMBER``, given any number of times, says; ``form`` is how the help writes it."""
     numbers = {}
     for text in texts:
         name, _, value = text.partition("=")

@@ -98,11 +98,7 @@ class ParquetExport:
 
 
 class LanceExport:
-    """One Lance dataset; images are plain bytes, ``split`` stays a column.
-
-    Raises:
-        ConfigError: Lance is not installed, or the target is not a local folder.
-    """
+    """One Lance dataset; images are plain bytes, ``split`` stays a column."""
 
     def __init__(self, setup: ExportSetup) -> None:
         if setup.target.store.uri.startswith("s3://"):

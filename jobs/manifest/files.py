@@ -21,9 +21,6 @@ class ManifestFiles:
 
     With ``by_split`` rows go to a file, or a row of files, of their own for each value of their column ``split``.
     Files are made in ``folder`` and put into place whole; in memory is one at a time.
-
-    Raises:
-        ConfigError: A file is there already and is not to be overwritten.
     """
 
     def __init__(self, target: str, folder: Path, *, by_split: bool, overwrites: bool) -> None:
@@ -41,7 +38,7 @@ class ManifestFiles:
         if not overwrites:
             prefix = f"{self._base}{self._stem}" if self._is_single else ""
             taken = next((found for found in self._store.list(prefix) if found.endswith(".parquet")), None)
-            if taken is not None and (not self._is_single or self._is_ours(taken)):
+            if taken is not None and (not self._is_single or taken == f"{prefix}.parquet"):
                 raise ConfigError(
                     f"{self._store.uri_of(taken)} is there already: choose another --to, or give --overwrite"
                 )
@@ -55,11 +52,7 @@ class ManifestFiles:
             self._add(split or "", table.filter(pc.equal(table.column("split"), split)))
 
     def finish(self) -> tuple[str, ...]:
-        """Put every file into place.
-
-        Returns:
-            Their URIs.
-        """
+        """Put every file into place; returns their URIs."""
         for split in list(self._writers):
             self._close(split)
         for key, path in self._made:
@@ -75,18 +68,13 @@ class ManifestFiles:
             writer.close()
         self._store.close()
 
-    def _is_ours(self, key: str) -> bool:
-        rest = key.removeprefix(f"{self._base}{self._stem}")
-        return rest == ".parquet"
-
     def _add(self, split: str, table: pa.Table) -> None:
         if split not in self._writers:
             number = self._num_files.get(split, 0)
             self._num_files[split] = number + 1
             path = self._folder / f"{len(self._made) + len(self._writers)}-{number}.parquet"
             self._made.append((self._key(split, number), path))
-            embeds = any(_is_embedded(field) for field in table.schema)
-            options: Mapping[str, object] = {"write_batch_size": 16} if embeds else {}
+            options: Mapping[str, object] = {"write_batch_size": 16} if _has_bytes(table) else {}
             self._writers[split] = pq.ParquetWriter(path, table.schema, compression="zstd", **options)
         self._writers[split].write_table(table, row_group_size=1000 if _has_bytes(table) else None)
         path = next(path for key, path in reversed(self._made) if key == self._key(split, self._num_files[split] - 1))
@@ -105,9 +93,6 @@ class ManifestFiles:
         self._writers.pop(split).close()
 
 
-def _is_embedded(field: pa.Field) -> bool:
-    return bool(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
-
-
 def _has_bytes(table: pa.Table) -> bool:
-    return any(_is_embedded(field) for field in table.schema)
+    """Whether images are in it."""
+    return any(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0 for field in table.schema)

@@ -36,9 +36,6 @@ def read_tar(uri: str, open_file: OpenFile) -> Iterator[Record]:
     a column named after the rest of its name, such as ``txt`` or ``cls``, and wins over such a key. ``id`` is the
     shared name. Where a sample has an image, those that its json names are no input: ``image`` is kept as
     ``image_uri``, ``images`` as ``images_given``.
-
-    Raises:
-        ManifestError: The file is no archive, is cut off, or a sample's text is not UTF-8 or no JSON object.
     """
     key, cells, named = "", dict[str, Any](), dict[str, Any]()
     for name, data in _files(uri, open_file):
@@ -103,21 +100,13 @@ _BATCH_ROWS = 64  # rows may hold images
 
 
 def parquet_types(uri: str, open_file: OpenFile) -> dict[str, pa.DataType]:
-    """The columns of a file with their types.
-
-    Raises:
-        ManifestError: It is no Parquet file.
-    """
+    """The columns of a file with their types."""
     _, schema = inspect_file(uri, open_file)
     return {field.name: field.type for field in schema}
 
 
 def read_parquet(uri: str, open_file: OpenFile, *, without: Collection[str] = ()) -> Iterator[Record]:
-    """The rows of a file, but for the columns in ``without``.
-
-    Raises:
-        ManifestError: It cannot be decoded.
-    """
+    """The rows of a file, but for the columns in ``without``."""
     with open_file(uri) as file:
         try:
             parquet = ParquetReader(file)
@@ -139,11 +128,7 @@ def delimiter_hint(name: str) -> str:
 
 
 def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """Rows of a table with a header; an empty cell is null. A name that ends with ``.tsv`` means tabs.
-
-    Raises:
-        ManifestError: The table has no header, a row is longer than it, or a quote is left open.
-    """
+    """Rows of a table with a header; an empty cell is null. A name that ends with ``.tsv`` means tabs."""
     delimiter = "\t" if uri.lower().endswith(".tsv") else ","
     with open_text(uri, open_file) as text:
         reader = csv.DictReader(text, delimiter=delimiter, strict=True)
@@ -163,21 +148,13 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
 
 
 def read_json_lines(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One JSON object a line.
-
-    Raises:
-        ManifestError: A line holds something else.
-    """
+    """One JSON object a line."""
     for where, _, cells in json_objects(uri, open_file):
         yield Record(cells, where, uri)
 
 
 def json_objects(uri: str, open_file: OpenFile) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Where each object stands, its line as it is, and the object; blank lines are left out.
-
-    Raises:
-        ManifestError: A line holds something else.
-    """
+    """Where each object stands, its line as it is, and the object; blank lines are left out."""
     with open_text(uri, open_file) as text:
         for number, line in enumerate(text, start=1):
             if not line.strip():

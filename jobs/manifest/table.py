@@ -29,7 +29,6 @@ def missing_column(names: Collection[str], task: Task | None) -> str | None:
     """What to say where no row has a column that rows of this task need; None if every such column is there.
 
     Args:
-        names: The columns of the source, and those that options add.
         task: Of the rows; None if nothing says which.
     """
     if task is None:
@@ -91,12 +90,8 @@ class BuildCounts:
         """Count an invalid record in, or end the build.
 
         Args:
-            reason: With the place.
             skips_invalid: Whether invalid records are left out.
             is_row_alone: Whether other rows may be valid, so that it is worth telling of ``--skip-invalid``.
-
-        Raises:
-            ManifestError: Invalid records are not to be left out.
         """
         if not skips_invalid:
             raise ManifestError(f"{reason} (--skip-invalid leaves such rows out)" if is_row_alone else reason)
@@ -113,7 +108,6 @@ class RowTables:
         types: Types of columns that pass through, where they are known; the others' are told from the first rows.
         embeds_images: Whether image cells are kept as bytes with a name.
         skips_invalid: Whether invalid rows are left out; otherwise the first one ends the build.
-        counts: Where rows are counted.
     """
 
     def __init__(

@@ -34,11 +34,7 @@ from pipeline.storage.uri import folder_of, is_relative, parse_uri, resolve_uri
 
 
 class PromptTemplate:
-    """A text with names in braces; ``{{`` and ``}}`` stand for braces.
-
-    Raises:
-        ConfigError: A brace is left open, or something else than a name is in braces.
-    """
+    """A text with names in braces; ``{{`` and ``}}`` stand for braces."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -54,11 +50,7 @@ class PromptTemplate:
             )
 
     def fill(self, values: Mapping[str, object]) -> str:
-        """The text with its names replaced.
-
-        Raises:
-            ManifestRowError: A name has no value here.
-        """
+        """The text with its names replaced."""
         for name in self.names:
             if values.get(name) is None:
                 there = [key for key, value in values.items() if value is not None]

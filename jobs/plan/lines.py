@@ -43,11 +43,7 @@ GPUS: Mapping[str, Gpu] = MappingProxyType(
 
 
 def find_gpus(names: tuple[str, ...], prices: Mapping[str, float]) -> list[Gpu]:
-    """The GPUs of these names, all if there are none, with given prices in place of the table's.
-
-    Raises:
-        ConfigError: A name is not in the table.
-    """
+    """The GPUs of these names, all if there are none, with given prices in place of the table's."""
     for name in (*names, *prices):
         if name not in GPUS:
             raise ConfigError(f"GPU {name!r} is not in the table: give one of {', '.join(GPUS)}")
