@@ -23,12 +23,12 @@ _BUILDABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".tar")
 """Files that are no manifest and that one is built from."""
 
 SHARD_SEGMENTS = 128
-"""Segments of one shard: how many files lie in one folder of images, more or less."""
+"""Segments of one shard: how many files are in one folder of images, more or less."""
 
 
 @contextmanager
 def segment_reader() -> Iterator[SegmentReader]:
-    """Reads the rows of segments from wherever their files lie, until the end of the block."""
+    """Reads the rows of segments from wherever their files are, until the end of the block."""
     with closing(ObjectReader()) as objects, SegmentReader(objects.open) as reader:
         yield reader
 

@@ -67,5 +67,5 @@ def _lines(facts: RunFactSheet, num_rows: Mapping[str, int], has_inputs: bool) -
         "model made is synthetic and was not looked through by people."
     )
     if has_inputs:
-        yield "\nThe images that the model was given are here too: they are not synthetic and keep terms of their own."
+        yield "\nThe input images are included: they are not synthetic and keep their own terms."
     yield from table_lines("Splits", ("split", "rows"), [(name, f"{rows:,}") for name, rows in num_rows.items()])

@@ -34,7 +34,7 @@ def _table_schema(setup: ExportSetup, image: pa.DataType) -> pa.Schema:
 
 
 class ParquetExport:
-    """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that says which files are which split."""
+    """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that maps files to splits."""
 
     def __init__(self, setup: ExportSetup) -> None:
         self._target = setup.target

@@ -40,7 +40,7 @@ class ManifestFiles:
             taken = next((found for found in self._store.list(prefix) if found.endswith(".parquet")), None)
             if taken is not None and (not self._is_single or taken == f"{prefix}.parquet"):
                 raise ConfigError(
-                    f"{self._store.uri_of(taken)} is there already: choose another --to, or give --overwrite"
+                    f"{self._store.uri_of(taken)} exists already: choose another --to, or give --overwrite"
                 )
 
     def add(self, table: pa.Table) -> None:

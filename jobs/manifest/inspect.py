@@ -102,7 +102,9 @@ def validate_manifest(
     """Check a manifest's columns, ids and rows with the parsing of a run.
 
     Args:
-        tell: Told of each row that would fail, in order.
+        spec: What the run would be.
+        defaults: Of its rows.
+        tell: Called with each row that would fail, in order.
         reads_images: Whether to fetch and decode each input image too.
 
     Raises:
@@ -131,7 +133,7 @@ def manifest_rows(source: ManifestSource, defaults: RowDefaults, limit: int | No
 def _without_repeated_id(item: Item, repeats: Mapping[int, int]) -> Item:
     if not isinstance(item, Row) or (first := repeats.get(item.index)) is None:
         return item
-    message = f"id {item.id!r} is that of row {first}: give each row its own id"
+    message = f"id {item.id!r} is already the id of row {first}: give each row a unique id"
     return RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
 
 

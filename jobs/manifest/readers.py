@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp", "avif", "gif", "tif", 
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name says that it holds an image."""
+    """Whether a file's name is that of an image."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
@@ -76,7 +76,7 @@ def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:
                         yield member.name.removeprefix("./"), content.read()
                     archive.members.clear()  # type: ignore[attr-defined]
         except (tarfile.TarError, EOFError) as error:
-            raise ManifestError(f"{uri} is no whole tar archive: {error}") from error
+            raise ManifestError(f"{uri} is not a complete tar archive: {error}") from error
 
 
 def _object(where: str, data: bytes) -> dict[str, Any]:
@@ -120,11 +120,11 @@ def read_parquet(uri: str, open_file: OpenFile, *, without: Collection[str] = ()
 def delimiter_hint(name: str) -> str:
     """What to do about a column's name that holds several, parted by another sign than the reader's; else empty."""
     if "\t" in name:
-        return "tabs part the columns, so give the file a name that ends with .tsv"
+        return "columns are separated by tabs, so rename the file to end with .tsv"
     if ";" in name or "|" in name:
         sign = "semicolons" if ";" in name else "bars"
-        return f"{sign} part the columns, so save the table with commas, or with tabs as .tsv"
-    return "commas part the columns, so give the file a name that ends with .csv" if "," in name else ""
+        return f"{sign} separate the columns, so save the table with commas, or with tabs as .tsv"
+    return "columns are separated by commas, so rename the file to end with .csv" if "," in name else ""
 
 
 def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
@@ -140,7 +140,7 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
                 where = f"{uri}, line {reader.line_num}"
                 if None in row:
                     hints = [f"; {name!r} there: {mended}" for name in names if (mended := delimiter_hint(name))]
-                    raise ManifestError(f"{where}: there are more cells than columns in the header{''.join(hints[:1])}")
+                    raise ManifestError(f"{where}: more cells than columns in the header{''.join(hints[:1])}")
                 cells = {name: cell_from_text(name, cell) for name, cell in row.items() if cell}
                 yield Record({name: cells.get(name) for name in names}, where, uri)
         except csv.Error as error:
@@ -148,7 +148,11 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
 
 
 def read_json_lines(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One JSON object a line."""
+    """One JSON object per line.
+
+    Raises:
+        ManifestError: A line holds something else.
+    """
     for where, _, cells in json_objects(uri, open_file):
         yield Record(cells, where, uri)
 
@@ -170,7 +174,7 @@ def json_objects(uri: str, open_file: OpenFile) -> Iterator[tuple[str, str, dict
 
 
 def read_prompts(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One prompt a line; blank lines are left out."""
+    """One prompt per line; blank lines are left out."""
     with open_text(uri, open_file) as text:
         for number, line in enumerate(text, start=1):
             if prompt := line.strip():

@@ -114,7 +114,7 @@ def open_text(uri: str, open_file: OpenFile) -> Iterator[io.TextIOWrapper]:
 
 
 def _undecodable_line(uri: str, open_file: OpenFile) -> str:
-    """Where and what the first bytes are that are not UTF-8; a decoder only tells their place in what it read last."""
+    """Line and bytes of the first text that is not UTF-8; a decoder only reports their place in what it read last."""
     with open_file(uri) as file:
         for number, line in enumerate(file, start=1):
             try:

@@ -13,7 +13,11 @@ from manifests.columns import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
 
 
 def name_value_pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    """What ``--option NAME=VALUE``, given any number of times, says."""
+    """The values of ``--option NAME=VALUE``, repeatable.
+
+    Raises:
+        ConfigError: One has no name, sign or value.
+    """
     pairs = []
     for text in texts or ():
         name, equals, value = text.partition("=")
@@ -35,7 +39,16 @@ def listed_values(text: str) -> tuple[str, ...]:
 
 
 def constant_cell(name: str, text: str, types: Mapping[str, str]) -> Any:
-    """The cell that ``--set NAME=VALUE`` gives every row: YAML, or text as it is written in a column of texts."""
+    """The cell that ``--set NAME=VALUE`` gives every row: YAML, or text as it is written in a column of texts.
+
+    Args:
+        name: The column's.
+        text: Its value.
+        types: Of columns, by ``--type``.
+
+    Raises:
+        ConfigError: It is no value in YAML.
+    """
     kind = COLUMNS[name].kind if name in COLUMNS else None
     wanted: Any = object
     if kind in (TEXT, IMAGE) or (kind is None and types.get(name) == "string"):
@@ -82,7 +95,7 @@ class BuildRequest:
         if self.splits:
             check_splits(self.splits)
         if not self.inputs and not (self.prompt and self.variables):
-            raise ConfigError("there is nothing to build from: give inputs, or --prompt with a template and --var")
+            raise ConfigError("nothing to build from: give inputs, or --prompt with a template and --var")
         if self.dedupe not in get_args(Dedupe):
             raise ConfigError(f"--dedupe must be none, exact or images, got {self.dedupe!r}")
         if not 0 <= self.distance <= MAX_DISTANCE:

@@ -45,9 +45,7 @@ class PromptTemplate:
         self.names = tuple(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
         plain = all(name.isidentifier() for name in self.names)
         if not plain or any(form or conversion for _, _, form, conversion in parts):
-            raise ConfigError(
-                f"the template {text!r} must have nothing but names of columns in braces, as in {{color}}"
-            )
+            raise ConfigError(f"the template {text!r} must have only column names in braces, such as {{color}}")
 
     def fill(self, values: Mapping[str, object]) -> str:
         """The text with its names replaced."""
@@ -57,7 +55,7 @@ class PromptTemplate:
                 near = difflib.get_close_matches(name, there, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else ""
                 known = ", ".join(there) or "nothing"
-                raise ManifestRowError(f"the template needs {name!r}, which has no value here; there is {known}{hint}")
+                raise ManifestRowError(f"the template needs {name!r}, which has no value; known: {known}{hint}")
         return self._text.format_map({name: values[name] for name in self.names})
 
 

@@ -95,7 +95,7 @@ class RunPlan:
 def plan_run(
     spec: JobSpec, defaults: RowDefaults, facts: ModelFacts, *, num_workers: int, reads_remote: bool
 ) -> RunPlan:
-    """Read a manifest and tell what a run of it would do. No model is loaded and nothing is written.
+    """Read a manifest and estimate what a run of it would do. No model is loaded and nothing is written.
 
     Args:
         num_workers: How many there would be; the rows of a segment follow from it.

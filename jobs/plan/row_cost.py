@@ -76,7 +76,7 @@ def read_model_facts(model: str) -> ModelFacts:
 class RowCost:
     """One row's part in a plan; ``size`` is that of each of its images in pixels, None where there are none.
 
-    ``may_skip`` says that steps may decide more than is counted here, so that the row may cost less.
+    ``may_skip``: steps may commit more than is counted here, so that the row may cost less.
     """
 
     cost: Cost
@@ -89,6 +89,9 @@ class RowCosts:
     """Costs of rows. Keeps those of shapes seen before.
 
     Args:
+        facts: Of the model.
+        spec: Of the job; sets how input images are cropped.
+        objects: Reads the headers of input images.
         reads_remote: Whether those on S3 are read; otherwise they are taken to be square and as large as is used.
     """
 

@@ -93,14 +93,14 @@ def course_plots(reports: Sequence[EpochReport]) -> Iterator[Plot]:
         before_s += points[-1][0] if points else 0.0
     ends = ("start", f"{duration(before_s)} of work")
     if len(rates) > 1:
-        note = f"Rows settled a second, in {len(reports)} start{'s' if len(reports) > 1 else ''} of the run"
+        note = f"Rows finished per second, in {len(reports)} start{'s' if len(reports) > 1 else ''} of the run"
         yield line_plot("Throughput", note, "rows/s", rates, ends)
     if len(steps) > 1:
-        yield line_plot("Step time", "Milliseconds of a step, mean of all engines", "milliseconds", steps, ends)
+        yield line_plot("Step time", "Milliseconds per step, mean of all engines", "milliseconds", steps, ends)
 
 
 def _points_of(report: EpochReport) -> list[list[float]]:
-    """What a start noted. Its last interval may be short, whose rate says nothing: it joins the one before."""
+    """What a start noted. Its last interval may be short, whose rate means nothing: it joins the one before."""
     points = [point for point in report.note.get("points", []) if len(point) == _POINT_FIELDS]
     if len(points) >= _POINTS_OF_TWO_INTERVALS:
         before_last, last = (new[0] - old[0] for old, new in pairwise(points[-_POINTS_OF_TWO_INTERVALS:]))

@@ -104,7 +104,7 @@ def page_html(
 
     Args:
         notes: Lines about what the page lacks.
-        reports: What the starts of the run told of themselves.
+        reports: Of the starts of the run.
     """
     folder = files("jobs.report") / "page"
     script = (folder / "app.js").read_text(encoding="utf-8")

@@ -35,6 +35,10 @@ class Execution:
     """Runs segments on workers.
 
     Attributes:
+        store: The output.
+        settings: Of the workers.
+        workers: How many there are.
+        epoch: Of this start.
         state: Counts what happens.
         shutdown: Ends the work early, if it is requested.
         output_log: Written to the output now and then.
@@ -135,5 +139,8 @@ class Execution:
             )
             try:
                 return coordinator.run()
+            except BaseException as error:  # what a command prints with it
+                error.add_note(f"{state.num_committed} of {state.num_rows} rows committed to {self.store.uri}.")
+                raise
             finally:
                 note.refresh(is_last=True)

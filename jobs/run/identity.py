@@ -18,7 +18,7 @@ from pipeline.protocol.settings import ResultSettings, RunSettings
 
 
 def run_settings(spec: JobSpec, results: ResultSettings, model: str, output_uri: str) -> RunSettings:
-    """What workers are told: how to make these results, and in what way, as the spec says."""
+    """The workers' settings: these results, and the spec's settings of execution."""
     return RunSettings(
         results=results,
         model=model,
@@ -61,19 +61,28 @@ def what_decides_results(
 
 
 def check_version(description: Mapping[str, Any], uri: str) -> None:
-    """Refuse to continue a run of a version whose runs this one cannot continue."""
+    """Refuse to continue a run of a version whose runs this one cannot continue.
+
+    Raises:
+        ConfigError: It was started by 0.1; the message has what to do.
+    """
     version = str(description.get("results", {}).get("versions", {}).get("dimoo-batch", ""))
     if version.startswith("0.1."):
         raise ConfigError(
-            f"the run at {uri} was begun by dimoo-batch {version}, and one run does not mix results of both: finish it "
-            f"with that version (pip install dimoo-batch=={version}), or begin a new one with --new-run or another "
-            "--output; verify, status, report and export read it as it is"
+            f"the run at {uri} was started by dimoo-batch {version} and this version cannot resume it: finish it "
+            f"with that version (pip install dimoo-batch=={version}), or start a new run with --new-run or another "
+            "--output; verify, status, report and export can read it"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LostDescription:
-    """What a part says of its run."""
+    """A part's record of its run.
+
+    Attributes:
+        uri: Of the output.
+        origin: Of the first part that can be read.
+    """
 
     uri: str
     origin: PartOrigin
@@ -97,7 +106,7 @@ class LostDescription:
                 return results
         raise ConfigError(
             f"{self.uri} holds parts of a run but no run.json, and they are not of this manifest with these settings: "
-            "give the command that the run was started with, which writes run.json again, or choose another --output"
+            "re-run the command that the run was started with, which writes run.json again, or choose another --output"
         )
 
 
@@ -114,10 +123,14 @@ def way_of_working(spec: JobSpec) -> dict[str, Any]:
 
 
 def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | None:
-    """The name of the run's adapter."""
+    """The name of the run's adapter.
+
+    Raises:
+        ConfigError: It had one and does not record where it is.
+    """
     adapter: str | None = description.get("job", {}).get("adapter")
     if description["results"].get("adapter_digest") is not None and adapter is None:
-        raise ConfigError(f"the run at {output_uri} had an adapter and did not record where it is: it cannot be found")
+        raise ConfigError(f"the run at {output_uri} used an adapter and did not record its place: it cannot be found")
     return adapter
 
 
@@ -126,6 +139,6 @@ def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> 
     then = description["results"].get("presets", {}).get(name)
     if then is not None and then | {"meaning": ""} != asdict(find_preset(name)) | {"meaning": ""}:
         raise ConfigError(
-            f"preset {name!r} means something else than when the run at {output_uri} was made: use the version of "
+            f"preset {name!r} has changed since the run at {output_uri} was made: use the version of "
             "dimoo-batch that made it"
         )

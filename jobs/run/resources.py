@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 _FIRST_ROWS = 64  # are looked at; a manifest is long
-_LEAST_PX = PIXELS_PER_TOKEN**2  # of an image whose size only its file says
+_LEAST_PX = PIXELS_PER_TOKEN**2  # of an image whose size is only in its file
 
 
 def memory_of_rows(
     settings: RunSettings, found: CheckedCheckpoint, rows: Iterable[Row | RowFailure], num_rows: int
 ) -> MemoryNeed:
-    """What each worker needs for these rows; what only files would say is counted as the least that it can be.
+    """What each worker needs for these rows; what is only in files is counted as the least that it can be.
 
     Args:
         num_rows: How many there are in all.

@@ -163,7 +163,7 @@ def _check_listens(host: str, port: int) -> None:
 
 
 def require_token() -> None:
-    """Make a Ray that is started here ask for a token, unless the environment says otherwise.
+    """Make a Ray that is started here ask for a token, unless the environment sets otherwise.
 
     Ray reads the mode when it is imported. It would make the token by itself, readable by every user of the machine.
     """
@@ -250,9 +250,7 @@ def worker_pool(
     settings: RunSettings, workers: Workers, record: PoisonRecord, *, has_poison_segments: bool
 ) -> WorkerPool:
     """The pool of these workers, not yet started."""
-    if (
-        workers.count == 0 and has_poison_segments
-    ):  # a row that kills its worker must not take the run with it once more
+    if workers.count == 0 and has_poison_segments:  # a row that kills its worker must not take the run with it again
         from pipeline.driver.process_pool import ChildPool
 
         return ChildPool(settings)

@@ -69,7 +69,7 @@ class CaptionsSpec(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoCache:
-    """Every step computes everything, whatever the preset says."""
+    """Every step computes everything, whatever the preset."""
 
     __pydantic_config__ = SECTION
 
@@ -78,7 +78,7 @@ class NoCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoCommit:
-    """Each step decides its share, whatever the preset says."""
+    """Each step commits its share, whatever the preset."""
 
     __pydantic_config__ = SECTION
 
@@ -102,7 +102,11 @@ class ImageSection(Section):
         return _explicit(self, "step_cache", "uncond_interval", "commit")
 
     def with_approximations(self, settings: ImageSettings) -> ImageSettings:
-        """The engine's form, computed as this section says."""
+        """The engine's form of this section.
+
+        Raises:
+            ConfigError: If a value is out of range.
+        """
         return replace(
             settings,
             step_cache=None if isinstance(self.step_cache, NoCache) else self.step_cache,

@@ -1,4 +1,4 @@
-"""What ``--set KEY=VALUE`` says: a value in YAML, except that text stays as it is written where text is wanted."""
+"""The value of ``--set KEY=VALUE``: in YAML, except that text stays as it is written where text is wanted."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
@@ -12,7 +12,11 @@ from dimoo_core.errors import ConfigError
 
 
 def apply_override(raw: dict[str, Any], override: str, model: type[BaseModel]) -> None:
-    """Put what ``dotted.key=value`` says into ``raw``, which ``model`` will read."""
+    """Put ``dotted.key=value`` into ``raw``, which ``model`` will read.
+
+    Raises:
+        ConfigError: There is no key, the value is not YAML, or a part of the key is no section.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set needs key=value, got {override!r}")

@@ -24,7 +24,7 @@ SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")
 
 
 def with_generation_defaults(spec: JobSpec, directory: Path) -> JobSpec:
-    """The spec with the checkpoint's defaults wherever it says nothing itself.
+    """The spec with the checkpoint's defaults wherever it has no value itself.
 
     Raises:
         WeightsError: If the checkpoint's file is wrong; names the file, the key and the value.

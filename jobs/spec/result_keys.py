@@ -60,7 +60,7 @@ def check_names(names: Iterable[str], *results: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             sections = sorted({key_as_set(key).partition(".")[0] for key in _keys(*results)})
             hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(sections)}"
-            raise ConfigError(f"--accept-change {name}: nothing that decides results has this name; {hint}")
+            raise ConfigError(f"--accept-change {name}: no setting of the results has this name; {hint}")
 
 
 def _keys(*results: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -103,7 +103,7 @@ def settings_from(values: Mapping[str, Any]) -> ResultSettings:
         raw["hooks"] = dict(raw["hooks"])
         for name, digest_then in raw["hooks"].pop("digests").items():
             if hook_digest(name) != digest_then:
-                raise ConfigError(f"hook {name!r} is not what the run used: its file has changed")
+                raise ConfigError(f"hook {name!r} has changed since the run: its file differs")
     try:
         return TypeAdapter(ResultSettings).validate_json(json.dumps(raw))
     except ValidationError as error:

@@ -64,7 +64,8 @@ def bench_cases(
     """Every preset with every size of image, and with captions.
 
     Args:
-        defaults: Of the job; say everything that presets and sizes do not.
+        defaults: Of the job; have everything that presets and sizes do not.
+        presets: By name.
         sizes: Width and height in pixels; none: that of the defaults.
     """
     cases: list[BenchCase] = []

@@ -1,4 +1,4 @@
-"""How much a caption is to say: three ways to ask for one, each with its words and the length of its answer."""
+"""The detail of a caption: three levels, each with its prompt and the maximum length of its answer."""
 
 import difflib
 from collections.abc import Mapping

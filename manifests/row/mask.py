@@ -1,4 +1,4 @@
-"""Which part of its image a row wants generated: a mask image, a box, a share of the middle, or a border around it.
+"""The part of the image that is generated: a mask image, a box, a share of the middle, or a border around it.
 
 What is checked here needs no image; whether a mask fits its image is checked by the worker.
 """
@@ -21,7 +21,7 @@ Sides = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """What ``column`` says of left, top, right and bottom, each 0 or more and not all 0."""
+    """The values of ``column`` for left, top, right and bottom, each 0 or more and not all 0."""
 
     column: str
     sides: Sides

@@ -34,7 +34,7 @@ def choices_cell(record: Mapping[str, Any], task: Task) -> tuple[str, ...]:
 
 
 MAX_SAMPLES = 64
-"""Most images of one row: they are in hand together until the last one is stored."""
+"""Most images of one row: they are in memory together until the last one is stored."""
 
 VIEWS = ("left", "right", "back")
 """Views of a row that names none."""

@@ -87,7 +87,7 @@ IMAGE_TO_IMAGE = ImageSettings(cfg_scale=2.5, cfg_image_scale=4.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDefaults:
-    """What the job says for every row that does not say it itself.
+    """The job's defaults for rows without their own values.
 
     The preset, the row's or this one, is put over the settings, except over the fields that the job sets itself: for
     each kind of settings they are named in ``explicit_…``.

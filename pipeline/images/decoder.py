@@ -80,7 +80,7 @@ class ImageDecoder:
     def _exchange(
         self, process: "_DecoderProcess", data: bytes, keeps_mode: bool
     ) -> tuple[Image.Image | None, dict[str, Any]]:
-        """One request; the image, or None and the answer that says why there is none."""
+        """One request; the image, or None and the answer with the reason."""
         answer = process.ask(REQUEST.pack(len(data), keeps_mode), data)
         if "error" in answer:
             return None, answer

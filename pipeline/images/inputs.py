@@ -161,7 +161,7 @@ class ImageFetcher:
 
 
 def ignore_pillow_warnings() -> None:
-    """Keep what Pillow says about odd images to itself, in this process: filters are global."""
+    """Silence Pillow's warnings about odd images in this process: filters are global."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -211,13 +211,13 @@ class InputImages:
     def fitted(
         self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution, is_random: bool
     ) -> Image.Image:
-        """The image cropped to a size that the model takes: in the middle, or anywhere as the seed says."""
+        """The image cropped to a size that the model takes: in the middle, or at a place drawn from the seed."""
         image = self.fetch(source, folder_uri)
         sizes = crop_sizes_for(image.size, resolution)
         return fit(image, sizes, random_offset(seed) if is_random else centered)
 
     def fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
-        """The input image, tried for with patience.
+        """The input image, fetched with retries.
 
         Raises:
             StoreError: This image cannot be had, while others can, or trying again cannot help.

@@ -85,7 +85,7 @@ class PartialSegments:
         return {row.fingerprint: row.done for row in rows}, keys
 
     def has_images(self, done: RowSuccess) -> bool:
-        """Whether every image of a row is there, byte for byte as the row says."""
+        """Whether every image of a row is there, byte for byte as the row records."""
         for image in done.outputs:
             try:
                 data = self._retry_policy.retry(partial(self._store.get, image.output))
@@ -114,7 +114,7 @@ class PartialSegments:
 
 
 def folder_of_partials(part: PartName) -> str:
-    """Where partial segments of a part lie."""
+    """Where partial segments of a part are."""
     return f"{PARTIALS_PREFIX}{part}/"
 
 

@@ -82,7 +82,7 @@ class PartName(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Where the part lies."""
+        """Where the part is."""
         return f"{PARTS_PREFIX}{self}.parquet"
 
     @property

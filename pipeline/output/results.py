@@ -2,7 +2,7 @@
 
 The part is the only thing a reader has to trust: rows that are done are its rows, rows that failed are in its metadata,
 from which the file in ``_failures/`` is made. Nothing in a part depends on when or by whom it was written, except
-``dimoo.writer``, which tells two writers of the same segment apart.
+``dimoo.writer``, which distinguishes two writers of the same segment.
 """
 
 import io
@@ -22,11 +22,11 @@ from manifests.errors import RowFailure
 from manifests.schema import passthrough_schema
 
 MAX_CELL_CHARS = 1000
-"""Of a cell as JSON; failures lie in the metadata of parts, which every resume reads whole."""
+"""Of a cell as JSON; failures are in the metadata of parts, which every resume reads whole."""
 
 
 def extra_columns(rows: pa.Table, index: int) -> str | None:
-    """A JSON object of one row's cells by their columns; None if there is nothing to tell.
+    """A JSON object of one row's cells by their columns; None if there are none.
 
     Left out are nulls, bytes, cells of more than ``MAX_CELL_CHARS`` characters, and what JSON cannot hold. Types that
     it does not know, such as dates, become text. URIs of images are not among these columns: they may be signed.
@@ -183,7 +183,7 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class PartSummary:
-    """What a part's metadata says; ``retry`` is the retry of the run that made it, 0 for a segment's first part."""
+    """The metadata of a part; ``retry`` is the retry of the run that made it, 0 for a segment's first part."""
 
     num_done: int
     failures: tuple[RowFailure, ...]

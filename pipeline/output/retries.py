@@ -51,7 +51,7 @@ class RetryRecords:
         """The last retry that was begun; None if there was none.
 
         Raises:
-            StoreError: Code ``DamagedRetry`` if what lies there is no record.
+            StoreError: Code ``DamagedRetry`` if what is there is no record.
         """
         numbers = (int(match["number"]) for key in self._store.list(RETRIES_PREFIX) if (match := _KEY.fullmatch(key)))
         number = max(numbers, default=0)

@@ -86,10 +86,10 @@ A row without any round never enters the engine. Requests of a row have ids of t
 class RowFlow:
     """One row between its preparation and its result.
 
-    The first round is laid out at once, by the thread that prepares the row; from then on the engine's thread owns it.
+    The first round is built at once, by the thread that prepares the row; from then on the engine's thread owns it.
 
     Raises:
-        RequestError: The first round cannot be laid out.
+        RequestError: The first round cannot be built.
     """
 
     def __init__(self, row: Row, rounds: Rounds) -> None:

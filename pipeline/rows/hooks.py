@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Collection
 from importlib.machinery import SourceFileLoader
@@ -93,7 +94,7 @@ def find_hook(name: str) -> Hook:
         else:
             found = points[name].load()
     except (Exception, SystemExit) as error:  # whatever somebody else's module raises when it is imported
-        words = " ".join(str(error).split())
+        words = re.sub(r"_dimoo_batch_hook_\w+", module, f"{type(error).__name__}: {' '.join(str(error).split())}")
         raise ConfigError(f"hook {name!r} cannot be imported: {words}{_way_out(error, module, attribute)}") from error
     if not callable(found):
         raise ConfigError(f"hook {name!r} must be a function, got {type(found).__name__}")

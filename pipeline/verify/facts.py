@@ -1,4 +1,4 @@
-"""What ``run.json`` says that the rest of the output has to agree with. Read without the code that writes it."""
+"""The facts of ``run.json`` that the rest of the output has to agree with. Read without the code that writes it."""
 
 import hashlib
 import json

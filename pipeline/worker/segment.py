@@ -47,7 +47,7 @@ class OpenSegment:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every row has its result."""
+        """Whether every row has a result."""
         with self._lock:
             return len(self._row_results) == len(self.expected_rows)
 

@@ -1,6 +1,6 @@
 """The threads of one worker: pools that its rows pass through, one boundary for what any of them raises, a watchdog.
 
-The watchdog's timestamp says how long the oldest piece of work has made no progress.
+The watchdog's timestamp shows how long the oldest piece of work has made no progress.
 """
 
 import threading
