@@ -102,8 +102,6 @@ def validate_manifest(
     """Check a manifest's columns, ids and rows with the parsing of a run.
 
     Args:
-        spec: What the run would be.
-        defaults: Of its rows.
         tell: Called with each row that would fail, in order.
         reads_images: Whether to fetch and decode each input image too.
 

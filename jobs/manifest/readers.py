@@ -148,11 +148,7 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
 
 
 def read_json_lines(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One JSON object per line.
-
-    Raises:
-        ManifestError: A line holds something else.
-    """
+    """One JSON object per line."""
     for where, _, cells in json_objects(uri, open_file):
         yield Record(cells, where, uri)
 

@@ -13,11 +13,7 @@ from manifests.columns import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
 
 
 def name_value_pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    """The values of ``--option NAME=VALUE``, repeatable.
-
-    Raises:
-        ConfigError: One has no name, sign or value.
-    """
+    """The values of ``--option NAME=VALUE``, repeatable."""
     pairs = []
     for text in texts or ():
         name, equals, value = text.partition("=")
@@ -39,16 +35,7 @@ def listed_values(text: str) -> tuple[str, ...]:
 
 
 def constant_cell(name: str, text: str, types: Mapping[str, str]) -> Any:
-    """The cell that ``--set NAME=VALUE`` gives every row: YAML, or text as it is written in a column of texts.
-
-    Args:
-        name: The column's.
-        text: Its value.
-        types: Of columns, by ``--type``.
-
-    Raises:
-        ConfigError: It is no value in YAML.
-    """
+    """The cell that ``--set NAME=VALUE`` gives every row: YAML, or text as it is written in a column of texts."""
     kind = COLUMNS[name].kind if name in COLUMNS else None
     wanted: Any = object
     if kind in (TEXT, IMAGE) or (kind is None and types.get(name) == "string"):

@@ -87,12 +87,7 @@ class SourceFile:
 
 
 def read_source(inputs: Iterable[str], given: str, objects: ObjectReader) -> Iterator[SourceFile]:
-    """The files of a source; a folder or prefix stands for the files of its format below it, by name.
-
-    Raises:
-        ConfigError: A format cannot be detected, or is unknown.
-        ManifestError: There is no such file, or a folder holds none.
-    """
+    """The files of a source; a folder or prefix stands for the files of its format below it, by name."""
     if given not in FORMATS:
         raise ConfigError(f"--from must be one of {', '.join(FORMATS)}, got {given!r}")
     for uri in inputs:

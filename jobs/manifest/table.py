@@ -29,7 +29,6 @@ def missing_column(names: Collection[str], task: Task | None) -> str | None:
     """The message where no row has a column that rows of this task need; None if every such column is there.
 
     Args:
-        names: The columns of the source, and those that options add.
         task: Of the rows; None if it is not given.
     """
     if task is None:

@@ -89,9 +89,6 @@ class RowCosts:
     """Costs of rows. Keeps those of shapes seen before.
 
     Args:
-        facts: Of the model.
-        spec: Of the job; sets how input images are cropped.
-        objects: Reads the headers of input images.
         reads_remote: Whether those on S3 are read; otherwise they are taken to be square and as large as is used.
     """
 

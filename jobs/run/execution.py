@@ -35,10 +35,6 @@ class Execution:
     """Runs segments on workers.
 
     Attributes:
-        store: The output.
-        settings: Of the workers.
-        workers: How many there are.
-        epoch: Of this start.
         state: Counts what happens.
         shutdown: Ends the work early, if it is requested.
         output_log: Written to the output now and then.

@@ -61,11 +61,7 @@ def what_decides_results(
 
 
 def check_version(description: Mapping[str, Any], uri: str) -> None:
-    """Refuse to continue a run of a version whose runs this one cannot continue.
-
-    Raises:
-        ConfigError: It was started by 0.1; the message has what to do.
-    """
+    """Refuse to continue a run of a version whose runs this one cannot continue."""
     version = str(description.get("results", {}).get("versions", {}).get("dimoo-batch", ""))
     if version.startswith("0.1."):
         raise ConfigError(
@@ -77,12 +73,7 @@ def check_version(description: Mapping[str, Any], uri: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LostDescription:
-    """A part's record of its run.
-
-    Attributes:
-        uri: Of the output.
-        origin: Of the first part that can be read.
-    """
+    """A part's record of its run."""
 
     uri: str
     origin: PartOrigin
@@ -123,11 +114,7 @@ def way_of_working(spec: JobSpec) -> dict[str, Any]:
 
 
 def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | None:
-    """The name of the run's adapter.
-
-    Raises:
-        ConfigError: It had one and does not record where it is.
-    """
+    """The name of the run's adapter."""
     adapter: str | None = description.get("job", {}).get("adapter")
     if description["results"].get("adapter_digest") is not None and adapter is None:
         raise ConfigError(f"the run at {output_uri} used an adapter and did not record its place: it cannot be found")

@@ -37,9 +37,6 @@ class ResumeOptions:
 
         Args:
             results: What decides the results of this start.
-            num_rows: Its rows.
-            found: The run's description.
-            run: Where it is.
 
         Returns:
             What differs and is accepted, as ``key: there, now``.

@@ -105,11 +105,7 @@ class RetryOptions:
     accepted: tuple[str, ...] = ()
 
     def job_spec(self, description: Mapping[str, Any]) -> JobSpec:
-        """The run's own execution settings, with the options given now.
-
-        Raises:
-            ConfigError: A key is unknown, or one that the run has decided.
-        """
+        """The run's own execution settings, with the options given now."""
         for override in self.overrides:
             key = override.partition("=")[0]
             if key.partition(".")[0] not in _OWN_KEYS or key in _RECORDED_KEYS:

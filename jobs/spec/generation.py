@@ -102,11 +102,7 @@ class ImageSection(Section):
         return _explicit(self, "step_cache", "uncond_interval", "commit")
 
     def with_approximations(self, settings: ImageSettings) -> ImageSettings:
-        """The engine's form of this section.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
+        """The engine's form of this section."""
         return replace(
             settings,
             step_cache=None if isinstance(self.step_cache, NoCache) else self.step_cache,

@@ -12,11 +12,7 @@ from dimoo_core.errors import ConfigError
 
 
 def apply_override(raw: dict[str, Any], override: str, model: type[BaseModel]) -> None:
-    """Put ``dotted.key=value`` into ``raw``, which ``model`` will read.
-
-    Raises:
-        ConfigError: There is no key, the value is not YAML, or a part of the key is no section.
-    """
+    """Put ``dotted.key=value`` into ``raw``, which ``model`` will read."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set needs key=value, got {override!r}")

@@ -65,7 +65,6 @@ def bench_cases(
 
     Args:
         defaults: Of the job; have everything that presets and sizes do not.
-        presets: By name.
         sizes: Width and height in pixels; none: that of the defaults.
     """
     cases: list[BenchCase] = []

@@ -144,9 +144,6 @@ class RunDirectory:
 
         Reads many parts at once, and keeps of them what is counted: memory does not grow with their number.
 
-        Args:
-            look: Called with each segment, in row order and on the caller's thread.
-
         Raises:
             StoreError: Codes as of ``summary``, and ``DamagedPart`` if a segment has too few or too many rows.
         """
@@ -220,11 +217,7 @@ class RunDirectory:
             self.store.put_json(RUN_KEY, described, **_RUN_STYLE)
 
     def description(self) -> dict[str, Any] | None:
-        """``run.json``; None if no run was started here.
-
-        Raises:
-            ConfigError: If something else is there.
-        """
+        """``run.json``; None if no run was started here."""
         try:
             found = json.loads(self.store.get(RUN_KEY))
         except ObjectNotFound:

@@ -148,12 +148,7 @@ class Fence:
         self.number = number
 
     def check(self) -> None:
-        """Continue only if this is still the last epoch; one small request.
-
-        Raises:
-            RunSuperseded: It is not.
-            StoreError: The store cannot be read.
-        """
+        """Continue only if this is still the last epoch; one small request."""
         if self._store.size(_claim_key(self.number + 1)) is not None:
             successor = _owner_of(self._store, self.number + 1)
             raise RunSuperseded(f"another driver ({successor}) has taken over {self._store.uri}: this one stops")

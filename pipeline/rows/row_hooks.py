@@ -263,14 +263,7 @@ class ResultJudge:
         """What is to be stored of a row; or why nothing is.
 
         Args:
-            row: As it was run.
-            at: Where the manifest has it.
             columns: Those of the output, over the manifest's own cells.
-            text: Its answer.
-            pixels: Its own image.
-
-        Raises:
-            RunFailed: As ``RowHooks.after``.
         """
         if not self._hooks.look_at_results:
             return Judged(text, pixels, ())
