@@ -1,4 +1,4 @@
 """Building, checking and showing manifests.
 
-A wrong option is a ``ConfigError``; what is wrong with a source is a ``ManifestError`` with its place in it.
+A wrong option is a ``ConfigError``; a wrong source is a ``ManifestError`` that names the place in it.
 """

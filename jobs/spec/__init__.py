@@ -1,1 +1,1 @@
-"""The job spec. What is wrong in it is a ``ConfigError`` with the key, the value and what is allowed."""
+"""The job spec. A ``ConfigError`` names the key, the value and what is allowed."""
