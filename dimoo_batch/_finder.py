@@ -1,6 +1,6 @@
 """Finds our packages beside this one, whatever else has their names.
 
-A user's own ``pipeline.py`` or ``jobs/`` may lie in the working directory or on ``PYTHONPATH``, before our packages on
+A user's own ``pipeline.py`` or ``jobs/`` may be in the working directory or on ``PYTHONPATH``, before our packages on
 ``sys.path``, which stays as it is. Imports none of them: ``pipeline`` imports this module.
 """
 

@@ -20,7 +20,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 def check_file(path: Path, *, if_missing: str) -> None:
     """Look at a file and its first bytes.
 
-    ``if_missing`` is what to say after "is missing: ".
+    ``if_missing`` completes the message "is missing: ".
 
     Raises:
         WeightsError: If it is not there, not a file, empty, a pointer of git-lfs, or may not be read.
@@ -123,7 +123,7 @@ def weight_pickles(names: Iterable[str]) -> list[str]:
 
 
 def file_names(directory: Path) -> set[str]:
-    """Names of all that lies in a directory."""
+    """Names of all that is in a directory."""
     try:
         return {path.name for path in directory.iterdir()}
     except OSError as error:
@@ -162,7 +162,7 @@ def _check_kind(directory: Path, names: set[str]) -> None:
 
 
 def _checkpoints_in(directory: Path) -> Iterator[Path]:
-    """Checkpoints that lie where savers and the hub's cache put them."""
+    """Checkpoints that are where savers and the hub's cache put them."""
     for pattern in ("*", "snapshots/*"):
         for folder in directory.glob(pattern):
             if (folder / _CONFIG).is_file() and any((folder / name).is_file() for name in (_SINGLE, _INDEX)):

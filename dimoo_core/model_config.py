@@ -196,7 +196,7 @@ class ModelConfig:
     num_embeddings: int  # rows of the embedding and of the head; may be padded beyond the last image code
     rope_theta: float = 500_000.0
     rms_norm_eps: float = 1e-5
-    image_token_offset: int | None = None  # id of VQ code 0; None: what tokenizer and tensors say
+    image_token_offset: int | None = None  # id of VQ code 0; None: by tokenizer and tensors
 
     @property
     def head_dim(self) -> int:

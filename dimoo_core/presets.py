@@ -1,6 +1,6 @@
 """Named trade-offs between cost and similarity to the reference. Importable without torch.
 
-A preset says which approximations are made, never what is asked for: size, steps, guidance and temperature are those
+A preset sets which approximations are made, never the request: size, steps, guidance and temperature are those
 of the row or the job. What each one costs: docs/presets.md.
 """
 
@@ -82,14 +82,14 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             ),
             Preset(
                 name="balanced",
-                meaning="recomputes what is about to be committed and what just was; commits confident tokens early",
+                meaning="recomputes positions about to be committed and just committed; commits confident tokens early",
                 step_cache=TargetCacheConfig(),
                 cache=TextCacheConfig(),
                 commit=ParallelCommit(bound=0.99),
             ),
             Preset(
                 name="fast",
-                meaning="as balanced, with fewer refreshes, guidance every other step, and tokens sooner deemed sure",
+                meaning="as balanced, with fewer refreshes, guidance every other step, and a lower confidence bound",
                 step_cache=TargetCacheConfig(refresh_share=1 / 8, lookahead=2.0),
                 uncond_interval=2,
                 cache=TextCacheConfig(),
@@ -116,6 +116,6 @@ def find_preset(name: str) -> Preset:
     near = difflib.get_close_matches(folded, PRESETS, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     if folded in _CAPTION_DETAILS:
-        hint = f" (how much a caption tells is captions.detail={folded}, or the column caption_detail)"
+        hint = f" (the detail of captions is captions.detail={folded}, or the column caption_detail)"
     shown = repr(name) if len(name) <= 60 else f"{name[:60]!r}..."
     raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {shown}{hint}")

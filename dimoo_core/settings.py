@@ -24,7 +24,7 @@ class EngineConfig:
     ``max_cache_bytes`` limits what running requests keep between steps; None asks the machine when the engine starts.
     A running request makes a step at least every ``max_step_interval`` steps of the engine. The more, the better steps
     are filled with requests that compute little most of the time.
-    ``batch_invariance`` says whether a row's logits are the same, bit for bit, in every batch: ``auto`` is on for
+    ``batch_invariance`` sets whether a row's logits are the same, bit for bit, in every batch: ``auto`` is on for
     CPUs, where it costs next to nothing, and off for CUDA, where it means fixed tiles.
     ``compile`` has norms, rotations and gates computed by kernels that torch's compiler writes for this machine when
     they are first needed. What they compute may depend on the batch in the last bit, so ``auto`` is off with them.
@@ -80,7 +80,7 @@ Remasking = Literal["low_confidence", "random"]
 Resolution = int | Literal["adaptive", "native"]
 """Crop input images to about this many pixels squared, a multiple of 32; the reference's scripts take 512 or 1024.
 
-``adaptive`` is its benchmark wrapper's rule: 512 for smaller images, 1024 for larger ones, what lies between is
+``adaptive`` is its benchmark wrapper's rule: 512 for smaller images, 1024 for larger ones, what is between is
 kept; each of several images that are read together gets 512.
 ``native`` keeps every image up to 1024x1024 pixels as it is, but for a rest beyond whole tokens; larger ones get 1024.
 """
@@ -217,7 +217,7 @@ class ImageSettings:
     ``cfg_image_scale`` guides towards the input images, where there are any. ``step_cache`` None computes everything.
     Sequences without prompt or images are computed every ``uncond_interval``-th step and whenever a
     ``TargetCacheConfig`` refreshes; in between the difference that they made is kept. ``commit`` None decides at each
-    step what the schedule says.
+    step what is scheduled.
     """
 
     __pydantic_config__ = SECTION

@@ -1,6 +1,6 @@
 """Reads one cell of a row: the right Python type, or an error that names column, value and fix.
 
-None is a null cell and passes through; whether a column may be null is for ``row`` to say.
+None is a null cell and passes through; ``row`` decides whether a column may be null.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from manifests.errors import ManifestRowError
 
 MAX_EXACT_FLOAT = 2**53
-"""Beyond this a float no longer tells neighbouring integers apart."""
+"""Beyond this a float cannot distinguish neighbouring integers."""
 
 MAX_SHOWN_CHARACTERS = 60
 

@@ -17,7 +17,7 @@ class ColumnKind:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One documented column; ``default`` says what stands in for a null or for an absent column."""
+    """One documented column; ``default`` replaces a null or an absent column."""
 
     name: str
     kind: ColumnKind
@@ -114,7 +114,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column(
                 "choices", TEXTS, "answers to choose from in one step, 2 to 64", "none: the answer is written freely"
             ),
-            Column("caption_detail", TEXT, "how much a caption tells: short, detailed or dense", "the job's setting"),
+            Column("caption_detail", TEXT, "detail of a caption: short, detailed or dense", "the job's setting"),
             Column("best_of", WHOLE, "images to make of which the model itself chooses, 2 to 64", "none: no choice"),
             Column("num_samples", WHOLE, "images to make of the row, 1 to 64, each with a seed of its own", "1"),
             Column(
@@ -135,4 +135,4 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
         )
     }
 )
-"""Every known column by name. All are optional by themselves; ``schema`` says when one is missed."""
+"""Every known column by name. All are optional by themselves; ``schema`` checks when one is required."""

@@ -8,7 +8,7 @@ from dimoo_core.errors import DimooError
 FailureClass = Literal[
     "bad_input", "not_found", "forbidden", "timeout", "oom", "engine", "store", "crash", "hook", "rejected"
 ]
-"""What a failure means to somebody who asks whether to try its row again; docs/output.md tells them apart."""
+"""What a failure means for a retry of its row; docs/output.md describes them."""
 
 FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)
 

@@ -190,8 +190,6 @@ def nearest_name(column: str, names: Iterable[str], ratio: float = 0.6) -> str |
     """Of names that are no known columns, the one by which this column was most likely meant; None if none comes near.
 
     Args:
-        column: A known column.
-        names: Those found.
         ratio: Least similarity in [0, 1]; letter case, hyphens and spaces make no difference.
     """
     unknown = {_folded(name): name for name in names if name not in COLUMNS}
@@ -238,7 +236,7 @@ def _meant_column(name: str, absent: list[str]) -> str | None:
         return None
     if OTHER_NAMES.get(folded) in absent:
         return OTHER_NAMES[folded]
-    # Two letters are too few to tell a slip from a name of its own: 'id' is near 'uid' and 'aid'.
+    # Two letters are too few to distinguish a typo from another name: 'id' is near 'uid' and 'aid'.
     candidates = [column for column in COLUMNS if len(column) > 2 or column == folded]
     nearest = next(iter(difflib.get_close_matches(folded, candidates, n=1, cutoff=NEAR_MISS_RATIO)), None)
     return nearest if nearest in absent else None

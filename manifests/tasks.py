@@ -106,7 +106,7 @@ class Task:
 
     ``default_prompt`` stands in where neither the row nor the job gives a prompt. ``system`` is the system prompt of a
     task that makes an image from an image; ``free_system`` takes its place where the prompt is not the task's own. A
-    task that ``keeps_words`` has its default prompt whatever row and job say.
+    task that ``keeps_words`` always has its default prompt, not the row's or the job's.
     """
 
     name: str
@@ -154,7 +154,7 @@ class Task:
 
     @property
     def image_columns(self) -> tuple[str, ...]:
-        """Columns of which a row fills exactly one to say what the input is."""
+        """Columns of which a row fills exactly one, its input."""
         if not self.needs_image:
             return ()
         return ("image", "images") if self.takes_images else ("image",)
@@ -166,12 +166,12 @@ class Task:
 
     @property
     def has_details(self) -> bool:
-        """Whether a row may say how much its answer is to tell."""
+        """Whether a row may set the detail of its answer."""
         return self.name == CAPTION
 
     @property
     def mask_columns(self) -> tuple[str, ...]:
-        """Columns of which a row fills exactly one to say what is painted."""
+        """Columns of which a row fills exactly one, the area to paint."""
         if self.kind != "painting":
             return ()
         return (*MASK_COLUMNS, *PAD_COLUMNS) if self.can_grow else MASK_COLUMNS
@@ -192,7 +192,7 @@ class Task:
         return _unused_columns(self)
 
 
-@lru_cache(256)  # asked for once a row
+@lru_cache(256)  # asked for once per row
 def _unused_columns(task: Task) -> tuple[str, ...]:
     settings = dict.fromkeys(name for kind in KINDS.values() for name in kind.settings)
     of_no_use = (*(() if task.can_grow else PAD_COLUMNS), *(() if task.has_details else ("caption_detail",)))
@@ -202,12 +202,12 @@ def _unused_columns(task: Task) -> tuple[str, ...]:
 
 
 _EDITS = {
-    "edit": "the image after any edit that the prompt asks for",
-    "edit_add": "the image with what the prompt adds",
-    "edit_remove": "the image without what the prompt removes",
-    "edit_replace": "the image with one thing replaced, as the prompt says",
-    "edit_background": "the image on the background that the prompt asks for",
-    "edit_text_transfer": "the image with its lettering changed, as the prompt says",
+    "edit": "edit the image as the prompt asks",
+    "edit_add": "add what the prompt names to the image",
+    "edit_remove": "remove what the prompt names from the image",
+    "edit_replace": "replace one object of the image, as the prompt asks",
+    "edit_background": "change the background of the image, as the prompt asks",
+    "edit_text_transfer": "change the text in the image, as the prompt asks",
 }
 _PAINTINGS = {
     INPAINT: "regenerate the masked area; the prompt describes the whole image",
@@ -225,7 +225,7 @@ def _prediction(family: str) -> Task:
     return Task(
         name="seg_pred" if family == "sam2mask" else f"{family}_pred",
         kind="image_to_image",
-        meaning=f"the {MAP_NAMES[family]} of the image",
+        meaning=f"predict the {MAP_NAMES[family]} of the image",
         needs_image=True,
         needs_prompt=False,
         default_prompt=template.words,
@@ -241,20 +241,20 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 name="text_to_image",
                 kind="image",
-                meaning="an image of what the prompt describes",
+                meaning="generate an image from the prompt",
                 needs_image=False,
                 needs_prompt=True,
             ),
             *(_with_image(name, meaning, IMAGE_EDITING_SYSTEM) for name, meaning in _EDITS.items()),
             *(
-                _with_image(f"{name}_control", f"an image of the prompt that follows the {what}", CONTROL_SYSTEM)
+                _with_image(f"{name}_control", f"generate an image from the prompt and the {what}", CONTROL_SYSTEM)
                 for name, what in _CONTROLS.items()
             ),
-            _with_image("subject_driven", "an image of the prompt with the object of the image", SUBJECT_SYSTEM),
+            _with_image("subject_driven", "generate a scene for the object of the image", SUBJECT_SYSTEM),
             Task(
                 name="style_transfer",
                 kind="style",
-                meaning="the image in the style of the style image, whose size it gets",
+                meaning="redraw the image in the style of the style image, and in its size",
                 needs_image=True,
                 needs_prompt=False,
                 default_prompt=STYLE_TRANSFER.words,
@@ -263,7 +263,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 name="multi_view",
                 kind="views",
-                meaning="other views of what the image shows from the front",
+                meaning="generate other views; the image is the front view",
                 needs_image=True,
                 needs_prompt=False,
                 system=MULTI_VIEW_SYSTEM,
@@ -271,7 +271,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 name="multiturn_edit",
                 kind="turns",
-                meaning="the image after edits one after the other, each of what the one before gave",
+                meaning="apply edits in sequence, each to the previous result",
                 needs_image=True,
                 needs_prompt=False,
                 system=IMAGE_EDITING_SYSTEM,
@@ -284,14 +284,14 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 name="vqa",
                 kind="text",
-                meaning="an answer to the prompt, a question about the image or the images",
+                meaning="answer the prompt, a question about the image or images",
                 needs_image=True,
                 needs_prompt=True,
             ),
             Task(
                 name=CAPTION,
                 kind="text",
-                meaning="a description of the image, or of the images together",
+                meaning="describe the image, or the images together",
                 needs_image=True,
                 needs_prompt=False,
                 default_prompt="Describe this image in detail.",
@@ -299,21 +299,21 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 name="score",
                 kind="score",
-                meaning="how probable the model finds it that the image is what the prompt describes",
+                meaning="score how likely the image shows what the prompt describes",
                 needs_image=True,
                 needs_prompt=True,
             ),
             Task(
                 name="tokenize",
                 kind="encoding",
-                meaning="the VQ codes of the image",
+                meaning="encode the image to VQ codes",
                 needs_image=True,
                 needs_prompt=False,
             ),
             Task(
                 name="detokenize",
                 kind="decoding",
-                meaning="the image that VQ codes stand for",
+                meaning="decode VQ codes to an image",
                 needs_image=False,
                 needs_prompt=False,
             ),

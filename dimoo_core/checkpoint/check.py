@@ -88,7 +88,7 @@ def check_codec(directory: Path) -> VQConfig:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class CheckedCheckpoint:
-    """What a checkpoint says of itself, free of contradictions."""
+    """The facts of a checkpoint, free of contradictions."""
 
     directory: Path
     config: ModelConfig

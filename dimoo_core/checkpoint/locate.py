@@ -35,7 +35,7 @@ def download(repo: str, revision: str | None) -> Path:
         RuntimeError,
     ) as error:  # the last is xet's
         shown = repo if revision is None else f"{repo}@{revision}"
-        raise WeightsError(f"cannot get {shown!r} from the hub: {_cause(error, repo, revision)}") from error
+        raise WeightsError(f"cannot download {shown!r}: {_cause(error, repo, revision)}") from error
 
 
 def downloaded_files() -> dict[str, list[str]]:
@@ -74,9 +74,9 @@ def _cause(error: Exception, repo: str, revision: str | None) -> str:
         case RevisionNotFoundError():
             return f"it has no revision {revision or constants.DEFAULT_REVISION!r}, give a branch, tag or commit of it"
         case DisabledRepoError():
-            return "its owner or the hub has disabled it"
+            return "it is disabled on the hub"
         case HFValidationError():
-            return "no repository can have this name"
+            return "this is not a valid repository name"
         case HfHubHTTPError():
             return _answer(error.response.status_code)
         case EntryNotFoundError():
@@ -103,18 +103,16 @@ def _not_cached(error: Exception, repo: str) -> str:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
-    held = "holds only a part of it" if hasattr(error, "snapshot_path") else "does not hold it"
+    held = "has only a part of it" if hasattr(error, "snapshot_path") else "does not have it"
     cache = f"this machine's cache, {constants.HF_HUB_CACHE}, {held}"
+    fetch = f"or run 'hf download {repo}' elsewhere and pass the folder"
     if constants.HF_HUB_OFFLINE:
-        return f"HF_HUB_OFFLINE is set, and {cache}: unset it, or run 'hf download {repo}' where there is a connection"
+        return f"HF_HUB_OFFLINE is set, and {cache}: unset it, {fetch}"
     cause = error.__cause__
     if isinstance(cause, HfHubHTTPError):
         return f"{_answer(cause.response.status_code)}; {cache}"
     kind = type(cause).__name__ if cause is not None else "no answer"
-    return (
-        f"the hub cannot be reached ({kind}), and {cache}: check the network, HF_ENDPOINT and the proxy, or run "
-        f"'hf download {repo}' where there is a connection and give the directory"
-    )
+    return f"the hub cannot be reached ({kind}), and {cache}: check the network, HF_ENDPOINT and the proxy, {fetch}"
 
 
 BUILTIN = "builtin"
@@ -164,7 +162,7 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def digest(directory: Path) -> str:
-    """A digest that tells checkpoints apart: names, sizes and contents.
+    """A digest that distinguishes checkpoints: names, sizes and contents.
 
     Files beyond 64 MiB are read at 64 evenly spaced places of 1 MiB, so that 16 GB of weights take a second.
     """

@@ -167,7 +167,7 @@ def _check_positive(path: Path, key: str, value: object, *, is_whole: bool | Non
 
 
 def _stored_sides(path: Path) -> dict[str, dict[str, StoredTensor]]:
-    """What the file's header says of the matrices A and B of each module, named as in the checkpoint."""
+    """The file's header entries for the matrices A and B of each module, named as in the checkpoint."""
     sides: dict[str, dict[str, StoredTensor]] = {}
     for key, stored in read_header(path, if_missing=f"an adapter's weights lie beside its {ADAPTER_CONFIG}").items():
         module, side = _module_and_side(key, path)
@@ -190,7 +190,7 @@ def _module_and_side(key: str, path: Path) -> tuple[str, str]:
 
 
 def _of_module(config: Mapping[str, Any], pattern: str, module: str, default: Any) -> Any:
-    """What a pattern says of a module, by the first of its keys that is the module's name or the end of it."""
+    """The value of a pattern for a module, by the first of its keys that is the module's name or the end of it."""
     for key, value in (config.get(pattern) or {}).items():
         if re.match(_ending(key), module):
             return value

@@ -40,7 +40,7 @@ def read_ahead(items: Iterator[T]) -> Iterator[T]:
 def check_finite(tensor: Tensor, where: str, dtype: torch.dtype | None = None) -> None:
     """Refuse a tensor that is not finite, or would not be in another type.
 
-    ``aminmax`` gives a NaN back if there is one, and rounding keeps order, so the two extremes say all.
+    ``aminmax`` gives a NaN back if there is one, and rounding keeps order, so the two extremes suffice.
 
     Args:
         tensor: Floating point, of any shape.

@@ -95,7 +95,7 @@ _LONGEST_HEADER = 100_000_000  # that the library reads
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """What a header says of a tensor."""
+    """The header's entry for a tensor."""
 
     shape: tuple[int, ...]
     dtype: str  # as safetensors names it: BF16, F32, …

@@ -1,6 +1,6 @@
 """Filling a transformer and an image codec from safetensors files: every name, shape and value is checked.
 
-Two tensors at a time are in host memory beyond what the page cache holds: as they lie in their file, or in float32
+Two tensors at a time are in host memory beyond what the page cache holds: as they are in their file, or in float32
 where an adapter is merged. Nothing in a checkpoint is executed: safetensors holds numbers only, pickle files are not
 read.
 """

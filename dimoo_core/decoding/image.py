@@ -138,7 +138,7 @@ class ImageDecoding(Decoding):
         return committed
 
     def _commit_some(self, reads_M: Tensor, sampled_M: Tensor, confidence_M: Tensor, sure_M: Tensor | None) -> Tensor:
-        """Commit the most confident of the positions looked at: as many as the schedule says, and all confident."""
+        """Commit the most confident of the positions looked at: as many as scheduled, and all confident ones."""
         rows = self._chosen_rows()
         uniform_M = self._noise_of_confidence()[rows]
         chosen = most_confident(confidence_M, self._num_decided(), self._settings.temperature, uniform_M)
@@ -194,7 +194,7 @@ class ImageDecoding(Decoding):
         return self._rows
 
     def _noise_of_confidence(self) -> Tensor:
-        """Noise of every masked position, drawn once a step."""
+        """Noise of every masked position, drawn once per step."""
         if self._confidence_noise is None:
             shape = (len(self._masked),)
             self._confidence_noise = self.request.noise.uniform(

@@ -96,7 +96,7 @@ def num_within_entropy(entropy_A: Tensor, confidence_A: Tensor, bound: float) ->
     """How many of the most confident positions may be decided together, at least one.
 
     As many as keep the sum of their entropies less the largest one, in nats, at most ``bound``: that is the most that
-    deciding them one after the other could still say about them.
+    committing them one by one could still yield about them.
 
     Source: entropy-bounded unmasking (Ben-Hamu et al. 2025, arXiv:2505.24857).
     """

@@ -217,7 +217,7 @@ class Engine:
         return LogitsNotFinite(f"logits of step {decoding.wrong_step + 1} are not finite in {name}: {_REMEDY[name]}")
 
     def _expire(self) -> list[Result]:
-        """End running requests whose time is up; one that was sent back to wait keeps its first step's time."""
+        """End running requests whose time is up; a preempted one keeps its first step's time."""
         limit_s = self._max_request_s
         if limit_s is None:
             return []

@@ -49,7 +49,7 @@ class RequestState:
 class Scheduler:
     """The waiting and the running requests. Not safe to share by threads.
 
-    A request larger than a budget runs when nothing else is in its way: whether it fits is for the device to say.
+    A request larger than a budget runs when it is alone: whether it fits is up to the device.
 
     Why a running request waits for at most ``max_step_interval`` steps: of those left out it is one of the first in
     the next step, behind only those that were left out as well. These are taken as they fit, the first in any case.

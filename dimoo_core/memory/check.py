@@ -14,7 +14,7 @@ from dimoo_core.memory.need import GIB, ITEM_BYTES, MIB, MemoryNeed, can_be_floa
 from dimoo_core.settings import DtypeName
 
 _MIB = 2**20
-_NO_LIMIT = 2**60  # version 1 says so with the greatest number that is a multiple of a page
+_NO_LIMIT = 2**60  # version 1 uses the greatest number that is a multiple of a page
 _STARTED_VIRTUAL_BYTES = 900 * _MIB  # of a process that has imported torch: nearly all of it is mapped, not taken
 _STARTED_DATA_BYTES = 250 * _MIB
 
@@ -110,7 +110,7 @@ def _used(folder: Path, is_v2: bool) -> int | None:
 
 
 def _group_folders(root: Path) -> Iterator[tuple[Path, bool]]:
-    """The control groups with a say on this process's memory, its own first, and whether they are of version 2."""
+    """The control groups that limit this process's memory, its own first, and whether they are of version 2."""
     paths = _paths_of_groups(root)
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
@@ -127,13 +127,13 @@ def _group_folders(root: Path) -> Iterator[tuple[Path, bool]]:
         for folder in _upwards(top, mount[3], path):
             yield folder, is_v2
             if not is_v2 and _number(folder.parent / "memory.use_hierarchy") == 0:
-                break  # those above have no say
+                break  # those above do not count
 
 
 def _upwards(top: Path, mounted: str, path: str) -> Iterator[Path]:
     """The group's folder and those above it up to the mount's own.
 
-    A container sees its own group, or one above it, as the mount's root; the path may be told from the host's root.
+    A container sees its own group, or one above it, as the mount's root; the path may be relative to the host's root.
     """
     inside = path.removeprefix(mounted.rstrip("/")) if path.startswith(mounted) else path
     names = [name for name in inside.split("/") if name]
@@ -156,7 +156,7 @@ def _paths_of_groups(root: Path) -> dict[str, str]:
 
 
 def _number(path: Path) -> int | None:
-    """What a file of one number says; None if it is not there or says that there is no limit."""
+    """The number in a file; None if it is not there or stands for no limit."""
     text = "".join(_lines(path)).strip()
     return int(text) if text.isdecimal() and int(text) < _NO_LIMIT else None
 
@@ -206,7 +206,7 @@ def check_memory(
         raise ConfigError(
             _refusal(need, num_workers, needed, limit, _fitting(need, num_workers, limit, may_change_dtype)) + begun
         )
-    if not need.is_on_host and is_loading and _has_cuda():  # without one the loader says so
+    if not need.is_on_host and is_loading and _has_cuda():  # without one the loader fails
         limit = free_on_cuda(need.device)
         if need.model_bytes > limit.num_bytes:
             ways = list(_fitting_on_gpu(need, limit, may_change_dtype))

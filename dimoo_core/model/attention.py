@@ -1,4 +1,4 @@
-"""Attention over sequences of any lengths that lie side by side on one token axis.
+"""Attention over sequences of any lengths that are side by side on one token axis.
 
 Dimensions: S sequences, Q packed queries, K packed keys, H query heads, G key/value heads, D width of a head.
 """
@@ -21,7 +21,7 @@ KernelOffsets = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
-    """Where each sequence's queries and keys lie on the packed token axis.
+    """Where each sequence's queries and keys are on the packed token axis.
 
     ``query_offsets`` and ``key_offsets`` have ``num_sequences + 1`` entries, starting at 0. Queries may be fewer than
     keys: in the last layer only the positions whose logits are read ask anything. Where keys are kept with others'
@@ -142,7 +142,7 @@ def _varlen_attention(
 
     known = inspect.signature(varlen_attn).parameters
     options: dict[str, Any] = {}
-    if layout.key_starts is not None and "seqused_k" not in known:  # it cannot pass over what lies between
+    if layout.key_starts is not None and "seqused_k" not in known:  # it cannot pass over what is between
         spans = [keys for _, keys in layout.spans()]
         k_KGD, v_KGD = torch.cat([k_KGD[keys] for keys in spans]), torch.cat([v_KGD[keys] for keys in spans])
         layout = PackedLayout(layout.query_offsets, layout.key_offsets)

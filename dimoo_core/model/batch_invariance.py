@@ -1,7 +1,7 @@
 """Matrix products whose rows do not depend on how many rows are computed together.
 
 Libraries choose their kernel by the number of rows, so a row may differ in its last bit between a batch of three
-and a batch of three hundred: enough, after sampling, for another token. An ``InvariancePolicy`` says which shapes are
+and a batch of three hundred: enough, after sampling, for another token. An ``InvariancePolicy`` sets which shapes are
 safe.
 """
 
@@ -84,7 +84,7 @@ def even_tiles(num_rows: int, row_bytes: int) -> list[slice]:
 
 
 def silu(x_TF: Tensor, policy: InvariancePolicy = FREE) -> Tensor:
-    """``x * sigmoid(x)``; under any policy but ``FREE`` each element is computed alike wherever it lies.
+    """``x * sigmoid(x)``; under any policy but ``FREE`` each element is computed alike wherever it is.
 
     torch's CPU kernel takes the exponential of a vector's tail from another library than that of its body, so that
     the last bit could depend on the batch. It is used where no thread's share can have a tail, else ``torch.exp``,

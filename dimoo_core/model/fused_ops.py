@@ -41,7 +41,7 @@ def gate(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """One way to compute them. ``gate`` is None where the row policy has a say in it."""
+    """One way to compute them. ``gate`` is None where the invariance policy decides."""
 
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     rotate: Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -1,6 +1,6 @@
 """Keys and values that sequences keep between steps: blocks, which are ranges of pools.
 
-Where one kernel serves many sequences, their keys have to lie in one tensor. So on CUDA blocks are ranges of large
+Where one kernel serves many sequences, their keys have to be in one tensor. So on CUDA blocks are ranges of large
 pools, rows are written where they belong, and attention reads them there: no step copies what is kept. On CPUs, where
 sequences are taken one by one, each block is a pool of its own, and its memory goes back with it.
 
@@ -80,7 +80,7 @@ class KVBlock:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Pool and start, for sorting blocks as they lie in memory."""
+        """Pool and start, for sorting blocks as they are in memory."""
         return self.pool.number, self.start
 
 

@@ -26,9 +26,9 @@ class SequencePart:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyRun:
-    """Keys are those of the batch itself, or a pool's, where ``rows_C`` says which row each computed token renews.
+    """Keys are those of the batch itself, or a pool's, where ``rows_C`` is the row that each computed token updates.
 
-    ``tokens`` and ``reads`` say which part of the token axis, and of the axis of positions that are read, is theirs.
+    ``tokens`` and ``reads`` are their parts of the token axis, and of the axis of positions that are read.
     """
 
     tokens: slice
@@ -92,7 +92,7 @@ class SequenceView:
     """One sequence as it stands now: the ids that are computed, and which of them have their logits read.
 
     ``read_R`` are ascending indices into ``ids_T``. With a block, keys and values go through the step cache;
-    ``positions_T`` says which positions of the sequence the ids are, None for all.
+    ``positions_T`` are the positions of the ids in the sequence, None for all.
     """
 
     ids_T: Tensor
@@ -116,7 +116,7 @@ class PackedBatch:
     """Sequences side by side on one token axis, and the positions whose final hidden state is wanted.
 
     ``read_R`` holds ascending indices into the token axis; ``read_layout`` counts them per sequence. ``runs`` are the
-    same sequences, by where their keys lie: those that keep some have more keys than tokens in this batch.
+    same sequences, by where their keys are: those that keep some have more keys than tokens in this batch.
     ``distinct`` are tokens of which no two have the same id, and which of these each token is like: before positions
     come in, the first layer's projections depend on the id alone, and many ids are the mask or stand in several
     sequences. None where ids are unknown: every token is projected.

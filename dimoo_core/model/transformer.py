@@ -4,7 +4,7 @@ Dimensions: T packed tokens, R packed positions that are read, E hidden size, H 
 D width of a head, F width of the MLP, V columns of the head.
 
 Source: ``LLaDAModel`` and ``LLaDALlamaBlock`` of the reference's ``modeling_llada.py``. Weights of one input are
-fused (query, key and value; gate and up), rotary angles are gathered once a step, and the last layer computes
+fused (query, key and value; gate and up), rotary angles are gathered once per step, and the last layer computes
 queries, attention output and MLP at the positions that are read only. Differences: docs/numerics.md.
 """
 

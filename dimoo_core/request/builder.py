@@ -1,7 +1,7 @@
 """Building the token sequences of each task: prompt, input images, and the masked target.
 
 Source: ``inference_t2i.py``, ``inference_i2i.py`` and ``inference_mmu.py`` of the reference, and its
-``encode_img_with_breaks``. For understanding the image is laid out once with its newlines; the script inserts them a
+``encode_img_with_breaks``. For understanding the image is placed once with its newlines; the script inserts them a
 second time and so loses the image's last tokens (docs/numerics.md).
 """
 
@@ -107,7 +107,7 @@ class RequestLayout:
         return with_newlines(ids_HW, self._tokens)
 
     def with_images(self, text_ids: Tensor, images: Sequence[Tensor]) -> Tensor:
-        """Input images laid out before the last token of a prompt, the one that closes the user's turn."""
+        """Input images placed before the last token of a prompt, the one that closes the user's turn."""
         return torch.cat([text_ids[:-1], *(self.image_span(codes_HW) for codes_HW in images), text_ids[-1:]])
 
     def understanding(

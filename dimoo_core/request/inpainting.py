@@ -1,4 +1,4 @@
-"""Which tokens of an image are to be painted anew: boxes and pixel masks, aligned to the token grid.
+"""Which tokens of an image are to be regenerated: boxes and pixel masks, aligned to the token grid.
 
 Source: ``encode_img_with_paint`` of the reference, which knows a box in the middle of the image; masks of any form,
 boxes anywhere and margins around the image are made here in the same way.

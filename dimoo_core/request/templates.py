@@ -25,7 +25,7 @@ MATCH_QUESTION = "Does the image show {prompt}?"
 """What the model is asked about an image to see whether it is what a prompt wants. Ours; the reference has none."""
 
 YES, NO = ("yes", "Yes"), ("no", "No")
-"""Answers that say so, and that deny it."""
+"""Answers that affirm it, and that deny it."""
 
 MAP_NAMES: Mapping[str, str] = MappingProxyType(
     {

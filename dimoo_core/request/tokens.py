@@ -1,7 +1,7 @@
 """The ids with a meaning beyond text, read once from a checkpoint's tokenizer, config and tensors, and held together.
 
-What says where something is must agree with everything else that says so. Nothing is guessed: a checkpoint that
-contradicts itself, or that does not say, is refused with every value that was found.
+All sources of an id must agree. Nothing is guessed: a checkpoint that
+contradicts itself, or has no source, is refused with every value that was found.
 """
 
 import re
@@ -52,7 +52,7 @@ class SpecialTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOffsets:
-    """What a checkpoint says of the id of VQ code 0; None where it does not say."""
+    """A checkpoint's sources of the id of VQ code 0; None where one is missing."""
 
     key: int | None  # image_token_offset of config.json
     listed: tuple[int, ...]  # where the tokenizer lists as many codes as there are; several: it lists other things too
@@ -107,7 +107,7 @@ def read_special_tokens(table: Tokenizer, config: ModelConfig, *, num_codes: int
     """Find each special token and the first VQ code, and refuse what contradicts itself.
 
     A special token is found by its string, else by its published id if the tokenizer marks that as no plain text. The
-    id of code 0 is what ``image_offsets`` says, if all that it has agree; where it has nothing, the first id after the
+    id of code 0 is that of ``image_offsets``, if all that it has agree; where it has nothing, the first id after the
     tokenizer's last, if the embedding ends with the codes.
 
     Raises:
@@ -121,7 +121,7 @@ def read_special_tokens(table: Tokenizer, config: ModelConfig, *, num_codes: int
 
 
 def image_offsets(table: Tokenizer, config: ModelConfig, *, num_codes: int = NUM_VQ_CODES) -> ImageOffsets:
-    """What tokenizer, config and tensors say of the id of VQ code 0.
+    """The id of VQ code 0 by tokenizer, config and tensors.
 
     Raises:
         WeightsError: A special token cannot be found, or some have their published ids and others have not.
@@ -213,7 +213,7 @@ def _agreed_offset(offsets: ImageOffsets) -> int:
     if candidates:
         raise WeightsError(f"the id of VQ code 0 is not clear ({offsets.words()}): {_FIX}, or correct what is wrong")
     if offsets.num_rows != offsets.num_ids + offsets.num_codes:
-        raise WeightsError(f"nothing says which id VQ code 0 has ({offsets.words()}): {_FIX}")
+        raise WeightsError(f"the id of VQ code 0 is not known ({offsets.words()}): {_FIX}")
     return offsets.num_ids
 
 

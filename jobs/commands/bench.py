@@ -21,16 +21,16 @@ def bench(
         list[str] | None, typer.Option(help="text_to_image or caption; repeatable. (default: both)")
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(help="Most rows of a case. (default: as many as fill a step)", min=1)
+        int | None, typer.Option(help="Maximum rows per case. (default: enough to fill a step)", min=1)
     ] = None,
-    max_seconds: Annotated[float, typer.Option(help="Stop a case after so long and count its steps.", min=0.1)] = 120.0,
+    max_seconds: Annotated[float, typer.Option(help="Time limit per case; partial results count.", min=0.1)] = 120.0,
     spec: Spec = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure this machine: images and captions per hour for each preset and size, with the engine of a run.
 
-    One process and one device, as one worker of a run has them; storage is not measured. Nothing is written.
+    Uses one process and one device, as one worker of a run does; storage is not measured. Nothing is written.
 
     \b
     Examples:

@@ -11,10 +11,9 @@ from jobs.commands.support import echo_result
 def tasks(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
 ) -> None:
-    """List what a row can ask for: each task, its columns, an example row as JSON.
+    """List the tasks: each with its columns and an example row as JSON.
 
-    The names that the reference's scripts have for tasks (edit_type) follow; any other view may stand for left in
-    multi_view_left.
+    The reference's own task names (edit_type) follow; in multi_view_left, left may be any other view.
 
     \b
     Examples:
@@ -28,7 +27,7 @@ def tasks(
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False) -> None:
-    """List the checkpoints that --model can name here: embedded, published, and those downloaded before.
+    """List the checkpoints available to --model: embedded, published, and downloaded ones.
 
     \b
     Examples:

@@ -10,16 +10,16 @@ from jobs.commands.support import EXIT_FAILED, echo_result
 
 def doctor(
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Try the store that a run would write to.")
+        str | None, typer.Option("--output", "-o", help="Also check this output: access, space, conditional writes.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Look at the checkpoint that a run would load.")] = "builtin",
-    ray_address: Annotated[str | None, typer.Option(help="Look at a Ray cluster. (default: RAY_ADDRESS)")] = None,
+    model: Annotated[str, typer.Option(help="Checkpoint to check.")] = "builtin",
+    ray_address: Annotated[str | None, typer.Option(help="Ray cluster to check. (default: RAY_ADDRESS)")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
 ) -> None:
     """Diagnose this machine: what would keep a run from working, and how to fix it.
 
-    Looks at versions, GPU, memory, disk, Ray and the model; with --output also at the store: access, conditional
-    writes, room. Writes one small object there and deletes it again.
+    Checks versions, GPU, memory, disk, Ray and the model; with --output also the store: access, conditional writes,
+    free space. Writes one small object there and deletes it.
 
     \b
     Examples:
@@ -27,7 +27,7 @@ def doctor(
       dimoo-batch doctor --output s3://data/images --model Alpha-VLLM/Lumina-DiMOO
       dimoo-batch doctor --json
 
-    Exit status: 0 nothing is wrong, 1 something is.
+    Exit status: 0 no problems, 1 problems found.
     """
     diagnoses = list(api.diagnose(output, model, ray_address))
     echo_result(diagnoses, (line for each in diagnoses for line in each.lines()), as_json=as_json)

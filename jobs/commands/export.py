@@ -18,11 +18,11 @@ def export(
         str, typer.Option("--to", help="; ".join(f"{name}: {each.summary}" for name, each in api.FORMATS.items()))
     ] = "files",
     sources: Annotated[bool, typer.Option("--sources", help="Add the input images of image results.")] = False,
-    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Leave a column out; repeatable.")] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Export a run that has not ended.")] = False,
-    name: Annotated[str, typer.Option(help="Name of the model in a benchmark's folders.")] = "dimoo",
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Omit a column; repeatable.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Export an unfinished run.")] = False,
+    name: Annotated[str, typer.Option(help="Model name in the folders of a benchmark.")] = "dimoo",
     manifest: Annotated[
-        str | None, typer.Option(help="Where the manifest lies now, if input images are needed and it was moved.")
+        str | None, typer.Option(help="Where the manifest is now, if it was moved and input images are needed.")
     ] = None,
     hooks: Annotated[
         list[str] | None,
@@ -30,8 +30,8 @@ def export(
             "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
         ),
     ] = None,
-    score: Annotated[str | None, typer.Option(metavar="HOOK", help="The same, to score each row.")] = None,
-    min_score: Annotated[float | None, typer.Option(help="Leave rows with a lower score out.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="HOOK", help="Score each row with this hook.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Leave out rows with a lower score.")] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one per line.")] = None,
     min_words: Annotated[int, typer.Option(help="Leave out texts with fewer words.", min=0)] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,

@@ -54,7 +54,7 @@ def build(
     constants: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Give every row this cell; value in YAML.", rich_help_panel="Rows"
+            "--set", metavar="NAME=VALUE", help="Set a column in all rows; value in YAML.", rich_help_panel="Rows"
         ),
     ] = None,
     types: Annotated[
@@ -62,35 +62,35 @@ def build(
         typer.Option("--type", metavar="NAME=TYPE", help="string, int, float or bool.", rich_help_panel="Rows"),
     ] = None,
     images: Annotated[
-        str | None, typer.Option(help="Folder that relative image names start at.", rich_help_panel="Input")
+        str | None, typer.Option(help="Base folder of relative image paths.", rich_help_panel="Input")
     ] = None,
     embed: Annotated[
-        bool, typer.Option("--embed", help="Put the images into the manifest.", rich_help_panel="Input")
+        bool, typer.Option("--embed", help="Embed the images in the manifest.", rich_help_panel="Input")
     ] = False,
     dedupe: Annotated[
         str,
         typer.Option(
-            help="exact: equal rows, equal files of a folder; images: images that look alike; none.",
+            help="exact: identical rows, or identical files of a folder; images: near-duplicate images; none.",
             rich_help_panel="Selection",
         ),
     ] = "none",
     distance: Annotated[
-        int, typer.Option(help="Bits of 64 in which look-alikes may differ.", rich_help_panel="Selection")
+        int, typer.Option(help="Maximum distance of near-duplicates, of 64 bits.", rich_help_panel="Selection")
     ] = 4,
     sample: Annotated[
         float | None,
-        typer.Option(help="Take a share below 1, or so many rows, at random.", rich_help_panel="Selection"),
+        typer.Option(help="Random sample: a share below 1, or a number of rows.", rich_help_panel="Selection"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Take the first N rows.", min=1, rich_help_panel="Selection")
+        int | None, typer.Option(help="Keep the first N rows.", min=1, rich_help_panel="Selection")
     ] = None,
     repeat: Annotated[
-        int, typer.Option(help="Each row so many times, with seeds of its own.", rich_help_panel="Selection")
+        int, typer.Option(help="Copies of each row, each with its own seed.", rich_help_panel="Selection")
     ] = 1,
     splits: Annotated[
-        str | None, typer.Option(metavar="A=0.9,B=0.1", help="Part the rows into files.", rich_help_panel="Output")
+        str | None, typer.Option(metavar="A=0.9,B=0.1", help="Split the rows into files.", rich_help_panel="Output")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of sampling and splits.", rich_help_panel="Selection")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and splits.", rich_help_panel="Selection")] = 0,
     hooks: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,17 +108,17 @@ def build(
     ] = 0,
     check_images: Annotated[
         bool,
-        typer.Option("--check-images", help="Decode each image; a broken one is invalid.", rich_help_panel="Checks"),
+        typer.Option("--check-images", help="Decode each image; broken ones are invalid.", rich_help_panel="Checks"),
     ] = False,
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Leave invalid rows out.", rich_help_panel="Checks")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel="Output")
+        bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel="Output")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a manifest from files, images, archives or prompt sets; every row is checked as a run checks it.
+    """Build a manifest from files, images, archives or prompt sets; every row is checked with the parsing of a run.
 
     \b
     Examples:
@@ -173,16 +173,16 @@ def validate(
     overrides: Overrides = None,
     read_images: Annotated[bool, typer.Option("--images", help="Fetch and decode every input image too.")] = False,
     limit: Annotated[int | None, typer.Option(help="Check the first N rows only.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, the totals last.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, the totals last.")] = False,
 ) -> None:
-    """Check a manifest with the parsing of a run: what is valid here is run there.
+    """Check a manifest with the parsing of a run: rows that are valid here are valid there.
 
     \b
     Examples:
       dimoo-batch manifest validate prompts.parquet
       dimoo-batch manifest validate s3://bucket/manifest/ --set task=caption --images --json
 
-    Exit status: 0 every row is valid, 1 it cannot be read, 2 wrong columns or options, 3 some rows are invalid.
+    Exit status: 0 every row is valid, 1 not readable, 2 wrong columns or options, 3 some rows are invalid.
     """
 
     def tell(failure: RowFailure) -> None:
@@ -204,9 +204,9 @@ def validate(
 @app.command()
 def show(
     manifest: Manifest,
-    rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows.", min=0)] = 5,
-    start: Annotated[int, typer.Option(help="Number of the first one.", min=0)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Write rows as JSON lines, nothing else.")] = False,
+    rows: Annotated[int, typer.Option("--rows", "-n", help="Number of rows to show.", min=0)] = 5,
+    start: Annotated[int, typer.Option(help="First row to show, counted from 0.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows only, as JSON lines.")] = False,
 ) -> None:
     """Show a manifest's files and columns and some of its rows, whatever tool wrote it.
 
@@ -225,13 +225,10 @@ def _report_lines(report: "api.BuildReport", request: "api.BuildRequest") -> Ite
     duplicates = f", {pluralize(report.duplicates, 'duplicate')} left out" if request.dedupe != "none" else ""
     yield f"{pluralize(report.rows, 'row')} ({tasks}) in {pluralize(len(report.files), 'file')}{duplicates}"
     if report.repeats:
-        asks = "row asks" if report.repeats == 1 else "rows ask"
-        yield (
-            f"  {report.repeats:,} {asks} for the same as an earlier one and will give the same result: --dedupe exact "
-            "leaves such rows out, --repeat N makes others"
-        )
+        repeats = pluralize(report.repeats, "duplicate row")
+        yield f"  {repeats}. Drop them with --dedupe exact, or vary seeds with --repeat N."
     if report.filtered:
-        yield f"  {report.filtered} left out by hooks and filters"
+        yield f"  {pluralize(report.filtered, 'row')} left out by hooks and filters"
     if report.invalid:
         yield f"  {pluralize(report.invalid, 'invalid row')} left out"
         yield from (f"    {reason}" for reason in report.reasons[:5])

@@ -13,26 +13,26 @@ def plan(
     manifest: Manifest,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Where results would go.")] = None,
     model: Model = None,
-    workers: Annotated[int | None, typer.Option(help="Workers there would be. (default: 1)")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of workers to plan for. (default: 1)")] = None,
     spec: Spec = None,
     overrides: Overrides = None,
     limit: Annotated[int | None, typer.Option(help="Plan the first N rows only.")] = None,
     read_images: Annotated[bool, typer.Option("--images", help="Read sizes of input images on S3 too.")] = False,
     probe: Annotated[
-        int | None, typer.Option(help="Run N rows from all over the manifest, and measure.", min=2)
+        int | None, typer.Option(help="Run N rows spread over the manifest and measure them.", min=2)
     ] = None,
     gpus: Annotated[
-        list[str] | None, typer.Option("--gpu", help="A GPU of the table; repeatable. (default: all)")
+        list[str] | None, typer.Option("--gpu", help="GPU to estimate for; repeatable. (default: all listed)")
     ] = None,
     prices: Annotated[
-        list[str] | None, typer.Option("--price", metavar="GPU=USD", help="Price of an hour; repeatable.")
+        list[str] | None, typer.Option("--price", metavar="GPU=USD", help="Price per hour; repeatable.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run would do, without a GPU and without loading a model; nothing is written.
+    """Show what a run would do and cost, without a GPU and without loading a model; nothing is written.
 
-    Rows by task and size, invalid rows with reasons, tokens, arithmetic, GPU hours and cost, objects and bytes, and
-    what an earlier start has done already.
+    Rows by task and size, invalid rows with reasons, tokens, compute, GPU hours and cost, objects and bytes, and the
+    progress of earlier starts.
 
     \b
     Examples:

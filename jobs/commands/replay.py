@@ -15,21 +15,21 @@ def replay(
     manifest: MovedManifest = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run one row of a run again, alone, and keep a strip of images of its steps.
+    """Run one row of a run again, alone, and save images of its steps.
 
-    Uses the model, seed and settings that the run recorded, compares the result with the run's, and changes none of
-    its rows. The strip lies in OUTPUT/replay/, and the next report shows it on the row's page.
+    Uses the model, seed and settings recorded by the run, and compares the result with the run's, which stays as it
+    is. The images are saved in OUTPUT/replay/; the next report shows them on the row's page.
 
     \b
     Examples:
       dimoo-batch replay prompts-output lighthouse-7
       dimoo-batch replay s3://data/images 4711 --manifest moved/prompts.parquet
 
-    Exit status: 0 the same result as the run's, or there was none; 1 another one; 2 wrong input.
+    Exit status: 0 same result as the run's, or the run had none; 1 different result; 2 wrong input.
     """
     with exit_codes(retryable=EXIT_WRONG_INPUT, permanent=EXIT_WRONG_INPUT, other=EXIT_WRONG_INPUT):
         summary = api.replay_row(output, row_id, manifest=manifest)
-    same = {True: "the same as the run's", False: "NOT the same as the run's", None: "the run has none to compare"}
+    same = {True: "the same as the run's", False: "DIFFERENT from the run's", None: "the run has none to compare"}
     lines = [
         f"row {summary.row} ({summary.id}) in {summary.steps} steps: {summary.outcome.strip()}",
         f"  result  {same[summary.is_same]}",

@@ -21,7 +21,7 @@ def retry(
         typer.Option(
             "--class",
             metavar="CLASS",
-            help="Failures to try again, or all; may be repeated. (default: timeout, oom, engine, store, crash)",
+            help="Failure class to retry, or all; repeatable. (default: timeout, oom, engine, store, crash)",
         ),
     ] = None,
     manifest: MovedManifest = None,
@@ -42,10 +42,10 @@ def retry(
     log_level: LogLevel = "info",
     log_json: LogJson = False,
 ) -> None:
-    """Run failed rows of a run again, quarantined ones included, with the run's own settings and manifest.
+    """Retry the failed rows of a run, quarantined ones included, with the run's own settings and manifest.
 
-    Retries failures that another attempt may fix. Those of class bad_input, not_found and forbidden stay until their
-    row, image or permission is fixed and the class is named. Killed at any moment, the same command resumes.
+    By default, retries the failure classes that another attempt may fix. For bad_input, not_found and forbidden, fix
+    the row, image or permission and name the class. Re-run the same command to resume.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def retry(
       dimoo-batch retry s3://data/captions --class timeout --set failures.row_timeout_s=600
       dimoo-batch retry s3://data/captions --class not_found --class forbidden --workers 8
 
-    Exit status: 0 all rows of the run are done, 1 the retry failed, 2 wrong input, 3 some rows are still failed or were
+    Exit status: 0 all rows of the run are done, 1 the retry failed, 2 wrong input, 3 some rows failed again or were
     never run, 4 stopped since too many rows failed again, 130 and 143 stopped by Ctrl-C or SIGTERM.
     """
     begin_logging(log_level, as_json=log_json)

@@ -27,7 +27,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
     new_run: Annotated[
         bool,
-        typer.Option("--new-run", help="Leave a run with other settings alone and begin one in OUTPUT-2, …"),
+        typer.Option("--new-run", help="If the output holds a run with other settings, start one in OUTPUT-2, …"),
     ] = False,
     accept_change: AcceptChange = None,
     max_failures: Annotated[

@@ -45,7 +45,7 @@ def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Ca
 
     Args:
         shutdown: Requested if somebody waits for it; if not, the first signal raises ``Stopped`` too.
-        deadline_s: When this process is gone, come what may.
+        deadline_s: When this process has ended in any case.
         last_words: Printed if the process has to end while something hangs.
     """
 
@@ -53,7 +53,7 @@ def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Ca
         if shutdown.is_requested or not shutdown.is_awaited:
             raise Stopped(number)
         shutdown.request(WORK_SHARE * deadline_s)
-        _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; a second signal ends it at once")
+        _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; send the signal again to stop at once")
         exit_after(deadline_s, 128 + number, lambda: _say(last_words()))
 
     signal.signal(signal.SIGTERM, handle)
@@ -99,11 +99,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
 
 
 def named_numbers(option: str, form: str, texts: Iterable[str]) -> dict[str, float]:
-    """What ``--option NAME=NUMBER``, given any number of times, says; ``form`` is how the help writes it.
-
-    Raises:
-        ConfigError: One is written otherwise.
-    """
+    """The values of ``--option NAME=NUMBER``, repeatable; ``form`` is how the help writes it."""
     numbers = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -158,15 +154,16 @@ def resumable(target: Callable[[], str]) -> Iterator[None]:
     except RunInUse as error:
         fail(str(error), EXIT_FAILED)
     except RunStopped as error:
-        fail(f"{error}\n{resume_hint(target())}", 128 + signal.SIGTERM)
+        fail(f"{error}\n{resume_hint(target(), error)}", 128 + signal.SIGTERM)
     except DimooError as error:
         exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
-        fail(f"{error}\n{resume_hint(target())}", exit_code)
+        fail(f"{error}\n{resume_hint(target(), error)}", exit_code)
     except (KeyboardInterrupt, Stopped) as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        fail(f"stopped\n{resume_hint(target())}", 128 + number)
+        fail(f"stopped\n{resume_hint(target(), error)}", 128 + number)
 
 
-def resume_hint(target: str) -> str:
-    """How to resume after a stop."""
-    return f"Committed rows are safe in {target}. Re-run the same command to resume."
+def resume_hint(target: str, error: BaseException | None = None) -> str:
+    """How to resume after a stop; a note of ``error`` has the committed rows."""
+    committed = getattr(error, "__notes__", [f"Committed rows are safe in {target}."])[-1]
+    return f"{committed} Re-run the same command to resume."

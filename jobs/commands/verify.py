@@ -14,11 +14,11 @@ def verify(
     output: Output,
     orphans: Annotated[bool, typer.Option("--orphans", help="List objects that nothing in the run refers to.")] = False,
     set_aside: Annotated[
-        bool, typer.Option("--set-aside", help="Move what is damaged to _damaged/; the run command makes it again.")
+        bool, typer.Option("--set-aside", help="Move damaged objects to _damaged/; the run command makes them again.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, the totals last.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, the totals last.")] = False,
 ) -> None:
-    """Prove from the output alone that a run is complete and undamaged.
+    """Check, from the output alone, that a run is complete and undamaged.
 
     Reads every part, failure and image: each row of the manifest is there exactly once, each image has its recorded
     size and checksum, names and totals agree. Each finding is a line: the object, what was expected, what was found.
@@ -30,8 +30,8 @@ def verify(
       dimoo-batch verify prompts-output --set-aside
       dimoo-batch verify prompts-output --json | tail -n 1
 
-    Exit status: 0 complete, 1 something is wrong or missing, 2 not a run, it cannot be read, or a driver is at
-    work and nothing can be set aside.
+    Exit status: 0 complete, 1 incomplete or damaged, 2 not a run, not readable, or in use by a driver so that nothing
+    can be moved.
     """
     options = api.VerifyOptions(list_orphans=orphans, as_json=as_json, sets_aside=set_aside)
     try:

@@ -83,11 +83,7 @@ def _without_file_names(value: Any) -> Any:
 
 
 class ExportTarget:
-    """A folder, locally or on S3, and a local one for what is on its way there.
-
-    Raises:
-        ConfigError: Something lies there and is not to be overwritten.
-    """
+    """A folder, locally or on S3, and a local one for what is on its way there."""
 
     def __init__(self, uri: str, scratch: Path, *, overwrites: bool) -> None:
         self.store = open_store(uri)
@@ -95,7 +91,7 @@ class ExportTarget:
         self.num_files = 0
         taken = None if overwrites else next(self.store.list(), None)
         if taken is not None:
-            raise ConfigError(f"{self.store.uri_of(taken)} is there already: choose an empty folder, or --overwrite")
+            raise ConfigError(f"{self.store.uri_of(taken)} exists already: choose an empty folder, or --overwrite")
 
     def put(self, key: str, data: bytes) -> None:
         """Write a small file."""

@@ -22,7 +22,7 @@ class FolderExport:
         self._tables: dict[str, tuple[Path, TextIO]] = {}
 
     def add(self, row: FinishedRow) -> None:
-        """Write a row's files."""
+        """Write the files of a row."""
         split = row.split if self._is_image_folder else ""
         base = f"{split}/" if split else ""
         cells: dict[str, object] = {}
@@ -66,7 +66,7 @@ class FolderExport:
 
 
 class ImageFolderExport(FolderExport):
-    """A folder by split as Hugging Face's ImageFolder reads it, where ``metadata.jsonl`` lies beside the images.
+    """A folder by split as Hugging Face's ImageFolder reads it, where ``metadata.jsonl`` is beside the images.
 
     It names them in ``file_name`` and ``source_image_file_name``, of which ImageFolder makes the columns ``image`` and
     ``source_image``.
@@ -76,7 +76,7 @@ class ImageFolderExport(FolderExport):
 
 
 class BenchmarkExport:
-    """The folders that the evaluators of public benchmarks read; rows say in ``benchmark_item`` where they belong.
+    """The folders that the evaluators of public benchmarks read; ``benchmark_item`` of a row is its place.
 
     GenEval has a folder of samples for each prompt. The others look for one file an item: samples of DPG-Bench and
     OneIG make one picture, side by side in rows of two; of the others only the first is taken.
@@ -89,7 +89,7 @@ class BenchmarkExport:
         self._samples: list[FinishedRow] = []
 
     def add(self, row: FinishedRow) -> None:
-        """Write a row's image, or keep it until those of the same item are there; they follow each other."""
+        """Write the image of a row, or keep it until those of the same item are there; they follow each other."""
         item = _item_of(row)
         if item != self._item:
             self._write()
@@ -153,7 +153,7 @@ def _png(data: bytes) -> bytes:
 
 
 def _grid(samples: list[FinishedRow], suffix: str) -> bytes:
-    """The samples in one picture, two a row; a single one stays as it is."""
+    """The samples in one picture, two per row; a single one stays as it is."""
     images = [Image.open(io.BytesIO(sample.image.data)).convert("RGB") for sample in samples if sample.image]
     columns = min(2, len(images))
     width, height = images[0].size

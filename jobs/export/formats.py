@@ -1,4 +1,4 @@
-"""The formats of an export: what ``--to`` takes, what its help says, and the class that writes each."""
+"""The formats of an export: the values of ``--to``, their help, and the class that writes each."""
 
 from typing import NamedTuple
 

@@ -84,13 +84,12 @@ class FinishedRows:
     """Reads a run's parts, and the images of their rows.
 
     Args:
-        store: The output's root.
         is_partial: Whether a run that has not ended will do.
         with_sources: Whether input images of image results are read too.
-        manifest_uri: Where the manifest lies now, if not where the run found it; input images are found through it.
+        manifest_uri: Where the manifest is now, if not where the run found it; input images are found through it.
 
     Raises:
-        NotARun: No run lies there, or it has not ended.
+        NotARun: No run is there, or it has not ended.
         ManifestError, StoreError: The manifest is needed for input images and cannot be read.
     """
 
@@ -99,7 +98,7 @@ class FinishedRows:
         description = run.known_description()
         is_complete = store.size(SUCCESS_KEY) is not None
         if not is_partial and not is_complete:
-            raise NotARun(f"the run at {store.uri} has not ended: run it again, or give --partial")
+            raise NotARun(f"the run at {store.uri} has not ended: re-run its command to resume, or give --partial")
         self.facts = RunFactSheet(description, is_complete)
         self._store = store
         self._with_sources = with_sources
@@ -112,11 +111,7 @@ class FinishedRows:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the rows, as in the first part.
-
-        Raises:
-            NotARun: There is no part.
-        """
+        """Columns of the rows, as in the first part."""
         if not self.segments:
             raise NotARun(f"the run at {self._store.uri} has finished no rows yet")
         with self._store.open(self.segments[0][0].key) as file:
@@ -209,5 +204,5 @@ def _image_file(data: bytes, name: str) -> ImageFile:
         with Image.open(io.BytesIO(data)) as image:
             kind = (image.format or "png").lower()
     except UnidentifiedImageError as error:
-        raise ConfigError(f"the input image {name} is no longer one that can be read") from error
+        raise ConfigError(f"the input image {name} cannot be read any more") from error
     return ImageFile(data, ".jpg" if kind == "jpeg" else f".{kind}")

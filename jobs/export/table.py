@@ -34,7 +34,7 @@ def _table_schema(setup: ExportSetup, image: pa.DataType) -> pa.Schema:
 
 
 class ParquetExport:
-    """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that says which files are which split."""
+    """``data/SPLIT-00000.parquet`` and a card, ``README.md``, that maps files to splits."""
 
     def __init__(self, setup: ExportSetup) -> None:
         self._target = setup.target
@@ -98,11 +98,7 @@ class ParquetExport:
 
 
 class LanceExport:
-    """One Lance dataset; images are plain bytes, ``split`` stays a column.
-
-    Raises:
-        ConfigError: Lance is not installed, or the target is not a local folder.
-    """
+    """One Lance dataset; images are plain bytes, ``split`` stays a column."""
 
     def __init__(self, setup: ExportSetup) -> None:
         if setup.target.store.uri.startswith("s3://"):

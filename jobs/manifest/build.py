@@ -67,7 +67,7 @@ def build_manifest(request: BuildRequest) -> BuildReport:
         for table in tables.gather(records):
             files.add(table)
         if not counts.num_rows:
-            raise ManifestError(f"no rows are left for {request.target}: {_why_none(counts)}")
+            raise ManifestError(f"no rows to write to {request.target}: {_why_none(counts)}")
         written = files.finish()
     return BuildReport(
         manifest=request.target,
@@ -90,5 +90,5 @@ def _arrow_type(kind: str) -> pa.DataType:
 
 def _why_none(counts: BuildCounts) -> str:
     if counts.num_invalid:
-        return f"{counts.num_invalid} are invalid, such as {counts.reasons[0]}"
+        return f"{counts.num_invalid} are invalid, the first: {counts.reasons[0]}"
     return "the source is empty, or all were left out by sampling"

@@ -40,7 +40,7 @@ def image_hash(image: Image.Image) -> ImageHash:
 
     Source: the discrete cosine transform of 32x32 grey pixels; a bit for each of the 8x8 lowest frequencies, as in
     Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section 3.2. Different: a bit
-    says whether its coefficient is above a fixed bound, there above their median, which in smooth images is close to
+    is whether its coefficient is above a fixed bound, there above their median, which in smooth images is close to
     most of them; and the mean colour is kept too.
     """
     grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS), dtype=np.float64)

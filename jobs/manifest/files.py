@@ -22,9 +22,6 @@ class ManifestFiles:
 
     With ``by_split`` rows go to a file, or a row of files, of their own for each value of their column ``split``.
     Files are made in ``folder`` and put into place whole; in memory is one at a time.
-
-    Raises:
-        ConfigError: A file is there already and is not to be overwritten.
     """
 
     def __init__(self, target: str, folder: Path, *, by_split: bool, overwrites: bool) -> None:
@@ -40,7 +37,7 @@ class ManifestFiles:
         self._num_files: Counter[str] = Counter()
         self._made: list[tuple[str, Path]] = []
         if not overwrites and (taken := self._taken()) is not None:
-            raise ConfigError(f"{self._store.uri_of(taken)} is there already: choose another --to, or give --overwrite")
+            raise ConfigError(f"{self._store.uri_of(taken)} exists already: choose another --to, or give --overwrite")
 
     def add(self, table: pa.Table) -> None:
         """Write the rows of a table."""
@@ -51,11 +48,7 @@ class ManifestFiles:
             self._add(split or "", table.filter(pc.equal(table.column("split"), split)))
 
     def finish(self) -> tuple[str, ...]:
-        """Put every file into place.
-
-        Returns:
-            Their URIs.
-        """
+        """Put every file into place; returns their URIs."""
         self._close()
         for key, path in self._made:
             self._store.put(key, path.read_bytes())
@@ -70,14 +63,14 @@ class ManifestFiles:
         self._store.close()
 
     def _taken(self) -> str | None:
-        """A file that is there already."""
+        """A file that exists already."""
         if self._is_single:
             key = self._key("", 0)
             return None if self._store.size(key) is None else key
         return next((key for key in self._store.list() if key.endswith(".parquet")), None)
 
     def _add(self, split: str, table: pa.Table) -> None:
-        has_images = any(map(_is_embedded, table.schema))
+        has_images = _has_bytes(table)
         if split not in self._open:
             path = self._folder / f"{len(self._made)}.parquet"
             self._made.append((self._key(split, self._num_files[split]), path))
@@ -104,5 +97,6 @@ class ManifestFiles:
             writer.close()
 
 
-def _is_embedded(field: pa.Field) -> bool:
-    return bool(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+def _has_bytes(table: pa.Table) -> bool:
+    """Whether images are in it."""
+    return any(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0 for field in table.schema)

@@ -29,12 +29,7 @@ _MAX_CELL = 100
 
 
 def shown_lines(uri: str, *, start: int, num_rows: int, as_json: bool) -> Iterator[str]:
-    """Lines about a manifest: for people, or its rows alone as JSON.
-
-    Raises:
-        ManifestError: There is no Parquet file, or it cannot be read.
-        StoreError: The store cannot be reached.
-    """
+    """Lines about a manifest: for people, or its rows alone as JSON."""
     with closing(ObjectReader()) as objects:
         inspected = [inspect_file(file_uri, objects.open) for file_uri in manifest_file_uris(uri)]
     files = [file for file, _ in inspected]
@@ -107,9 +102,7 @@ def validate_manifest(
     """Check a manifest's columns, ids and rows with the parsing of a run.
 
     Args:
-        spec: What the run would be.
-        defaults: Of its rows.
-        tell: Told of each row that would fail, in order.
+        tell: Called with each row that would fail, in order.
         reads_images: Whether to fetch and decode each input image too.
 
     Raises:
@@ -138,7 +131,7 @@ def manifest_rows(source: ManifestSource, defaults: RowDefaults, limit: int | No
 def _without_repeated_id(item: Item, repeats: Mapping[int, int]) -> Item:
     if not isinstance(item, Row) or (first := repeats.get(item.index)) is None:
         return item
-    message = f"id {item.id!r} is that of row {first}: give each row its own id"
+    message = f"id {item.id!r} is already the id of row {first}: give each row a unique id"
     return RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
 
 

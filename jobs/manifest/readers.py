@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp", "avif", "gif", "tif", 
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's name says that it holds an image."""
+    """Whether a file's name is that of an image."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
@@ -36,9 +36,6 @@ def read_tar(uri: str, open_file: OpenFile) -> Iterator[Record]:
     a column named after the rest of its name, such as ``txt`` or ``cls``, and wins over such a key. ``id`` is the
     shared name. Where a sample has an image, those that its json names are no input: ``image`` is kept as
     ``image_uri``, ``images`` as ``images_given``.
-
-    Raises:
-        ManifestError: The file is no archive, is cut off, or a sample's text is not UTF-8 or no JSON object.
     """
     key, cells, named = "", dict[str, Any](), dict[str, Any]()
     for name, data in _files(uri, open_file):
@@ -79,7 +76,7 @@ def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:
                         yield member.name.removeprefix("./"), content.read()
                     archive.members.clear()  # type: ignore[attr-defined]
         except (tarfile.TarError, EOFError) as error:
-            raise ManifestError(f"{uri} is no whole tar archive: {error}") from error
+            raise ManifestError(f"{uri} is not a complete tar archive: {error}") from error
 
 
 def json_object(where: str, text: str | bytes, wanted: str = "must hold a JSON object") -> dict[str, Any]:
@@ -108,21 +105,13 @@ _BATCH_ROWS = 64  # rows may hold images
 
 
 def parquet_types(uri: str, open_file: OpenFile) -> dict[str, pa.DataType]:
-    """The columns of a file with their types.
-
-    Raises:
-        ManifestError: It is no Parquet file.
-    """
+    """The columns of a file with their types."""
     _, schema = inspect_file(uri, open_file)
     return {field.name: field.type for field in schema}
 
 
 def read_parquet(uri: str, open_file: OpenFile, *, without: Collection[str] = ()) -> Iterator[Record]:
-    """The rows of a file, but for the columns in ``without``.
-
-    Raises:
-        ManifestError: It cannot be decoded.
-    """
+    """The rows of a file, but for the columns in ``without``."""
     with open_file(uri) as file:
         try:
             parquet = ParquetReader(file)
@@ -136,19 +125,15 @@ def read_parquet(uri: str, open_file: OpenFile, *, without: Collection[str] = ()
 def delimiter_hint(name: str) -> str:
     """What to do about a column's name that holds several, parted by another sign than the reader's; else empty."""
     if "\t" in name:
-        return "tabs part the columns, so give the file a name that ends with .tsv"
+        return "columns are separated by tabs, so rename the file to end with .tsv"
     if ";" in name or "|" in name:
         sign = "semicolons" if ";" in name else "bars"
-        return f"{sign} part the columns, so save the table with commas, or with tabs as .tsv"
-    return "commas part the columns, so give the file a name that ends with .csv" if "," in name else ""
+        return f"{sign} separate the columns, so save the table with commas, or with tabs as .tsv"
+    return "columns are separated by commas, so rename the file to end with .csv" if "," in name else ""
 
 
 def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """Rows of a table with a header; an empty cell is null. A name that ends with ``.tsv`` means tabs.
-
-    Raises:
-        ManifestError: The table has no header, a row is longer than it, or a quote is left open.
-    """
+    """Rows of a table with a header; an empty cell is null. A name that ends with ``.tsv`` means tabs."""
     delimiter = "\t" if uri.lower().endswith(".tsv") else ","
     with open_text(uri, open_file) as text:
         reader = csv.DictReader(text, delimiter=delimiter, strict=True)
@@ -160,7 +145,7 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
                 where = f"{uri}, line {reader.line_num}"
                 if None in row:
                     hints = [f"; {name!r} there: {mended}" for name in names if (mended := delimiter_hint(name))]
-                    raise ManifestError(f"{where}: there are more cells than columns in the header{''.join(hints[:1])}")
+                    raise ManifestError(f"{where}: more cells than columns in the header{''.join(hints[:1])}")
                 cells = {name: cell_from_text(name, cell) for name, cell in row.items() if cell}
                 yield Record({name: cells.get(name) for name in names}, where, uri)
         except csv.Error as error:
@@ -168,21 +153,13 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
 
 
 def read_json_lines(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One JSON object a line.
-
-    Raises:
-        ManifestError: A line holds something else.
-    """
+    """One JSON object per line."""
     for where, _, cells in json_objects(uri, open_file):
         yield Record(cells, where, uri)
 
 
 def json_objects(uri: str, open_file: OpenFile) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Where each object stands, its line as it is, and the object; blank lines are left out.
-
-    Raises:
-        ManifestError: A line holds something else.
-    """
+    """Where each object stands, its line as it is, and the object; blank lines are left out."""
     with open_text(uri, open_file) as text:
         for number, line in enumerate(text, start=1):
             if not line.strip():
@@ -192,7 +169,7 @@ def json_objects(uri: str, open_file: OpenFile) -> Iterator[tuple[str, str, dict
 
 
 def read_prompts(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One prompt a line; blank lines are left out."""
+    """One prompt per line; blank lines are left out."""
     with open_text(uri, open_file) as text:
         for number, line in enumerate(text, start=1):
             if prompt := line.strip():

@@ -62,7 +62,7 @@ class SourceFile:
         return self.format in ("webdataset", "gedit")
 
     def records(self, objects: ObjectReader, *, with_sizes: bool = False) -> Iterator[Record]:
-        """Its records, in order; ``with_sizes``: those of a folder of images say how large each file is."""
+        """Its records, in order; ``with_sizes``: those of a folder of images have the size of each file."""
         if self.format == "images":
             store = open_store(self.uri)
             return read_image_names((store.uri_of(key), size) for key, size in _in_order(store, with_sizes))
@@ -71,12 +71,7 @@ class SourceFile:
 
 
 def read_source(inputs: Iterable[str], given: str, objects: ObjectReader) -> Iterator[SourceFile]:
-    """The files of a source; a folder or prefix stands for the files of its format below it, by name.
-
-    Raises:
-        ConfigError: A format cannot be told, or is unknown.
-        ManifestError: There is no such file, or a folder holds none.
-    """
+    """The files of a source; a folder or prefix stands for the files of its format below it, by name."""
     if given not in FORMATS:
         raise ConfigError(f"--from must be one of {', '.join(FORMATS)}, got {given!r}")
     for uri in inputs:
@@ -86,7 +81,7 @@ def read_source(inputs: Iterable[str], given: str, objects: ObjectReader) -> Ite
             store, key = objects.locate(uri)
             if store.size(key) is not None:
                 if known is None and given == "auto":
-                    raise ConfigError(f"{uri}: a .json file may be many things: say which with --from, as imgedit")
+                    raise ConfigError(f"{uri}: name the format of a .json file, such as --from imgedit")
                 yield SourceFile(uri, str(known) if given == "auto" else given)
                 continue
         yield from _of_folder(uri, given)
@@ -120,13 +115,13 @@ def _of_folder(uri: str, given: str) -> Iterator[SourceFile]:
 
 
 def _told_format(store: Store) -> str:
-    """The format of the first file by which one can be told."""
+    """The format of the first file that has a known one."""
     for key in store.list():
         if is_image_name(key):
             return "images"
         if known := _OF_SUFFIX.get(_suffix(key)):
             return known
-    raise ManifestError(f"nothing to read at {store.uri}: no file there has a known name; say what it is with --from")
+    raise ManifestError(f"nothing to read at {store.uri}: no file with a known extension; give the format with --from")
 
 
 def _suffix(uri: str) -> str:

@@ -26,11 +26,10 @@ _EQUAL_RATIO = 1.0  # for a task there is an option, so that only its own name i
 
 
 def missing_column(names: Collection[str], task: Task | None) -> str | None:
-    """What to say where no row has a column that rows of this task need; None if every such column is there.
+    """The message where no row has a column that rows of this task need; None if every such column is there.
 
     Args:
-        names: The columns of the source, and those that options add.
-        task: Of the rows; None if nothing says which.
+        task: Of the rows; None if it is not given.
     """
     if task is None:
         if "task" in names:
@@ -59,14 +58,14 @@ def _needed(task: Task) -> Iterator[tuple[str, ...]]:
 
 
 def _hint(needed: Collection[str], names: Collection[str], ratio: float = 0.6) -> str:
-    """What was probably meant, and how to say it; empty if nothing comes near."""
+    """What was probably meant, and how to give it; empty if nothing comes near."""
     unknown = [name for name in names if name not in COLUMNS]
     for name in unknown:
         if mended := delimiter_hint(name):
             return f"; found {name!r}: {mended}"
     for column in needed:
         if near := nearest_name(column, unknown, ratio):
-            return f"; found {near!r}: did you mean that? Then give --rename '{near}={column}'"
+            return f"; found {near!r}: did you mean that? If so, give --rename '{near}={column}'"
     return ""
 
 
@@ -74,7 +73,7 @@ MAX_TABLE_ROWS = 50_000
 MAX_TABLE_BYTES = 32 * 2**20
 _ROWS_AHEAD = 20
 SCHEMA_ROWS = 2_000
-"""Rows from which the types of columns that pass through are told, where the source has none."""
+"""Rows from which the types of columns that pass through are inferred, where the source has none."""
 
 
 @dataclass(slots=True)
@@ -92,14 +91,10 @@ class BuildCounts:
         """Count an invalid record in, or end the build.
 
         Args:
-            reason: With the place.
             is_row_alone: Whether other rows may be valid, so that it is worth telling of ``--skip-invalid``.
-
-        Raises:
-            ManifestError: Invalid records are not to be left out.
         """
         if not self.skips_invalid:
-            raise ManifestError(f"{reason} (--skip-invalid leaves such rows out)" if is_row_alone else reason)
+            raise ManifestError(f"{reason} (leave such rows out with --skip-invalid)" if is_row_alone else reason)
         self.num_invalid += 1
         if len(self.reasons) < 20:
             self.reasons.append(reason)
@@ -110,10 +105,9 @@ class RowTables:
     """Gathers records into tables.
 
     Attributes:
-        defaults: What the job will say, for the check of each row.
-        types: Types of columns that pass through, where they are known; the others' are told from the first rows.
+        defaults: Of the job, for the check of each row.
+        types: Types of columns that pass through, where they are known; the others' are inferred from the first rows.
         embeds_images: Whether image cells are kept as bytes with a name.
-        counts: Where rows are counted.
     """
 
     defaults: RowDefaults
@@ -166,7 +160,7 @@ class RowTables:
         return record.with_cells(cells)
 
     def _refuse(self, record: Record, error: ManifestRowError, following: Iterator[Record]) -> None:
-        """Tell what is wrong with the row, or else with the columns of all."""
+        """Raise the error of the row, or else that of the columns of all."""
         self._refused = record
         reason, is_of_all = f"{record.where}: {error}", False
         if not self.counts.skips_invalid:
@@ -228,7 +222,7 @@ class RowTables:
             told = pa.array(values).type
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise ManifestError(
-                f"{rows[0].where} and after: the values of column {name!r} have no one type: give one, as in --type "
+                f"{rows[0].where} and after: the values of column {name!r} have no common type: give one with --type "
                 f"{name}=string"
             ) from error
         return pa.string() if pa.types.is_null(told) else told
@@ -240,7 +234,7 @@ def row_digest(record: Record) -> str:
 
 
 def _free_name(name: str) -> str:
-    """The name a column has in the manifest: those of the output's own columns are taken."""
+    """The name a column has in the manifest: those of the output's columns are taken."""
     return f"source_{name}" if is_taken(name) else name
 
 

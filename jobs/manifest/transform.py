@@ -35,11 +35,7 @@ from pipeline.storage.uri import folder_of, is_relative, parse_uri, resolve_uri
 
 
 class PromptTemplate:
-    """A text with names in braces; ``{{`` and ``}}`` stand for braces.
-
-    Raises:
-        ConfigError: A brace is left open, or something else than a name is in braces.
-    """
+    """A text with names in braces; ``{{`` and ``}}`` stand for braces."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -50,23 +46,17 @@ class PromptTemplate:
         self.names = tuple(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
         plain = all(name.isidentifier() for name in self.names)
         if not plain or any(form or conversion for _, _, form, conversion in parts):
-            raise ConfigError(
-                f"the template {text!r} must have nothing but names of columns in braces, as in {{color}}"
-            )
+            raise ConfigError(f"the template {text!r} must have only column names in braces, such as {{color}}")
 
     def fill(self, values: Mapping[str, object]) -> str:
-        """The text with its names replaced.
-
-        Raises:
-            ManifestRowError: A name has no value here.
-        """
+        """The text with its names replaced."""
         for name in self.names:
             if values.get(name) is None:
                 there = [key for key, value in values.items() if value is not None]
                 near = difflib.get_close_matches(name, there, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else ""
                 known = ", ".join(there) or "nothing"
-                raise ManifestRowError(f"the template needs {name!r}, which has no value here; there is {known}{hint}")
+                raise ManifestRowError(f"the template needs {name!r}, which has no value; known: {known}{hint}")
         return self._text.format_map({name: values[name] for name in self.names})
 
 

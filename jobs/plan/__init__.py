@@ -1,1 +1,1 @@
-"""What a run would do, cost and write, told without running it."""
+"""What a run would do, cost and write, estimated without running it."""

@@ -1,7 +1,7 @@
 """A plan for people and for programs, and the GPUs that it knows by name: arithmetic, memory, and cost of an hour."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -43,24 +43,12 @@ GPUS: Mapping[str, Gpu] = MappingProxyType(
 
 
 def find_gpus(names: tuple[str, ...], prices: Mapping[str, float]) -> list[Gpu]:
-    """The GPUs of these names, all if there are none, with given prices in place of the table's.
-
-    Raises:
-        ConfigError: A name is not in the table.
-    """
+    """The GPUs of these names, all if there are none, with given prices in place of the table's."""
     for name in (*names, *prices):
         if name not in GPUS:
-            raise ConfigError(f"GPU {name!r} is not in the table: give one of {', '.join(GPUS)}")
+            raise ConfigError(f"GPU {name!r} is not listed: give one of {', '.join(GPUS)}")
     chosen = [GPUS[name] for name in names] or list(GPUS.values())
-    return [
-        Gpu(
-            name=gpu.name,
-            tflops=gpu.tflops,
-            memory_gb=gpu.memory_gb,
-            usd_per_hour=prices.get(gpu.name, gpu.usd_per_hour),
-        )
-        for gpu in chosen
-    ]
+    return [replace(gpu, usd_per_hour=prices.get(gpu.name, gpu.usd_per_hour)) for gpu in chosen]
 
 
 _SECONDS_PER_HOUR, _SECONDS_PER_MINUTE = 3600, 60
@@ -107,7 +95,7 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_worke
     yield f"{plan.manifest}: {plan.rows} rows, {plan.rows - plan.invalid} valid, {plan.invalid} invalid"
     for group in plan.groups.values():
         share = group.cost.flops / plan.cost.flops if plan.cost.flops else 0.0
-        yield f"  {group.task:<20} {group.size:<10} {group.rows:>10,} rows  {share:>6.1%} of the arithmetic"
+        yield f"  {group.task:<20} {group.size:<10} {group.rows:>10,} rows  {share:>6.1%} of the compute"
     for reason in plan.reasons[:5]:
         yield f"  row {reason.row} ({reason.id}), {reason.stage}: {reason.message}"
     if plan.invalid > 5:
@@ -118,24 +106,24 @@ def plan_lines(plan: RunPlan, gpus: list[Gpu], probe: Probe | None, *, num_worke
     most = "at most " if _is_at_most(plan) else ""
     yield f"{most}{plan.cost.num_tokens:,} tokens through the model, {most}{shown} PFLOP"
     if any(group.may_skip for group in plan.groups.values()):
-        yield "  steps are counted as the schedule has them; where the model is confident, it takes fewer"
+        yield "  an upper bound: where the model is confident, it commits early and takes fewer steps"
     if any(map(_has_answers, plan.groups.values())):
-        yield "  answers are counted at their full length; one that ends early costs less"
+        yield "  answers are counted at full length; those that end early cost less"
     if plan.is_estimated:
-        yield "  prompt lengths are estimated and no checkpoint defaults counted: the model is not on this machine"
+        yield "  prompt lengths are estimated, the checkpoint's defaults unknown: the model is not on this machine"
     if plan.assumed_sizes:
-        yield f"  {plan.assumed_sizes} input images on S3 are taken to be square, --images reads their sizes"
+        yield f"  {plan.assumed_sizes} input images on S3 are assumed square; read their sizes with --images"
     measured = "" if probe else ", rough estimate; measure with --probe N"
     yield f"{plan.objects:,} objects ({plan.images:,} images), about {plan.bytes:,} bytes{measured}: {plan.output}"
     if plan.done or plan.failed_before:
-        yield f"  done already: {plan.done} rows, {plan.failed_before} failed; {plan.remaining_ratio:.0%} are left"
+        yield f"  committed: {plan.done} rows done, {plan.failed_before} failed; {plan.remaining_ratio:.0%} remains"
     sizes = ", ".join(f"{size_words(size)} in {dtype}" for dtype, size in plan.memory_bytes.items())
-    yield f"memory of each worker, with steps that are full: {sizes}"
+    yield f"memory per worker, with full batches: {sizes}"
     if probe is not None:
         others = f", not of {num_workers} workers" if num_workers > 1 else ""
         yield (
             f"this machine: {duration(probed_seconds(plan, probe))} for what is left, from {probe.rows} rows at "
-            f"{_rate_words(probe.flops_per_s)}; measured in one process{others}"
+            f"{_rate_words(probe.flops_per_s)}; in one process{others}"
         )
     yield from _gpu_lines(plan, gpus)
 
@@ -160,17 +148,17 @@ def _gpu_lines(plan: RunPlan, gpus: list[Gpu]) -> Iterator[str]:
     if not slowest:
         return
     if slowest * _SECONDS_PER_HOUR < _SECONDS_PER_MINUTE:
-        yield f"what is left on one GPU, at {USED_SHARE:.0%} of its peak: less than a minute on {_any_of(gpus)}"
+        yield f"Remaining: under 1 minute on {_any_of(gpus)} (at {USED_SHARE:.0%} of peak)"
         return
-    yield f"what is left on one GPU, at {USED_SHARE:.0%} of its peak:"
+    yield f"Remaining on one GPU (at {USED_SHARE:.0%} of peak):"
     for gpu in gpus:
         hours = gpu_hours(plan, gpu)
-        price = f"{hours * gpu.usd_per_hour:>10,.2f} USD at {gpu.usd_per_hour:g} an hour"
+        price = f"{hours * gpu.usd_per_hour:>10,.2f} USD at {gpu.usd_per_hour:g} per hour"
         yield f"  {gpu.name:<8} {gpu.memory_gb:>4} GB {time_words(hours):>14} {price}"
 
 
 def _any_of(gpus: list[Gpu]) -> str:
-    return "any of them" if len(gpus) > 1 else gpus[0].name
+    return "any listed GPU" if len(gpus) > 1 else gpus[0].name
 
 
 def time_words(hours: float) -> str:

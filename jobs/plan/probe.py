@@ -30,8 +30,8 @@ from pipeline.storage.uri import folder_of, resolve_uri
 class Probe:
     """What was measured; ``seconds`` is the time of the rows alone, without loading the model.
 
-    ``flops_per_s`` is the arithmetic a second, everything around it included; without the first steps, which are slow,
-    where the probe was long enough to tell.
+    ``flops_per_s`` is the FLOPs per second, everything around it included; without the first steps, which are slow,
+    where the probe was long enough.
     """
 
     rows: int
@@ -59,7 +59,7 @@ def probe_plan(plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: Model
         expected = plan_run(small, defaults, facts, num_workers=1, reads_remote=True)
         summary = run_job(small)
         if not summary.done or not summary.rows_per_s:
-            raise ConfigError(f"all {num_rows} probed rows failed: run them alone to see why")
+            raise ConfigError(f"all {num_rows} probed rows failed: see why with dimoo-batch run --limit N")
         _weigh(plan, folder / "out")
         seconds = num_rows / summary.rows_per_s
         steady = _steady_seconds(folder / "out") or seconds
@@ -68,7 +68,7 @@ def probe_plan(plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: Model
 
 
 def _steady_seconds(output: Path) -> float | None:
-    """Time of the whole probe at the pace it had after its first noted steps; None if it was too short to tell."""
+    """Time of the whole probe at its rate after its first noted steps; None if it was too short."""
     note = read_epoch_reports(open_store(str(output)))[-1].note
     points = [(at_s, tokens) for at_s, _, tokens, *_ in note.get("points", []) if tokens]
     if len(points) < 2:

@@ -49,11 +49,7 @@ class ModelFacts:
 
 
 def read_model_facts(model: str) -> ModelFacts:
-    """Facts of the embedded model or of a checkpoint directory; of a hub id those of the published model's shape.
-
-    Raises:
-        WeightsError: A checkpoint's files are wrong.
-    """
+    """Facts of the embedded model or of a checkpoint directory; of a hub id those of the published model's shape."""
     if model != BUILTIN and not Path(model).expanduser().is_dir():
 
         def length(text: str) -> int:
@@ -80,7 +76,7 @@ def read_model_facts(model: str) -> ModelFacts:
 class RowCost:
     """One row's part in a plan; ``size`` is that of each of its images in pixels, None where there are none.
 
-    ``may_skip`` says that steps may decide more than is counted here, so that the row may cost less.
+    ``may_skip``: steps may commit more than is counted here, so that the row may cost less.
     """
 
     cost: Cost
@@ -93,9 +89,6 @@ class RowCosts:
     """Costs of rows. Keeps those of shapes seen before.
 
     Args:
-        facts: Of the model.
-        spec: Of the job; says how input images are cropped.
-        objects: Reads the headers of input images.
         reads_remote: Whether those on S3 are read; otherwise they are taken to be square and as large as is used.
     """
 

@@ -32,7 +32,7 @@ _UPPER_HALF = "▀"
 class Thumbnails:
     """Reads the latest images in a thread of its own, so that a slow store does not hold up the run.
 
-    What cannot be read is not shown: the run itself says what is wrong with its store.
+    What cannot be read is not shown: the run itself reports errors of its store.
 
     Args:
         latest: Keys of the images that were made last, the newest first.

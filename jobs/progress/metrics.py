@@ -13,7 +13,7 @@ _RUN_TAG, _WORKER_TAG, _CLASS_TAG = "run", "worker", "failure_class"
 
 @dataclass(frozen=True, slots=True)
 class MetricName:
-    """One exported number: all are gauges, set to what the driver knows; ``tag`` tells further ones of a run apart."""
+    """One exported number: all are gauges, set to what the driver knows; ``tag`` distinguishes several of a run."""
 
     name: str
     meaning: str
@@ -22,24 +22,24 @@ class MetricName:
 
 METRICS = (
     MetricName("dimoo_batch_rows", "rows of the manifest"),
-    MetricName("dimoo_batch_rows_settled", "rows with an outcome, committed or on their way"),
+    MetricName("dimoo_batch_rows_settled", "finished rows, committed or not"),
     MetricName("dimoo_batch_rows_committed", "rows that are committed"),
     MetricName("dimoo_batch_rows_failed", "committed rows that failed"),
     MetricName("dimoo_batch_failures", "rows of this start that failed, by class", _CLASS_TAG),
-    MetricName("dimoo_batch_rows_per_second", "rows settled a second since the first worker was ready"),
+    MetricName("dimoo_batch_rows_per_second", "rows finished per second since the first worker was ready"),
     MetricName("dimoo_batch_tokens", "tokens that went through the transformers"),
     MetricName("dimoo_batch_tokens_per_step", "mean tokens of a step: how full batches are"),
     MetricName("dimoo_batch_steps", "steps of all engines"),
     MetricName(
         "dimoo_batch_cache_hit_ratio", "share of the steps' tokens that an earlier step had computed, in [0, 1]"
     ),
-    MetricName("dimoo_batch_cost_usd", "what the workers have cost, if the job says what an hour costs"),
+    MetricName("dimoo_batch_cost_usd", "cost of the workers, if worker_hour_usd is set"),
     MetricName("dimoo_batch_engine_busy_ratio", "share of time in which engines worked, in [0, 1]"),
     MetricName("dimoo_batch_worker_busy_ratio", "the same for one worker", _WORKER_TAG),
-    MetricName("dimoo_batch_worker_rows", "rows that one worker settled", _WORKER_TAG),
-    MetricName("dimoo_batch_workers_ready", "workers that have their model loaded"),
+    MetricName("dimoo_batch_worker_rows", "rows that one worker finished", _WORKER_TAG),
+    MetricName("dimoo_batch_workers_ready", "workers whose model is loaded"),
     MetricName("dimoo_batch_workers_lost", "workers that died and were replaced"),
-    MetricName("dimoo_batch_eta_seconds", "time until every row is settled, at the rate so far"),
+    MetricName("dimoo_batch_eta_seconds", "estimated time remaining, at the rate so far"),
 )
 """Everything that is exported."""
 

@@ -24,7 +24,7 @@ _FIRST_INTERVAL_S = 5.0
 
 
 class RunNote:
-    """Takes points of a ``ProgressState``, as often as it changes, and gives ``tell`` a note at most once a second."""
+    """Takes points of a ``ProgressState`` as often as it changes, and calls ``tell`` with a note once per second."""
 
     def __init__(self, state: ProgressState, tell: Callable[[Mapping[str, Any]], None]) -> None:
         self._state = state

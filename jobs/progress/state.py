@@ -1,4 +1,4 @@
-"""Progress of a run: counts kept from the events of its workers, and how sure the remaining time is."""
+"""Progress of a run: counts kept from the events of its workers, and how certain the remaining time is."""
 
 import math
 import time
@@ -21,7 +21,7 @@ from pipeline.protocol.messages import (
 
 _INTERVAL_S = 5.0
 _MAX_POINTS = 61
-_MIN_RATES = 5  # before these the spread says more about the beginning than about the run
+_MIN_RATES = 5  # before these the spread is that of the beginning, not of the run
 _STANDARD_ERRORS = 2.0
 
 
@@ -31,7 +31,7 @@ def error_of_count(num_rows: int) -> float:
 
 
 class RateRecord:
-    """Rows settled over time, a point every five seconds; the latest sixty intervals count."""
+    """Rows finished over time, a point every five seconds; the latest sixty intervals count."""
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque(maxlen=_MAX_POINTS)
@@ -41,7 +41,7 @@ class RateRecord:
         return not self._points or time.monotonic() - self._points[-1][0] >= _INTERVAL_S
 
     def take(self, num_completed: int) -> None:
-        """So many rows are settled now, when a point is due."""
+        """So many rows are finished now, when a point is due."""
         self._points.append((time.monotonic(), num_completed))
 
     @property
@@ -57,7 +57,7 @@ class RateRecord:
 
 
 _NUM_LATEST = 8
-_MIN_RATE_ROWS, _MIN_RATE_S = 3, 10.0  # before, a rate says how the first rows came, not how the others will
+_MIN_RATE_ROWS, _MIN_RATE_S = 3, 10.0  # before, a rate is that of the first rows, not of the others
 
 
 class ProgressState:
@@ -130,7 +130,7 @@ class ProgressState:
 
     @property
     def num_completed(self) -> int:
-        """Rows with an outcome, committed or on their way."""
+        """Rows with a result, committed or on their way."""
         return min(self.num_rows, self.num_committed + sum(done + failed for done, failed in self._ahead()))
 
     @property
@@ -148,7 +148,7 @@ class ProgressState:
 
     @property
     def rows_per_s(self) -> float:
-        """Rows settled in this start, by the time since the first worker was ready."""
+        """Rows finished in this start, by the time since the first worker was ready."""
         return self._num_new / self._elapsed_s if self._elapsed_s > 0 else 0.0
 
     @property
@@ -203,7 +203,7 @@ class ProgressState:
         return _busy_ratio(sum(p.engine_waited_s for p in progresses), sum(p.engine_span_s for p in progresses))
 
     def worker_notes(self) -> list[dict[str, Any]]:
-        """Each worker that lives: its state, the rows that it settled, when it was last heard."""
+        """Each live worker: its state, the rows that it finished, its last heartbeat."""
         now_s = time.monotonic()
         return [self._worker_note(name, now_s - heard_s) for name, heard_s in sorted(self._heard_s.items())]
 
@@ -229,14 +229,14 @@ class ProgressState:
 
     @property
     def eta_s(self) -> float | None:
-        """Time until every row is settled, at the rate so far; None while a rate is of too few rows or seconds."""
+        """Time until every row is finished, at the rate so far; None while a rate is of too few rows or seconds."""
         if self._num_new < _MIN_RATE_ROWS or self._elapsed_s < _MIN_RATE_S:
             return None
         return (self.num_rows - self.num_completed) / self.rows_per_s
 
     @property
     def eta_error_s(self) -> float | None:
-        """How far ``eta_s`` may be off either way, by how unevenly rows were settled, at first by how few they are."""
+        """How far ``eta_s`` may be off either way, by how unevenly rows were finished, at first by how few they are."""
         if self.eta_s is None:
             return None
         error = self._rates.relative_error

@@ -13,8 +13,6 @@ def card_text(facts: RunFactSheet, lines: Iterable[str], *, has_inputs: bool, **
     """A card: the front matter, with ``front`` beside what all cards have; a title; ``lines``; where it comes from.
 
     Args:
-        facts: Of the run.
-        lines: What the card says of its rows.
         has_inputs: Whether rows carry images that the model did not make.
         front: Keys of the front matter, as ``DatasetCardData`` names them.
     """
@@ -30,7 +28,7 @@ def card_text(facts: RunFactSheet, lines: Iterable[str], *, has_inputs: bool, **
         f"# {plain_words(facts.title)}\n",
         *lines,
         *table_lines("Provenance", ("what", "value"), facts.provenance()),
-        *table_lines("Settings where a row says nothing", ("setting", "value"), facts.settings()),
+        *table_lines("Default settings", ("setting", "value"), facts.settings()),
         f"\n## Licence\n\n{facts.licence_words(has_inputs=has_inputs)}\n",
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(body)
@@ -57,7 +55,7 @@ _SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6,
 
 
 def dataset_card(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[ReportRow], *, has_sheet: bool) -> str:
-    """The card of a run; ``has_sheet``: a contact sheet lies in the report."""
+    """The card of a run; ``has_sheet``: a contact sheet is in the report."""
     total = statistics.num_done + statistics.num_failed
     return card_text(
         facts,
@@ -83,14 +81,14 @@ def _lines(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[Report
     yield (
         f"{statistics.num_done:,} rows made by the model `{facts.model}` with dimoo-batch: "
         f"{statistics.num_images:,} images and {statistics.num_texts:,} texts. {statistics.num_failed:,} rows failed. "
-        "What the model made is synthetic and was not looked through by people."
+        "The results are synthetic and have not been reviewed by people."
     )
     if _has_inputs(statistics):
-        yield "\nThe rows' inputs (images, or codes of images) are their owners': not synthetic, on terms of their own."
+        yield "\nThe inputs (images, or codes of images) belong to their owners: not synthetic, under their own terms."
     if not facts.is_complete:
-        yield "\n**The run had not ended when this card was written.**"
+        yield "\n**The run was not complete when this card was written.**"
     if has_sheet:
-        yield "\n![The first pictures of the run](report/contact-sheet.png)"
+        yield "\n![The first images of the run](report/contact-sheet.png)"
     counts = [(name, f"{count:,}") for name, count in most_common(statistics.tasks, 30)]
     yield from table_lines("Counts", ("what", "rows"), counts)
     if statistics.sizes:
@@ -100,7 +98,7 @@ def _lines(facts: RunFactSheet, statistics: RunStatistics, rows: Sequence[Report
         failed = [(f"{stage}: {error}", f"{n:,}") for (stage, error), n in statistics.failures.most_common(12)]
         yield from table_lines("Failures", ("stage and error", "rows"), failed)
     yield from _samples(rows)
-    yield "\n## Read it\n"
+    yield "\n## Load the data\n"
     yield '```python\nimport pyarrow.dataset as ds\n\ntable = ds.dataset("parts").to_table()\n```'
 
 

@@ -8,7 +8,7 @@ from dimoo_core.checkpoint.locate import BUILTIN
 from jobs.spec.result_keys import SPEC_KEYS, key_as_set
 
 BUILTIN_LICENCE = "apache-2.0"
-"""Of the embedded model; what other checkpoints allow is theirs to say."""
+"""Of the embedded model; other checkpoints have their own licences."""
 
 _NO_KEYS = frozenset(
     {
@@ -25,12 +25,7 @@ _NO_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RunFactSheet:
-    """``run.json`` and ``_SUCCESS``, read for people.
-
-    Attributes:
-        description: ``run.json``.
-        is_complete: Whether ``_SUCCESS`` is there.
-    """
+    """``run.json`` and ``_SUCCESS``, read for people."""
 
     description: Mapping[str, Any]
     is_complete: bool
@@ -67,7 +62,7 @@ class RunFactSheet:
                 + fill_in
             )
         return (
-            f"What may be done with these results depends on the licence of `{self.model}` and on the terms of the "
+            f"Use of these results depends on the licence of `{self.model}` and on the terms of the "
             "prompts and input images. Fill in `license` above before publishing."
         )
 
@@ -88,7 +83,7 @@ class RunFactSheet:
         ]
 
     def settings(self) -> list[tuple[str, str]]:
-        """Defaults that rows took where they said nothing, by the keys of the job spec."""
+        """Defaults of rows without their own values, by the keys of the job spec."""
         results: Mapping[str, Any] = self.description.get("results", {})
         shown = {name: results.get(name) for name in ("defaults", "limit", *SPEC_KEYS)}
         settings = ((key_as_set(name), value) for name, value in _leaves("", shown))

@@ -11,10 +11,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
-from string import Template
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs.report.charts import course_plots, plots
 from jobs.report.facts import RunFactSheet
@@ -82,6 +82,7 @@ PAGE_KEY = "report/index.html"
 DATA_PREFIX = "report/data/"
 FIRST_ROWS = 120
 CHUNK_ROWS = 1000
+_TEMPLATES = Environment(loader=PackageLoader("jobs.report", "page"), autoescape=True, undefined=StrictUndefined)
 
 
 def data_chunks(rows: Sequence[ReportRow]) -> Iterator[tuple[str, bytes]]:
@@ -102,11 +103,8 @@ def page_html(
     """The page of a run.
 
     Args:
-        facts: What the run was.
-        statistics: Over all its rows.
-        rows: Those to be shown.
         notes: Lines about what the page lacks.
-        reports: What the starts of the run told of themselves.
+        reports: Of the starts of the run.
     """
     folder = files("jobs.report") / "page"
     script = (folder / "app.js").read_text(encoding="utf-8")
@@ -120,25 +118,19 @@ def page_html(
         "chunks": [f"data/rows-{number:05d}.js" for number in range(num_chunks)],
         "first": [row.to_json() for row in rows[:FIRST_ROWS]],
     }
-    state = "" if facts.is_complete else " · not finished yet"
-    failed = statistics.num_failed
-    badge = f'<span class="badge">{failed:,}<span class="sr"> rows</span></span>' if failed else ""
-    text = Template((folder / "index.html").read_text(encoding="utf-8")).substitute(
+    page = _TEMPLATES.get_template("index.html").render(
         csp=_policy(script),
-        title=escape(facts.title),
-        subtitle=escape(f"{facts.model}{state}"),
+        facts=facts,
+        statistics=statistics,
         style=(folder / "style.css").read_text(encoding="utf-8"),
         script=script,
         data=_json(data).replace("<", "\\u003c"),
-        failure_badge=badge,
         tiles=_tiles(facts, statistics),
-        plots="".join(plot.html() for plot in (*course_plots(reports), *plots(statistics)))
-        or '<p class="note">Nothing is finished yet.</p>',
-        failures=_failures(statistics),
-        about=_about(facts, notes),
-        version=escape(importlib.metadata.version("dimoo-batch")),
+        plots=[*course_plots(reports), *plots(statistics)],
+        notes=notes,
+        version=importlib.metadata.version("dimoo-batch"),
     )
-    return text.encode()
+    return page.encode()
 
 
 def _sorts(rows: Sequence[ReportRow]) -> Iterator[str]:
@@ -160,17 +152,15 @@ def _policy(script: str) -> str:
     )
 
 
-def _tiles(facts: RunFactSheet, statistics: RunStatistics) -> str:
-    size, unit = _bytes(statistics.image_bytes)
-    tiles = [
-        (f"{facts.num_rows:,}", "rows", ""),
-        (f"{statistics.num_done:,}", "done", ""),
-        (f"{statistics.num_failed:,}", "failed", "bad" if statistics.num_failed else ""),
-        (f"{statistics.num_images:,}", "images", ""),
-        (f"{statistics.num_texts:,}", "texts", ""),
-        (size, unit, ""),
-    ]
-    return "".join(f'<li class="{kind}"><b>{value}</b><span>{name}</span></li>' for value, name, kind in tiles)
+def _tiles(facts: RunFactSheet, statistics: RunStatistics) -> list[tuple[str, str]]:
+    counts = {
+        "rows": facts.num_rows,
+        "done": statistics.num_done,
+        "failed": statistics.num_failed,
+        "images": statistics.num_images,
+        "texts": statistics.num_texts,
+    }
+    return [*((f"{count:,}", name) for name, count in counts.items()), _bytes(statistics.image_bytes)]
 
 
 def _bytes(count: int) -> tuple[str, str]:
@@ -181,35 +171,6 @@ def _bytes(count: int) -> tuple[str, str]:
             return f"{value:,.0f}" if value >= 100 else f"{value:.3g}", unit
         value /= 1024
     return f"{value:,.1f}", "TiB"
-
-
-def _failures(statistics: RunStatistics) -> str:
-    if not statistics.failures:
-        return '<p class="note">No row failed.</p>'
-    rows = "".join(
-        f"<tr><td>{escape(stage)}</td><td>{escape(error)}{_example(statistics, (stage, error))}</td><td>{count:,}</td>"
-        f'<td><a href="#/gallery?status=failed&amp;q={escape(error, quote=True)}">Show<span class="sr"> rows with '
-        f"{escape(error)} at {escape(stage)}</span></a></td></tr>"
-        for (stage, error), count in statistics.failures.most_common()
-    )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Stage", "Error", "Rows", "Rows with it"))
-    return f'<div class="panel"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _example(statistics: RunStatistics, kind: tuple[str, str]) -> str:
-    row, message = statistics.examples.get(kind, (0, ""))
-    return f'<p class="example">Row {row:,}: {escape(message)}</p>' if message else ""
-
-
-def _about(facts: RunFactSheet, notes: Sequence[str]) -> str:
-    panels = (("Provenance", facts.provenance()), ("Settings where a row says nothing", facts.settings()))
-    lines = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-    return lines + "".join(f'<h3>{title}</h3><div class="panel">{_list(pairs)}</div>' for title, pairs in panels)
-
-
-def _list(pairs: Sequence[tuple[str, str]]) -> str:
-    entries = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs if value)
-    return f'<dl class="facts">{entries}</dl>'
 
 
 def _json(value: object) -> str:

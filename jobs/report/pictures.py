@@ -107,7 +107,7 @@ def _sheet(rows: Sequence[Sequence[_Cell]]) -> Image.Image:
 
 
 def _joined(files: Sequence[bytes]) -> Image.Image:
-    """A picture, or the one a row began with and what was made of it, side by side."""
+    """A picture, or the input of a row and what was made of it, side by side."""
     if len(files) == 1:
         return _fitted(files[0])
     before, after = map(_fitted, files)
@@ -147,7 +147,7 @@ class PictureShelf:
 
         Args:
             rows: Those of them with an image are changed.
-            is_missing: Told the key of each image that cannot be read.
+            is_missing: Called with the key of each image that cannot be read.
         """
         ignore_pillow_warnings()
         images = [row for row in rows if row.image is not None]
@@ -158,7 +158,7 @@ class PictureShelf:
                     is_missing(row.image)
 
     def add_sources(self, cells: Iterable[ManifestCell], rows: dict[int, ReportRow]) -> None:
-        """Give each row its ``source``, and a failed row what the manifest says of it; no image is no error."""
+        """Give each row its ``source``, and a failed row its cells of the manifest; no image is no error."""
         fetcher = ImageFetcher(SourcePolicy())
         with ThreadPoolExecutor(_THREADS) as pool:
             for cell, source in ordered_map(pool, partial(self._source, fetcher), cells, window=2 * _THREADS):

@@ -18,7 +18,7 @@ _SEGMENT_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class ManifestCell:
-    """What the manifest says of one row; ``image`` is the first of several."""
+    """The manifest's cells of one row; ``image`` is the first of several."""
 
     row: int
     task: str | None
@@ -30,12 +30,12 @@ class ManifestCell:
 def find_manifest(
     given: str | None, description: Mapping[str, Any], note: Callable[[str], None]
 ) -> ManifestSource | None:
-    """The manifest of a run; None, and a line that says why, if it is not where the run found it.
+    """The manifest of a run; None, and a line with the reason, if it is not where the run found it.
 
     Args:
-        given: Where it is now; None looks where ``run.json`` says.
+        given: Where it is now; None looks where ``run.json`` has it.
         description: ``run.json``.
-        note: Told why there are no input images.
+        note: Called with the reason why there are no input images.
 
     Raises:
         ConfigError: The one given is not the manifest of this run.
@@ -146,7 +146,7 @@ class ReportRow:
 
     @classmethod
     def from_failure(cls, record: Mapping[str, Any]) -> "ReportRow":
-        """A failed row, with its own columns as far as they are noted; ``task`` and ``prompt`` are the manifest's."""
+        """A failed row, with its extra columns where recorded; ``task`` and ``prompt`` are the manifest's."""
         own = json.loads(record.get("columns") or "{}")
         return cls(
             row=record["row"],

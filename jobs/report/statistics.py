@@ -52,7 +52,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class RunStatistics:
-    """What the plots and the card tell; ``examples`` are the row and the message of each failure that came first."""
+    """The numbers of the plots and the card; ``examples`` are row and message of the first failure of each kind."""
 
     num_done: int = 0
     num_failed: int = 0

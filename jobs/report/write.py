@@ -35,7 +35,6 @@ def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_row
     """Count every committed row into ``statistics`` and return those to be shown, in row order.
 
     Args:
-        store: Root of the output.
         statistics: Counts; filled here.
         num_rows: Of the whole run.
         max_rows: Where there are more rows, every n-th is returned, and every failure as far as there is room.
@@ -107,7 +106,7 @@ def write_report(output: str, *, manifest: str | None, max_rows: int) -> ReportS
 
     Raises:
         ConfigError: ``output`` cannot be opened, or ``manifest`` is that of another run.
-        NotARun: No run lies there.
+        NotARun: No run is there.
         StoreError: The store cannot be read or written.
     """
     store = open_store(output)
@@ -155,7 +154,7 @@ class _Report:
         shelf = PictureShelf(self._store)
         shelf.add_thumbs(rows, lambda key: self._missing.update([key]))
         if self._missing:
-            self._note(f"{len(self._missing)} images cannot be read: run dimoo-batch verify for details")
+            self._note(f"{len(self._missing)} images cannot be read: run `dimoo-batch verify` for details")
         source = find_manifest(manifest, facts.description, self._note)
         if source is not None:
             by_row = {row.row: row for row in rows}

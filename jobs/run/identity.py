@@ -18,7 +18,7 @@ from pipeline.protocol.settings import ResultSettings, RunSettings
 
 
 def run_settings(spec: JobSpec, results: ResultSettings, model: str, output_uri: str) -> RunSettings:
-    """What workers are told: how to make these results, and in what way, as the spec says."""
+    """The workers' settings: these results, and the spec's settings of execution."""
     return RunSettings(
         results=results,
         model=model,
@@ -61,39 +61,26 @@ def what_decides_results(
 
 
 def check_version(description: Mapping[str, Any], uri: str) -> None:
-    """Refuse to continue a run of a version whose runs this one cannot continue.
-
-    Raises:
-        ConfigError: It was begun by 0.1; says what to do.
-    """
+    """Refuse to continue a run of a version whose runs this one cannot continue."""
     version = str(description.get("results", {}).get("versions", {}).get("dimoo-batch", ""))
     if version.startswith("0.1."):
         raise ConfigError(
-            f"the run at {uri} was begun by dimoo-batch {version}, and one run does not mix results of both: finish it "
-            f"with that version (pip install dimoo-batch=={version}), or begin a new one with --new-run or another "
-            "--output; verify, status, report and export read it as it is"
+            f"the run at {uri} was started by dimoo-batch {version} and this version cannot resume it: finish it "
+            f"with that version (pip install dimoo-batch=={version}), or start a new run with --new-run or another "
+            "--output; verify, status, report and export can read it"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LostDescription:
-    """What a part says of its run.
-
-    Attributes:
-        uri: Of the output.
-        origin: Of the first part that can be read.
-    """
+    """A part's record of its run."""
 
     uri: str
     origin: PartOrigin
 
     @classmethod
     def of(cls, run: RunDirectory) -> "LostDescription | None":
-        """None if the run has committed nothing, so that nothing is lost.
-
-        Raises:
-            ConfigError: No part can be read.
-        """
+        """None if the run has committed nothing, so that nothing is lost."""
         if not run.has_parts():
             return None
         if (origin := run.first_origin()) is None:
@@ -103,18 +90,14 @@ class LostDescription:
         return cls(run.store.uri, origin)
 
     def results(self, now: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides the results of this start, cut into segments as the parts are.
-
-        Raises:
-            ConfigError: The parts are of other settings, or of another manifest.
-        """
+        """What decides the results of this start, cut into segments as the parts are."""
         for segment_rows in (now["segment_rows"], self.origin.num_rows):
             results = {**now, "segment_rows": segment_rows}
             if results_digest(results) == self.origin.run_digest:
                 return results
         raise ConfigError(
             f"{self.uri} holds parts of a run but no run.json, and they are not of this manifest with these settings: "
-            "give the command that the run was started with, which writes run.json again, or choose another --output"
+            "re-run the command that the run was started with, which writes run.json again, or choose another --output"
         )
 
 
@@ -131,26 +114,18 @@ def way_of_working(spec: JobSpec) -> dict[str, Any]:
 
 
 def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | None:
-    """The name of the run's adapter.
-
-    Raises:
-        ConfigError: It had one and does not say where it is.
-    """
+    """The name of the run's adapter."""
     adapter: str | None = description.get("job", {}).get("adapter")
     if description["results"].get("adapter_digest") is not None and adapter is None:
-        raise ConfigError(f"the run at {output_uri} had an adapter and did not record where it is: it cannot be found")
+        raise ConfigError(f"the run at {output_uri} used an adapter and did not record its place: it cannot be found")
     return adapter
 
 
 def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> None:
-    """Make sure that a preset means what it meant to the run.
-
-    Raises:
-        ConfigError: It does not.
-    """
+    """Make sure that a preset means what it meant to the run."""
     then = description["results"].get("presets", {}).get(name)
     if then is not None and then | {"meaning": ""} != asdict(find_preset(name)) | {"meaning": ""}:
         raise ConfigError(
-            f"preset {name!r} means something else than when the run at {output_uri} was made: use the version of "
+            f"preset {name!r} has changed since the run at {output_uri} was made: use the version of "
             "dimoo-batch that made it"
         )

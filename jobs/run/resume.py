@@ -10,7 +10,7 @@ from pipeline.output.directory import RunDirectory, differences
 from pipeline.storage.reader import open_store
 
 _FIXED = ("image_format", "limit", "segment_rows")
-"""Keys that name parts and images or say how many there are: a run cannot go on with others."""
+"""Keys that name parts and images or set how many there are: a run cannot continue with others."""
 
 _MANIFEST = "manifest_fingerprint"
 _MAX_OUTPUTS = 1000
@@ -33,19 +33,13 @@ class ResumeOptions:
     def check(
         self, results: Mapping[str, Any], num_rows: int, found: Mapping[str, Any], run: RunDirectory
     ) -> list[str]:
-        """Go on only if nothing differs but what may: what is accepted now, or was at an earlier start.
+        """Continue only if nothing differs but what may: what is accepted now, or was at an earlier start.
 
         Args:
             results: What decides the results of this start.
-            num_rows: Its rows.
-            found: The run's description.
-            run: Where it lies.
 
         Returns:
             What differs and is accepted, as ``key: there, now``.
-
-        Raises:
-            ConfigError: Something differs that may not, and all of it is named; or what is accepted is no key.
         """
         check_names(self.accepted, results, found.get("results", {}))
         changed = differences(results, found.get("results", {}))
@@ -61,13 +55,13 @@ class ResumeOptions:
         if fixed:
             told = words_of_changes(fixed, found.get("rows"), num_rows)
             raise ConfigError(
-                f"{run.store.uri} holds a run that cannot continue with other values of {told}: they name its parts "
-                f"and images{anew}"
+                f"{run.store.uri} holds a run that cannot continue with changed {told}: the names of its parts and "
+                f"images depend on it{anew}"
             )
         if has_other_rows:
             raise ConfigError(
-                f"{run.store.uri} holds a run of {found.get('rows')} rows, the manifest has {num_rows} now: rows are "
-                f"known by their numbers, so their count cannot change{anew}"
+                f"{run.store.uri} holds a run of {found.get('rows')} rows, the manifest has {num_rows} now: rows "
+                f"are identified by number, so their count cannot change{anew}"
             )
         return changed
 
@@ -77,10 +71,10 @@ class ResumeOptions:
         if self.is_retry:
             given = "give the manifest and model it was started with (--manifest, --model)"
             return " or ".join([given, *go_on])
-        given = "choose another --output, give the settings it was started with"
-        anew = ["start a new run beside it with --new-run"]
+        given = "choose another --output, use the settings it was started with"
+        anew = ["or start a new run beside it with --new-run"]
         if not run.has_parts():
-            anew.append("or delete its run.json, since it has committed nothing")
+            anew.append("or delete its run.json (no rows are committed)")
         return ", ".join([given, *go_on, *anew])
 
 
@@ -108,15 +102,12 @@ def outputs_beside(uri: str) -> Iterator[str]:
 
 
 def output_of_new_run(uri: str, results: Mapping[str, Any], as_found: Sequence[str] = ("segment_rows",)) -> str:
-    """The first output that is free, or holds this very run, which then goes on: the same command is the same run.
+    """The first output that is free, or holds this very run, which then continues: the same command is the same run.
 
     Args:
         uri: As it was asked for.
         results: What decides the results of this start.
         as_found: Keys that a run which is found there decides.
-
-    Raises:
-        ConfigError: There is none.
     """
     for candidate in outputs_beside(uri):
         run = RunDirectory(open_store(candidate))
@@ -125,7 +116,7 @@ def output_of_new_run(uri: str, results: Mapping[str, Any], as_found: Sequence[s
             return candidate
         if found is not None and not differences(_with_found(results, found, as_found), found.get("results", {})):
             return candidate
-    raise ConfigError(f"{_MAX_OUTPUTS} runs lie at {uri} and beside it: choose another --output")
+    raise ConfigError(f"{_MAX_OUTPUTS} runs exist at {uri} and beside it: choose another --output")
 
 
 def _with_found(results: Mapping[str, Any], found: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

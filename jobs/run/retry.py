@@ -67,10 +67,10 @@ def retry_job(
         output: Of the run.
         options: What is asked for.
         shutdown: Ends the retry early, gracefully, if it is requested while workers are at work.
-        drain: Told how long a graceful shutdown may take, as soon as that is known.
+        drain: Called with how long a graceful shutdown may take, as soon as that is known.
 
     Raises:
-        NotARun: No run lies there.
+        NotARun: No run is there.
         ConfigError, ManifestError, WeightsError: Something is not as the run had it; nothing was run.
         StoreError: The manifest or the output cannot be reached.
         RunInUse: A driver is at work on the output.
@@ -174,7 +174,7 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
 
 
 def _workers(retry: _Retry, backlog: Backlog) -> tuple[Workers, RunSettings]:
-    """Who runs the rows, and what these are told, once it is known that the model fits."""
+    """Who runs the rows, and with which settings, once it is known that the model fits."""
     spec, settings = retry.spec, retry.settings
     if not backlog.retries:
         return idle_workers(spec, settings.results.device), settings
@@ -216,14 +216,14 @@ def _execute(
 
 
 def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, totals: RunTotals) -> None:
-    """Every row has its new outcome, in a part that follows the one it had failed in."""
+    """Every row has its new result, in a part that follows the one it had failed in."""
     committed = run.committed_segments(plan)
     missing = [name for name, each in backlog.retries.items() if committed.last_part(name).retry <= each.after]
     num_counted = totals.num_done + totals.num_failed
     if missing or num_counted != backlog.chosen.total():
         raise RunFailed(
-            f"{len(missing)} segments were not tried again at the end and {num_counted} of {backlog.chosen.total()} "
-            "rows are accounted for: run the same command again"
+            f"{len(missing)} segments were not retried at the end, {num_counted} of {backlog.chosen.total()} "
+            "rows are accounted for: re-run the same command"
         )
 
 
@@ -238,7 +238,7 @@ def _manifest(spec: JobSpec, settings: ResultSettings, results: Mapping[str, Any
 def _check_device(device: str, recorded: str) -> None:
     if device.partition(":")[0] != recorded:
         raise ConfigError(
-            f"the run was made on {recorded}, here it would be {device}: retry it where there is {recorded}"
+            f"the run used {recorded}, this retry would use {device}: retry it on a machine with {recorded}"
         )
 
 

@@ -16,15 +16,11 @@ from pipeline.output.results import PartSummary
 from pipeline.output.retries import SegmentRetry
 
 DEFAULT_CLASSES: tuple[FailureClass, ...] = ("timeout", "oom", "engine", "store", "crash")
-"""Failures that the same row need not have again; the others stay until their row, image or permission is mended."""
+"""Failures that another attempt may fix; the others stay until their row, image or permission is fixed."""
 
 
 def chosen_classes(names: tuple[str, ...]) -> tuple[FailureClass, ...]:
-    """The classes that a person named, in their usual order; none named means those worth a try.
-
-    Raises:
-        ConfigError: There is no such class.
-    """
+    """The classes that a person named, in their usual order; none named means those worth a try."""
     if not names:
         return DEFAULT_CLASSES
     if unknown := [name for name in names if name not in (*FAILURE_CLASSES, "all")]:
@@ -38,10 +34,7 @@ class Backlog:
     """What one retry has to do. Memory grows with the segments that have something to do, not with the others.
 
     Attributes:
-        number: Of the retry.
         classes: Failures of these are tried again.
-        committed: The run's segments.
-        retries: What is to be done, by segment.
         isolated_segments: Those of them in which a row has killed its workers, so that its rows are run one at a time.
         chosen: Failures that are tried again, by their class.
         kept: Failures that are not asked for, by their class.
@@ -81,11 +74,11 @@ class Backlog:
         """What is tried again and what is not, for people."""
         kept = "".join(f", {count} {name}" for name, count in sorted(self.kept.items()))
         flags = " ".join(f"--class {name}" for name in sorted(self.kept))
-        left = f"; left as they are: {kept[2:]} ({flags})" if kept else ""
+        left = f"; not retried: {kept[2:]} ({flags})" if kept else ""
         if not self.chosen:
-            return f"nothing to retry: no failed row is of classes {', '.join(self.classes)}{left}"
+            return f"nothing to retry: no failed rows of classes {', '.join(self.classes)}{left}"
         tried = ", ".join(f"{count} {name}" for name, count in sorted(self.chosen.items()))
-        return f"retry {self.number} of classes {', '.join(self.classes)}: failed rows to run again: {tried}{left}"
+        return f"retry {self.number} of classes {', '.join(self.classes)}: {tried}{left}"
 
 
 _OWN_KEYS = (*SECTIONS, "ray", "device", "worker_hour_usd")
@@ -94,11 +87,11 @@ _RECORDED_KEYS = ("engine.batch_invariance", "engine.compile", "pipeline.segment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOptions:
-    """What a person says about a retry; everything else is taken from the run.
+    """The options of a retry; everything else is taken from the run.
 
     Attributes:
         classes: Names of failure classes; empty: those worth a try.
-        manifest, model: Where they lie now, if not where the run found them.
+        manifest, model: Where they are now, if not where the run found them.
         workers: As for a run.
         overrides: ``key=value`` of what decides how the rows are run, not what comes out.
         accepted: What of the run may have changed, as ``--accept-change`` of a run.
@@ -112,16 +105,12 @@ class RetryOptions:
     accepted: tuple[str, ...] = ()
 
     def job_spec(self, description: Mapping[str, Any]) -> JobSpec:
-        """The run's own way of working, with what a person asks for now.
-
-        Raises:
-            ConfigError: A key is unknown, or one that the run has decided.
-        """
+        """The run's own execution settings, with the options given now."""
         for override in self.overrides:
             key = override.partition("=")[0]
             if key.partition(".")[0] not in _OWN_KEYS or key in _RECORDED_KEYS:
                 raise ConfigError(
-                    f"--set {key}: a retry keeps what the run has decided; it takes keys of {', '.join(_OWN_KEYS)}"
+                    f"--set {key}: a retry cannot change the settings of the run, only keys of {', '.join(_OWN_KEYS)}"
                 )
         job: Mapping[str, Any] = description.get("job", {})
         recorded = {name: job[name] for name in (*SECTIONS, "passthrough", "worker_hour_usd") if name in job}

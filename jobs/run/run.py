@@ -29,6 +29,7 @@ from jobs.run.summary import RunSummary
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers
 from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
 from jobs.spec.spec import JobSpec
+from jobs.text import pluralize
 from manifests.files.plan import ShardPlan
 from manifests.redact import redact_uri
 from pipeline.driver.failure_limits import FailureLimit
@@ -47,24 +48,14 @@ from pipeline.storage.reader import open_store
 log = logging.getLogger("dimoo_batch.jobs")
 
 _BUILTIN_HINT = (
-    "model builtin: the small embedded model, which knows a world of coloured shapes and nothing else; for everything "
-    "else give --model Alpha-VLLM/Lumina-DiMOO"
+    "model builtin: the small embedded model, which draws and describes coloured shapes only; for anything else give "
+    "--model Alpha-VLLM/Lumina-DiMOO"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Start:
-    """What a start of a run has found before it begins to work.
-
-    Attributes:
-        spec: With the defaults of its checkpoint.
-        source: Its manifest.
-        run: Its output.
-        checkpoint: Its model.
-        workers: Its workers.
-        settings: What these are told.
-        has_ended: Whether the run has every segment, so that workers were not looked for.
-    """
+    """What a start of a run has found before it begins to work."""
 
     spec: JobSpec
     source: ManifestSource
@@ -118,7 +109,7 @@ def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Start:
     """Find manifest, output, model and workers, and make sure that they go together."""
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     check_hooks(spec.hooks, source.passing_columns)
-    log.info(f"manifest {redact_uri(spec.manifest)}: {source.num_rows} rows in {len(source.files)} file(s)")
+    log.info(f"manifest {redact_uri(spec.manifest)}: {source.num_rows} rows in {pluralize(len(source.files), 'file')}")
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)
@@ -173,8 +164,8 @@ def _work(
     resumed = run.totals(committed, lambda _, summary: failures.update(each.failure_class for each in summary.failures))
     num_resumed = resumed.num_done + resumed.num_failed
     if committed:
-        left = "" if committed.num_missing else ", nothing is left to run"
-        log.info(f"resuming {run.store.uri}: {num_resumed} rows are committed{left}")
+        left = "" if committed.num_missing else ", nothing left to run"
+        log.info(f"resuming {run.store.uri}: {num_resumed} of {plan.num_rows} rows committed{left}")
     state = ProgressState(
         num_rows=plan.num_rows,
         num_resumed=num_resumed,
@@ -183,7 +174,7 @@ def _work(
         worker_hour_usd=spec.worker_hour_usd,
     )
     if committed.num_missing and start.has_ended:
-        raise RunFailed(f"{committed.num_missing} parts have gone from {run.store.uri} since this start began")
+        raise RunFailed(f"{pluralize(committed.num_missing, 'part')} disappeared from {run.store.uri} since the start")
     execution = Execution(
         store=run.store,
         settings=start.settings,
@@ -283,9 +274,6 @@ def _plan(start: _Start, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
 
     Returns:
         The plan, the digest of what decided the results when the run was started, and that of what decides them now.
-
-    Raises:
-        ConfigError: If another run lies at the output.
     """
     spec, source, run = start.spec, start.source, start.run
     num_rows, before = source.num_rows_of(spec.limit), run.description()
@@ -295,7 +283,7 @@ def _plan(start: _Start, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
     if lost is not None:
         results = lost.results(results)
         segment_rows = results["segment_rows"]
-        log.info(f"{run.store.uri} has no run.json: it is written again, since its parts are of just this run")
+        log.info(f"{run.store.uri} has no run.json; its parts match this run, so run.json is written again")
     description = {
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -317,8 +305,8 @@ def conclude(run: RunDirectory, committed: CommittedSegments, totals: RunTotals)
     counted, num_rows = totals.num_done + totals.num_failed, committed.plan.num_rows
     if committed.num_missing or counted != num_rows:
         raise RunFailed(
-            f"{committed.num_missing} segments are missing at the end and {counted} of {num_rows} rows are accounted "
-            "for: run the same command again"
+            f"{committed.num_missing} segments are missing at the end, {counted} of {num_rows} rows are "
+            "accounted for: re-run the same command"
         )
     run.succeed(totals)
     return totals

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from jobs.progress.state import ProgressState
 from jobs.run.retry_plan import DEFAULT_CLASSES
-from jobs.text import duration
+from jobs.text import duration, pluralize
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX
 from pipeline.output.results import RunTotals
@@ -26,7 +26,7 @@ class RunSummary:
     ``engine_busy_ratio`` is the share of time, between each worker's first and last step, in which its engine worked,
     in [0, 1]; ``engine_wait_ratio`` is the share in which no row was ready for it. What is left to 1 was spent between
     steps. ``cache_hit_ratio`` is the share of the steps' tokens that were not computed since an earlier step had. All
-    three are None if no step was run. ``cost_usd`` is that of the workers, if the job says what an hour costs.
+    three are None if no step was run. ``cost_usd`` is that of the workers, if the job sets what an hour costs.
     """
 
     status: Literal["done", "done_with_failures"]
@@ -62,10 +62,8 @@ class RunSummary:
 
         Args:
             state: Of this start alone.
-            output: Of the run.
             totals: Of the whole output, with what this start has added.
             failures: Failed rows of the whole output by their class.
-            num_rows: Of the manifest, or the limit.
             num_resumed: Rows that earlier starts had committed.
             num_workers_lost: Workers that died.
             wall_s: Since the command was given.
@@ -111,17 +109,19 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
 def result_lines(summary: RunSummary) -> Iterator[str]:
     """What was done, where it is, and the first failures."""
     store = open_store(summary.output)
-    resumed = f" ({summary.resumed} of these rows by earlier starts)" if summary.resumed else ""
+    resumed = f" ({summary.resumed} committed by earlier starts)" if summary.resumed else ""
     rate = [f"{summary.rows_per_s:.2f} rows/s"] if summary.rows_per_s else []
     busy = [f"engine busy {summary.engine_busy_ratio:.0%}"] if summary.engine_busy_ratio is not None else []
     speed = f" ({', '.join([*rate, *busy])})" if rate else ""  # without a row in this start there is none
-    yield f"{summary.done} rows done, {summary.failed} failed{resumed}, in {duration(summary.wall_s)}{speed}"
+    done = pluralize(summary.done, "row")
+    yield f"{done} done, {summary.failed} failed{resumed}, in {duration(summary.wall_s)}{speed}"
     if any(True for _ in store.list(_IMAGES_PREFIX)):
         yield f"  images             {store.uri_of(_IMAGES_PREFIX)}"
     yield f"  texts and metadata {store.uri_of(PARTS_PREFIX)}*.parquet"
     if summary.failed:
         yield f"  failures           {store.uri_of(FAILURES_PREFIX)}*.parquet"
-        yield f"  fix the cause, then dimoo-batch retry {summary.output} --class CLASS"
+        if named := "".join(f" --class {name}" for name in summary.failures if name not in DEFAULT_CLASSES):
+            yield f"  fix the cause, then: dimoo-batch retry {shlex.quote(summary.output)}{named}"
         yield from _first_failures(store, summary.failed)
 
 
@@ -131,7 +131,7 @@ def next_lines(summary: RunSummary) -> Iterator[str]:
     yield f"next: dimoo-batch report {output}"
     worth = ", ".join(f"{count} {name}" for name in DEFAULT_CLASSES if (count := summary.failures.get(name)))
     if worth:
-        yield f"next: dimoo-batch retry {output}, since the same rows need not fail again: {worth}"
+        yield f"next: dimoo-batch retry {output}  # these may succeed on another attempt: {worth}"
 
 
 def _first_failures(store: Store, num_failed: int) -> Iterator[str]:
@@ -183,9 +183,9 @@ class RetrySummary:
     def lines(self) -> Iterator[str]:
         """For people."""
         if self.retried:
-            yield f"retry {self.retry}: {self.mended} of {self.retried} failed rows are done now"
-        yield from result_lines(replace(self.run, resumed=0))  # a row may have outcomes of several starts
+            yield f"retry {self.retry}: {self.mended} of {pluralize(self.retried, 'failed row')} now done"
+        yield from result_lines(replace(self.run, resumed=0))  # a row may have results of several starts
         if self.left:
-            yield f"  {self.left} rows were never run: the run command resumes them"
+            yield f"  {pluralize(self.left, 'row')} not run yet: re-run the run command to resume"
         else:
             yield from next_lines(self.run)

@@ -84,9 +84,6 @@ class JobSpec(Section):
         """Those of ``row_defaults`` that do not depend on the checkpoint's own; enough to check a manifest's columns.
 
         Lengths of texts are left as they are by default: whether given ones fit is known with the checkpoint's.
-
-        Raises:
-            ConfigError: If a value is out of range whatever the checkpoint says, or the task is unknown.
         """
         lengths = {
             name: UnderstandingSpec.model_fields[name].default for name in ("max_tokens", "block_length", "steps")
@@ -95,11 +92,7 @@ class JobSpec(Section):
         return self.model_copy(update={"understanding": understanding}).row_defaults()
 
     def row_defaults(self) -> RowDefaults:
-        """What rows take from the job where they say nothing.
-
-        Raises:
-            ConfigError: If a value is out of range or the task is unknown.
-        """
+        """The job's defaults for rows without their own values."""
         find_preset(self.preset)
         return RowDefaults(
             task=self.task,
@@ -134,11 +127,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], overrides: Iterable[s
 
 
 def parsed_spec(raw: Mapping[str, Any]) -> JobSpec:
-    """The spec of plain values, as YAML, TOML and JSON have them.
-
-    Raises:
-        ConfigError: Names every wrong key and value.
-    """
+    """The spec of plain values, as YAML, TOML and JSON have them."""
     if isinstance(hooks := raw.get("hooks"), dict):  # one name may be given without a list
         lists = {name: [hook] for name in ("rows", "results") if isinstance(hook := hooks.get(name), str)}
         raw = {**raw, "hooks": hooks | lists}
@@ -164,7 +153,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the spec {path}: {error.strerror}") from error
     except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the spec {path} is not valid: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"the spec {path} cannot be parsed: {' '.join(str(error).split())}") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -198,9 +187,9 @@ def _problems(error: ValidationError) -> Iterator[str]:
             message = str(first["ctx"]["error"])
             yield message if message.startswith(f"{location[0]}.") else f"{key}.{message}"
         else:
-            allowed = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
-            message = " or ".join(allowed)
-            yield f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+            allowed = " or ".join(detail["msg"].removeprefix("Input should be ") for detail in (first, *others))
+            allowed = allowed.replace("greater than or equal to", "at least")
+            yield f"{key} must be {allowed}, got {first['input']!r}"
 
 
 def _located(place: Sequence[int | str], *, is_known: bool) -> tuple[tuple[str, ...], Any]:

@@ -64,13 +64,8 @@ def bench_cases(
     """Every preset with every size of image, and with captions.
 
     Args:
-        defaults: Of the job; say everything that presets and sizes do not.
-        presets: By name.
+        defaults: Of the job; have everything that presets and sizes do not.
         sizes: Width and height in pixels; none: that of the defaults.
-        tasks: Which of them are wanted.
-
-    Raises:
-        ConfigError: A preset is unknown, or a size no image can have.
     """
     cases: list[BenchCase] = []
     for name in presets:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 PUBLISHED = "Alpha-VLLM/Lumina-DiMOO"
 _NOTES = {
-    BUILTIN: "embedded, knows a world of coloured shapes and nothing else",
+    BUILTIN: "embedded, draws and describes coloured shapes only",
     PUBLISHED: "the published model; 16 GB, needs a GPU",
 }
 
 
 MEMORY_DTYPES: tuple[DtypeName, ...] = ("bfloat16", "float32")
-"""Those that memory is told for."""
+"""Those that memory is printed for."""
 
 
 class ModelState(StrEnum):
@@ -75,7 +75,7 @@ def model_entries() -> list[ModelEntry]:
 
 
 def model_entry(model: str) -> ModelEntry:
-    """One checkpoint as it lies on this machine; nothing is downloaded, and no weight is read."""
+    """One checkpoint as it is on this machine; nothing is downloaded, and no weight is read."""
     return checked_model(model)[0]
 
 
@@ -110,7 +110,7 @@ def checked_model(model: str) -> "tuple[ModelEntry, CheckedCheckpoint | None]":
 
 
 def _directory(model: str) -> Path | None:
-    """Where the checkpoint lies; None if it is the hub's and not in the cache."""
+    """Where the checkpoint is; None if it is the hub's and not in the cache."""
     path = Path(model).expanduser()
     if model == BUILTIN or path.is_dir() or "/" not in model.strip("./"):
         return find_checkpoint(model).directory
@@ -163,7 +163,7 @@ class TaskEntry:
     def lines(self) -> Iterator[str]:
         """The entry for people."""
         yield f"{self.name}: {self.meaning}{' (a name of the reference)' if self.is_reference_name else ''}"
-        needed = ", ".join(self.required) or f"nothing but one of {', '.join(self.one_of)}"
+        needed = ", ".join(self.required) or f"one of {', '.join(self.one_of)}"
         yield f"  required  {needed}"
         if self.required and self.one_of:
             yield f"  one of    {', '.join(self.one_of)}"

@@ -64,11 +64,11 @@ def diagnose_versions() -> Iterator[Diagnosis]:
         if version is None:
             problems.append(f"{requirement.name} is not installed")
         elif not requirement.specifier.contains(version, prereleases=True):
-            problems.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
+            problems.append(f"{requirement.name} is {version}, required is {requirement.specifier}")
         elif requirement.name in _NEEDED:
             found.append(f"{requirement.name} {version}")
     if problems:
-        fix = "pip install --upgrade dimoo-batch in an environment of its own"
+        fix = "pip install --upgrade dimoo-batch in a separate environment"
         yield Diagnosis("packages", "wrong", "; ".join(problems), fix)
     else:
         yield Diagnosis("packages", "ok", ", ".join(found))
@@ -85,17 +85,17 @@ def diagnose_gpu() -> Diagnosis:
         memory = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free on the first"
         return Diagnosis("gpu", "ok", f"{len(names)}: {', '.join(sorted(set(names)))}; {memory}")
     if hidden is not None and hidden.strip() in ("", "-1") and _has_nvidia():
-        fix = "unset CUDA_VISIBLE_DEVICES, or set it to the numbers of the GPUs to use"
-        return Diagnosis("gpu", "wrong", f"CUDA_VISIBLE_DEVICES={hidden!r} hides every GPU", fix)
+        fix = "unset CUDA_VISIBLE_DEVICES, or set it to the GPUs to use"
+        return Diagnosis("gpu", "wrong", f"CUDA_VISIBLE_DEVICES={hidden!r} hides all GPUs", fix)
     if _has_nvidia() and torch.version.cuda is None:
         fix = "install a torch built for CUDA: see the selector on the PyTorch site for the index to install from"
         return Diagnosis(
             "gpu", "wrong", f"this machine has an NVIDIA GPU, torch {torch.__version__} is built without CUDA", fix
         )
     if _has_nvidia():
-        fix = "run nvidia-smi; the driver has to be as new as the CUDA that torch was built for"
+        fix = "run nvidia-smi; the driver must support the CUDA version that torch was built for"
         return Diagnosis("gpu", "wrong", f"an NVIDIA GPU that torch (CUDA {torch.version.cuda}) cannot use", fix)
-    fix = "the embedded model runs well on a CPU; the published one needs a GPU with 24 GB"
+    fix = "the embedded model runs on a CPU; the published one needs a GPU with 24 GB"
     return Diagnosis("gpu", "warning", "none", fix)
 
 
@@ -105,7 +105,7 @@ def diagnose_shared_memory(folder: Path = Path("/dev/shm")) -> Diagnosis:
         return Diagnosis("memory", "ok", f"no {folder} on this system")
     size = shutil.disk_usage(folder).total
     if size < _LEAST_SHARED_BYTES:
-        found = f"{folder} has {size / 2**20:.0f} MiB, workers of Ray need {_LEAST_SHARED_BYTES // 2**20}"
+        found = f"{folder} has {size / 2**20:.0f} MiB, Ray workers need {_LEAST_SHARED_BYTES // 2**20}"
         return Diagnosis("memory", "wrong", found, "start the container with --shm-size=1g, or use --workers 0")
     return Diagnosis("memory", "ok", f"{size / _GIB:.1f} GiB of shared memory")
 
@@ -130,7 +130,7 @@ def diagnose_ray(address: str | None) -> Diagnosis:
             folder = short_temporary_folder()
         except ConfigError as error:
             return Diagnosis("ray", "wrong", str(error), "set RAY_TMPDIR, or use --workers 0")
-        found = f"no cluster named: a run starts one on this machine for its own time, with its files in {folder}"
+        found = f"no cluster named: a run starts its own on this machine, with files in {folder}"
         return Diagnosis("ray", "ok", found)
     try:
         with ray_cluster(known, num_workers=1) as num_gpus:
@@ -192,7 +192,7 @@ def diagnose_model(model: str) -> Iterator[Diagnosis]:
         yield Diagnosis("model", "ok", entry.words())
         yield _memory(found)
     elif entry.state is ModelState.NOT_HERE:
-        yield Diagnosis("model", "warning", entry.words(), "the first run downloads it; it needs a connection then")
+        yield Diagnosis("model", "warning", entry.words(), "the first run downloads it and needs a connection")
     else:
         yield Diagnosis("model", "wrong", entry.words(), "fix it, or give another --model")
 
@@ -236,14 +236,14 @@ def _room(store: Store) -> Iterator[Diagnosis]:
 
 def _fix(error: StoreError) -> str:
     if isinstance(error, BucketNotFound):
-        return "create the bucket, or correct its name in the output"
+        return "create the bucket, or correct its name in --output"
     if isinstance(error, AccessDenied):
-        return "check the AWS credentials, and that they may get, put, list and delete objects below the output"
+        return "check the AWS credentials and their rights: get, put, list and delete objects below the output"
     if error.code in _FIXES:
         return _FIXES[error.code]
     if error.retryable:
         return "check AWS_ENDPOINT_URL, the network and whether the store is up"
-    return "see what the store says"
+    return "see the message of the store"
 
 
 def diagnose(output: str | None, model: str, ray_address: str | None) -> Iterator[Diagnosis]:

@@ -75,16 +75,12 @@ def find_row(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
         if number is not None:
             by_number = next(iter(table.filter(pc.equal(table.column("row"), number)).to_pylist()), by_number)
     if number is None:
-        raise ConfigError(f"no row with the id {row_id!r} is committed in {store.uri}: give its number in the manifest")
+        raise ConfigError(f"no committed row with the id {row_id!r} in {store.uri}: check it, or give the row's number")
     return number, by_number
 
 
 def read_row(source: ManifestSource, hooks: RowHooks, index: int) -> tuple[OneRow, Row]:
-    """A row of the manifest, as the hooks leave it.
-
-    Raises:
-        ConfigError: There is none, or it cannot be run.
-    """
+    """A row of the manifest, as the hooks leave it."""
     if not 0 <= index < source.num_rows:
         raise ConfigError(f"there is no row {index}: {source.uri} has rows 0 to {source.num_rows - 1}")
     segment = source.plan(segment_rows=1, limit=None).segment(index)
@@ -103,7 +99,7 @@ def settings_of(store: Store, description: Mapping[str, Any]) -> RunSettings:
     results: Mapping[str, Any] = description["results"]
     check_version(description, store.uri)
     if results.get("adapter_digest") is not None:
-        raise ConfigError("a run with an adapter cannot be replayed")
+        raise ConfigError("runs with an adapter cannot be replayed")
     settings = RunSettings(results=settings_from(results), model=str(description["model"]), output_uri=store.uri)
     if (found := digest(find_checkpoint(settings.model).directory)) != results["model_digest"]:
         raise ConfigError(
@@ -202,7 +198,7 @@ class _Replay:
             assert isinstance(images, list)
             judged = postprocessor.judged(row, at, pixels=images[flow.result.chosen])
         else:
-            raise ConfigError(f"row {row.index} is a {row.task}: only rows with an image or a text can be replayed")
+            raise ConfigError(f"row {row.index} is a {row.task}: only rows that make images or texts can be replayed")
         if isinstance(judged, RowFailure):
             return self._summary(row, f"failed at {judged.stage}: {judged.message}", None, num_steps)
         if judged.pixels is None:

@@ -40,13 +40,8 @@ def count_committed(
     """Count them.
 
     Args:
-        store: Of the output.
         num_rows: Of the whole run.
-        reports: What its starts noted, in order.
         max_parts: Most parts that are read; None: all there are.
-
-    Raises:
-        StoreError: The store cannot be read.
     """
     run = RunDirectory(store)
     if max_parts is not None and any(True for _ in islice(store.list(PARTS_PREFIX), max_parts, None)):
@@ -79,17 +74,17 @@ def _read(run: RunDirectory) -> CommittedRows:
 
 State = Literal["complete", "running", "silent", "stopped", "not started"]
 _MEANINGS: dict[State, str] = {
-    "complete": "every row has its result",
+    "complete": "every row has a result",
     "running": "a driver is at work",
     "silent": "the driver did not report its end and sends no heartbeat: re-run the same command to resume",
     "stopped": "no driver is at work: re-run the same command to resume",
-    "not started": "no driver has begun to work: the same run command does",
+    "not started": "no driver has begun to work: run it with the command that it was prepared with",
 }
 _MEANINGS_IN_RETRY: dict[State, str] = {
-    "complete": "every row has its result, but {retry} was interrupted: {command} resumes it",
+    "complete": "every row has a result, but {retry} was interrupted; resume it: {command}",
     "running": "a driver is at work, {retry} has begun and not ended",
-    "silent": "the driver of {retry} did not report its end and sends no heartbeat: {command} resumes it",
-    "stopped": "{retry} was interrupted: {command} resumes it",
+    "silent": "the driver of {retry} did not report its end and sends no heartbeat; resume it: {command}",
+    "stopped": "{retry} was interrupted; resume it: {command}",
 }
 
 
@@ -97,11 +92,11 @@ _MEANINGS_IN_RETRY: dict[State, str] = {
 class RunStatus:
     """A run at one moment.
 
-    ``done`` and ``failed`` are committed rows; ``in_flight`` had their outcome and waited for their segment when the
+    ``done`` and ``failed`` are committed rows; ``in_flight`` had their result and waited for their segment when the
     driver noted so; rows that engines are at work on are not among them. ``retry`` is the number and ``retry_classes``
     the classes of a retry that has begun and not ended; None and empty otherwise. ``rows_per_s``, ``eta_s``,
     ``eta_error_s``, how far that may be off, and ``workers`` are the driver's, and None or empty when none is at work;
-    the time to go is None too while the driver has not seen enough to tell it. ``heard_s_ago`` depends on two clocks:
+    the ETA is None too while the driver has not seen enough to estimate it. ``heard_s_ago`` depends on two clocks:
     the driver's and this machine's. ``is_noted``: there are so many parts that counts are those of the run's last note
     or of its end, not of the parts themselves.
     """
@@ -139,7 +134,7 @@ class RunStatus:
         share = (self.done + self.failed) / self.rows if self.rows else 1.0
         yield f"  rows      {self.done} done, {self.failed} failed, {self.left} left of {self.rows} ({share:.1%})"
         if self.is_noted:
-            yield "            as the driver noted last; --exact counts the parts themselves"
+            yield "            as last noted by the driver; --exact counts the parts"
         for name, count in self.failures.items():
             yield f"            {count} failed with {name}"
         if self.rows_per_s is not None:
@@ -166,7 +161,7 @@ def read_status(output: str, *, now: datetime | None = None, max_parts: int | No
 
     Raises:
         ConfigError: The URI cannot be opened.
-        NotARun: No run lies there.
+        NotARun: No run is there.
         StoreError: The store cannot be read.
     """
     store = open_store(output)

@@ -1,4 +1,4 @@
-"""Checks the output of a run and tells what was found: lines for people, or JSON lines for programs."""
+"""Checks the output of a run and prints what was found: lines for people, or JSON lines for programs."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class VerifyOptions:
     Attributes:
         list_orphans: Whether objects that nothing refers to are listed.
         as_json: Whether lines are JSON.
-        sets_aside: Whether what is damaged is moved away, so that the run command makes it anew.
+        sets_aside: Whether what is damaged is moved away, so that the run command makes it again.
     """
 
     list_orphans: bool = False
@@ -43,17 +43,17 @@ class _Moved:
 def verify_output(
     output: str, say: Callable[[str], None], options: VerifyOptions, advise: Callable[[str], None] = lambda line: None
 ) -> AuditTotals:
-    """Check an output; each finding is told when it is found, the totals last.
+    """Check an output; each finding is printed when it is found, the totals last.
 
     Args:
         output: Of a run.
-        say: Told what was found.
+        say: Called with what was found.
         options: What is asked for.
-        advise: Told, for people, what to do about it.
+        advise: Called, for people, with what to do about it.
 
     Raises:
         ConfigError: The URI cannot be opened.
-        NotARun: No run lies there, or ``run.json`` is that of another one and nothing can be set aside.
+        NotARun: No run is there, or ``run.json`` is that of another one and nothing can be set aside.
         RunInUse, RunSuperseded: A driver is at work, so that nothing can be set aside.
         StoreError: The store is out of reach.
     """
@@ -78,11 +78,11 @@ def _audit(store: Store, say: Callable[[str], None], options: VerifyOptions, asi
 
     def tell_orphan(key: str) -> None:
         if options.list_orphans:
-            say(json.dumps({"orphan": key}) if options.as_json else one_line(f"{key}: nothing refers to it"))
+            say(json.dumps({"orphan": key}) if options.as_json else one_line(f"{key}: unreferenced"))
 
     def tell_unended() -> None:
         if not options.as_json:
-            say(one_line(f"{store.uri}: this run has not ended, the same command resumes it"))
+            say(one_line(f"{store.uri}: this run has not ended: re-run its command to resume"))
 
     return RunAudit(store, tell, tell_orphan, tell_unended).run()
 
@@ -104,8 +104,8 @@ def _summary(uri: str, totals: AuditTotals, moved: _Moved | None) -> str:
 
 def _verdict(uri: str, totals: AuditTotals, options: VerifyOptions) -> str:
     counts = f"{totals.num_done} done and {totals.num_failed} failed in {totals.num_parts} parts"
-    hint = "" if options.list_orphans or not totals.num_orphans else ", --orphans lists them"
-    orphans = f"; {pluralize(totals.num_orphans, 'object')} that nothing refers to{hint}" if totals.num_orphans else ""
+    hint = "" if options.list_orphans or not totals.num_orphans else " (list with --orphans)"
+    orphans = f"; {pluralize(totals.num_orphans, 'unreferenced object')}{hint}" if totals.num_orphans else ""
     left = f"; {pluralize(totals.num_left, 'row')} left" if totals.num_left else ""
     if totals.is_complete:
         return f"{uri}: complete: {totals.num_rows} rows, {counts}, {totals.num_images} images{left}{orphans}"
@@ -119,8 +119,6 @@ def _advice(uri: str, totals: AuditTotals, moved: _Moved | None) -> str | None:
         return None
     if moved is None:
         command = f"dimoo-batch verify {uri} --set-aside"
-        return f"next: {command} moves what is damaged away, then the run command makes it again"
-    where = (
-        f"{pluralize(moved.num_segments, 'segment')} set aside in {uri}/{moved.folder}: " if moved.num_segments else ""
-    )
-    return f"{where}run the same command again, {pluralize(moved.num_rows, 'row')} will be made"
+        return f"next: {command}, then re-run the run command to replace what was damaged"
+    where = f"{pluralize(moved.num_segments, 'segment')} moved to {uri}/{moved.folder}: " if moved.num_segments else ""
+    return f"{where}re-run the run command to replace {pluralize(moved.num_rows, 'row')}"

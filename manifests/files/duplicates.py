@@ -80,7 +80,7 @@ def _repeated(keys: Keys) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 class _Buckets:
     """Keys parted by their first bits, so that equal hashes meet and one bucket fits into memory.
 
-    The file is a row of runs; each run is sorted by bucket, and ``_run_offsets`` tells where its buckets begin.
+    The file is a row of runs; each run is sorted by bucket, and ``_run_offsets`` is where its buckets begin.
     """
 
     def __init__(self, spill_dir: str | Path, keys_in_memory: int) -> None:

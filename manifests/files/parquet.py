@@ -30,7 +30,7 @@ class ParquetReader:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns and, as metadata, what the writer said about the table."""
+        """The columns and, as metadata, the writer's notes on the table."""
         return self._parquet.schema_arrow
 
     @property

@@ -188,7 +188,7 @@ def _read_footer(uri: str, file: BinaryIO, size_bytes: int) -> bytes:
 
 @contextmanager
 def _content_errors(doing: str) -> Iterator[None]:
-    """Turn what Arrow says about wrong content into a ``ManifestError``.
+    """Turn Arrow's errors about wrong content into a ``ManifestError``.
 
     Arrow reports much of it as a plain OSError without errno. Errors of the storage have an errno or a class
     of their own, and errors of memory are not about the file.

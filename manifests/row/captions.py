@@ -1,4 +1,4 @@
-"""How much a caption is to say: three ways to ask for one, each with its words and the length of its answer."""
+"""The detail of a caption: three levels, each with its prompt and the maximum length of its answer."""
 
 import difflib
 from collections.abc import Mapping
@@ -48,11 +48,7 @@ class Captions:
             self.request(self.detail)
 
     def request(self, detail: str) -> CaptionRequest:
-        """How to ask for this detail.
-
-        Raises:
-            ConfigError: There is no such detail.
-        """
+        """How to ask for this detail."""
         if detail not in DETAILS:
             near = difflib.get_close_matches(detail.strip().lower(), DETAILS, n=1, cutoff=0.5)
             hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""The default id of a row: a hash of what the row says, not of how the file stores it."""
+"""The default id of a row: a hash of the row's content, not of how the file stores it."""
 
 import hashlib
 import math

@@ -40,18 +40,18 @@ def _of_script(name: str, meaning: str) -> Task:
 
 def _reference_tasks() -> Iterator[Task]:
     for family, what in MAP_NAMES.items():
-        yield _of_script(f"{family}_dense", f"the {what} of the image")
+        yield _of_script(f"{family}_dense", f"predict the {what} of the image")
     for family in MAP_NAMES:
-        yield _of_script(f"dense_{family}", "a dense map of the image, the words do not say of which kind")
+        yield _of_script(f"dense_{family}", "predict a dense map of the image; the fixed prompt does not name its kind")
     yield replace(TASKS["seg_pred"], name="sam2mask_pred")
-    yield _of_script("image_ref_transfer", "the image in the style of the style image, whose size it gets")
-    yield _of_script("ref_transfer", "the image after the words of a style transfer, without a style image")
+    yield _of_script("image_ref_transfer", "redraw the image in the style of the style image, and in its size")
+    yield _of_script("ref_transfer", "style transfer's prompt without a style image")
     for view in VIEWS:
         yield _of_view(view, f"{_VIEW_PREFIX}{view}")
 
 
 def _of_view(view: str, name: str) -> Task:
-    return _of_script(name, f"the {view} view of what the image shows from the front")
+    return _of_script(name, f"generate the {view} view; the image is the front view")
 
 
 REFERENCE_TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _reference_tasks()})
@@ -87,7 +87,7 @@ def nearest_task(name: str) -> str | None:
 
 
 def unknown_task(name: str) -> str:
-    """What to say of a name that no task has."""
+    """The message for a name that no task has."""
     near = nearest_task(name)
     hint = f" (did you mean {near!r}?)" if near else ""
     return f"task must be one of {', '.join(TASKS)}, got {short_repr(name)}{hint}"

@@ -33,7 +33,7 @@ from pipeline.protocol.messages import (
 from pipeline.protocol.shutdown import ShutdownRequest
 
 LEASES_PER_WORKER = 2  # one being worked on, one being read ahead
-MAX_LOSSES = 3  # of one segment; many workers may die at once with their machine, so deaths alone say little
+MAX_LOSSES = 3  # of one segment; many workers may die at once with their machine, so deaths alone mean little
 _POLL_TIMEOUT_S = 0.5
 _LAST_WORDS_TIMEOUT_S = 5.0
 MAX_ISOLATED_LOSSES = 8  # of a segment whose rows run one at a time: each death is one row's, and the next may be well
@@ -51,8 +51,6 @@ class Coordinator:
     """Runs one lease book on one pool.
 
     Args:
-        pool: Not yet started.
-        leases: What is to be done.
         listen: Called with every event of every worker.
         check: Called all the time; what it raises ends the run.
         poison_segments: Records segments a worker was processing when it died; None: they are handed out as before.
@@ -126,11 +124,7 @@ class Coordinator:
         return CoordinatorReport(self._totals, self._num_lost)
 
     def _drain_all(self) -> None:
-        """Have every worker end gracefully, and note what they still commit; those that load their model just end.
-
-        Raises:
-            RunStopped: If one could not, with the reason: what it had finished may have to be made again.
-        """
+        """Have every worker end gracefully, and note what they still commit; those that load their model just end."""
         silent, failures = self._open_workers & self._ready_workers, list[str]()
         for name in silent:
             self._pool.drain(name, self._shutdown.left_s)
@@ -172,7 +166,7 @@ class Coordinator:
                     is_over = False
         self._hungry_workers = {name for name in self._hungry_workers if self._has_room(name)}
         for name in self._streaks.holding_back():
-            if not self._num_in_flight(name):  # no more rows can tell whose fault it is
+            if not self._num_in_flight(name):  # no more rows can show whose fault it is
                 self._pool.commit_held(name)
                 self._streaks.released(name)
 
@@ -269,7 +263,7 @@ class Coordinator:
         """Continue without a worker that fails on row after row; its rows are run by others, if they can do better."""
         self._streaks.check(len(self._open_workers))
         if self._open_workers == {name} or not self._pool.can_replace:
-            raise self._streaks.too_many(f"{error}, and there is no other worker") from error
+            raise self._streaks.too_many(f"{error}, no other worker is left") from error
         self._num_lost += 1
         self._streaks.retire(name)
         self._pool.discard(name)
@@ -295,7 +289,7 @@ class Coordinator:
         for lease in self._leases.return_all(name, is_lost=False, failing=failing):
             if (
                 lease.crash_history is not None and self._poison_segments is not None
-            ):  # it may say which row was running
+            ):  # it may hold which row was running
                 self._poison_segments.put(lease.segment.name, lease.crash_history)
 
     def _let_go(self, name: str, successor: str | None = None) -> None:

@@ -77,7 +77,7 @@ class StreakWatch:
         return [name for name, held in self._held_back.items() if held]
 
     def released(self, name: str) -> None:
-        """A worker was told to commit what it holds back."""
+        """A worker was asked to commit what it holds back."""
         self._held_back.pop(name, None)
 
     def is_given_up_at_death(self, name: str) -> bool:
@@ -94,9 +94,6 @@ class StreakWatch:
 
         Of several workers no one counts for more than half: a bad one fails at its first steps, before any other has
         done a row.
-
-        Raises:
-            TooManyFailures: So many have, and none is done.
         """
         if self.max_rows is None or self._has_done or not self._streaks:
             return
@@ -107,24 +104,21 @@ class StreakWatch:
             num_counted += min(streak.num_rows, most)
             causes.add(streak.cause)
         if num_counted >= self.max_rows and len(causes) == 1:
-            raise self.too_many(f"the first {num_rows} rows of this start have all failed alike: {streak.message}")
+            raise self.too_many(f"the first {num_rows} rows of this start all failed alike: {streak.message}")
 
     def too_many(self, words: str) -> TooManyFailures:
-        """What ends the run, and what becomes of the rows."""
+        """The error that ends the run, with what happens to the rows."""
         earlier = ""
         if self._num_committed:
-            earlier = (
-                f"; of rows before them {self._num_committed} are committed as failures of the engine, which "
-                "dimoo-batch retry --class engine tries again"
-            )
+            earlier = f"; {self._num_committed} earlier rows are committed: dimoo-batch retry --class engine"
         return TooManyFailures(
-            f"{words}; none of these rows is committed, a start that works runs them{earlier} "
+            f"{words}; none of these rows is committed, the next start runs them again{earlier} "
             f"(failures.max_engine_streak, {self.max_rows})"
         )
 
 
 MIN_SAMPLE_ROWS = 100
-"""A share is not looked at before so many rows have an outcome, or all there are."""
+"""A share is not looked at before so many rows have a result, or all there are."""
 
 _LIMIT = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<percent>%?)")
 
@@ -135,7 +129,7 @@ class FailureLimit:
 
     Attributes:
         text: The limit as it was given, ``N`` or ``P%``.
-        is_share: Whether ``most`` is a percentage of the rows with an outcome.
+        is_share: Whether ``most`` is a percentage of the rows with a result.
         most: As many may fail.
     """
 
@@ -149,18 +143,14 @@ class FailureLimit:
 
     @classmethod
     def of(cls, max_failures: int | str | None) -> "FailureLimit | None":
-        """``100`` rows or ``5%`` of the rows; None: there is no limit.
-
-        Raises:
-            ConfigError: It is none of these.
-        """
+        """``100`` rows or ``5%`` of the rows; None: there is no limit."""
         if max_failures is None:
             return None
         text = str(max_failures)
         match = _LIMIT.fullmatch(text.strip())
         is_share = match is not None and match["percent"] == "%"
         if match is None or (is_share and float(match["number"]) > 100) or (not is_share and "." in match["number"]):
-            raise ConfigError(f"max_failures must be a number of rows or a percentage (100, 5%), got {text!r}")
+            raise ConfigError(f"failures.max_failures must be a number of rows or a percentage (100, 5%), got {text!r}")
         return cls(match[0], is_share, float(match["number"]))
 
     def take(self, name: str, event: Event) -> None:
@@ -184,9 +174,6 @@ class FailureLimit:
 
         Args:
             num_rows: Rows of this start, of which a small number is a small sample.
-
-        Raises:
-            TooManyFailures: More rows have failed than may.
         """
         num_done, num_failed = self._gone
         for name in {*self._of_worker, *self._committed}:
@@ -203,6 +190,6 @@ class FailureLimit:
         if is_hopeless:
             latest = f"; the latest: {self._latest}" if self._latest else ""
             raise TooManyFailures(
-                f"{num_failed} of {num_completed} rows have failed, more than --max-failures {self.text} allows: look "
-                f"at their reasons in _failures/ and fix them, or allow more{latest}"
+                f"{num_failed} of {num_completed} rows failed, over the limit of --max-failures {self.text}: fix the "
+                f"causes listed in _failures/, or raise the limit{latest}"
             )

@@ -73,8 +73,6 @@ class RayPool(WorkerPool):
     """``num_workers`` actors on the Ray cluster that this process is connected to.
 
     Args:
-        settings: For every worker.
-        num_workers: Actors to keep alive.
         num_cpus: Cores reserved for each, and the number of its torch threads.
         num_gpus: GPUs reserved for each; Ray shows an actor its own only.
     """
@@ -172,7 +170,7 @@ class RayPool(WorkerPool):
         known, _ = ray.wait([self._nodes[name]], timeout=0)
         try:
             node = ray.get(self._nodes[name]) if known else None
-        except RayError:  # it was gone before it could say where it was
+        except RayError:  # it was gone before it could report where it was
             return False
         return any(each["NodeID"] == node and not each["Alive"] for each in ray.nodes())
 
@@ -188,7 +186,7 @@ class RayPool(WorkerPool):
 
 
 def _reason(error: RayError) -> str:
-    """What Ray says in its last lines: how the process ended, or what the actor's constructor raised."""
+    """The last lines of Ray's error: how the process ended, or what the actor's constructor raised."""
     lines = str(error).strip().splitlines()
     if len(lines) > 1 and lines[-1].startswith("The actor never ran"):  # true of those that die while they start
         lines.pop()

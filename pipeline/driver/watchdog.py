@@ -62,7 +62,7 @@ class WorkerWatch:
     def look(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Workers that hang, and those that have lived long enough, each with the reason; each of the latter once.
 
-        Looks at every worker, so at most once a second.
+        Looks at every worker, so at most once per second.
         """
         now_s = self._clock()
         if now_s - self._looked_s < _LOOK_INTERVAL_S:
@@ -79,9 +79,9 @@ class WorkerWatch:
             return
         for name, life in self._lives.items():
             if now_s - life.heard_s >= limit_s:
-                yield name, f"it has said nothing for {now_s - life.heard_s:.0f} s (worker_life.hang_timeout_s)"
+                yield name, f"no heartbeat for {now_s - life.heard_s:.0f} s (worker_life.hang_timeout_s)"
             elif life.silence_s >= limit_s:
-                yield name, f"a thread of it has hung for {life.silence_s:.0f} s (worker_life.hang_timeout_s)"
+                yield name, f"one of its threads hung for {life.silence_s:.0f} s (worker_life.hang_timeout_s)"
 
     def _old(self, now_s: float) -> Iterator[tuple[str, str]]:
         for name, life in self._lives.items():
@@ -97,5 +97,5 @@ class WorkerWatch:
             return f"{now_s - life.ready_s:.0f} s (worker_life.max_s)"
         growth_bytes = life.memory_bytes - life.steady_bytes
         if limits.max_growth_bytes is not None and growth_bytes >= limits.max_growth_bytes and life.steady_bytes:
-            return f"{growth_bytes / 2**20:.0f} MiB more memory than at first (worker_life.max_growth_bytes)"
+            return f"{growth_bytes / 2**20:.0f} MiB memory growth (worker_life.max_growth_bytes)"
         return None

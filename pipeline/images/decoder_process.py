@@ -33,24 +33,20 @@ _UNREADABLE_EXIF = (SyntaxError, ValueError, TypeError, KeyError, OSError, Overf
 
 
 class PixelsUnclear(DimooError):
-    """An image whose numbers do not say how bright it is."""
+    """An image whose numbers have no known range of brightness."""
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says, in RGB.
+    """The image rotated by its EXIF orientation, in RGB.
 
     Raises:
-        PixelsUnclear: It is gray, and how bright its numbers are is not said.
+        PixelsUnclear: It is gray, and the range of its numbers is not known.
     """
     return upright(image).convert("RGB")
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says, in its own mode; gray of more than 8 bits becomes mode L.
-
-    Raises:
-        PixelsUnclear: It is gray, and how bright its numbers are is not said.
-    """
+    """The image rotated by its EXIF orientation, in its own mode; gray of more than 8 bits becomes mode L."""
     num_bits, is_inverted = _gray_bits(image), _is_inverted(image)
     image.load()
     turned = _turned(image)
@@ -64,7 +60,7 @@ def _turned(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except _UNREADABLE_EXIF:
-        return image  # the pixels are whole; EXIF that nobody can read does not say that they are lying
+        return image  # the pixels are whole; EXIF that cannot be read does not mean that they are rotated
 
 
 def _gray_bits(image: Image.Image) -> int | None:

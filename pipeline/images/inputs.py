@@ -44,9 +44,6 @@ class TimedCalls(Generic[Result]):
     """Runs calls on threads that are used again when they come back. Threads may share it.
 
     The threads are daemons: one that hangs keeps no process alive.
-
-    Args:
-        is_over: Asked while a call is waited for; from then on none is.
     """
 
     def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
@@ -113,7 +110,6 @@ class ImageFetcher:
     """Fetches images as a policy allows. Threads may share it.
 
     Args:
-        policy: Which ones, and how large.
         timeout_s: How long the bytes may take to come, beyond what stores bound by themselves; None: for ever.
         is_over: Whether nobody waits for images any more.
     """
@@ -165,7 +161,7 @@ class ImageFetcher:
 
 
 def ignore_pillow_warnings() -> None:
-    """Keep what Pillow says about odd images to itself, in this process: filters are global."""
+    """Silence Pillow's warnings about odd images in this process: filters are global."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -215,18 +211,17 @@ class InputImages:
     def fitted(
         self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution, is_random: bool
     ) -> Image.Image:
-        """The image cropped to a size that the model takes: in the middle, or anywhere as the seed says."""
+        """The image cropped to a size that the model takes: in the middle, or at a place drawn from the seed."""
         image = self.fetch(source, folder_uri)
         sizes = crop_sizes_for(image.size, resolution)
         return fit(image, sizes, random_offset(seed) if is_random else centered)
 
     def fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
-        """The input image, tried for with patience.
+        """The input image, fetched with retries.
 
         Raises:
             StoreError: This image cannot be had, while others can, or trying again cannot help.
             RunFailed: No image can be had any more, or the run is being stopped.
-            ImageUnreadable: As ``ImageFetcher.fetch``.
         """
         num_fetched_then: list[int] = []  # by other rows too, when a try of this one failed
 

@@ -1,8 +1,8 @@
-"""Where everything of a run lies in its store, and the rules by which it is written.
+"""Where everything of a run is in its store, and the rules by which it is written.
 
 ``parts/`` is the only truth. A part is created if absent, once for each segment and each retry of its failed rows,
 after everything it refers to; what is not in a part does not exist for a reader. ``_failures/`` repeats what the parts'
-metadata say, for people; ``run.json`` says what the run is, ``_SUCCESS`` that it is complete.
+metadata hold, for people; ``run.json`` describes the run, ``_SUCCESS`` marks it complete.
 """
 
 import hashlib
@@ -65,12 +65,7 @@ class RunDirectory:
         have been killed right afterwards, so its failures are repeated here all the same.
 
         Args:
-            name: Which one.
             part: Its bytes, different from those of every other attempt.
-            summary: What ``part`` holds.
-
-        Returns:
-            What the part that stands holds.
         """
         is_ours = self.store.put_if_absent(name.key, part)
         standing = summary if is_ours else self._part_summary(name)
@@ -83,7 +78,7 @@ class RunDirectory:
         return any(PartName.parse(key) for key in self.store.list(PARTS_PREFIX))
 
     def first_origin(self) -> PartOrigin | None:
-        """What the first part that can be read says of its run; None if none can."""
+        """The run's description in the first readable part; None if no part is readable."""
         for name in sorted(part for part in self._parts() if not part.retry):
             with suppress(ObjectNotFound, pa.ArrowInvalid, ValueError, KeyError), self.store.open(name.key) as file:
                 metadata = pq.read_metadata(file).metadata or {}
@@ -149,9 +144,6 @@ class RunDirectory:
 
         Reads many parts at once, and keeps of them what is counted: memory does not grow with their number.
 
-        Args:
-            look: Told of each segment, in row order and on the caller's thread.
-
         Raises:
             StoreError: Codes as of ``summary``, and ``DamagedPart`` if a segment has too few or too many rows.
         """
@@ -172,7 +164,7 @@ class RunDirectory:
         return totals
 
     def failures(self) -> Iterator[RowFailure]:
-        """Failed rows in their order, as parts tell them; their copies say only which parts to read."""
+        """Failed rows in their order, from the parts; their copies only show which parts to read."""
         for key in sorted(self.store.list(FAILURES_PREFIX)):
             name = PartName.parse(key, FAILURES_PREFIX)
             if name is None or self.store.size(PartName(name.segment, name.retry + 1).key) is not None:
@@ -191,12 +183,12 @@ class RunDirectory:
         num_rows = summary.num_done + len(summary.failures)
         if num_rows != segment.num_rows:
             uri, hint = self.store.uri_of(PartName(segment.name).key), self._remedy()
-            told = f"it has outcomes of {num_rows} rows, its segment has {segment.num_rows}: {hint}"
+            told = f"it has results of {num_rows} rows, its segment has {segment.num_rows}: {hint}"
             raise StoreError("read", uri, "DamagedPart", told)
 
     def _remedy(self) -> str:
         command = f"dimoo-batch verify {self.store.uri} --set-aside"
-        return f"{command} moves what is damaged away, then the run command makes it again"
+        return f"run {command}, then the run command again"
 
     def _part_summary(self, name: PartName) -> PartSummary:
         uri = self.store.uri_of(name.key)
@@ -218,18 +210,14 @@ class RunDirectory:
         return found
 
     def note_changes(self, description: Mapping[str, Any], changes: Sequence[str]) -> None:
-        """Write into ``run.json`` that the run went on although settings differed; ``results`` stays as it is."""
+        """Write into ``run.json`` that the run continued with changed settings; ``results`` stays as it is."""
         noted = [*description.get("accepted_changes", []), *changes]
         described = {**description, "accepted_changes": list(dict.fromkeys(noted))}
         if described != description:
             self.store.put_json(RUN_KEY, described, **_RUN_STYLE)
 
     def description(self) -> dict[str, Any] | None:
-        """``run.json``; None if no run was started here.
-
-        Raises:
-            ConfigError: If something else lies there.
-        """
+        """``run.json``; None if no run was started here."""
         try:
             found = json.loads(self.store.get(RUN_KEY))
         except ObjectNotFound:
@@ -244,7 +232,7 @@ class RunDirectory:
         """As ``description``, of a run that must be here.
 
         Raises:
-            NotARun: No run lies here.
+            NotARun: No run is here.
         """
         found = self.description()
         if found is None:
@@ -252,11 +240,11 @@ class RunDirectory:
         return found
 
     def succeed(self, totals: RunTotals) -> None:
-        """Write ``_SUCCESS``: every row of the manifest has its outcome."""
+        """Write ``_SUCCESS``: every row of the manifest has its result."""
         self.store.put_json(SUCCESS_KEY, {"rows_done": totals.num_done, "rows_failed": totals.num_failed})
 
     def totals_at_end(self) -> RunTotals | None:
-        """What ``_SUCCESS`` says; None while the run has not ended, or if it cannot be read as such."""
+        """The totals in ``_SUCCESS``; None while the run has not ended, or if it cannot be read as such."""
         try:
             found = json.loads(self.store.get(SUCCESS_KEY))
             return RunTotals(int(found["rows_done"]), int(found["rows_failed"]))

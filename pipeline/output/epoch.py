@@ -1,7 +1,7 @@
 """Which driver may work on a run: epochs, claimed in the store, the fence between them, heartbeats.
 
 Every start of a run claims the next number with a conditional write. A driver whose number is no longer the last has
-been superseded: it and its workers see that before they commit, and stop. ``docs/durability.md`` says why that is
+been superseded: it and its workers see that before they commit, and stop. ``docs/durability.md`` explains why that is
 enough. A driver writes its counts with each heartbeat; anybody can read them. They are what it believed then; what is
 committed is in the parts.
 """
@@ -52,11 +52,7 @@ class EpochReport:
 
 
 def read_epoch_reports(store: Store) -> list[EpochReport]:
-    """Every start of the run, in order; files that cannot be read as such are taken for empty.
-
-    Raises:
-        StoreError: The store is out of reach.
-    """
+    """Every start of the run, in order; files that cannot be read as such are taken for empty."""
     keys: dict[int, dict[str, str]] = {}
     for key in store.list("_epochs/"):
         if match := _EPOCH_FILE.fullmatch(key):
@@ -105,7 +101,7 @@ SILENCE_S = 3 * HEARTBEAT_INTERVAL_S
 _CLAIM = re.compile(r"_epochs/(?P<number>\d{6,})\.json")
 _LOOK_INTERVAL_S = 0.5
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_live_nonces: set[str] = set()  # of this process: its own id says nothing about which of its runs are alive
+_live_nonces: set[str] = set()  # of this process: its own id does not show which of its runs are alive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +148,7 @@ class Fence:
         self.number = number
 
     def check(self) -> None:
-        """Continue only if this is still the last epoch; one small request.
-
-        Raises:
-            RunSuperseded: It is not.
-            StoreError: The store cannot say.
-        """
+        """Continue only if this is still the last epoch; one small request."""
         if self._store.size(_claim_key(self.number + 1)) is not None:
             successor = _owner_of(self._store, self.number + 1)
             raise RunSuperseded(f"another driver ({successor}) has taken over {self._store.uri}: this one stops")
@@ -226,12 +217,8 @@ class RunEpoch:
 def claimed_epoch(store: Store, *, silence_s: float = SILENCE_S) -> Iterator[RunEpoch]:
     """Claim the next epoch of the run at ``store`` and keep it alive until the end of the block.
 
-    A driver of this machine that has ended, however, and one that has said so, are succeeded at once; one of another
+    A driver of this machine that has ended, and one that reported its end, are succeeded at once; one of another
     machine when it has been silent for ``silence_s``.
-
-    Args:
-        store: The root of the run.
-        silence_s: For tests.
 
     Raises:
         RunInUse: Another driver is at work there, or claimed the epoch at this very moment.
@@ -289,7 +276,7 @@ def _heartbeats(store: Store, number: int) -> int | None:
 
 
 def _owner_of(store: Store, number: int) -> Owner | None:
-    """None if what lies there is no claim of ours."""
+    """None if what is there is no claim of ours."""
     try:
         found: dict[str, Any] = json.loads(store.get(_claim_key(number)))
         return Owner(**found)
@@ -299,7 +286,7 @@ def _owner_of(store: Store, number: int) -> Owner | None:
 
 def _in_use(store: Store, number: int) -> str:
     return (
-        f"{store.uri} is being worked on by another driver ({_owner_of(store, number)}): wait for it, stop it, or "
+        f"{store.uri} is in use by another driver ({_owner_of(store, number)}): wait for it, stop it, or "
         "choose another --output"
     )
 

@@ -1,4 +1,4 @@
-"""``_failures/`` and ``_quarantine/``: what the parts say of rows that failed, repeated for people.
+"""``_failures/`` and ``_quarantine/``: the parts' records of failed rows, repeated for people.
 
 Derived from parts and written after them, so that a crash may leave a copy missing, or one of a part that another has
 followed since. Whoever starts next on the output makes that good.
@@ -66,7 +66,7 @@ class CopyCheck:
         return found
 
     def _is_stale(self, name: PartName) -> bool:
-        """Whether a copy tells nothing that stands; a part may have come since parts were listed."""
+        """Whether a copy is outdated; a part may have come since parts were listed."""
         is_followed = name.segment in self._committed and name.retry < self._committed.last_part(name.segment).retry
         return is_followed or self._store.size(name.key) is None
 

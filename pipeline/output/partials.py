@@ -55,12 +55,7 @@ def row_fingerprint(settings_digest: str, row: int, rows: pa.Table, offset: int)
 
 
 class PartialSegments:
-    """The partial segments of one run, as one worker writes and reads them. Threads may share it.
-
-    Args:
-        store: The root of the run.
-        retry_policy: For a store that is throttled or out of reach for a while.
-    """
+    """The partial segments of one run, as one worker writes and reads them. Threads may share it."""
 
     def __init__(self, store: Store, retry_policy: RetryPolicy) -> None:
         self._store = store
@@ -90,7 +85,7 @@ class PartialSegments:
         return {row.fingerprint: row.done for row in rows}, keys
 
     def has_images(self, done: RowSuccess) -> bool:
-        """Whether every image of a row is there, byte for byte as the row says."""
+        """Whether every image of a row is there, byte for byte as the row records."""
         for image in done.outputs:
             try:
                 data = self._retry_policy.retry(partial(self._store.get, image.output))
@@ -119,7 +114,7 @@ class PartialSegments:
 
 
 def folder_of_partials(part: PartName) -> str:
-    """Where partial segments of a part lie."""
+    """Where partial segments of a part are."""
     return f"{PARTIALS_PREFIX}{part}/"
 
 

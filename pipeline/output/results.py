@@ -2,7 +2,7 @@
 
 The part is the only thing a reader has to trust: rows that are done are its rows, rows that failed are in its metadata,
 from which the file in ``_failures/`` is made. Nothing in a part depends on when or by whom it was written, except
-``dimoo.writer``, which tells two writers of the same segment apart.
+``dimoo.writer``, which distinguishes two writers of the same segment.
 """
 
 import io
@@ -22,11 +22,11 @@ from manifests.errors import RowFailure
 from manifests.schema import passthrough_schema
 
 MAX_CELL_CHARS = 1000
-"""Of a cell as JSON; failures lie in the metadata of parts, which every resume reads whole."""
+"""Of a cell as JSON; failures are in the metadata of parts, which every resume reads whole."""
 
 
 def extra_columns(rows: pa.Table, index: int) -> str | None:
-    """A JSON object of one row's cells by their columns; None if there is nothing to tell.
+    """A JSON object of one row's cells by their columns; None if there are none.
 
     Left out are nulls, bytes, cells of more than ``MAX_CELL_CHARS`` characters, and what JSON cannot hold. Types that
     it does not know, such as dates, become text. URIs of images are not among these columns: they may be signed.
@@ -183,7 +183,7 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class PartSummary:
-    """What a part's metadata says; ``retry`` is the retry of the run that made it, 0 for a segment's first part."""
+    """The metadata of a part; ``retry`` is the retry of the run that made it, 0 for a segment's first part."""
 
     num_done: int
     failures: tuple[RowFailure, ...]
@@ -209,17 +209,12 @@ def part_bytes(
     """The Parquet part of one segment.
 
     Args:
-        row_results: One for each row of the part, in any order.
         rows: The segment's rows as read from the manifest; their pass-through columns are copied.
-        first_row: Number of the first of them in the whole manifest.
         writer: Unique to this attempt.
         run: The ``results_digest`` of the run, by which a part of another one is recognized.
         expected_rows: Which rows the part is about, in order; None: all of the segment.
         retry: The retry of the run that makes it; 0 for a segment's first part.
         score_columns: Names of the columns of the scores.
-
-    Raises:
-        ValueError: If a row has no result, or two.
     """
     ordered = sorted(row_results, key=lambda row_result: row_result.row)
     expected = list(range(first_row, first_row + rows.num_rows)) if expected_rows is None else list(expected_rows)

@@ -64,7 +64,7 @@ class SegmentCommitted:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRepeated:
-    """A segment that was committed, and counted, before this worker was done with it; said by the coordinator."""
+    """A segment that was committed, and counted, before this worker was done with it; sent by the coordinator."""
 
     segment_name: str
     totals: RunTotals
@@ -90,7 +90,7 @@ class WorkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDraining:
-    """The worker was asked to end early and begins nothing more; said at once."""
+    """The worker was asked to end early and begins nothing more; sent at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class WorkerEnded:
 class WorkerDied:
     """The worker's process is gone; its rows can be given to another.
 
-    ``is_by_machine`` tells that its machine is gone too, so that no row is to blame.
+    ``is_by_machine``: its machine is gone too, so that no row is to blame.
     """
 
     reason: str

@@ -36,7 +36,7 @@ class FailurePolicy:
     Waits double from ``first_wait_s`` to ``max_wait_s``. ``row_timeout_s`` is for the time of each of a row's requests
     in the engine, ``input_timeout_s`` for one try of reading an input image. A run ends when more than ``max_failures``
     rows have failed, a number or a percentage. If the engine of a worker fails on ``max_engine_streak`` rows in
-    succession, the worker is to blame, or what it was told. None: there is no such limit.
+    succession, the worker is to blame, or its settings. None: there is no such limit.
     """
 
     __pydantic_config__ = SECTION
@@ -97,7 +97,7 @@ class WorkerLife:
     """Limits of one worker process.
 
     After SIGTERM a worker, and a driver with all of its workers, is gone within ``stop_deadline_s``: Kubernetes and
-    Google's preemption leave 30 s before they kill. A worker that shows no sign of life for ``hang_timeout_s`` is
+    Google's preemption leave 30 s before they kill. A worker without a heartbeat for ``hang_timeout_s`` is
     killed. One that has run ``max_rows`` rows, or for ``max_s``, or that has grown by ``max_growth_bytes`` since its
     second segment, finishes what it has begun and is replaced. None: there is no such limit.
     """
@@ -165,8 +165,6 @@ class ImageFormat:
     """How images are stored.
 
     Attributes:
-        suffix: What their names end with.
-        content_type: Of the object on a store.
         has_quality: Whether it is lossy, with a quality from 1 to 100.
         bytes_per_pixel: About so many, of generated images.
     """

@@ -20,7 +20,7 @@ _LEAST_MEMORY_BYTES = 256 * _MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePolicy:
-    """Where input images may lie, and what decoding one may cost.
+    """Where input images may be, and what decoding one may cost.
 
     Schemes other than ``file`` and ``s3`` are never read, so no row can make this machine ask a web server, whatever
     address it names; the S3 endpoint is the environment's, never a row's.
@@ -29,7 +29,7 @@ class SourcePolicy:
     __pydantic_config__ = SECTION
 
     local_files: bool | None = None  # None: those of a manifest that is a local file itself
-    folders: tuple[str, ...] = ()  # local files lie below one of these; none given: anywhere
+    folders: tuple[str, ...] = ()  # local files are below one of these; none given: anywhere
     buckets: tuple[str, ...] = ()  # none given: every bucket that the credentials can read
     max_bytes: int = 256 * _MIB  # of one image file
     max_pixels: int = MAX_INPUT_PIXELS
@@ -78,7 +78,7 @@ class SourcePolicy:
 
 
 def _is_below(path: str, folder: str) -> bool:
-    """Whether a file lies in a folder or deeper, wherever links on the way lead."""
+    """Whether a file is in a folder or deeper, wherever links on the way lead."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(Path(folder).expanduser()))
 
 

@@ -38,13 +38,10 @@ def painted_pixels(
     """Where a row wants its image painted, an image of mode L of the same size: 255 there, 0 where it is kept.
 
     Args:
-        mask: The row's.
-        size: Of the input image.
-        mask_image: That of the row, if it has one, upright.
-        keeps_box: Whether a box is what is kept, and not what is painted. A mask image always says what is painted.
+        keeps_box: Whether a box is what is kept, and not what is painted. A mask image is always what is painted.
 
     Raises:
-        MaskUnusable: The mask image is of another size or of a mode with colours, or the box does not lie within.
+        MaskUnusable: The mask image is of another size or of a mode with colours, or the box is not within.
     """
     if mask_image is not None:
         return _from_image(mask_image, mask, size)
@@ -68,7 +65,6 @@ def grown_image(mask: Mask, padding: Padding, image: Image.Image) -> tuple[Image
 
     Args:
         mask: The row's; its dilation regenerates so many tokens of the image's rim.
-        padding: What it says of each side.
         image: The input image, of whole tokens.
 
     Raises:
@@ -94,11 +90,7 @@ def grown_codes(padding: Padding, image: Image.Image, codes_HW: Tensor) -> Tenso
 
 
 def painted_tokens(mask: Mask, pixels: Image.Image) -> Tensor:
-    """The tokens to paint, (H, W) bool: those of which more than half is to be, and as many around as the row says.
-
-    Raises:
-        MaskUnusable: There are none.
-    """
+    """The tokens to paint, (H, W) bool: those of which more than half is to be, and as many around as the row sets."""
     levels = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8).view(pixels.height, pixels.width)
     mask_HW = token_mask((levels >= 128).float())
     if not bool(mask_HW.any()):

@@ -207,9 +207,6 @@ class Store(ABC):
         """The object as a seekable file, read in ranges of about a megabyte as needed.
 
         Reading raises ``StoreError`` as ``get`` does. Fit for ``pyarrow.parquet``; not for several threads at once.
-
-        Raises:
-            ObjectNotFound: There is none.
         """
         size = self.size(key)
         if size is None:

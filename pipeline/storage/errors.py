@@ -2,7 +2,7 @@
 
 ::
 
-    StoreError                   one operation on one object failed; ``.retryable`` says if trying again may help
+    StoreError                   one operation on one object failed; ``.retryable`` if trying again may help
     ├── ObjectNotFound           the object does not exist
     ├── BucketNotFound           the bucket does not exist
     └── AccessDenied             credentials are missing, wrong or not allowed to do this
@@ -41,7 +41,7 @@ class StoreError(DimooError):
             "TooManyRequests",
         }
     )
-    """Codes with which a store says that it works, but has too much to do."""
+    """Codes of a store that works, but is overloaded."""
 
     def __init__(self, action: str, uri: str, code: str, hint: str = "", retryable: bool = False) -> None:
         uri, hint = redact_uri(uri), redact_text(hint)
@@ -78,7 +78,7 @@ class AccessDenied(StoreError):
 
 
 class SourceRefused(AccessDenied):
-    """What a manifest names lies where the job does not let its rows read."""
+    """What a manifest names is where the job does not let its rows read."""
 
 
 def _one_line(text: str) -> str:

@@ -49,7 +49,7 @@ class LocalStore(Store):
             return file.read()
 
     def get_at_most(self, key: str, max_bytes: int) -> bytes:
-        """See ``Store.get_at_most``; a file that says less than it holds (``/proc``) is not read on."""
+        """See ``Store.get_at_most``; a file whose size is below its content (``/proc``) is not read further."""
         with self.open(key) as file, self._translated("read", key):
             self._check_size(key, os.fstat(file.fileno()).st_size, max_bytes)
             data = file.read(max_bytes + 1)

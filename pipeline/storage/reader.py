@@ -32,20 +32,12 @@ class ObjectReader:
         return store.get(key) if max_bytes is None else store.get_at_most(key, max_bytes)
 
     def open(self, uri: str) -> BufferedReader:
-        """The object as a seekable file, read in ranges as needed.
-
-        Raises:
-            StoreError: As ``read``.
-        """
+        """The object as a seekable file, read in ranges as needed."""
         store, key = self.locate(uri)
         return store.open(key)
 
     def locate(self, uri: str) -> tuple[Store, str]:
-        """The store and the key of an object; nothing is read yet.
-
-        Raises:
-            StoreError: As ``read``.
-        """
+        """The store and the key of an object; nothing is read yet."""
         try:
             root, key = split_uri(uri)
         except ConfigError as error:

@@ -11,7 +11,7 @@ MAX_TRIES = 7
 FIRST_WAIT_S = 1.0
 MAX_WAIT_S = 30.0
 MAX_THROTTLED_TRIES = 120
-"""Waits of ``MAX_WAIT_S`` that make up an hour in which a store says nothing but that it is throttling."""
+"""Waits of ``MAX_WAIT_S`` that make up an hour in which a store only throttles."""
 
 Result = TypeVar("Result")
 

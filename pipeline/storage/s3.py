@@ -122,7 +122,7 @@ class S3Store(Store):
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """See ``Store.get_range``."""
         self._check_key("read", key)
-        if length == 0:  # cannot be said in a Range header
+        if length == 0:  # a Range header cannot express it
             return b""
         span = f"bytes={start}-{start + length - 1}"
         try:
@@ -238,7 +238,7 @@ class S3Store(Store):
                 _pause(attempt)
 
     def _check_bucket(self, key: str) -> None:
-        """Tell a missing bucket from a missing object, which HEAD does not; asks once."""
+        """Distinguish a missing bucket from a missing object, which HEAD does not; asks once."""
         if self._is_bucket_seen:
             return
         try:

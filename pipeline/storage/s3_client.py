@@ -157,5 +157,5 @@ def new_client(uri: str, max_attempts: int, read_timeout_s: float) -> "S3Client"
 
 @cache
 def _service_models() -> Loader:
-    """boto3's descriptions of AWS, parsed once a process: otherwise each client costs 0.2 s and 13 MB."""
+    """boto3's descriptions of AWS, parsed once per process: otherwise each client costs 0.2 s and 13 MB."""
     return create_loader()

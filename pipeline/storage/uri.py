@@ -56,9 +56,6 @@ def split_uri(uri: str) -> tuple[str, str]:
     """The root to give to ``open_store`` and the key of the one object that ``uri`` names.
 
     The root of an S3 object is its bucket, that of a local file its folder.
-
-    Raises:
-        ConfigError: As ``parse_uri``, or the URI names a folder.
     """
     location = parse_uri(uri)
     if location.scheme == "s3":
@@ -82,11 +79,7 @@ def resolve_uri(folder: str, uri: str) -> str:
 
 
 def folder_of(uri: str) -> str:
-    """The folder of an object, without a slash at the end unless it is ``/``: where its relative URIs start.
-
-    Raises:
-        ConfigError: As ``split_uri``.
-    """
+    """The folder of an object, without a slash at the end unless it is ``/``: where its relative URIs start."""
     root, key = split_uri(uri)
     folder = key.rpartition("/")[0]
     return f"{root}/{folder}" if folder else root

@@ -80,7 +80,7 @@ class RowCoverage:
         return self._last.segment.part_key if is_short else None
 
     def _check_name(self, part: PartAudit, *, has_gap: bool) -> None:
-        """A segment's place in its shard says where it begins; a new shard follows the one before."""
+        """A segment begins where its place in its shard puts it; a new shard follows the one before."""
         shard, place = part.segment.segment
         if self._last is not None and self._last.rows is not None and shard == self._last.segment.shard:
             expected = self._last.rows[0] + (place - self._last.segment.place) * self._facts.segment_rows
@@ -127,10 +127,9 @@ class RunAudit:
     """The check of one output. ``run`` may be called once.
 
     Args:
-        store: Root of the output.
-        tell: Told of each finding, on the caller's thread.
-        tell_orphan: Told the key of each object that nothing refers to; a killed run may leave some, harmlessly.
-        tell_unended: Told before anything else if the run has not ended: what is not there yet is no finding then.
+        tell: Called with each finding, on the caller's thread.
+        tell_orphan: Called with the key of each object that nothing refers to; a killed run may leave some, harmlessly.
+        tell_unended: Called before anything else if the run has not ended: what is not there yet is no finding then.
     """
 
     store: Store
@@ -144,7 +143,7 @@ class RunAudit:
         """Read the whole output.
 
         Raises:
-            NotARun: No run lies there.
+            NotARun: No run is there.
             StoreError: The store is out of reach.
         """
         facts = self._retry_policy.retry(lambda: read_run_facts(self.store))
@@ -225,7 +224,7 @@ class RunAudit:
         return referenced
 
     def _check_success(self) -> None:
-        """``_SUCCESS`` is there and tells what the parts hold."""
+        """``_SUCCESS`` is there and has the totals of the parts."""
         expected = {"rows_done": self.totals.num_done, "rows_failed": self.totals.num_failed}
         try:
             text = self._retry_policy.retry(lambda: self.store.get("_SUCCESS"))

@@ -1,4 +1,4 @@
-"""What ``run.json`` says that the rest of the output has to agree with. Read without the code that writes it."""
+"""The facts of ``run.json`` that the rest of the output has to agree with. Read without the code that writes it."""
 
 import hashlib
 import json
@@ -18,9 +18,6 @@ class RunFacts:
     """The frame of a run.
 
     Attributes:
-        num_rows: Rows of the manifest that the run is about.
-        segment_rows: Most rows of a part.
-        image_format: ``png``, ``jpeg`` or ``webp``.
         results_digest: Of everything that decides results, the manifest's fingerprint included; each part repeats it.
     """
 

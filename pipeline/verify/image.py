@@ -1,4 +1,4 @@
-"""Whether an image is what its row says: there, of the recorded size, digest, format and shape."""
+"""Whether an image matches its row: there, of the recorded size, digest, format and shape."""
 
 import hashlib
 import io
@@ -12,12 +12,12 @@ from pipeline.storage.errors import ObjectNotFound, StoreError
 from pipeline.verify.finding import Finding
 
 _CHUNK_BYTES = 8 << 20  # of one request; more than most images have
-_HEAD_BYTES = 64 << 10  # holds what tells format and shape
+_HEAD_BYTES = 64 << 10  # holds format and shape
 
 
 @dataclass(frozen=True, slots=True)
 class ImageClaim:
-    """What a row says about its image, and the key of the part that holds the row."""
+    """A row's record of its image, and the key of the part that holds the row."""
 
     part: str
     row: int
@@ -38,11 +38,7 @@ class ImageAudit:
 
 
 def audit_image(store: Store, claim: ImageClaim, image_format: str) -> ImageAudit:
-    """Read one image, a bounded piece at a time, and compare it with what its row says.
-
-    Raises:
-        StoreError: The store is out of reach, which says nothing about the image.
-    """
+    """Read one image, a bounded piece at a time, and compare it with its row."""
     digest, num_bytes, head = hashlib.sha256(), 0, b""
     try:
         for chunk in _chunks(store, claim):

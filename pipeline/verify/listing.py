@@ -31,7 +31,7 @@ class SegmentName(NamedTuple):
 
     @property
     def part_key(self) -> str:
-        """Where the part lies."""
+        """Where the part is."""
         return f"parts/{self}.parquet"
 
     @property
@@ -58,7 +58,7 @@ _OTHERS = re.compile(
 
 @dataclass(slots=True)
 class RunListing:
-    """What lies in an output. Memory grows with segments, not with rows: images are counted by shard."""
+    """What is in an output. Memory grows with segments, not with rows: images are counted by shard."""
 
     parts: list[SegmentName] = field(default_factory=list)
     copies: set[SegmentName] = field(default_factory=set)
@@ -81,9 +81,8 @@ def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callabl
     """List an output once.
 
     Args:
-        store: Its root.
-        tell: Told of objects that readers of ``parts/`` or ``_failures/`` would take for theirs.
-        tell_orphan: Told of objects that belong to no run.
+        tell: Called with objects that readers of ``parts/`` or ``_failures/`` would take for theirs.
+        tell_orphan: Called with objects that belong to no run.
     """
     listing = RunListing()
     poison_segments: dict[SegmentName, str] = {}

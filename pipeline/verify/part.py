@@ -113,16 +113,10 @@ def audit_part(
     """Read a part, every page of it, and the copy of its failures.
 
     Args:
-        store: The root of the run.
-        facts: What ``run.json`` says.
-        segment: Which part.
         has_copy: Whether ``_failures/`` lists a file of this segment.
         has_quarantine: Whether ``_quarantine/`` does.
         is_last: Whether no retry's part follows, so that the failures stand.
         has_ended: Whether the run has; copies may be late before it does.
-
-    Raises:
-        StoreError: The store is out of reach, which says nothing about the part.
     """
     audit = PartAudit(segment)
     try:
@@ -154,7 +148,7 @@ def image_keys(store: Store, segment: SegmentName) -> set[str] | None:
 
 
 def _read_part(file: BinaryIO, audit: PartAudit, facts: RunFacts) -> list[dict[str, Any]]:
-    """Check what a part says of itself; returns its failures."""
+    """Check a part's metadata; returns its failures."""
     parquet = ParquetReader(file)
     schema = parquet.schema
     wrong = {
@@ -215,7 +209,7 @@ def _audit_rows(audit: PartAudit, rows: list[int], facts: RunFacts) -> None:
 
 
 def _audit_row(audit: PartAudit, record: Mapping[str, Any], facts: RunFacts) -> None:
-    """One finished row has a text, an image with everything that tells it apart, or codes that fill their grid."""
+    """One finished row has a text, an image with everything that identifies it, or codes that fill their grid."""
     row, of_image = record["row"], [record[name] for name in _OWN_IMAGE]
     outputs = record["outputs"] or []
     if record["vq_codes"] is not None or record["vq_grid"] is not None:

@@ -16,13 +16,7 @@ from pipeline.verify.part import PartAudit
 
 
 class RetryAudit:
-    """The retries of a run, and the check of its parts against them.
-
-    Args:
-        store: The root of the run.
-        numbers: Of the records that are there.
-        tell: Told of wrong records.
-    """
+    """The retries of a run, and the check of its parts against them."""
 
     def __init__(self, store: Store, numbers: Iterable[int], tell: Callable[[Finding], None]) -> None:
         self._classes = {number: _read_record(store, number, tell) for number in sorted(numbers)}
@@ -73,7 +67,7 @@ class RetryAudit:
 
 
 def _read_record(store: Store, number: int, tell: Callable[[Finding], None]) -> set[str] | None:
-    """The classes that a retry was about; None if its record does not say."""
+    """The classes of a retry; None if its record does not have them."""
     key, expected = _key(number), "a retry's number, classes, started_at and has_ended"
     try:
         found = json.loads(store.get(key))

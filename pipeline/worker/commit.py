@@ -57,8 +57,6 @@ class StreakKeeper:
         """Count a row's result in; returns the segments that need wait no longer.
 
         Args:
-            segment: Of the row.
-            row_result: Of the row.
             is_reused: Whether another worker has made it.
 
         Raises:
@@ -84,7 +82,7 @@ class StreakKeeper:
             return True
 
     def release(self) -> list[OpenSegment]:
-        """What is held back, as there are no more rows to tell whose fault it is; the streak goes on."""
+        """What is held back, as there are no more rows to show whose fault it is; the streak continues."""
         with self._lock:
             return self._freed()
 
@@ -98,11 +96,11 @@ class StreakKeeper:
         if num_rows >= self._max_rows and not self._is_unfit:
             self._is_unfit = True
             names = tuple(each.segment.name for each in self._marked.values())
-            words = f"the engine has failed on {num_rows} rows in succession, the last of them {failure.id!r}"
+            words = f"the engine failed on {num_rows} consecutive rows, the last {failure.id!r}"
             raise WorkerUnfit(f"{words}: {failure.message}", names)
 
     def _is_ended_by(self, done: RowSuccess) -> bool:
-        """A row that asked the codec alone says nothing about the transformer."""
+        """A row that used the codec alone proves nothing about the transformer."""
         return done.steps > 0 or (self.streak is not None and self.streak.cause == _CODEC_CAUSE)
 
     def _freed(self) -> list[OpenSegment]:
@@ -122,11 +120,7 @@ class SegmentCommitter:
     A row in flight costs a credit, which its result gives back, so memory does not grow with the manifest.
 
     Args:
-        settings: Of the run.
-        run_directory: Where parts go.
-        fence: Passed before each commit.
         poison_segments: Cleared of segments that are committed.
-        retry_policy: For the store.
         emit: Called with each commit.
 
     Attributes:
@@ -134,7 +128,7 @@ class SegmentCommitter:
         streaks: The rows in succession on which the engine has failed.
         num_done, num_failed: Rows so far.
         num_open_segments: Those that are not committed yet.
-        latest_image: Key of the image of the row that was settled last.
+        latest_image: Key of the image of the row that was completed last.
     """
 
     def __init__(
@@ -168,17 +162,13 @@ class SegmentCommitter:
         return self._credits.acquire(timeout=timeout_s)
 
     def open(self, segment: OpenSegment) -> None:
-        """Rows of a segment are going to be settled."""
+        """Rows of a segment are about to be completed."""
         self.partials.open(segment)
         with self._counts_lock:
             self.num_open_segments += 1
 
     def commit_held(self, segment: OpenSegment, row_result: RowResult, *, is_reused: bool = False) -> None:
-        """Record a result, give its credit back, and commit the segment if it was the last.
-
-        Raises:
-            WorkerUnfit: The engine fails on row after row.
-        """
+        """Record a result, give its credit back, and commit the segment if it was the last."""
         is_complete = segment.add(row_result)
         self._credits.release()
         with self._counts_lock:
@@ -193,7 +183,7 @@ class SegmentCommitter:
             self.partials.note(segment, row_result)
 
     def close(self, segment: OpenSegment) -> None:
-        """Commit a segment of which every row has its result, now or when it need not be held back any more."""
+        """Commit a segment of which every row has a result, now or when it need not be held back any more."""
         if self.streaks.holds_back(segment):
             self._emit(SegmentHeldBack(segment.segment.name))
         else:

@@ -62,7 +62,7 @@ class OutputStage:
     def _run_codec(self) -> None:
         """Take through the codec together what has come meanwhile, from the engine or straight from the manifest.
 
-        Asked for once a row, so that none is left; finds nothing where an earlier turn took several.
+        Asked for once per row, so that none is left; finds nothing where an earlier turn took several.
         """
         works: list[CodecWork] = []
         with suppress(queue.Empty):

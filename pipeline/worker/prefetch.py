@@ -36,18 +36,14 @@ class IsolatedRows:
         self._policy = policy
 
     def admit(self, lease: Lease, row: Row | RawRow) -> Row | RawRow | RowFailure:
-        """The row, after the store knows that it is the next to be run; or its failure, if too many workers died.
-
-        Raises:
-            StoreError: The store cannot be written.
-        """
+        """The row, after the store knows that it is the next to be run; or its failure, if too many workers died."""
         crash_history = lease.crash_history
         assert crash_history is not None
         failure_class = crash_history.failure_class
         if crash_history.is_quarantined(row.index, self._policy.max_tries(failure_class)):
             times = 1 + crash_history.deaths[row.index]
             message = (
-                f"{times} workers died while they ran this row, the last one with no other: {crash_history.reason}"
+                f"{times} workers died while running this row, the last one running it alone: {crash_history.reason}"
             )
             return RowFailure(row.index, row.id, "generate", QUARANTINED, message, failure_class, times)
         self._record.put(lease.segment.name, replace(crash_history, running=row.index))
@@ -62,7 +58,6 @@ class RowPrefetcher:
 
     Args:
         preprocessor: Makes rows into requests; closed with this.
-        output_stage: Gets rows that need no engine.
     """
 
     def __init__(
@@ -142,7 +137,7 @@ class RowPrefetcher:
             if self._threads.takes_no_rows:
                 return
         if not isinstance(item, RowFailure) and (first := segment.lease.repeats.get(item.index)) is not None:
-            message = f"id {item.id!r} is that of row {first}: give each row its own id"
+            message = f"id {item.id!r} is already the id of row {first}: give each row a unique id"
             item = RowFailure(item.index, item.id, "manifest", "ManifestRowError", message)
         if not isinstance(item, RowFailure) and segment.lease.crash_history is not None:
             item = self._isolated_rows.admit(segment.lease, item)

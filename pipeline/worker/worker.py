@@ -47,13 +47,10 @@ from pipeline.worker.threads import WorkerThreads
 
 
 class EngineClock:
-    """Adds up steps, and waits for work between steps; whatever else lies between two steps is the loop's own time.
+    """Adds up steps, and waits for work between steps; whatever else is between two steps is the loop's own time.
 
     Waits before the first step are start-up, those after the last one are the end of the work: neither counts. One
     thread owns it; others may read.
-
-    Args:
-        now: A clock that only goes forward, in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -125,7 +122,7 @@ class Worker:
         self._emit(WorkerDraining())
 
     def commit_held(self) -> None:
-        """Commit what is held back for a streak of failures: no more rows can tell whose fault it is."""
+        """Commit what is held back for a streak of failures: no more rows can show whose fault it is."""
         self._threads.store(self._committer.release)
 
     def run(self, leases: LeaseQueue) -> None:
@@ -203,7 +200,7 @@ class Worker:
             self._emit_progress()
 
     def _finish_what_left_the_engine(self) -> None:
-        """Store and commit it, wait for no input any more, and say that the rest is handed back."""
+        """Store and commit it, wait for no input any more, and report that the rest is handed back."""
         self._threads.finish_results()
         self._committer.partials.flush_all()
         self._emit_progress()

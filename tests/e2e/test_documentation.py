@@ -34,7 +34,7 @@ def test_the_quickstart_does_what_it_says(tmp_path: Path) -> None:
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         assert ended.returncode == 0, f"{line}: {ended.stdout}{ended.stderr}"
         told.append(ended.stdout)
-    assert "complete, every row has its result" in told[3]
+    assert "complete, every row has a result" in told[3]
     assert "complete: 4 rows, 4 done" in told[4]
     assert (tmp_path / "results" / "report" / "index.html").is_file()
 

@@ -74,7 +74,7 @@ def test_poison_costs_a_run_with_workers_two_deaths_at_most_and_only_itself(
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("hanging", "reason"),
-    [("HANGING_ROWS", "a thread of it has hung for"), ("HANGING_STEPS", "it has said nothing for")],
+    [("HANGING_ROWS", "one of its threads hung for"), ("HANGING_STEPS", "no heartbeat for")],
     ids=["the thread that prepares the row", "the engine"],
 )
 def test_a_worker_that_hangs_is_killed_and_the_row_that_it_hangs_with_is_found(

@@ -57,7 +57,10 @@ def test_a_driver_that_gets_a_shutdown_request_drains_and_only_rows_in_the_engin
         stderr = running.wait().stderr
         assert still_alive(everything, DEADLINE_S) == []
     *_, stopped, hint = stderr.splitlines()
-    assert f"dimoo-batch: shutting down gracefully, within {DEADLINE_S:g} s; a second signal ends it at once" in stderr
+    assert (
+        f"dimoo-batch: shutting down gracefully, within {DEADLINE_S:g} s; send the signal again to stop at once"
+        in stderr
+    )
     assert stopped == "dimoo-batch: stopped"
     assert "Re-run the same command to resume" in hint
     in_engine, first_starts, num_kept = witness.unfinished(), witness.starts(), len(output.keys("parts/"))

@@ -69,7 +69,7 @@ def test_a_torch_without_cuda_on_a_machine_with_a_gpu_is_named(nvidia: None, mon
 
 def test_gpus_that_the_environment_hides_are_named(nvidia: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES='' hides every GPU" in wrong([diagnose_gpu()]).found
+    assert "CUDA_VISIBLE_DEVICES='' hides all GPUs" in wrong([diagnose_gpu()]).found
 
 
 def test_a_driver_that_torch_cannot_use_is_named(nvidia: None, monkeypatch: pytest.MonkeyPatch) -> None:

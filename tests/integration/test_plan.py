@@ -191,7 +191,7 @@ def told(*arguments: object) -> str:
 def test_no_table_of_gpus_is_told_where_it_says_nothing(tmp_path: Path, tiny_checkpoint: Path) -> None:
     manifest = write_manifest(tmp_path / "m.parquet", [image_row("a"), image_row("b", width=30)])
     arguments = (manifest, "--output", tmp_path / "out", "--model", tiny_checkpoint)
-    assert "at 50% of its peak: less than a minute on any of them" in told(*arguments)
+    assert "Remaining: under 1 minute on any listed GPU (at 50% of peak)" in told(*arguments)
     assert "less than a minute on A100" in told(*arguments, "--gpu", "A100")
     assert "USD" not in told(*arguments)
     with pytest.MonkeyPatch.context() as patch:

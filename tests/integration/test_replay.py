@@ -100,7 +100,7 @@ def test_a_row_whose_preset_meant_something_else_is_not_replayed(output: Path) -
     changed_description(output, lambda results: results["presets"]["exact"].update(uncond_interval=5))
     ended = replay(output, "0")
     assert ended.exit_code == 2
-    assert f"preset 'exact' means something else than when the run at {output} was made" in ended.output
+    assert f"preset 'exact' has changed since the run at {output} was made" in ended.output
 
 
 def test_a_run_with_a_setting_that_is_no_more_is_not_replayed(output: Path) -> None:

@@ -31,7 +31,7 @@ BAD_ROWS: list[tuple[dict[str, Any], str, str, str]] = [
     (text_row("missing", "photos/gone.png"), "fetch", "ObjectNotFound", "photos/gone.png"),
     (text_row("folder", "photos/"), "fetch", "StoreError", "photos/"),
     (text_row("web", "https://user:secret@example.org/a.png?sig=secret"), "fetch", "StoreError", "https://example.org"),
-    (text_row("good 0", encoded(picture(9))), "manifest", "ManifestRowError", "'good 0' is that of row 0"),
+    (text_row("good 0", encoded(picture(9))), "manifest", "ManifestRowError", "'good 0' is already the id of row 0"),
 ]
 CLASSES = {"ObjectNotFound": "not_found", "SourceRefused": "forbidden"}
 
@@ -64,9 +64,9 @@ def test_of_rows_with_one_id_the_first_counts_wherever_segments_end(tiny_checkpo
     output = RunOutput(tmp_path / "out")
     assert {row["row"]: row["id"] for row in output.rows()} == {0: "a", 1: "b", 3: "c"}
     assert {row["row"]: row["message"].partition(":")[0] for row in output.failures()} == {
-        2: "id 'a' is that of row 0",
-        4: "id 'a' is that of row 0",
-        5: "id 'b' is that of row 1",
+        2: "id 'a' is already the id of row 0",
+        4: "id 'a' is already the id of row 0",
+        5: "id 'b' is already the id of row 1",
     }
 
 
@@ -176,7 +176,7 @@ def test_a_hopeless_run_is_stopped_early_with_a_status_of_its_own(tiny_checkpoin
     words = ["-o", tmp_path / "out", "--model", tiny_checkpoint, "--workers", 0, "--set", "pipeline.segment_rows=1"]
     stopped = command(manifest, *words, "--max-failures", 3)
     assert stopped.exit_code == 4
-    check_one_line(stopped.stderr, "rows have failed, more than --max-failures 3 allows", "_failures/")
+    check_one_line(stopped.stderr, "rows failed, over the limit of --max-failures 3", "_failures/")
     output = RunOutput(tmp_path / "out")
     assert output.success() is None
     assert command(manifest, *words, "--max-failures", "100%").exit_code == 3

@@ -77,7 +77,7 @@ def test_a_run_at_work_tells_its_rate_and_its_workers(begun: Path) -> None:
         noted = read_status(str(begun), max_parts=0)
     assert (found.state, found.done, found.failed, found.left, found.in_flight) == ("running", 980, 20, 1000, 30)
     assert (noted.done, noted.failed, noted.left, noted.in_flight) == (980, 20, 1000, 30)
-    assert "as the driver noted last; --exact counts the parts themselves" in "\n".join(noted.lines())
+    assert "as last noted by the driver; --exact counts the parts" in "\n".join(noted.lines())
     assert found.rows_per_s is not None
     assert found.rows_per_s > 0
     assert found.eta_s is not None
@@ -163,7 +163,7 @@ def test_a_driver_that_sends_no_heartbeat_any_more_is_silent(begun: Path) -> Non
 
 @pytest.mark.parametrize(
     ("is_complete", "words"),
-    [(False, "stopped, retry 2 was interrupted"), (True, "every row has its result, but retry 2 was interrupted")],
+    [(False, "stopped, retry 2 was interrupted"), (True, "every row has a result, but retry 2 was interrupted")],
 )
 def test_an_interrupted_retry_is_told_with_the_command_that_resumes_it(
     begun: Path, is_complete: bool, words: str

@@ -257,7 +257,7 @@ BROKEN_CHECKPOINTS = (
     BrokenCheckpoint(
         "tokens after the vocabulary that nothing explains",
         with_tokens(listed_codes(397, range(3))),
-        ("nothing says which id VQ code 0 has", "after the tokenizer's last id: 400", "set image_token_offset"),
+        ("the id of VQ code 0 is not known", "after the tokenizer's last id: 400", "set image_token_offset"),
     ),
     BrokenCheckpoint(
         "a code left out of the list",

@@ -127,7 +127,7 @@
     $("grid").replaceChildren();
     numShown = 0;
     if (found.length) showMore();
-    else { $("grid").append(make("li", { class: "empty" }, "Nothing matches. Clear the filters to see every row.")); $("more").hidden = true; }
+    else { $("grid").append(make("li", { class: "empty" }, "No rows match. Clear the filters to see all rows.")); $("more").hidden = true; }
   };
 
   // ---- one row

@@ -57,7 +57,7 @@ def test_what_does_not_go_with_what_is_set_explicitly_is_left_out(name: str) -> 
 @pytest.mark.parametrize(
     ("name", "end"),
     [
-        ("Short", "got 'Short' (how much a caption tells is captions.detail=short, or the column caption_detail)"),
+        ("Short", "got 'Short' (the detail of captions is captions.detail=short, or the column caption_detail)"),
         ("exactly", "got 'exactly' (did you mean 'exact'?)"),
         ("Reference_Cache", "got 'Reference_Cache' (did you mean 'reference-cache'?)"),
         ("zzz", "got 'zzz'"),

@@ -1,8 +1,10 @@
 """The documents use the field's words, not a dialect of this project's own."""
 
 import ast
+import io
 import re
-from collections.abc import Iterator
+import tokenize
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -29,6 +31,13 @@ PHRASES = {
     r"likeness": "similarity",
     r"one's own": "your own, custom",
 }
+IN_CODE = PHRASES | {
+    r"told|tells|says|said": "reported, printed, shown",
+    r"no run lies": "no run is",
+    r"(patience|pace|slab|sign of life|lone row|hasty|what becomes of|come what may)": "see the glossary",
+    r"sent back|send(s|ing)? back": "preempt",
+}
+"""Of docstrings and comments, also where a page may have the word."""
 MORE = ("README.md", "mkdocs.yml", "benchmarks/README.md")
 
 
@@ -63,18 +72,44 @@ def program() -> Iterator[tuple[str, str]]:
             yield name, "\n\n".join(text for text in strings if not text.isidentifier())  # keys stay
 
 
+def comments() -> Iterator[tuple[str, str]]:
+    """Modules and their docstrings and comments, without names of code."""
+    for package in ("dimoo_batch", *PACKAGES):
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            code = path.read_text(encoding="utf-8")
+            expressions = (node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Expr))
+            texts = [each.value for each in expressions if isinstance(each, ast.Constant)]
+            tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+            texts += [token.string for token in tokens if token.type == tokenize.COMMENT]
+            prose_alone = re.sub(r"``.*?``|^ +\w+:", "", "\n\n".join(filter(None, map(str, texts))), flags=re.MULTILINE)
+            yield str(path.relative_to(REPOSITORY)), prose_alone
+
+
 TEXTS = [*documents(), *examples(), *program()]
+COMMENTS = [*comments()]
+
+
+def dialect(text: str, phrases: Mapping[str, str]) -> Iterator[str]:
+    """What is found, and what to write in its place."""
+    for phrase, better in phrases.items():
+        for paragraph in text.split("\n\n"):
+            for match in re.finditer(rf"\b(?:{phrase})\b", " ".join(paragraph.split()), re.IGNORECASE):
+                yield f"{match[0]!r}: {better}"
 
 
 @pytest.mark.parametrize(("name", "text"), TEXTS, ids=[name for name, _ in TEXTS])
 def test_a_text_uses_the_words_of_the_field(name: str, text: str) -> None:
-    found = [
-        f"{match[0]!r}: {better}"
-        for phrase, better in PHRASES.items()
-        for paragraph in text.split("\n\n")
-        for match in re.finditer(rf"\b(?:{phrase})\b", " ".join(paragraph.split()), re.IGNORECASE)
-    ]
-    assert found == []
+    assert list(dialect(text, PHRASES)) == []
+
+
+@pytest.mark.parametrize(("name", "text"), COMMENTS, ids=[name for name, _ in COMMENTS])
+def test_a_docstring_uses_the_words_of_the_field(name: str, text: str) -> None:
+    assert list(dialect(text, IN_CODE)) == []
+
+
+@pytest.mark.parametrize("planted", ["What the page says.", "See below.\n\nThe run goes on.", "# so it is told"])
+def test_a_planted_docstring_is_found(planted: str) -> None:
+    assert len(list(dialect(planted, IN_CODE))) >= 1
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_help_tells_defaults_and_leaves_examples_on_their_lines() -> None:
     [
         (("m.parquet", "--set", "limt=3"), "unknown key 'limt', did you mean 'limit'"),
         (("m.parquet", "--set", "limit"), "--set needs key=value, got 'limit'"),
-        (("m.parquet", "--limit", "0"), "limit: input should be greater than or equal to 1, got 0"),
+        (("m.parquet", "--limit", "0"), "limit must be at least 1, got 0"),
         (("m.parquet", "--spec", "none.yaml"), "cannot read the spec none.yaml"),
         (("no-such.parquet",), "no manifest at no-such.parquet"),
         (("no-such-folder/",), "no manifest at no-such-folder/"),

@@ -165,14 +165,14 @@ def is_wanted(name: str) -> bool:
         ("someone/tiny@v9", {}, "it has no revision 'v9', give a branch, tag or commit of it"),
         ("someone/tiny", {"/api/models/someone/tiny": (403, "")}, "refuses this user's token (403), log in with"),
         ("someone/tiny", {"/api/models/someone/tiny": (429, "")}, "the hub answers with 429"),
-        ("a--b/tiny", {}, "no repository can have this name"),
+        ("a--b/tiny", {}, "this is not a valid repository name"),
     ],
 )
 def test_what_the_hub_refuses_is_told_by_its_cause(
     hub: Hub, model: str, refusals: dict[str, tuple[int, str]], words: str
 ) -> None:
     hub.refusals = refusals
-    with pytest.raises(WeightsError, match=re.escape(f"cannot get '{model}' from the hub: ")) as caught:
+    with pytest.raises(WeightsError, match=re.escape(f"cannot download '{model}': ")) as caught:
         find_checkpoint(model)
     assert words in str(caught.value)
     assert str(caught.value).isprintable(), "one line"
@@ -182,7 +182,7 @@ def test_offline_mode_is_named_with_the_command_that_helps(hub: Hub, monkeypatch
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    words = r"HF_HUB_OFFLINE is set, and this machine's cache, .*cache, does not hold it: unset it, or run 'hf download"
+    words = r"HF_HUB_OFFLINE is set, and this machine's cache, .*cache, does not have it: unset it, or run 'hf download"
     with pytest.raises(WeightsError, match=words):
         find_checkpoint("someone/tiny")
 
@@ -195,7 +195,7 @@ def test_a_download_that_broke_off_is_named_offline(hub: Hub, monkeypatch: pytes
         find_checkpoint("someone/tiny")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     if hasattr(errors, "IncompleteSnapshotError"):  # older versions give the directory as it is
-        with pytest.raises(WeightsError, match=r"HF_HUB_OFFLINE is set, .* holds only a part of it: unset it"):
+        with pytest.raises(WeightsError, match=r"HF_HUB_OFFLINE is set, .* has only a part of it: unset it"):
             find_checkpoint("someone/tiny")
     directory = Path(constants.HF_HUB_CACHE, "models--someone--tiny", "snapshots", COMMIT)
     with pytest.raises(WeightsError, match=r"lacks .*: its download is incomplete, run 'hf download someone/tiny'"):
@@ -233,7 +233,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_of_the_checkpoint(monkeypatch:
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     words = (
-        r"the hub cannot be reached \(ConnectError\), and this machine's cache, .* does not hold it: check the network"
+        r"the hub cannot be reached \(ConnectError\), and this machine's cache, .* does not have it: check the network"
     )
     with pytest.raises(WeightsError, match=words):
         find_checkpoint("someone/tiny")

@@ -223,7 +223,7 @@ def test_codes_are_refused_where_they_cannot_be(
 
 @pytest.mark.parametrize("num_rows", [47 + 63, 47 + 65, 47 + 64 + 44])
 def test_without_a_word_on_the_codes_the_embedding_must_end_with_them(num_rows: int) -> None:
-    with pytest.raises(WeightsError, match=r"nothing says which id VQ code 0 has .* set image_token_offset"):
+    with pytest.raises(WeightsError, match=r"the id of VQ code 0 is not known .* set image_token_offset"):
         read(AT_FORTY, num_rows)
 
 

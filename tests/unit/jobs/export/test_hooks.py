@@ -86,8 +86,8 @@ def test_a_hook_that_fails_ends_the_build_with_its_row(hook: str, words: str) ->
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("my_hooks:none", "cannot be imported: module 'my_hooks' has no attribute 'none'"),
-        ("no_such_module:f", "cannot be imported: No module named 'no_such_module'"),
+        ("my_hooks:none", "cannot be imported: AttributeError: module 'my_hooks' has no attribute 'none'"),
+        ("no_such_module:f", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
         ("nothing", "neither module:function nor ./file.py:function nor an entry point of dimoo_batch.hooks"),
         ("my_hooks:HOOKS.x", "cannot be imported"),
     ],
@@ -126,8 +126,8 @@ def test_a_hook_may_be_named_by_its_file_whose_module_is_loaded_once(is_absolute
             "./mine.py:f",
             r"No module named 'jobs\.theirs'; 'jobs' is a package of dimoo-batch here: give yours another name$",
         ),
-        ("./exits.py:f", r"cannot be imported: 3$"),
-        ("./number.py:f", r"cannot be imported: invalid literal for int"),
+        ("./exits.py:f", r"cannot be imported: SystemExit: 3$"),
+        ("./number.py:f", r"cannot be imported: ValueError: invalid literal for int"),
     ],
 )
 def test_a_file_that_cannot_be_loaded_is_told_in_one_line(name: str, words: str) -> None:

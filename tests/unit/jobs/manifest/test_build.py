@@ -218,12 +218,12 @@ def test_rows_are_written_in_tables_of_bounded_size(monkeypatch: pytest.MonkeyPa
         (("p.csv", "--task", "text_to_image", "--splits", "a=0.5"), "splits must be positive shares that add up to 1"),
         (("p.csv", "--task", "text_to_image", "--rename", "x"), "--rename needs NAME=VALUE"),
         (("p.csv", "--task", "text_to_image", "--dedupe", "fuzzy"), "--dedupe must be none, exact or images"),
-        ((), "there is nothing to build from"),
-        (("bad.csv", "--task", "text_to_image"), "bad.csv, line 3: there are more cells than columns in the header"),
+        ((), "nothing to build from"),
+        (("bad.csv", "--task", "text_to_image"), "bad.csv, line 3: more cells than columns in the header"),
         (("near.csv", "--task", "caption"), "column 'max_new_tokens' looks like 'max_tokens'"),
-        (("p.csv", "--task", "text_to_image", "--to", "there.parquet"), "there.parquet is there already"),
-        (("p.csv", "--prompt", "a {x!r}", "--var", "x=1"), "nothing but names of columns in braces"),
-        (("cut.tar", "--task", "caption"), "cut.tar is no whole tar archive"),
+        (("p.csv", "--task", "text_to_image", "--to", "there.parquet"), "there.parquet exists already"),
+        (("p.csv", "--prompt", "a {x!r}", "--var", "x=1"), "only column names in braces"),
+        (("cut.tar", "--task", "caption"), "cut.tar is not a complete tar archive"),
     ],
 )  # fmt: skip
 def test_wrong_input_ends_with_2_and_says_what_to_do(arguments: tuple[str, ...], words: str) -> None:
@@ -241,7 +241,7 @@ def test_rows_that_will_give_the_same_result_are_told_but_kept() -> None:
     source = write("p.txt", "a boat\na cat\na boat\na boat\n")
     assert build(source, "--task", "text_to_image")["repeats"] == 2
     assert column("prompt") == ["a boat", "a cat", "a boat", "a boat"]
-    assert "2 rows ask for the same as an earlier one" in told(source, "--task", "text_to_image")
+    assert "2 duplicate rows. Drop them with --dedupe exact" in told(source, "--task", "text_to_image")
     assert build(source, "--task", "text_to_image", "--repeat", 2, "--dedupe", "exact", "--overwrite")["repeats"] == 0
 
 

@@ -28,7 +28,7 @@ def test_invalid_rows_are_told_with_the_runs_own_words(tmp_path: Path) -> None:
     *failures, totals = map(json.loads, command("validate", path, "--json", exit_code=3).splitlines())
     assert [(failure["row"], failure["message"]) for failure in failures] == [
         (0, "width must be a multiple of 16 from 16 to 2048, got 30"),
-        (2, "id 'b' is that of row 1: give each row its own id"),
+        (2, "id 'b' is already the id of row 1: give each row a unique id"),
     ]
     assert totals == {"rows": 4, "valid": 2, "invalid": 2, "tasks": {"text_to_image": 1, "vqa": 1}}
 

@@ -22,13 +22,13 @@ def message(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("promt", "found 'promt': did you mean that? Then give --rename 'promt=prompt'"),
-        ("Prompt", "found 'Prompt': did you mean that? Then give --rename 'Prompt=prompt'"),
+        ("promt", "found 'promt': did you mean that? If so, give --rename 'promt=prompt'"),
+        ("Prompt", "found 'Prompt': did you mean that? If so, give --rename 'Prompt=prompt'"),
         ("PROMPT,note", "found 'PROMPT': did you mean that?"),
-        ("Prompt;category", "found 'Prompt;category': semicolons part the columns, so save the table with commas"),
+        ("Prompt;category", "found 'Prompt;category': semicolons separate the columns, so save the table with commas"),
         (
             "prompt\tcategory",
-            "found 'prompt\\tcategory': tabs part the columns, so give the file a name that ends with .tsv",
+            "found 'prompt\\tcategory': columns are separated by tabs, so rename the file to end with .tsv",
         ),
         ("caption,note", "found caption, note: give --prompt, or a column 'prompt', or --rename NAME=prompt"),
     ],
@@ -43,12 +43,12 @@ def test_a_column_that_is_not_there_is_told_once_for_all_rows(header: str, words
 
 def test_commas_in_a_table_of_tabs_are_told() -> None:
     source = write("p.tsv", "prompt,note\na boat,1\n")
-    assert "commas part the columns, so give the file a name that ends with .csv" in message(source, *DRAWING)
+    assert "columns are separated by commas, so rename the file to end with .csv" in message(source, *DRAWING)
 
 
 def test_cells_beyond_a_header_of_another_delimiter_say_which() -> None:
     source = write("p.csv", "prompt;note\na boat, red;1\n")
-    assert "line 2: there are more cells than columns in the header; 'prompt;note' there: semicolons part" in message(
+    assert "line 2: more cells than columns in the header; 'prompt;note' there: semicolons separate" in message(
         source, *DRAWING
     )
 
@@ -58,7 +58,7 @@ def test_cells_beyond_a_header_of_another_delimiter_say_which() -> None:
     [
         ("caption", "image_path", "no column 'image' or 'images', which task 'caption' needs; found 'image_path'"),
         ("edit", "prompt", "no column 'image', which task 'edit' needs: give a column 'image'"),
-        ("inpaint", "prompt,image,msk_box", "found 'msk_box': did you mean that? Then give --rename 'msk_box=mask_"),
+        ("inpaint", "prompt,image,msk_box", "found 'msk_box': did you mean that? If so, give --rename 'msk_box=mask_"),
         ("detokenize", "note", "no column 'vq_codes', which task 'detokenize' needs; found note"),
     ],
 )  # fmt: skip
@@ -101,7 +101,7 @@ def test_a_row_whose_own_task_needs_a_column_is_told_with_its_line() -> None:
 
 def test_a_template_whose_name_no_row_has_is_not_to_be_skipped() -> None:
     told = message(write("p.csv", "place\nsea\n"), "--prompt", "{plaec}", *DRAWING)
-    assert "the template needs 'plaec', which has no value here; there is place, task: did you mean 'place'?" in told
+    assert "the template needs 'plaec', which has no value; known: place, task: did you mean 'place'?" in told
     assert "--skip-invalid" not in told
 
 
@@ -122,7 +122,7 @@ def test_utf_16_is_told_at_the_first_line() -> None:
 
 def test_a_table_made_for_the_references_scripts_says_which_columns_to_rename() -> None:
     source = write("p.csv", "edit_type,image,prompt,ref_image_path\nimage_ref_transfer,a.png,as it says,b.png\n")
-    assert "found 'edit_type': did you mean that? Then give --rename 'edit_type=task'" in message(source)
+    assert "found 'edit_type': did you mean that? If so, give --rename 'edit_type=task'" in message(source)
     told = message(source, "--rename", "edit_type=task")
     assert "no column 'style_image', which task 'image_ref_transfer' needs; found 'ref_image_path'" in told
     report = build(source, "--rename", "edit_type=task", "--rename", "ref_image_path=style_image")

@@ -1,11 +1,12 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from jobs.report.card import dataset_card
-from jobs.report.charts import bar_plot, course_plots, histogram_plot
+from jobs.report.charts import course_plots
 from jobs.report.facts import RunFactSheet
 from jobs.report.page_html import (
     CHUNK_ROWS,
@@ -122,10 +123,10 @@ def test_a_histogram_counts_every_number_once_within_its_range() -> None:
 
 
 def test_the_plots_say_their_numbers_in_words() -> None:
-    plot = bar_plot("Sizes", "all", "size", [("64 x 64", 1200), ("a<b", 3)])
-    assert "1,200" in plot.html()
-    assert "a&lt;b" in plot.html()
-    assert 'role="img"' in histogram_plot("Words", "all", "words", [(0, 5, 2), (5, 10, 0)]).html()
+    rows = [replace(row, text="a few words", num_bytes=2048, task="a<b") for row in rows_of(1200)]
+    page = page_html(FACTS, statistics_of(rows), rows[:1], []).decode()
+    for words in ("1,200", "a&lt;b", 'role="img" aria-label="Text lengths.', "3 to 3 words: 1,200"):
+        assert words in page
 
 
 def test_the_largest_counts_come_first_and_the_rest_as_one() -> None:

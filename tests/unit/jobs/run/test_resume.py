@@ -46,7 +46,7 @@ def test_what_differs_is_refused_with_both_values_and_the_ways_out(tmp_path: Pat
     assert "--new-run" in message
     assert "--accept-change" not in message  # it would be refused because of the segments
     with pytest.raises(
-        ConfigError, match="continue with --accept-change seed, start a new run beside it with --new-run"
+        ConfigError, match="continue with --accept-change seed, or start a new run beside it with --new-run"
     ):
         check(ResumeOptions(), run, seed=3)
 
@@ -111,7 +111,7 @@ def test_only_what_was_named_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["segment_rows", "limit", "image_format"])
 def test_what_names_parts_and_images_cannot_be_accepted(key: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"cannot continue with other values of {key_as_set(key)}"):
+    with pytest.raises(ConfigError, match=f"cannot continue with changed {key_as_set(key)}"):
         check(ResumeOptions(accepted=(key,)), run_at(tmp_path), **{key: 8})
 
 

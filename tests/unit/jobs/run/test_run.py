@@ -75,7 +75,7 @@ def test_what_is_said_at_the_end_names_the_places(tmp_path: Path) -> None:
     assert not any(line.startswith("  images") for line in summary_lines(summary_of(tmp_path, 0)))  # texts alone
     LocalStore(str(tmp_path)).put("images/0000000/0.png", b"")
     assert list(summary_lines(summary_of(tmp_path, 0))) == [
-        "10 rows done, 0 failed (3 of these rows by earlier starts), in 1:15 (1.25 rows/s, engine busy 99%)",
+        "10 rows done, 0 failed (3 committed by earlier starts), in 1:15 (1.25 rows/s, engine busy 99%)",
         f"  images             {tmp_path}/images/",
         f"  texts and metadata {tmp_path}/parts/*.parquet",
         f"next: dimoo-batch report {tmp_path}",
@@ -84,7 +84,7 @@ def test_what_is_said_at_the_end_names_the_places(tmp_path: Path) -> None:
 
 def test_no_rate_is_told_where_no_row_was_run(tmp_path: Path) -> None:
     nothing = replace(summary_of(tmp_path, 0), rows_per_s=0.0, engine_busy_ratio=None)
-    assert next(summary_lines(nothing)) == "10 rows done, 0 failed (3 of these rows by earlier starts), in 1:15"
+    assert next(summary_lines(nothing)) == "10 rows done, 0 failed (3 committed by earlier starts), in 1:15"
 
 
 def test_the_next_commands_can_be_copied_into_a_shell(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_next_commands_can_be_copied_into_a_shell(tmp_path: Path) -> None:
     failures = {"bad_input": 2, "crash": 1, "timeout": 3}
     report, retry = list(summary_lines(summary_of(output, 6, failures)))[-2:]
     assert report == f"next: dimoo-batch report '{output}'"
-    assert retry == f"next: dimoo-batch retry '{output}', since the same rows need not fail again: 3 timeout, 1 crash"
+    assert retry == f"next: dimoo-batch retry '{output}'  # these may succeed on another attempt: 3 timeout, 1 crash"
     assert "retry" not in list(summary_lines(summary_of(output, 2, {"bad_input": 2})))[-1]
 
 
@@ -103,16 +103,20 @@ def test_what_is_said_at_the_end_shows_the_first_failures_in_row_order(tmp_path:
         rows = pa.table({"id": [failure.id for failure in failures]})
         part = part_bytes(failures, rows, 10 * segment, writer="w", run="r")
         run.commit(PartName(f"0000000-0000{segment}"), part, PartSummary(0, failures))
-    *_, places, again, first, second, third, fourth, fifth, more, _ = summary_lines(summary_of(tmp_path, 8))
+    *_, places, again, first, second, third, fourth, fifth, more, _ = summary_lines(
+        summary_of(tmp_path, 8, {"bad_input": 1, "not_found": 7})
+    )
     assert places == f"  failures           {tmp_path}/_failures/*.parquet"
-    assert again == f"  fix the cause, then dimoo-batch retry {tmp_path} --class CLASS"
+    assert again == f"  fix the cause, then: dimoo-batch retry {tmp_path} --class bad_input --class not_found"
     assert first == "    row 0 (id0), fetch: gone"
     assert [line.split()[1] for line in (second, third, fourth, fifth)] == ["1", "2", "3", "10"]
     assert more == "    … and 3 more"
 
 
 def test_the_hint_after_a_stop_names_the_output() -> None:
-    assert "s3://b/out" in resume_hint("s3://b/out")
+    assert resume_hint("s3://b/out") == "Committed rows are safe in s3://b/out. Re-run the same command to resume."
+    (error := ValueError()).add_note("16 of 149 rows committed to out.")
+    assert resume_hint("s3://b/out", error) == "16 of 149 rows committed to out. Re-run the same command to resume."
 
 
 def test_success_is_written_when_every_segment_is_there_and_every_row_is_counted(tmp_path: Path) -> None:
@@ -120,14 +124,14 @@ def test_success_is_written_when_every_segment_is_there_and_every_row_is_counted
     plan = plan_shards([ManifestFile("m", 1, 2, "d")], shard_rows=10, segment_rows=1)
     failures = (RowFailure(0, "a", "fetch", "E", "gone"),)
     rows = SCHEMA.empty_table()
-    with pytest.raises(RunFailed, match="2 segments are missing at the end and 2 of 2 rows are accounted for"):
+    with pytest.raises(RunFailed, match="2 segments are missing at the end, 2 of 2 rows are accounted for"):
         conclude(run, run.committed_segments(plan), RunTotals(2, 0))
     for segment in plan:
         failure = RowFailure(segment.first_row, "a", "fetch", "E", "gone")
         table = rows.from_pylist([{"id": "a"}], schema=SCHEMA)
         part = part_bytes([failure], table, segment.first_row, writer="w", run="r")
         run.commit(PartName(segment.name), part, PartSummary(0, failures))
-    with pytest.raises(RunFailed, match="0 segments are missing at the end and 1 of 2 rows are accounted for"):
+    with pytest.raises(RunFailed, match="0 segments are missing at the end, 1 of 2 rows are accounted for"):
         conclude(run, run.committed_segments(plan), RunTotals(0, 1))
     assert list(run.store.list("_SUCCESS")) == []
     conclude(run, run.committed_segments(plan), RunTotals(0, 2))
@@ -234,7 +238,7 @@ def test_a_start_without_ray_ends_if_something_is_left_all_the_same(
     run_here(manifest, tmp_path / "out", tiny_checkpoint)
     (tmp_path / "out" / "parts" / "0000000-00000.parquet").unlink()
     monkeypatch.setattr("jobs.run.run._device_of_finished_run", lambda run, source: "cpu")  # as it was a moment ago
-    with pytest.raises(RunFailed, match="1 parts have gone"):
+    with pytest.raises(RunFailed, match="1 part disappeared"):
         run_here(manifest, tmp_path / "out", tiny_checkpoint, workers=2)
 
 

@@ -103,9 +103,9 @@ def test_values_that_do_not_go_with_the_checkpoints_are_refused(override: str, m
         ("{", "is not valid JSON"),
         ("[]", "must hold a JSON object, got list"),
         ({"text_to_image": {"widht": 64}}, "unknown key 'text_to_image.widht', did you mean 'width'"),
-        ({"text_to_image": 64}, "text_to_image: input should be an object"),
+        ({"text_to_image": 64}, "text_to_image must be an object"),
         ({"text_to_image": {"width": 65}}, "text_to_image.width must be a multiple of 16"),
-        ({"understanding": {"steps": "many"}}, "understanding.steps: input should be a valid integer"),
+        ({"understanding": {"steps": "many"}}, "understanding.steps must be a valid integer"),
         ({"understanding": {"max_tokens": 8}}, "understanding.block_length must be a divisor of max_tokens (8)"),
     ],
 )

@@ -58,7 +58,7 @@ def test_hooks_are_read_back_unless_their_files_have_changed(tmp_path: Path) -> 
     values = values_of(settings)
     assert settings_from(values) == settings
     values["hooks"]["digests"] = dict.fromkeys(values["hooks"]["digests"], "another")
-    with pytest.raises(ConfigError, match="is not what the run used: its file has changed"):
+    with pytest.raises(ConfigError, match="has changed since the run: its file differs"):
         settings_from(values)
 
 
@@ -97,7 +97,7 @@ def test_a_run_of_the_version_before_is_not_continued_but_can_be_read(
     before = sorted(path.name for path in output.rglob("*"))
     refused = invoked(*arguments)
     assert refused.exit_code == 2
-    assert "was begun by dimoo-batch 0.1.0" in refused.stderr
+    assert "was started by dimoo-batch 0.1.0" in refused.stderr
     assert "pip install dimoo-batch==0.1.0" in refused.stderr
     assert sorted(path.name for path in output.rglob("*")) == before
     for reader in (["status"], ["export"]):

@@ -166,7 +166,7 @@ def test_assignments_to_one_section_add_up() -> None:
     [
         ("steps", "--set needs key=value, got 'steps'"),
         ("=8", "--set needs key=value, got '=8'"),
-        ("seed.a=1", "seed: input should be a valid integer, got {'a': 1}"),
+        ("seed.a=1", "seed must be a valid integer, got {'a': 1}"),
         ("prompt=[", "--set prompt: '[' is not a value in YAML"),
         ("limt=3", "unknown key 'limt', did you mean 'limit'; known here: manifest, output, model"),
         (
@@ -174,13 +174,13 @@ def test_assignments_to_one_section_add_up() -> None:
             "unknown key 'text_to_image.step', did you mean 'steps'; known here: step_cache, uncond_interval, commit",
         ),
         ("nothing.like.it=3", "unknown key 'nothing'; known here: manifest"),
-        ("text_to_image.steps=many", "text_to_image.steps: input should be a valid integer, got 'many'"),
-        ("text_to_image.steps=8.5", "text_to_image.steps: input should be a valid integer, got 8.5"),
-        ("text_to_image=8", "text_to_image: input should be an object, got 8"),
-        ("limit=0", "limit: input should be greater than or equal to 1, got 0"),
-        ("workers=-1", "workers: input should be greater than or equal to 0, got -1"),
-        ("workers=true", "workers: input should be a valid integer, got True"),
-        ("image.format=gif", "image.format: input should be 'png', 'jpeg' or 'webp', got 'gif'"),
+        ("text_to_image.steps=many", "text_to_image.steps must be a valid integer, got 'many'"),
+        ("text_to_image.steps=8.5", "text_to_image.steps must be a valid integer, got 8.5"),
+        ("text_to_image=8", "text_to_image must be an object, got 8"),
+        ("limit=0", "limit must be at least 1, got 0"),
+        ("workers=-1", "workers must be at least 0, got -1"),
+        ("workers=true", "workers must be a valid integer, got True"),
+        ("image.format=gif", "image.format must be 'png', 'jpeg' or 'webp', got 'gif'"),
         ("failures.max_engine_streak=0", "failures.max_engine_streak must be at least 1, got 0"),
         ("failures.tries.store=0", "failures.tries.store must be at least 1, got 0"),
         ("failures.trys=0", "unknown key 'failures.trys', did you mean 'tries'; known here: tries, first_wait_s"),
@@ -191,11 +191,11 @@ def test_assignments_to_one_section_add_up() -> None:
             "understanding.resolution=100",
             "understanding.resolution must be a multiple of 32, adaptive or native, got 100",
         ),
-        ("dtype=int8", "dtype: input should be 'float32', 'bfloat16', 'float16' or 'float8' or 'auto', got 'int8'"),
-        ("engine.batch_invariance=maybe", "engine.batch_invariance: input should be 'auto', 'on' or 'off'"),
+        ("dtype=int8", "dtype must be 'float32', 'bfloat16', 'float16' or 'float8' or 'auto', got 'int8'"),
+        ("engine.batch_invariance=maybe", "engine.batch_invariance must be 'auto', 'on' or 'off'"),
         ("pipeline.segment_rows=0", "pipeline.segment_rows must be at least 1, got 0"),
-        ("passthrough=a", "passthrough: input should be a valid array, got 'a'"),
-        ("model=", "model: input should be a valid string, got None"),
+        ("passthrough=a", "passthrough must be a valid array, got 'a'"),
+        ("model=", "model must be a valid string, got None"),
     ],
 )
 def test_wrong_assignments_are_told_with_their_key_and_value(override: str, message: str) -> None:
@@ -206,8 +206,8 @@ def test_every_problem_is_told_at_once() -> None:
     message = problem("limt=3", "workers=-1", "image.format=gif")
     assert message.count("; ") >= 2
     assert "limt" in message
-    assert "workers: " in message
-    assert "image.format: " in message
+    assert "workers must be at least 0" in message
+    assert "image.format must be" in message
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_every_problem_is_told_at_once() -> None:
         ),
         (
             "text_to_image.step_cache={mode: reference, lookahead: 4}",
-            "unknown key 'text_to_image.step_cache.lookahead'; known here: mode, reuse_ratio, refresh_interval, warmup_ratio",
+            "unknown key 'text_to_image.step_cache.lookahead'; known here: mode, reuse_ratio, refresh_interval",
         ),
         (
             "text_to_image={step_cache: {mode: reference}, uncond_interval: 2}",
@@ -263,10 +263,10 @@ def test_values_out_of_range_are_told_with_their_section(override: str, message:
     ("name", "data", "message"),
     [
         ("gone.yaml", None, "cannot read the spec .*gone.yaml: No such file or directory"),
-        ("job.yaml", b"a: [1", "the spec .*job.yaml is not valid: while parsing"),
+        ("job.yaml", b"a: [1", "the spec .*job.yaml cannot be parsed: while parsing"),
         ("job.yaml", b"- a\n- b\n", "the spec .*job.yaml must be a mapping of keys to values, got list"),
-        ("job.yaml", b"\xff\xfe", "the spec .*job.yaml is not valid"),
-        ("job.toml", b"a = ", "the spec .*job.toml is not valid: Invalid value"),
+        ("job.yaml", b"\xff\xfe", "the spec .*job.yaml cannot be parsed"),
+        ("job.toml", b"a = ", "the spec .*job.toml cannot be parsed: Invalid value"),
         ("job.yaml", b"text_to_image: {setps: 3}", "unknown key 'text_to_image.setps', did you mean 'steps'"),
         ("job.yaml", b"2024-01-01: x", "the spec cannot be read: keys must be str"),
         ("job.yaml", b"hooks: &all {scores: *all}", "the spec cannot be read: circular reference"),

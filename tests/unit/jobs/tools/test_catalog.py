@@ -37,8 +37,8 @@ def test_programs_get_json_and_people_get_lines() -> None:
     shown = CliRunner().invoke(app, ["tasks"]).stdout
     assert "inpaint: regenerate the masked area" in shown
     assert "one of    mask_image, mask_box, mask_ratio" in shown
-    assert "canny_dense: the canny edge map of the image; prompt is ignored (a name of the reference)" in shown
-    assert "canny_pred: the canny edge map of the image\n" in shown
+    assert "canny_dense: predict the canny edge map of the image; prompt is ignored (a name of the reference)" in shown
+    assert "canny_pred: predict the canny edge map of the image\n" in shown
 
 
 def test_examples_are_json_and_every_task_says_what_it_needs() -> None:
@@ -48,7 +48,7 @@ def test_examples_are_json_and_every_task_says_what_it_needs() -> None:
     needed = [line.removeprefix("  required").strip() for line in shown if line.startswith("  required")]
     assert len(needed) == len(TASKS) + len(REFERENCE_TASKS)
     assert all(needed)
-    assert needed[list(TASKS).index("caption")] == "nothing but one of image, images"
+    assert needed[list(TASKS).index("caption")] == "one of image, images"
     assert needed[list(TASKS).index("text_to_image")] == "prompt"
 
 

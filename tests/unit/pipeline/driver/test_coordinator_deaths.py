@@ -158,7 +158,7 @@ def test_a_worker_that_hangs_is_ended_and_what_it_held_is_recorded(tmp_path: Pat
     found = record.of(segments(1)[0].name)
     assert found is not None
     assert found.failure_class == "timeout"
-    assert "it has said nothing for" in found.reason
+    assert "no heartbeat for" in found.reason
 
 
 @given(

@@ -27,7 +27,7 @@ def test_a_number_is_the_most_that_may_fail() -> None:
     limit.take("a", progress(0, 3))
     assert not is_hopeless(limit)
     limit.take("b", progress(100, 1))
-    with pytest.raises(TooManyFailures, match="4 of 104 rows have failed, more than --max-failures 3 allows"):
+    with pytest.raises(TooManyFailures, match="4 of 104 rows failed, over the limit of --max-failures 3"):
         limit.check(10_000)
 
 

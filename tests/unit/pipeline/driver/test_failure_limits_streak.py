@@ -108,7 +108,7 @@ def test_a_worker_that_turns_bad_and_is_the_only_one_ends_the_run_without_those_
     fail_on: Any, tmp_path: Path
 ) -> None:
     fail_on(lambda row: row == 3 or row >= 10)
-    told = r"5 rows in succession.*no other worker.*rows before them 1 are committed.*retry --class engine"
+    told = r"5 consecutive rows.*no other worker.*1 earlier rows are committed.*retry --class engine"
     with pytest.raises(TooManyFailures, match=told):
         run_rows(tmp_path, 25, max_streak=5)
     assert outcome_of(tmp_path) == (9, 1)
@@ -247,7 +247,7 @@ def test_a_segment_that_two_workers_were_retired_for_is_committed_with_its_failu
 
 def test_the_last_worker_that_is_left_ends_the_run() -> None:
     pool = Retiring(2, Bad("worker-0", "worker-1"))
-    with pytest.raises(TooManyFailures, match="3 rows in succession, and there is no other worker"):
+    with pytest.raises(TooManyFailures, match="3 rows in succession, no other worker is left"):
         Coordinator(pool, LeaseBook(segments(20)), lambda *told: None, streaks=StreakWatch(3)).run()
     assert pool.is_stopped
 

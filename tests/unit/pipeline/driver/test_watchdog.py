@@ -50,7 +50,7 @@ class Watched:
 def test_a_worker_that_says_nothing_hangs() -> None:
     watched = Watched(hang_timeout_s=60.0)
     assert watched.hung(59) == []
-    assert watched.hung(1) == ["it has said nothing for 60 s (worker_life.hang_timeout_s)"]
+    assert watched.hung(1) == ["no heartbeat for 60 s (worker_life.hang_timeout_s)"]
 
 
 def test_a_worker_that_says_anything_does_not_hang() -> None:
@@ -65,7 +65,7 @@ def test_a_worker_one_of_whose_threads_hangs_is_found_though_the_others_go_on() 
     watched.progress(silence_s=59.0)
     assert watched.hung(1) == []
     watched.progress(silence_s=61.0)
-    assert watched.hung(1) == ["a thread of it has hung for 61 s (worker_life.hang_timeout_s)"]
+    assert watched.hung(1) == ["one of its threads hung for 61 s (worker_life.hang_timeout_s)"]
 
 
 def test_a_driver_that_hung_itself_blames_nobody() -> None:
@@ -120,7 +120,7 @@ def test_what_a_worker_needs_for_its_first_segments_is_not_growth() -> None:
     watched.progress(memory_mib=999)
     assert watched.old() == []
     watched.progress(memory_mib=1001)
-    assert watched.old() == ["101 MiB more memory than at first (worker_life.max_growth_bytes)"]
+    assert watched.old() == ["101 MiB memory growth (worker_life.max_growth_bytes)"]
 
 
 @pytest.mark.parametrize("name", ["stop_deadline_s", "hang_timeout_s", "max_rows", "max_s", "max_growth_bytes"])

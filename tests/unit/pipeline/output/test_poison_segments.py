@@ -114,6 +114,6 @@ def test_a_row_is_run_after_the_store_knows_it_and_not_when_it_has_had_its_tries
     failure = rows.admit(lease, row(1))
     assert isinstance(failure, RowFailure)
     assert (failure.row, failure.failure_class, failure.attempts) == (1, "crash", 2)
-    assert "2 workers died while they ran this row" in failure.message
+    assert "2 workers died while running this row" in failure.message
     assert "SIGSEGV" in failure.message
     assert record.of("0000000-00000") == CrashHistory({1: 1}, 0, "SIGSEGV")
