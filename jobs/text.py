@@ -12,9 +12,6 @@ class WordFilter:
     Args:
         blocklist: A file with a word or phrase a line; blank lines and those that begin with # are left out.
         min_words: Fewest words of a text that is kept.
-
-    Raises:
-        ConfigError: The file cannot be read or holds nothing.
     """
 
     def __init__(self, blocklist: Path | None, min_words: int) -> None:

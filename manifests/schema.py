@@ -190,8 +190,6 @@ def nearest_name(column: str, names: Iterable[str], ratio: float = 0.6) -> str |
     """Of names that are no known columns, the one by which this column was most likely meant; None if none comes near.
 
     Args:
-        column: A known column.
-        names: Those found.
         ratio: Least similarity in [0, 1]; letter case, hyphens and spaces make no difference.
     """
     unknown = {_folded(name): name for name in names if name not in COLUMNS}

@@ -82,11 +82,7 @@ def open_manifest(uri: str, *, defaults: RowDefaults, passthrough: Collection[st
 
 
 def open_unchecked_manifest(uri: str) -> ManifestSource:
-    """A manifest that a run has accepted before: its columns are taken as they are.
-
-    Raises:
-        ConfigError, ManifestError, StoreError: As ``open_manifest``.
-    """
+    """A manifest that a run has accepted before: its columns are taken as they are."""
     return ManifestSource(uri, tuple(file for file, _ in _inspected(uri)))
 
 
@@ -99,12 +95,7 @@ def _inspected(uri: str) -> list[tuple[ManifestFile, pa.Schema]]:
 
 
 def manifest_file_uris(uri: str) -> list[str]:
-    """The Parquet files at ``uri``, by name.
-
-    Raises:
-        ManifestError: There is none.
-        StoreError: The store cannot be read.
-    """
+    """The Parquet files at ``uri``, by name."""
     if uri.endswith(".parquet"):
         store, key = ObjectReader().locate(uri)
         if store.size(key) is not None:

@@ -99,11 +99,7 @@ def fail(message: str, exit_code: int) -> NoReturn:
 
 
 def named_numbers(option: str, form: str, texts: Iterable[str]) -> dict[str, float]:
-    """The values of ``--option NAME=NUMBER``, repeatable; ``form`` is how the help writes it.
-
-    Raises:
-        ConfigError: One is written otherwise.
-    """
+    """The values of ``--option NAME=NUMBER``, repeatable; ``form`` is how the help writes it."""
     numbers = {}
     for text in texts:
         name, _, value = text.partition("=")

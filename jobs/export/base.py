@@ -83,11 +83,7 @@ def _without_file_names(value: Any) -> Any:
 
 
 class ExportTarget:
-    """A folder, locally or on S3, and a local one for what is on its way there.
-
-    Raises:
-        ConfigError: Something is there and is not to be overwritten.
-    """
+    """A folder, locally or on S3, and a local one for what is on its way there."""
 
     def __init__(self, uri: str, scratch: Path, *, overwrites: bool) -> None:
         self.store = open_store(uri)
@@ -105,7 +101,7 @@ class ExportTarget:
     def put_file(self, key: str, path: Path) -> None:
         """Move a file there; a local one is not read into memory."""
         location = parse_uri(self.store.uri)
-        if location.scheme == "file":
+        if location.is_local:
             to = Path(location.path) / key
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, to)

@@ -107,11 +107,7 @@ def export_run(request: ExportRequest) -> ExportReport:
 
 
 class RowFilter:
-    """Which finished rows are exported, and what hooks make of them.
-
-    Raises:
-        ConfigError: A hook or the blocklist cannot be loaded.
-    """
+    """Which finished rows are exported, and what hooks make of them."""
 
     def __init__(self, request: ExportRequest) -> None:
         if request.min_score is not None and request.score is None:

@@ -30,9 +30,6 @@ def hub_features(schema: pa.Schema) -> dict[str, Any]:
 
     Written by hand, though ``datasets.Features`` knows them: that package is no dependency of this one, and takes
     seconds to import. A test holds the two against each other.
-
-    Raises:
-        ConfigError: A column's type has no name there.
     """
     return {field.name: _IMAGES.get(field.name) or _feature(field.name, field.type) for field in schema}
 
@@ -55,8 +52,6 @@ def hub_card(facts: RunFactSheet, num_rows: Mapping[str, int], digest: str, *, h
     """The card.
 
     Args:
-        facts: Of the run.
-        num_rows: Of each split.
         digest: Of the data files. ``datasets`` caches a local folder by its name and its configuration alone; with the
             digest in the latter it does not take one export for another of the same name.
         has_inputs: Whether images that the model was given are among the data.

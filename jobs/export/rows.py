@@ -84,7 +84,6 @@ class FinishedRows:
     """Reads a run's parts, and the images of their rows.
 
     Args:
-        store: The output's root.
         is_partial: Whether a run that has not ended will do.
         with_sources: Whether input images of image results are read too.
         manifest_uri: Where the manifest is now, if not where the run found it; input images are found through it.
@@ -112,11 +111,7 @@ class FinishedRows:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the rows, as in the first part.
-
-        Raises:
-            NotARun: There is no part.
-        """
+        """Columns of the rows, as in the first part."""
         if not self.segments:
             raise NotARun(f"the run at {self._store.uri} has finished no rows yet")
         with self._store.open(self.segments[0][0].key) as file:

@@ -1,1 +1,4 @@
-"""Building, checking and showing manifests."""
+"""Building, checking and showing manifests.
+
+A wrong option is a ``ConfigError``; a wrong source is a ``ManifestError`` that names the place in it.
+"""

@@ -5,10 +5,9 @@ which that benchmark's evaluator looks for the item's image (of GenEval the numb
 evaluator reads is in ``benchmark_metadata``. ``dimoo-batch export --to benchmark`` needs no more than these.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 
-from jobs.manifest.readers import json_objects, read_csv, read_parquet
+from jobs.manifest.readers import json_object, json_objects, read_csv, read_parquet
 from jobs.manifest.record import OpenFile, Record, open_text
 from manifests.errors import ManifestError
 
@@ -41,21 +40,21 @@ def read_geneval(uri: str, open_file: OpenFile) -> Iterator[Record]:
         yield _image(where, "geneval", f"{index:05d}", prompt, {"benchmark_class": tag, "benchmark_metadata": line})
 
 
-def read_dpg_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """DPG-Bench's ``dpg_bench.csv``: a line is one question, and those of an item follow each other."""
+def read_dpg(uri: str, open_file: OpenFile) -> Iterator[Record]:
+    """DPG-Bench's ``dpg_bench.csv``, or a file of its folder ``prompts`` that is named after its item.
+
+    A line of the table is one question, and those of an item follow each other.
+    """
+    if not uri.lower().endswith(".csv"):
+        with open_text(uri, open_file) as text:
+            yield _image(uri, "dpg-bench", uri.rpartition("/")[2].removesuffix(".txt"), text.read().strip())
+        return
     previous = None
     for record in read_csv(uri, open_file):
         item = _needed(record.where, record.cells, "item_id")
         if item != previous:
             yield _image(record.where, "dpg-bench", item, _needed(record.where, record.cells, "text"))
         previous = item
-
-
-def read_dpg_prompt(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One file of DPG-Bench's folder ``prompts``: the prompt of the item that the file is named after."""
-    with open_text(uri, open_file) as text:
-        prompt = text.read().strip()
-    yield _image(uri, "dpg-bench", uri.rpartition("/")[2].removesuffix(".txt"), prompt)
 
 
 def read_oneig(uri: str, open_file: OpenFile) -> Iterator[Record]:
@@ -82,12 +81,7 @@ def read_tiif(uri: str, open_file: OpenFile) -> Iterator[Record]:
 def read_imgedit(uri: str, open_file: OpenFile) -> Iterator[Record]:
     """ImgEdit's ``basic_edit.json``: an object of edits by key. ``id`` names the image below the originals' folder."""
     with open_text(uri, open_file) as text:
-        try:
-            edits = json.load(text)
-        except ValueError as error:
-            raise ManifestError(f"{uri}: no valid JSON: {error}") from error
-    if not isinstance(edits, dict):
-        raise ManifestError(f"{uri}: must hold a JSON object of edits by key, got {type(edits).__name__}")
+        edits = json_object(uri, text.read(), "must hold a JSON object of edits by key")
     for key, edit in edits.items():
         where = f"{uri}, edit {key}"
         if not isinstance(edit, dict):

@@ -38,7 +38,7 @@ def build_manifest(request: BuildRequest) -> BuildReport:
         StoreError: The source or the target cannot be reached.
     """
     request.check()
-    counts = BuildCounts()
+    counts = BuildCounts(request.skips_invalid)
     defaults = RowDefaults(task=request.task)
     with ExitStack() as stack:
         objects = ObjectReader()
@@ -54,9 +54,16 @@ def build_manifest(request: BuildRequest) -> BuildReport:
         embeds = request.embed or has_images or any(source.embeds_images for source in sources)
         fetcher = ImageFetcher(SourcePolicy(local_files=True))  # who builds a manifest names the images
         stack.callback(fetcher.close)
-        builder = RecordBuilder(request, objects, fetcher, files.folder_uri, counts, embeds)
+        builder = RecordBuilder(
+            request=request,
+            objects=objects,
+            fetcher=fetcher,
+            target_folder=files.folder_uri,
+            counts=counts,
+            embeds_images=embeds,
+        )
         records = builder.records(sources, stack.enter_context(Seen(folder, max_distance=request.distance)))
-        tables = RowTables(defaults, types, counts, embeds_images=embeds, skips_invalid=request.skips_invalid)
+        tables = RowTables(defaults=defaults, types=types, embeds_images=embeds, counts=counts)
         for table in tables.gather(records):
             files.add(table)
         if not counts.num_rows:

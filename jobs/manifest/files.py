@@ -1,5 +1,6 @@
 """The Parquet files of a manifest that is being built: one, or as many as a folder takes, and by split."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -21,9 +22,6 @@ class ManifestFiles:
 
     With ``by_split`` rows go to a file, or a row of files, of their own for each value of their column ``split``.
     Files are made in ``folder`` and put into place whole; in memory is one at a time.
-
-    Raises:
-        ConfigError: A file is there already and is not to be overwritten.
     """
 
     def __init__(self, target: str, folder: Path, *, by_split: bool, overwrites: bool) -> None:
@@ -35,16 +33,11 @@ class ManifestFiles:
         self.folder_uri = f"{self._store.uri}/{base}".rstrip("/")
         self._folder = folder
         self._by_split = by_split
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self._num_files: dict[str, int] = {}
+        self._open: dict[str, tuple[Path, pq.ParquetWriter]] = {}
+        self._num_files: Counter[str] = Counter()
         self._made: list[tuple[str, Path]] = []
-        if not overwrites:
-            prefix = f"{self._base}{self._stem}" if self._is_single else ""
-            taken = next((found for found in self._store.list(prefix) if found.endswith(".parquet")), None)
-            if taken is not None and (not self._is_single or self._is_ours(taken)):
-                raise ConfigError(
-                    f"{self._store.uri_of(taken)} exists already: choose another --to, or give --overwrite"
-                )
+        if not overwrites and (taken := self._taken()) is not None:
+            raise ConfigError(f"{self._store.uri_of(taken)} exists already: choose another --to, or give --overwrite")
 
     def add(self, table: pa.Table) -> None:
         """Write the rows of a table."""
@@ -55,13 +48,8 @@ class ManifestFiles:
             self._add(split or "", table.filter(pc.equal(table.column("split"), split)))
 
     def finish(self) -> tuple[str, ...]:
-        """Put every file into place.
-
-        Returns:
-            Their URIs.
-        """
-        for split in list(self._writers):
-            self._close(split)
+        """Put every file into place; returns their URIs."""
+        self._close()
         for key, path in self._made:
             self._store.put(key, path.read_bytes())
             path.unlink()
@@ -71,43 +59,44 @@ class ManifestFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        self._close()
         self._store.close()
 
-    def _is_ours(self, key: str) -> bool:
-        rest = key.removeprefix(f"{self._base}{self._stem}")
-        return rest == ".parquet"
+    def _taken(self) -> str | None:
+        """A file that exists already."""
+        if self._is_single:
+            key = self._key("", 0)
+            return None if self._store.size(key) is None else key
+        return next((key for key in self._store.list() if key.endswith(".parquet")), None)
 
     def _add(self, split: str, table: pa.Table) -> None:
-        if split not in self._writers:
-            number = self._num_files.get(split, 0)
-            self._num_files[split] = number + 1
-            path = self._folder / f"{len(self._made) + len(self._writers)}-{number}.parquet"
-            self._made.append((self._key(split, number), path))
-            embeds = any(_is_embedded(field) for field in table.schema)
-            options: Mapping[str, object] = {"write_batch_size": 16} if embeds else {}
-            self._writers[split] = pq.ParquetWriter(path, table.schema, compression="zstd", **options)
-        self._writers[split].write_table(table, row_group_size=1000 if _has_bytes(table) else None)
-        path = next(path for key, path in reversed(self._made) if key == self._key(split, self._num_files[split] - 1))
+        has_images = _has_bytes(table)
+        if split not in self._open:
+            path = self._folder / f"{len(self._made)}.parquet"
+            self._made.append((self._key(split, self._num_files[split]), path))
+            self._num_files[split] += 1
+            options: Mapping[str, object] = {"write_batch_size": 16} if has_images else {}
+            self._open[split] = path, pq.ParquetWriter(path, table.schema, compression="zstd", **options)
+        path, writer = self._open[split]
+        writer.write_table(table, row_group_size=1000 if has_images else None)
         size = path.stat().st_size
         if self._is_single and size > _MAX_SINGLE_BYTES:
             raise ConfigError("the manifest is too large for one file: give --to a folder, which takes several")
         if not self._is_single and size > _FILE_BYTES:
-            self._close(split)
+            self._open.pop(split)
+            writer.close()
 
     def _key(self, split: str, number: int) -> str:
         if self._is_single:
             return f"{self._base}{self._stem}{'-' + split if split else ''}.parquet"
         return f"{split or self._stem}-{number:05d}.parquet"
 
-    def _close(self, split: str) -> None:
-        self._writers.pop(split).close()
-
-
-def _is_embedded(field: pa.Field) -> bool:
-    return bool(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+    def _close(self) -> None:
+        while self._open:
+            _, (_, writer) = self._open.popitem()
+            writer.close()
 
 
 def _has_bytes(table: pa.Table) -> bool:
-    return any(_is_embedded(field) for field in table.schema)
+    """Whether images are in it."""
+    return any(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0 for field in table.schema)

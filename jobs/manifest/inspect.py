@@ -29,12 +29,7 @@ _MAX_CELL = 100
 
 
 def shown_lines(uri: str, *, start: int, num_rows: int, as_json: bool) -> Iterator[str]:
-    """Lines about a manifest: for people, or its rows alone as JSON.
-
-    Raises:
-        ManifestError: There is no Parquet file, or it cannot be read.
-        StoreError: The store cannot be reached.
-    """
+    """Lines about a manifest: for people, or its rows alone as JSON."""
     with closing(ObjectReader()) as objects:
         inspected = [inspect_file(file_uri, objects.open) for file_uri in manifest_file_uris(uri)]
     files = [file for file, _ in inspected]
@@ -107,8 +102,6 @@ def validate_manifest(
     """Check a manifest's columns, ids and rows with the parsing of a run.
 
     Args:
-        spec: What the run would be.
-        defaults: Of its rows.
         tell: Called with each row that would fail, in order.
         reads_images: Whether to fetch and decode each input image too.
 

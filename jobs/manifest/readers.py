@@ -36,9 +36,6 @@ def read_tar(uri: str, open_file: OpenFile) -> Iterator[Record]:
     a column named after the rest of its name, such as ``txt`` or ``cls``, and wins over such a key. ``id`` is the
     shared name. Where a sample has an image, those that its json names are no input: ``image`` is kept as
     ``image_uri``, ``images`` as ``images_given``.
-
-    Raises:
-        ManifestError: The file is no archive, is cut off, or a sample's text is not UTF-8 or no JSON object.
     """
     key, cells, named = "", dict[str, Any](), dict[str, Any]()
     for name, data in _files(uri, open_file):
@@ -52,7 +49,7 @@ def read_tar(uri: str, open_file: OpenFile) -> Iterator[Record]:
         if is_image_name(extension):
             cells.setdefault("image", {"bytes": data, "path": base})
         elif extension.lower() == "json":
-            named |= _object(where, data)
+            named |= json_object(where, data)
         else:
             cells[extension.lower()] = _text(where, data)
     if cells or named:
@@ -82,13 +79,18 @@ def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:
             raise ManifestError(f"{uri} is not a complete tar archive: {error}") from error
 
 
-def _object(where: str, data: bytes) -> dict[str, Any]:
+def json_object(where: str, text: str | bytes, wanted: str = "must hold a JSON object") -> dict[str, Any]:
+    """The JSON object that a text is.
+
+    Raises:
+        ManifestError: It is something else; ``wanted`` says what it has to be.
+    """
     try:
-        value = json.loads(data)
+        value = json.loads(text)
     except ValueError as error:
         raise ManifestError(f"{where}: no valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ManifestError(f"{where}: must hold a JSON object, got {type(value).__name__}")
+        raise ManifestError(f"{where}: {wanted}, got {type(value).__name__}")
     return value
 
 
@@ -103,21 +105,13 @@ _BATCH_ROWS = 64  # rows may hold images
 
 
 def parquet_types(uri: str, open_file: OpenFile) -> dict[str, pa.DataType]:
-    """The columns of a file with their types.
-
-    Raises:
-        ManifestError: It is no Parquet file.
-    """
+    """The columns of a file with their types."""
     _, schema = inspect_file(uri, open_file)
     return {field.name: field.type for field in schema}
 
 
 def read_parquet(uri: str, open_file: OpenFile, *, without: Collection[str] = ()) -> Iterator[Record]:
-    """The rows of a file, but for the columns in ``without``.
-
-    Raises:
-        ManifestError: It cannot be decoded.
-    """
+    """The rows of a file, but for the columns in ``without``."""
     with open_file(uri) as file:
         try:
             parquet = ParquetReader(file)
@@ -139,11 +133,7 @@ def delimiter_hint(name: str) -> str:
 
 
 def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """Rows of a table with a header; an empty cell is null. A name that ends with ``.tsv`` means tabs.
-
-    Raises:
-        ManifestError: The table has no header, a row is longer than it, or a quote is left open.
-    """
+    """Rows of a table with a header; an empty cell is null. A name that ends with ``.tsv`` means tabs."""
     delimiter = "\t" if uri.lower().endswith(".tsv") else ","
     with open_text(uri, open_file) as text:
         reader = csv.DictReader(text, delimiter=delimiter, strict=True)
@@ -163,33 +153,19 @@ def read_csv(uri: str, open_file: OpenFile) -> Iterator[Record]:
 
 
 def read_json_lines(uri: str, open_file: OpenFile) -> Iterator[Record]:
-    """One JSON object per line.
-
-    Raises:
-        ManifestError: A line holds something else.
-    """
+    """One JSON object per line."""
     for where, _, cells in json_objects(uri, open_file):
         yield Record(cells, where, uri)
 
 
 def json_objects(uri: str, open_file: OpenFile) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Where each object stands, its line as it is, and the object; blank lines are left out.
-
-    Raises:
-        ManifestError: A line holds something else.
-    """
+    """Where each object stands, its line as it is, and the object; blank lines are left out."""
     with open_text(uri, open_file) as text:
         for number, line in enumerate(text, start=1):
             if not line.strip():
                 continue
             where = f"{uri}, line {number}"
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise ManifestError(f"{where}: no valid JSON: {error}") from error
-            if not isinstance(value, dict):
-                raise ManifestError(f"{where}: each line must hold a JSON object, got {type(value).__name__}")
-            yield where, line.strip(), value
+            yield where, line.strip(), json_object(where, line, "each line must hold a JSON object")
 
 
 def read_prompts(uri: str, open_file: OpenFile) -> Iterator[Record]:

@@ -33,11 +33,7 @@ def stored_type(column: str, *, embeds_images: bool) -> pa.DataType | None:
 
 
 def stored_cell(column: str, value: Any, *, embeds_images: bool) -> Any:
-    """A value of a known column as its type wants it; what is kept is what the row's own parsing then sees.
-
-    Raises:
-        ManifestRowError: The value cannot be kept in the column's type.
-    """
+    """A value of a known column as its type wants it; what is kept is what the row's own parsing then sees."""
     kind = COLUMNS[column].kind
     if value is None:
         return None
@@ -109,11 +105,7 @@ class Record:
 
 @contextmanager
 def open_text(uri: str, open_file: OpenFile) -> Iterator[io.TextIOWrapper]:
-    """A text file in UTF-8, with or without a byte order mark; line ends are left to the reader.
-
-    Raises:
-        ManifestError: While it is read, if it is not UTF-8; it names the line.
-    """
+    """A text file in UTF-8, with or without a byte order mark; line ends are left to the reader."""
     with open_file(uri) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         try:
             yield text

@@ -13,11 +13,7 @@ from manifests.columns import COLUMNS, IMAGE, IMAGES, TEXT, TEXTS
 
 
 def name_value_pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str, str]]:
-    """The values of ``--option NAME=VALUE``, repeatable.
-
-    Raises:
-        ConfigError: One has no name, sign or value.
-    """
+    """The values of ``--option NAME=VALUE``, repeatable."""
     pairs = []
     for text in texts or ():
         name, equals, value = text.partition("=")
@@ -28,11 +24,7 @@ def name_value_pairs(option: str, texts: Iterable[str] | None) -> list[tuple[str
 
 
 def listed_values(text: str) -> tuple[str, ...]:
-    """``A,B``, or the lines of ``@FILE``.
-
-    Raises:
-        ConfigError: The file cannot be read.
-    """
+    """``A,B``, or the lines of ``@FILE``."""
     if not text.startswith("@"):
         return tuple(value.strip() for value in text.split(","))
     try:
@@ -43,16 +35,7 @@ def listed_values(text: str) -> tuple[str, ...]:
 
 
 def constant_cell(name: str, text: str, types: Mapping[str, str]) -> Any:
-    """The cell that ``--set NAME=VALUE`` gives every row: YAML, or text as it is written in a column of texts.
-
-    Args:
-        name: The column's.
-        text: Its value.
-        types: Of columns, by ``--type``.
-
-    Raises:
-        ConfigError: It is no value in YAML.
-    """
+    """The cell that ``--set NAME=VALUE`` gives every row: YAML, or text as it is written in a column of texts."""
     kind = COLUMNS[name].kind if name in COLUMNS else None
     wanted: Any = object
     if kind in (TEXT, IMAGE) or (kind is None and types.get(name) == "string"):
@@ -95,11 +78,7 @@ class BuildRequest:
     min_words: int = 0
 
     def check(self) -> None:
-        """Refuse options that mean nothing.
-
-        Raises:
-            ConfigError: One is out of its range, or there is nothing to build from.
-        """
+        """Refuse options that mean nothing."""
         if self.splits:
             check_splits(self.splits)
         if not self.inputs and not (self.prompt and self.variables):
@@ -130,11 +109,7 @@ class BuildReport:
 
 
 def check_splits(splits: Mapping[str, float]) -> None:
-    """Make sure that the shares are a partition.
-
-    Raises:
-        ConfigError: A share is not positive, or together they are not 1.
-    """
+    """Make sure that the shares are a partition."""
     if any(share <= 0 for share in splits.values()) or abs(sum(splits.values()) - 1) > 1e-9:
         given = ", ".join(f"{name}={share:g}" for name, share in splits.items())
         raise ConfigError(f"splits must be positive shares that add up to 1, got {given}")

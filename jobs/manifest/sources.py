@@ -30,37 +30,23 @@ Format = Literal[
 ]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 
-_OF_SUFFIX = {
-    "csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "txt": "txt", "tar": "webdataset",
-    "parquet": "parquet",
-}  # fmt: skip
-_SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    "csv": (".csv", ".tsv"),
-    "jsonl": (".jsonl", ".ndjson"),
-    "txt": (".txt",),
-    "webdataset": (".tar",),
-    "parquet": (".parquet",),
-    "geneval": (".jsonl",),
-    "dpg-bench": (".txt",),
-    "oneig-en": (".csv",),
-    "tiif": (".jsonl",),
-    "imgedit": (".json",),
-    "gedit": (".parquet",),
+_READERS: Mapping[str, tuple[Callable[[str, OpenFile], Iterator[Record]], tuple[str, ...]]] = {
+    "csv": (read_csv, (".csv", ".tsv")),
+    "jsonl": (read_json_lines, (".jsonl", ".ndjson")),
+    "txt": (read_prompts, (".txt",)),
+    "webdataset": (read_tar, (".tar",)),
+    "parquet": (read_parquet, (".parquet",)),
+    "geneval": (benchmark.read_geneval, (".jsonl",)),
+    "dpg-bench": (benchmark.read_dpg, (".txt",)),
+    "oneig-en": (benchmark.read_oneig, (".csv",)),
+    "tiif": (benchmark.read_tiif, (".jsonl",)),
+    "imgedit": (benchmark.read_imgedit, (".json",)),
+    "gedit": (benchmark.read_gedit, (".parquet",)),
 }
-"""What is read of a folder, by format."""
+"""How a file of a format is read, and the endings of those that are read of a folder."""
 
-_READERS: Mapping[str, Callable[[str, OpenFile], Iterator[Record]]] = {
-    "csv": read_csv,
-    "jsonl": read_json_lines,
-    "txt": read_prompts,
-    "webdataset": read_tar,
-    "parquet": read_parquet,
-    "geneval": benchmark.read_geneval,
-    "oneig-en": benchmark.read_oneig,
-    "tiif": benchmark.read_tiif,
-    "imgedit": benchmark.read_imgedit,
-    "gedit": benchmark.read_gedit,
-}
+_TOLD_BY_NAME = ("csv", "jsonl", "txt", "webdataset", "parquet")
+_OF_SUFFIX = {suffix: name for name in _TOLD_BY_NAME for suffix in _READERS[name][1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +66,18 @@ class SourceFile:
         if self.format == "images":
             store = open_store(self.uri)
             return read_image_names((store.uri_of(key), size) for key, size in _in_order(store, with_sizes))
-        if self.format == "dpg-bench":
-            is_table = self.uri.lower().endswith(".csv")
-            return (benchmark.read_dpg_csv if is_table else benchmark.read_dpg_prompt)(self.uri, objects.open)
-        return _READERS[self.format](self.uri, objects.open)
+        reader, _ = _READERS[self.format]
+        return reader(self.uri, objects.open)
 
 
 def read_source(inputs: Iterable[str], given: str, objects: ObjectReader) -> Iterator[SourceFile]:
-    """The files of a source; a folder or prefix stands for the files of its format below it, by name.
-
-    Raises:
-        ConfigError: A format cannot be detected, or is unknown.
-        ManifestError: There is no such file, or a folder holds none.
-    """
+    """The files of a source; a folder or prefix stands for the files of its format below it, by name."""
     if given not in FORMATS:
         raise ConfigError(f"--from must be one of {', '.join(FORMATS)}, got {given!r}")
     for uri in inputs:
-        suffix = uri.rpartition(".")[2].lower() if "." in uri.rpartition("/")[2] else ""
+        suffix = _suffix(uri)
         known = _OF_SUFFIX.get(suffix)
-        if known is not None or suffix == "json":
+        if known is not None or suffix == ".json":
             store, key = objects.locate(uri)
             if store.size(key) is not None:
                 if known is None and given == "auto":
@@ -127,9 +106,10 @@ def _of_folder(uri: str, given: str) -> Iterator[SourceFile]:
     if found == "images":
         yield SourceFile(uri, found)
         return
-    keys = sorted(key for key in store.list() if key.lower().endswith(_SUFFIXES[found]))
+    _, suffixes = _READERS[found]
+    keys = sorted(key for key in store.list() if key.lower().endswith(suffixes))
     if not keys:
-        raise ManifestError(f"nothing to read at {uri}: no file that ends with {' or '.join(_SUFFIXES[found])}")
+        raise ManifestError(f"nothing to read at {uri}: no file that ends with {' or '.join(suffixes)}")
     for key in keys:
         yield SourceFile(store.uri_of(key), found)
 
@@ -139,13 +119,18 @@ def _told_format(store: Store) -> str:
     for key in store.list():
         if is_image_name(key):
             return "images"
-        if known := _OF_SUFFIX.get(key.rpartition(".")[2].lower()):
+        if known := _OF_SUFFIX.get(_suffix(key)):
             return known
     raise ManifestError(f"nothing to read at {store.uri}: no file with a known extension; give the format with --from")
 
 
+def _suffix(uri: str) -> str:
+    name = uri.rpartition("/")[2].lower()
+    return name[name.rfind(".") :] if "." in name else ""
+
+
 def _in_order(store: Store, with_sizes: bool) -> Iterable[tuple[str, int | None]]:
     """Keys by name, with sizes if asked for. S3 lists them so; of a disk they are sorted here."""
-    if parse_uri(store.uri).scheme == "s3":
+    if not parse_uri(store.uri).is_local:
         return store.list_with_sizes()
     return ((key, store.size(key) if with_sizes else None) for key in sorted(store.list()))

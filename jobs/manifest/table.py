@@ -29,7 +29,6 @@ def missing_column(names: Collection[str], task: Task | None) -> str | None:
     """The message where no row has a column that rows of this task need; None if every such column is there.
 
     Args:
-        names: The columns of the source, and those that options add.
         task: Of the rows; None if it is not given.
     """
     if task is None:
@@ -79,60 +78,45 @@ SCHEMA_ROWS = 2_000
 
 @dataclass(slots=True)
 class BuildCounts:
-    """What became of the records; ``reasons`` are the first of the invalid ones."""
+    """What became of the records; ``reasons`` are the first of the invalid ones, which may be left out or end all."""
 
+    skips_invalid: bool
     num_rows: int = 0
     num_invalid: int = 0
     num_duplicates: int = 0
     num_of_task: dict[str, int] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
-    def refuse(self, reason: str, *, skips_invalid: bool, is_row_alone: bool = True) -> None:
+    def refuse(self, reason: str, *, is_row_alone: bool = True) -> None:
         """Count an invalid record in, or end the build.
 
         Args:
-            reason: With the place.
-            skips_invalid: Whether invalid records are left out.
             is_row_alone: Whether other rows may be valid, so that it is worth telling of ``--skip-invalid``.
-
-        Raises:
-            ManifestError: Invalid records are not to be left out.
         """
-        if not skips_invalid:
+        if not self.skips_invalid:
             raise ManifestError(f"{reason} (leave such rows out with --skip-invalid)" if is_row_alone else reason)
         self.num_invalid += 1
         if len(self.reasons) < 20:
             self.reasons.append(reason)
 
 
+@dataclass(slots=True, kw_only=True)
 class RowTables:
     """Gathers records into tables.
 
-    Args:
+    Attributes:
         defaults: Of the job, for the check of each row.
         types: Types of columns that pass through, where they are known; the others' are inferred from the first rows.
         embeds_images: Whether image cells are kept as bytes with a name.
-        skips_invalid: Whether invalid rows are left out; otherwise the first one ends the build.
-        counts: Where rows are counted.
     """
 
-    def __init__(
-        self,
-        defaults: RowDefaults,
-        types: Mapping[str, pa.DataType],
-        counts: BuildCounts,
-        *,
-        embeds_images: bool,
-        skips_invalid: bool,
-    ) -> None:
-        self._defaults = defaults
-        self._types = types
-        self._counts = counts
-        self._embeds_images = embeds_images
-        self._skips_invalid = skips_invalid
-        self._schema: pa.Schema | None = None
-        self._names: dict[str, None] = {}  # of all columns seen, in order
-        self._refused: Record | None = None
+    defaults: RowDefaults
+    types: Mapping[str, pa.DataType]
+    embeds_images: bool
+    counts: BuildCounts
+    _schema: pa.Schema | None = None
+    _names: dict[str, None] = field(default_factory=dict)  # of all columns seen, in order
+    _refused: Record | None = None
 
     def gather(self, records: Iterable[Record]) -> Iterator[pa.Table]:
         """Tables of at most ``MAX_TABLE_ROWS`` rows and about ``MAX_TABLE_BYTES``, all of one schema.
@@ -155,7 +139,7 @@ class RowTables:
                 rows, size = [], 0
         if rows:
             yield self._table(rows)
-        if not self._counts.num_rows and self._refused is not None:
+        if not self.counts.num_rows and self._refused is not None:
             missing, is_of_all = self._missing_column(self._refused)
             if is_of_all:
                 raise ManifestError(missing)
@@ -166,39 +150,39 @@ class RowTables:
             cells = {_free_name(name): value for name, value in record.cells.items()}
             for name in cells:
                 if name in COLUMNS:
-                    cells[name] = stored_cell(name, cells[name], embeds_images=self._embeds_images)
-            row = parse_row(cells, self._counts.num_rows, self._defaults)
+                    cells[name] = stored_cell(name, cells[name], embeds_images=self.embeds_images)
+            row = parse_row(cells, self.counts.num_rows, self.defaults)
         except ManifestRowError as error:
             self._refuse(record, error, following)
             return None
-        self._counts.num_rows += 1
-        self._counts.num_of_task[row.task] = self._counts.num_of_task.get(row.task, 0) + 1
+        self.counts.num_rows += 1
+        self.counts.num_of_task[row.task] = self.counts.num_of_task.get(row.task, 0) + 1
         return record.with_cells(cells)
 
     def _refuse(self, record: Record, error: ManifestRowError, following: Iterator[Record]) -> None:
         """Raise the error of the row, or else that of the columns of all."""
         self._refused = record
         reason, is_of_all = f"{record.where}: {error}", False
-        if not self._skips_invalid:
+        if not self.counts.skips_invalid:
             with suppress(DimooError):  # what is wrong further on is not what ends the build
                 for later in islice(following, _ROWS_AHEAD):
                     self._names.update(dict.fromkeys(later.cells))
             missing, is_of_all = self._missing_column(record)
             reason = missing or reason
-        self._counts.refuse(reason, skips_invalid=self._skips_invalid, is_row_alone=not is_of_all)
+        self.counts.refuse(reason, is_row_alone=not is_of_all)
 
     def _missing_column(self, record: Record) -> tuple[str | None, bool]:
         """A column that no row has and this one needs, with the place; and whether every row needs it."""
-        name = record.cells.get("task") or self._defaults.task
+        name = record.cells.get("task") or self.defaults.task
         missing = missing_column(self._names, find_task(name) if isinstance(name, str) else None)
-        is_of_all = missing is not None and (self._defaults.task is not None or "task" not in self._names)
+        is_of_all = missing is not None and (self.defaults.task is not None or "task" not in self._names)
         place = record.source_uri if is_of_all else record.where
         return (f"{place}: {missing}" if missing is not None and place else missing), is_of_all
 
     def _table(self, rows: list[Record]) -> pa.Table:
         if self._schema is None:
             self._schema = self._told_schema(rows[:SCHEMA_ROWS])
-            check_schema(self._schema, defaults=self._defaults, uri=rows[0].source_uri or rows[0].where)
+            check_schema(self._schema, defaults=self.defaults, uri=rows[0].source_uri or rows[0].where)
         for record in rows:
             unknown = [name for name in record.cells if name not in self._schema.names]
             if any(record.cells[name] is not None for name in unknown):
@@ -228,9 +212,9 @@ class RowTables:
         return pa.schema([(name, self._type(name, rows)) for name in ordered])
 
     def _type(self, name: str, rows: list[Record]) -> pa.DataType:
-        kept = stored_type(name, embeds_images=self._embeds_images)
+        kept = stored_type(name, embeds_images=self.embeds_images)
         if kept is None:
-            kept = self._types.get(name)
+            kept = self.types.get(name)
         if kept is not None:
             return kept
         values = [record.cells.get(name) for record in rows]

@@ -10,12 +10,13 @@ import heapq
 import itertools
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from dimoo_core.errors import ConfigError
-from jobs.manifest.dedupe import Seen
+from jobs.manifest.dedupe import Seen, image_hash
 from jobs.manifest.record import Record
 from jobs.manifest.request import BuildRequest
 from jobs.manifest.sources import SourceFile
@@ -34,11 +35,7 @@ from pipeline.storage.uri import folder_of, is_relative, parse_uri, resolve_uri
 
 
 class PromptTemplate:
-    """A text with names in braces; ``{{`` and ``}}`` stand for braces.
-
-    Raises:
-        ConfigError: A brace is left open, or something else than a name is in braces.
-    """
+    """A text with names in braces; ``{{`` and ``}}`` stand for braces."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -52,11 +49,7 @@ class PromptTemplate:
             raise ConfigError(f"the template {text!r} must have only column names in braces, such as {{color}}")
 
     def fill(self, values: Mapping[str, object]) -> str:
-        """The text with its names replaced.
-
-        Raises:
-            ManifestRowError: A name has no value here.
-        """
+        """The text with its names replaced."""
         for name in self.names:
             if values.get(name) is None:
                 there = [key for key, value in values.items() if value is not None]
@@ -94,14 +87,8 @@ def sample_count(records: Iterable[Record], count: int, seed: int) -> Iterator[R
 
     Memory grows with ``count``, not with the records.
     """
-    kept: list[tuple[float, int, Record]] = []
-    for number, record in enumerate(records):
-        entry = (-chance(seed, f"sample {number}"), number, record)
-        if len(kept) < count:
-            heapq.heappush(kept, entry)
-        elif entry > kept[0]:
-            heapq.heapreplace(kept, entry)
-    for _, _, record in sorted(kept, key=lambda entry: entry[1]):
+    kept = heapq.nsmallest(count, enumerate(records), key=lambda entry: chance(seed, f"sample {entry[0]}"))
+    for _, record in sorted(kept, key=itemgetter(0)):
         yield record
 
 
@@ -126,38 +113,28 @@ def split_of(record: Record, splits: Mapping[str, float], seed: int) -> str:
     return next(reversed(dict(splits)))
 
 
-_BLOCK_BYTES = 1 << 20
-
-
+@dataclass(kw_only=True)
 class RecordBuilder:
     """The way of a record from its source into the manifest."""
 
-    def __init__(
-        self,
-        request: BuildRequest,
-        objects: ObjectReader,
-        fetcher: ImageFetcher,
-        target_folder: str,
-        counts: BuildCounts,
-        embeds: bool,
-    ) -> None:
-        self._request = request
-        self._objects = objects
-        self._fetcher = fetcher
-        self._target_folder = target_folder
-        self._counts = counts
-        self._embeds = embeds
+    request: BuildRequest
+    objects: ObjectReader
+    fetcher: ImageFetcher
+    target_folder: str
+    counts: BuildCounts
+    embeds_images: bool
+    num_filtered: int = 0
+    num_repeats: int = 0
+
+    def __post_init__(self) -> None:
+        request = self.request
         self._template = PromptTemplate(request.prompt) if request.prompt is not None else None
-        self._prefers = {"skips_invalid": request.skips_invalid}
         self._hooks = [(name, load_hook(name)) for name in request.hooks]
         self._words = WordFilter(request.blocklist, request.min_words)
-        self._filters_words = request.blocklist is not None or request.min_words > 0
-        self.num_filtered = 0
-        self.num_repeats = 0
 
     def records(self, sources: Iterable[SourceFile], seen: Seen) -> Iterator[Record]:
         """Every record that is left, in the order of the sources."""
-        request = self._request
+        request = self.request
         records: Iterator[Record] = self._expanded(sources)
         if request.dedupe != "none":
             records = self._without_duplicates(records, seen)
@@ -179,10 +156,10 @@ class RecordBuilder:
                 yield record
 
     def _expanded(self, sources: Iterable[SourceFile]) -> Iterator[Record]:
-        request = self._request
+        request = self.request
         with_sizes = request.dedupe == "exact"
         source_records = (
-            record for source in sources for record in source.records(self._objects, with_sizes=with_sizes)
+            record for source in sources for record in source.records(self.objects, with_sizes=with_sizes)
         )
         for record in source_records if request.inputs else iter([Record({}, "--var")]):
             cells = {request.rename.get(name, name): value for name, value in record.cells.items()}
@@ -201,14 +178,14 @@ class RecordBuilder:
             for column in cells.keys() & COLUMNS.keys():
                 if COLUMNS[column].kind in (IMAGE, IMAGES):
                     cells[column] = self._image_cell(cells[column], record)
-                    if self._request.checks_images:
+                    if self.request.checks_images:
                         self._check_images(cells[column])
         except (ManifestRowError, StoreError, ImageUnreadable) as error:
             has_names = self._template is None or cells.keys() >= set(self._template.names)
-            self._counts.refuse(f"{record.where}: {error}", is_row_alone=has_names, **self._prefers)
+            self.counts.refuse(f"{record.where}: {error}", is_row_alone=has_names)
             return
         hooked = self._hooked(cells, record.where)
-        if hooked is None or (self._filters_words and self._words.refuses(str(hooked.get("prompt") or ""))):
+        if hooked is None or self._words.refuses(str(hooked.get("prompt") or "")):
             self.num_filtered += 1
         else:
             is_same_image = hooked.get("image") == cells.get("image")
@@ -230,65 +207,58 @@ class RecordBuilder:
         if not isinstance(cell, str):
             return cell
         uri = self._absolute(cell, record)
-        if self._embeds:
-            return {"bytes": self._objects.read(uri), "path": uri.rpartition("/")[2]}
-        prefix = self._target_folder.rstrip("/") + "/"
+        if self.embeds_images:
+            return {"bytes": self.objects.read(uri), "path": uri.rpartition("/")[2]}
+        prefix = self.target_folder.rstrip("/") + "/"
         return uri.removeprefix(prefix) if uri.startswith(prefix) else uri
 
     def _check_images(self, cell: object) -> None:
         for each in cell if isinstance(cell, list) else [cell]:
             source = image_source(each)
             if source is not None:
-                self._fetcher.fetch(source, self._target_folder)
+                self.fetcher.fetch(source, self.target_folder)
 
     def _absolute(self, uri: str, record: Record) -> str:
         """The URI of an image as anybody can read it, who does not know the source."""
         if is_relative(uri):
-            folder = self._request.images or (folder_of(record.source_uri) if record.source_uri else ".")
+            folder = self.request.images or (folder_of(record.source_uri) if record.source_uri else ".")
             uri = resolve_uri(folder, uri)
         try:
             location = parse_uri(uri)
         except ConfigError as error:
             raise ManifestRowError(str(error)) from error
-        return uri if location.scheme == "s3" else str(Path(location.path).absolute())
+        return str(Path(location.path).absolute()) if location.is_local else uri
 
     def _without_duplicates(self, records: Iterable[Record], seen: Seen) -> Iterator[Record]:
         for record in records:
             try:
-                is_new = (
-                    seen.add_digest(self._digest(record, seen))
-                    if self._request.dedupe == "exact"
-                    else self._is_new_image(record, seen)
-                )
+                is_new = self._is_new(record, seen)
             except (ManifestRowError, StoreError, ImageUnreadable) as error:
-                has_image = self._request.dedupe == "exact" or "image" in record.cells
-                self._counts.refuse(f"{record.where}: {error}", is_row_alone=has_image, **self._prefers)
+                has_image = self.request.dedupe == "exact" or "image" in record.cells
+                self.counts.refuse(f"{record.where}: {error}", is_row_alone=has_image)
                 continue
             if is_new:
                 yield record
             else:
-                self._counts.num_duplicates += 1
+                self.counts.num_duplicates += 1
+
+    def _is_new(self, record: Record, seen: Seen) -> bool:
+        if self.request.dedupe == "exact":
+            return seen.add_digest(self._digest(record, seen))
+        source = image_source(record.cells.get("image"))
+        if source is None:
+            raise ManifestRowError("image is null, --dedupe images needs one in each row")
+        return seen.add_image(image_hash(self.fetcher.fetch(source, self.target_folder)))
 
     def _digest(self, record: Record, seen: Seen) -> str:
         """The same for rows that ask for the same thing; equal files of a folder of images are the same image."""
         image = record.cells.get("image")
         if record.image_bytes is None or not isinstance(image, str):
             return row_digest(record)
-        uri = resolve_uri(self._target_folder, image)
+        uri = resolve_uri(self.target_folder, image)
         first = seen.first_with_bytes(uri, record.image_bytes, self._file_digest)
         return row_digest(record.with_cells({**record.cells, "image": first}))
 
     def _file_digest(self, uri: str) -> str:
-        digest = hashlib.sha256()
-        with self._objects.open(uri) as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-        return digest.hexdigest()
-
-    def _is_new_image(self, record: Record, seen: Seen) -> bool:
-        from jobs.manifest.dedupe import image_hash
-
-        source = image_source(record.cells.get("image"))
-        if source is None:
-            raise ManifestRowError("image is null, --dedupe images needs one in each row")
-        return seen.add_image(image_hash(self._fetcher.fetch(source, self._target_folder)))
+        with self.objects.open(uri) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """A plan for people and for programs, and the GPUs that it knows by name: arithmetic, memory, and cost of an hour."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -43,24 +43,12 @@ GPUS: Mapping[str, Gpu] = MappingProxyType(
 
 
 def find_gpus(names: tuple[str, ...], prices: Mapping[str, float]) -> list[Gpu]:
-    """The GPUs of these names, all if there are none, with given prices in place of the table's.
-
-    Raises:
-        ConfigError: A name is not in the table.
-    """
+    """The GPUs of these names, all if there are none, with given prices in place of the table's."""
     for name in (*names, *prices):
         if name not in GPUS:
             raise ConfigError(f"GPU {name!r} is not listed: give one of {', '.join(GPUS)}")
     chosen = [GPUS[name] for name in names] or list(GPUS.values())
-    return [
-        Gpu(
-            name=gpu.name,
-            tflops=gpu.tflops,
-            memory_gb=gpu.memory_gb,
-            usd_per_hour=prices.get(gpu.name, gpu.usd_per_hour),
-        )
-        for gpu in chosen
-    ]
+    return [replace(gpu, usd_per_hour=prices.get(gpu.name, gpu.usd_per_hour)) for gpu in chosen]
 
 
 _SECONDS_PER_HOUR, _SECONDS_PER_MINUTE = 3600, 60

@@ -98,14 +98,8 @@ def plan_run(
     """Read a manifest and estimate what a run of it would do. No model is loaded and nothing is written.
 
     Args:
-        spec: Of the run.
-        defaults: Of its rows.
-        facts: Of its model.
         num_workers: How many there would be; the rows of a segment follow from it.
         reads_remote: Whether input images on S3 are read for their sizes.
-
-    Raises:
-        ManifestError, ConfigError, StoreError: As the run itself would.
     """
     source = open_manifest(spec.manifest, defaults=defaults, passthrough=spec.passthrough)
     store = open_store(spec.output_uri)

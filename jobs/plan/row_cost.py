@@ -49,11 +49,7 @@ class ModelFacts:
 
 
 def read_model_facts(model: str) -> ModelFacts:
-    """Facts of the embedded model or of a checkpoint directory; of a hub id those of the published model's shape.
-
-    Raises:
-        WeightsError: A checkpoint's files are wrong.
-    """
+    """Facts of the embedded model or of a checkpoint directory; of a hub id those of the published model's shape."""
     if model != BUILTIN and not Path(model).expanduser().is_dir():
 
         def length(text: str) -> int:
@@ -93,9 +89,6 @@ class RowCosts:
     """Costs of rows. Keeps those of shapes seen before.
 
     Args:
-        facts: Of the model.
-        spec: Of the job; sets how input images are cropped.
-        objects: Reads the headers of input images.
         reads_remote: Whether those on S3 are read; otherwise they are taken to be square and as large as is used.
     """
 
@@ -205,7 +198,7 @@ class RowCosts:
         if data is None:
             assert image.uri is not None  # a source has either
             uri = resolve_uri(folder, image.uri)
-            if parse_uri(uri).scheme == "s3" and not self._reads_remote:
+            if not parse_uri(uri).is_local and not self._reads_remote:
                 self.num_assumed_sizes += 1
                 return None
             with self._objects.open(uri) as file:

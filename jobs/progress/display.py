@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Protocol, Self
+from typing import Self
 
 from PIL import Image
 from rich.console import Console, Group, RenderableType
@@ -125,19 +125,6 @@ _MAX_ERRORS = 3
 _GAP = 3  # between two facts
 
 
-class Display(Protocol):
-    """Shows a state while it changes."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(self, *_: object) -> None:
-        """Stop showing."""
-
-    def refresh(self) -> None:
-        """The state may have changed."""
-
-
 class LineDisplay:
     """An event at the beginning, every ten seconds when the state has changed, and at the end."""
 
@@ -154,7 +141,7 @@ class LineDisplay:
         self._show()
 
     def refresh(self) -> None:
-        """See ``Display``."""
+        """The state may have changed."""
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _LINE_INTERVAL_S
             self._show()
@@ -202,7 +189,7 @@ class PanelDisplay(LineDisplay):
         self._set_panel(False)
 
     def refresh(self) -> None:
-        """See ``Display``; ``Live`` redraws by itself, and this at once when something is new."""
+        """``Live`` redraws by itself, and this at once when something is new."""
         super().refresh()
         if time.monotonic() >= self._next_frame_s:
             self._next_frame_s = time.monotonic() + _BAR_INTERVAL_S
@@ -273,7 +260,7 @@ def _cells(state: ProgressState) -> Iterator[tuple[str, str, str]]:
         yield name, f"{count:,}", "red"
 
 
-def display_of(state: ProgressState, read_image: Callable[[str], bytes]) -> Display:
+def display_of(state: ProgressState, read_image: Callable[[str], bytes]) -> LineDisplay:
     """A panel if people look at standard error, a terminal, else lines; ``read_image`` gives an image by its key."""
     console, handler = Console(stderr=True), stderr_handler()
     if not console.is_terminal or handler is None or handler.as_json:

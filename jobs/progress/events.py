@@ -99,8 +99,6 @@ def report(event: Event | RunBegun | RunEnded | RunProgress | RowFailure, worker
     """Log an event, with itself as the record's ``event``; the failed rows of a segment after it.
 
     Args:
-        event: What has happened.
-        worker: Whose event it is.
         message: For people; none: made of the fields.
     """
     _, _, level = SCHEMA[type(event)]

@@ -5,6 +5,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import pairwise
+from statistics import fmean, stdev
 from typing import Any
 
 from jobs.text import duration, pluralize
@@ -49,11 +50,9 @@ class RateRecord:
         """Twice the standard error of the mean rate, by that rate; None while there are too few intervals."""
         points = list(self._points)
         rates = [(rows - before) / (at - then) for (then, before), (at, rows) in pairwise(points)]
-        mean = sum(rates) / len(rates) if rates else 0.0
-        if len(rates) < _MIN_RATES or mean <= 0:
+        if len(rates) < _MIN_RATES or sum(rates) <= 0:
             return None
-        variance = sum((rate - mean) ** 2 for rate in rates) / (len(rates) - 1)
-        return _STANDARD_ERRORS * math.sqrt(variance / len(rates)) / mean
+        return _STANDARD_ERRORS * stdev(rates) / math.sqrt(len(rates)) / fmean(rates)
 
 
 _NUM_LATEST = 8

@@ -13,8 +13,6 @@ def card_text(facts: RunFactSheet, lines: Iterable[str], *, has_inputs: bool, **
     """A card: the front matter, with ``front`` beside what all cards have; a title; ``lines``; where it comes from.
 
     Args:
-        facts: Of the run.
-        lines: Of the card, about its rows.
         has_inputs: Whether rows carry images that the model did not make.
         front: Keys of the front matter, as ``DatasetCardData`` names them.
     """

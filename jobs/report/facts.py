@@ -25,12 +25,7 @@ _NO_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RunFactSheet:
-    """``run.json`` and ``_SUCCESS``, read for people.
-
-    Attributes:
-        description: ``run.json``.
-        is_complete: Whether ``_SUCCESS`` is there.
-    """
+    """``run.json`` and ``_SUCCESS``, read for people."""
 
     description: Mapping[str, Any]
     is_complete: bool

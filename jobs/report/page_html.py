@@ -103,9 +103,6 @@ def page_html(
     """The page of a run.
 
     Args:
-        facts: What the run was.
-        statistics: Over all its rows.
-        rows: Those to be shown.
         notes: Lines about what the page lacks.
         reports: Of the starts of the run.
     """

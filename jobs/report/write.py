@@ -35,7 +35,6 @@ def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_row
     """Count every committed row into ``statistics`` and return those to be shown, in row order.
 
     Args:
-        store: Root of the output.
         statistics: Counts; filled here.
         num_rows: Of the whole run.
         max_rows: Where there are more rows, every n-th is returned, and every failure as far as there is room.

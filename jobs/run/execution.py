@@ -35,12 +35,7 @@ class Execution:
     """Runs segments on workers.
 
     Attributes:
-        store: The output.
-        settings: Of the workers.
-        workers: How many there are.
-        epoch: Of this start.
         state: Counts what happens.
-        repeats: Rows whose id an earlier row has.
         shutdown: Ends the work early, if it is requested.
         output_log: Written to the output now and then.
     """
@@ -73,9 +68,6 @@ class Execution:
             is_done: Names of segments with nothing to do, if those are not the committed ones.
             retries: Which rows of committed segments are run again.
             isolated: Segments in which a row has killed its workers.
-
-        Raises:
-            DimooError: As ``Coordinator.run``, and when more rows fail than the job allows.
         """
         record = PoisonRecord(self.store)
         poison_segments = record.resume(committed if is_done is None else is_done)

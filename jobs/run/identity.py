@@ -61,11 +61,7 @@ def what_decides_results(
 
 
 def check_version(description: Mapping[str, Any], uri: str) -> None:
-    """Refuse to continue a run of a version whose runs this one cannot continue.
-
-    Raises:
-        ConfigError: It was started by 0.1; the message has what to do.
-    """
+    """Refuse to continue a run of a version whose runs this one cannot continue."""
     version = str(description.get("results", {}).get("versions", {}).get("dimoo-batch", ""))
     if version.startswith("0.1."):
         raise ConfigError(
@@ -77,23 +73,14 @@ def check_version(description: Mapping[str, Any], uri: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LostDescription:
-    """A part's record of its run.
-
-    Attributes:
-        uri: Of the output.
-        origin: Of the first part that can be read.
-    """
+    """A part's record of its run."""
 
     uri: str
     origin: PartOrigin
 
     @classmethod
     def of(cls, run: RunDirectory) -> "LostDescription | None":
-        """None if the run has committed nothing, so that nothing is lost.
-
-        Raises:
-            ConfigError: No part can be read.
-        """
+        """None if the run has committed nothing, so that nothing is lost."""
         if not run.has_parts():
             return None
         if (origin := run.first_origin()) is None:
@@ -103,11 +90,7 @@ class LostDescription:
         return cls(run.store.uri, origin)
 
     def results(self, now: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides the results of this start, cut into segments as the parts are.
-
-        Raises:
-            ConfigError: The parts are of other settings, or of another manifest.
-        """
+        """What decides the results of this start, cut into segments as the parts are."""
         for segment_rows in (now["segment_rows"], self.origin.num_rows):
             results = {**now, "segment_rows": segment_rows}
             if results_digest(results) == self.origin.run_digest:
@@ -131,11 +114,7 @@ def way_of_working(spec: JobSpec) -> dict[str, Any]:
 
 
 def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | None:
-    """The name of the run's adapter.
-
-    Raises:
-        ConfigError: It had one and does not record where it is.
-    """
+    """The name of the run's adapter."""
     adapter: str | None = description.get("job", {}).get("adapter")
     if description["results"].get("adapter_digest") is not None and adapter is None:
         raise ConfigError(f"the run at {output_uri} used an adapter and did not record its place: it cannot be found")
@@ -143,11 +122,7 @@ def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | N
 
 
 def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> None:
-    """Make sure that a preset means what it meant to the run.
-
-    Raises:
-        ConfigError: It does not.
-    """
+    """Make sure that a preset means what it meant to the run."""
     then = description["results"].get("presets", {}).get(name)
     if then is not None and then | {"meaning": ""} != asdict(find_preset(name)) | {"meaning": ""}:
         raise ConfigError(

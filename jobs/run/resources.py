@@ -38,9 +38,6 @@ def memory_of_rows(
     """What each worker needs for these rows; what is only in files is counted as the least that it can be.
 
     Args:
-        settings: Of the run.
-        found: Its model.
-        rows: Some of them.
         num_rows: How many there are in all.
     """
     shapes = [row_shape(row, settings, found) for row in rows if isinstance(row, Row)]
@@ -122,13 +119,8 @@ def check_run_memory(need: MemoryNeed, workers: Workers, *, is_auto: bool, is_re
     """Choose the type that fits, where that is left to us, and refuse what does not.
 
     Args:
-        need: Of each worker.
-        workers: All on this machine.
         is_auto: Whether the type is ours to choose.
         is_recorded: Whether the run has begun with its type, so that another is another run.
-
-    Raises:
-        ConfigError: It does not fit.
     """
     if is_auto and not is_recorded and need.is_on_host:
         chosen = replace(need, dtype=dtype_that_fits(need, num_workers=workers.count))
@@ -174,14 +166,8 @@ def with_memory(
 
     Args:
         settings: Of the run, with its type as it was asked for or recorded.
-        spec: As a person wrote it.
-        found: Its model.
-        source: Its manifest.
         local: Its workers, if they are on this machine.
         is_begun: Whether the run has a type already.
-
-    Raises:
-        ConfigError: It does not fit.
     """
 
     need = memory_of_rows(settings, found, first_rows(source, settings, spec.limit), source.num_rows_of(spec.limit))

@@ -38,15 +38,9 @@ class ResumeOptions:
 
         Args:
             results: What decides the results of this start.
-            num_rows: Its rows.
-            found: The run's description.
-            run: Where it is.
 
         Returns:
             What differs and is accepted, as ``key: there, now``.
-
-        Raises:
-            ConfigError: Something differs that may not, and all of it is named; or what is accepted is no key.
         """
         check_names(self.accepted, results, found.get("results", {}))
         changed = differences(results, found.get("results", {}))
@@ -113,9 +107,6 @@ def output_of_new_run(uri: str, results: Mapping[str, Any], as_found: Sequence[s
         uri: As it was asked for.
         results: What decides the results of this start.
         as_found: Keys that a run which is found there decides.
-
-    Raises:
-        ConfigError: There is none.
     """
     for candidate in outputs_beside(uri):
         run = RunDirectory(open_store(candidate))

@@ -20,11 +20,7 @@ DEFAULT_CLASSES: tuple[FailureClass, ...] = ("timeout", "oom", "engine", "store"
 
 
 def chosen_classes(names: tuple[str, ...]) -> tuple[FailureClass, ...]:
-    """The classes that a person named, in their usual order; none named means those worth a try.
-
-    Raises:
-        ConfigError: There is no such class.
-    """
+    """The classes that a person named, in their usual order; none named means those worth a try."""
     if not names:
         return DEFAULT_CLASSES
     if unknown := [name for name in names if name not in (*FAILURE_CLASSES, "all")]:
@@ -38,10 +34,7 @@ class Backlog:
     """What one retry has to do. Memory grows with the segments that have something to do, not with the others.
 
     Attributes:
-        number: Of the retry.
         classes: Failures of these are tried again.
-        committed: The run's segments.
-        retries: What is to be done, by segment.
         isolated_segments: Those of them in which a row has killed its workers, so that its rows are run one at a time.
         chosen: Failures that are tried again, by their class.
         kept: Failures that are not asked for, by their class.
@@ -112,11 +105,7 @@ class RetryOptions:
     accepted: tuple[str, ...] = ()
 
     def job_spec(self, description: Mapping[str, Any]) -> JobSpec:
-        """The run's own execution settings, with the options given now.
-
-        Raises:
-            ConfigError: A key is unknown, or one that the run has decided.
-        """
+        """The run's own execution settings, with the options given now."""
         for override in self.overrides:
             key = override.partition("=")[0]
             if key.partition(".")[0] not in _OWN_KEYS or key in _RECORDED_KEYS:

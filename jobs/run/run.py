@@ -55,17 +55,7 @@ _BUILTIN_HINT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Start:
-    """What a start of a run has found before it begins to work.
-
-    Attributes:
-        spec: With the defaults of its checkpoint.
-        source: Its manifest.
-        run: Its output.
-        checkpoint: Its model.
-        workers: Its workers.
-        settings: Of these.
-        has_ended: Whether the run has every segment, so that workers were not looked for.
-    """
+    """What a start of a run has found before it begins to work."""
 
     spec: JobSpec
     source: ManifestSource
@@ -285,9 +275,6 @@ def _plan(start: _Start, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
 
     Returns:
         The plan, the digest of what decided the results when the run was started, and that of what decides them now.
-
-    Raises:
-        ConfigError: If another run is at the output.
     """
     spec, source, run = start.spec, start.source, start.run
     num_rows, before = source.num_rows_of(spec.limit), run.description()

@@ -62,10 +62,8 @@ class RunSummary:
 
         Args:
             state: Of this start alone.
-            output: Of the run.
             totals: Of the whole output, with what this start has added.
             failures: Failed rows of the whole output by their class.
-            num_rows: Of the manifest, or the limit.
             num_resumed: Rows that earlier starts had committed.
             num_workers_lost: Workers that died.
             wall_s: Since the command was given.

@@ -68,11 +68,7 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
 
 
 def short_temporary_folder() -> Path:
-    """Where temporary files go, if the path of a socket of Ray's below it is not too long; else one where it is not.
-
-    Raises:
-        ConfigError: ``RAY_TMPDIR`` is too long, or there is none that may be written.
-    """
+    """Where temporary files go, if the path of a socket of Ray's below it is not too long; else one where it is not."""
     fix = f"set RAY_TMPDIR to a folder whose path has at most {_MAX_PARENT_BYTES} bytes and that this user may write"
     if given := os.environ.get("RAY_TMPDIR"):
         if len(os.fsencode(given)) > _MAX_PARENT_BYTES or not os.access(given, os.W_OK):
@@ -139,11 +135,7 @@ def _init(address: str | None, num_workers: int, folder: Path) -> None:
 
 
 def _start_own(num_workers: int, folder: Path) -> None:
-    """A Ray of this machine's own, which writes to ``folder``.
-
-    Raises:
-        RunFailed: Its processes did not come up.
-    """
+    """A Ray of this machine's own, which writes to ``folder``."""
     import ray
 
     try:
@@ -235,11 +227,7 @@ def find_workers(spec: JobSpec, stack: ExitStack) -> Workers:
     """Decide how many workers there are, starting or joining Ray if there is any.
 
     Args:
-        spec: What is asked for.
         stack: Ends the connection to Ray.
-
-    Raises:
-        ConfigError: More GPUs are asked for than there are.
     """
     count, address = spec.workers, known_address(spec.ray.address)
     if count is None and address is None:

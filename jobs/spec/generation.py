@@ -56,11 +56,7 @@ class CaptionsSpec(Section):
     dense: CaptionSpec = CaptionSpec()
 
     def settings(self) -> Captions:
-        """The row parser's form.
-
-        Raises:
-            ConfigError: If a value is out of range, or there is no such detail.
-        """
+        """The row parser's form."""
         default = Captions()
         requests = {}
         for name in DETAILS:
@@ -106,11 +102,7 @@ class ImageSection(Section):
         return _explicit(self, "step_cache", "uncond_interval", "commit")
 
     def with_approximations(self, settings: ImageSettings) -> ImageSettings:
-        """The engine's form of this section.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
+        """The engine's form of this section."""
         return replace(
             settings,
             step_cache=None if isinstance(self.step_cache, NoCache) else self.step_cache,
@@ -129,11 +121,7 @@ class TextToImageSpec(ImageSection):
     temperature: float = 1.0
 
     def settings(self) -> ImageSettings:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
+        """The engine's form."""
         with within_section("text_to_image"):
             settings = ImageSettings(
                 width_px=self.width,
@@ -165,11 +153,7 @@ class ImageToImageSpec(ImageSection):
         return CropSettings(resolution=self.resolution, random_crop=self.random_crop)
 
     def settings(self) -> ImageSettings:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
+        """The engine's form."""
         with within_section("image_to_image"):
             settings = ImageSettings(
                 num_steps=self.steps,
@@ -207,11 +191,7 @@ class UnderstandingSpec(Section):
         )
 
     def settings(self) -> TextSettings:
-        """The engine's form.
-
-        Raises:
-            ConfigError: If a value is out of range.
-        """
+        """The engine's form."""
         with within_section("understanding"):
             return TextSettings(
                 max_tokens=self.max_tokens,

@@ -12,11 +12,7 @@ from dimoo_core.errors import ConfigError
 
 
 def apply_override(raw: dict[str, Any], override: str, model: type[BaseModel]) -> None:
-    """Put ``dotted.key=value`` into ``raw``, which ``model`` will read.
-
-    Raises:
-        ConfigError: There is no key, the value is not YAML, or a part of the key is no section.
-    """
+    """Put ``dotted.key=value`` into ``raw``, which ``model`` will read."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set needs key=value, got {override!r}")
@@ -35,13 +31,8 @@ def override_value(key: str, text: str, wanted: Any = object) -> Any:
     """The value that a text means in YAML; without quotes it stays text, whatever colons and hashes it holds.
 
     Args:
-        key: For the message.
-        text: What was written.
         wanted: A type. Where it is text, or a list of texts, so is the value: ``yes``, ``2024`` and ``1.50`` stay what
             they are.
-
-    Raises:
-        ConfigError: It is no value in YAML.
     """
     is_plain = not text.startswith(("'", '"', "[", "{"))
     try:

@@ -75,11 +75,7 @@ def _lengths(defaults: UnderstandingSpec, given: dict[str, Any]) -> dict[str, An
 
 
 def with_found_adapter(spec: JobSpec) -> JobSpec:
-    """The spec with its adapter by the name that every worker and every resume finds it by.
-
-    Raises:
-        WeightsError: There is no such adapter.
-    """
+    """The spec with its adapter by the name that every worker and every resume finds it by."""
     if spec.adapter is None:
         return spec
     try:
@@ -101,21 +97,12 @@ def check_model(directory: Path, adapter: str | None) -> CheckedCheckpoint:
 
 
 def resolved_spec(spec: JobSpec) -> JobSpec:
-    """The spec with the defaults of its checkpoint, where that is on this machine; a hub id is taken to have none.
-
-    Raises:
-        ConfigError: A value of the spec is out of range.
-        WeightsError: The checkpoint's own defaults are wrong.
-    """
+    """The spec with the defaults of its checkpoint, where that is on this machine; a hub id is taken to have none."""
     if spec.model == BUILTIN or Path(spec.model).expanduser().is_dir():
         return with_generation_defaults(spec, find_checkpoint(spec.model).directory)
     return spec
 
 
 def row_defaults_of(spec: JobSpec) -> RowDefaults:
-    """What its rows take from the job.
-
-    Raises:
-        ConfigError, WeightsError: As ``resolved_spec``.
-    """
+    """What its rows take from the job."""
     return resolved_spec(spec).row_defaults()

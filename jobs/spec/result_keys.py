@@ -53,11 +53,7 @@ def is_named(key: str, names: Iterable[str]) -> bool:
 
 
 def check_names(names: Iterable[str], *results: Mapping[str, Any]) -> None:
-    """Refuse names that are no key of these results, nor the beginning of one.
-
-    Raises:
-        ConfigError: One is none; names the nearest.
-    """
+    """Refuse names that are no key of these results, nor the beginning of one."""
     known = {form for key in _keys(*results) for form in _beginnings(key)}
     for name in names:
         if name not in known:
@@ -83,11 +79,7 @@ def _beginnings(key: str) -> Iterator[str]:
 
 
 def values_of(settings: ResultSettings) -> dict[str, Any]:
-    """Result settings as ``run.json`` has them, a section's under ``section_key``; hooks with digests of their files.
-
-    Raises:
-        ConfigError: A hook cannot be imported.
-    """
+    """Result settings as ``run.json`` has them, a section's under ``section_key``; hooks with their files' digests."""
     values = asdict(settings) | {"device": settings.device.partition(":")[0]}
     for section in _SECTIONS:
         of_section = values.pop(section)
@@ -101,11 +93,7 @@ def values_of(settings: ResultSettings) -> dict[str, Any]:
 
 
 def settings_from(values: Mapping[str, Any]) -> ResultSettings:
-    """The result settings of ``run.json``: the inverse of ``values_of``.
-
-    Raises:
-        ConfigError: It has none that this version could have written, or a hook is no longer what it was.
-    """
+    """The result settings of ``run.json``: the inverse of ``values_of``."""
     raw: dict[str, Any] = {field.name: values[field.name] for field in fields(ResultSettings) if field.name in values}
     for name, key in SPEC_KEYS.items():
         section, _, field_name = key.partition(".")

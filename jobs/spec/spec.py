@@ -84,9 +84,6 @@ class JobSpec(Section):
         """Those of ``row_defaults`` that do not depend on the checkpoint's own; enough to check a manifest's columns.
 
         Lengths of texts are left as they are by default: whether given ones fit is known with the checkpoint's.
-
-        Raises:
-            ConfigError: If a value is out of range whatever the checkpoint's defaults, or the task is unknown.
         """
         lengths = {
             name: UnderstandingSpec.model_fields[name].default for name in ("max_tokens", "block_length", "steps")
@@ -95,11 +92,7 @@ class JobSpec(Section):
         return self.model_copy(update={"understanding": understanding}).row_defaults()
 
     def row_defaults(self) -> RowDefaults:
-        """The job's defaults for rows without their own values.
-
-        Raises:
-            ConfigError: If a value is out of range or the task is unknown.
-        """
+        """The job's defaults for rows without their own values."""
         find_preset(self.preset)
         return RowDefaults(
             task=self.task,
@@ -134,11 +127,7 @@ def load_spec(path: Path | None, flags: Mapping[str, Any], overrides: Iterable[s
 
 
 def parsed_spec(raw: Mapping[str, Any]) -> JobSpec:
-    """The spec of plain values, as YAML, TOML and JSON have them.
-
-    Raises:
-        ConfigError: Names every wrong key and value.
-    """
+    """The spec of plain values, as YAML, TOML and JSON have them."""
     if isinstance(hooks := raw.get("hooks"), dict):  # one name may be given without a list
         lists = {name: [hook] for name in ("rows", "results") if isinstance(hook := hooks.get(name), str)}
         raw = {**raw, "hooks": hooks | lists}

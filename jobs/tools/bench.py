@@ -51,8 +51,6 @@ class MachineBench:
     """Measures cases on one loaded model.
 
     Args:
-        model: Loaded.
-        config: Batching, as in a run.
         input_resolution: Of images that are described, as in a run.
         own_size_px: Width and height of the model's own images: those of the described one where it is not cropped.
         max_seconds: A case is stopped after so long, and counted by how far its rows have come.

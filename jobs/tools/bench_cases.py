@@ -65,12 +65,7 @@ def bench_cases(
 
     Args:
         defaults: Of the job; have everything that presets and sizes do not.
-        presets: By name.
         sizes: Width and height in pixels; none: that of the defaults.
-        tasks: Which of them are wanted.
-
-    Raises:
-        ConfigError: A preset is unknown, or a size no image can have.
     """
     cases: list[BenchCase] = []
     for name in presets:

@@ -80,11 +80,7 @@ def find_row(store: Store, row_id: str) -> tuple[int, dict[str, Any] | None]:
 
 
 def read_row(source: ManifestSource, hooks: RowHooks, index: int) -> tuple[OneRow, Row]:
-    """A row of the manifest, as the hooks leave it.
-
-    Raises:
-        ConfigError: There is none, or it cannot be run.
-    """
+    """A row of the manifest, as the hooks leave it."""
     if not 0 <= index < source.num_rows:
         raise ConfigError(f"there is no row {index}: {source.uri} has rows 0 to {source.num_rows - 1}")
     segment = source.plan(segment_rows=1, limit=None).segment(index)

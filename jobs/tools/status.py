@@ -40,13 +40,8 @@ def count_committed(
     """Count them.
 
     Args:
-        store: Of the output.
         num_rows: Of the whole run.
-        reports: What its starts noted, in order.
         max_parts: Most parts that are read; None: all there are.
-
-    Raises:
-        StoreError: The store cannot be read.
     """
     run = RunDirectory(store)
     if max_parts is not None and any(True for _ in islice(store.list(PARTS_PREFIX), max_parts, None)):

@@ -85,11 +85,7 @@ class ShardPlan:
         return map(self.segment, range(self.num_segments))
 
     def segment(self, number: int) -> Segment:
-        """The segment at this place in row order, counted over the whole manifest.
-
-        Raises:
-            IndexError: There is no such segment.
-        """
+        """The segment at this place in row order, counted over the whole manifest."""
         file, index_in_file = _locate(self._first_segments, number)
         shard_in_file, index = divmod(index_in_file, self._segments_per_shard)
         shard = self._first_shards[file] + shard_in_file

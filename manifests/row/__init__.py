@@ -1,1 +1,1 @@
-"""One record of a manifest, parsed and checked."""
+"""One record of a manifest, parsed and checked. A wrong cell is a ``ManifestRowError`` that names it."""

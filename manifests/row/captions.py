@@ -48,11 +48,7 @@ class Captions:
             self.request(self.detail)
 
     def request(self, detail: str) -> CaptionRequest:
-        """How to ask for this detail.
-
-        Raises:
-            ConfigError: There is no such detail.
-        """
+        """How to ask for this detail."""
         if detail not in DETAILS:
             near = difflib.get_close_matches(detail.strip().lower(), DETAILS, n=1, cutoff=0.5)
             hint = f" (did you mean {near[0]!r}?)" if near else ""

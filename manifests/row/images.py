@@ -26,9 +26,6 @@ def code_grid_cells(record: Mapping[str, Any], task: str) -> CodeGrid:
     """The codes of a row whose task needs them.
 
     Whether each is in the model's codebook is for the worker to see.
-
-    Raises:
-        ManifestRowError: Codes or grid are missing, have the wrong type or range, or do not go together.
     """
     value = record.get("vq_codes")
     grid = numbers_cell("vq_grid", record.get("vq_grid"), ("rows", "columns"))

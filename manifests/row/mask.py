@@ -34,11 +34,7 @@ class Padding:
 
 
 def padding_cells(record: Mapping[str, Any]) -> list[Padding]:
-    """Every padding that a row gives, by the order of the columns.
-
-    Raises:
-        ManifestRowError: A value has the wrong type or range.
-    """
+    """Every padding that a row gives, by the order of the columns."""
     found: list[Padding] = []
     for column in PAD_COLUMNS:
         sides = numbers_cell(column, record.get(column), _SIDES)
@@ -88,11 +84,7 @@ class Mask:
 
 
 def mask_cells(record: Mapping[str, Any], task: str, *, can_grow: bool) -> Mask:
-    """The mask of a row whose task needs one; where the image can grow, padding stands in for it.
-
-    Raises:
-        ManifestRowError: None is given, or more than one, or a value has the wrong type or range.
-    """
+    """The mask of a row whose task needs one; where the image can grow, padding stands in for it."""
     image = image_source(record.get("mask_image"), "mask_image")
     box, ratio = _box(record.get("mask_box")), _ratio(record.get("mask_ratio"))
     paddings = padding_cells(record) if can_grow else []

@@ -161,11 +161,7 @@ def _cells(column: pa.Array | pa.ChunkedArray) -> Iterator[object]:
 
 
 def id_of(record: Mapping[str, Any]) -> str:
-    """What a row is known by: its id, or the digest of its content.
-
-    Raises:
-        ManifestRowError: It has an id that cannot be one.
-    """
+    """What a row is known by: its id, or the digest of its content."""
     row_id = text_cell("id", record.get("id"))
     if row_id is None:
         return content_id(record)

@@ -55,11 +55,7 @@ class Series:
 
 
 def series_cells(record: Mapping[str, Any], task: Task) -> Series:
-    """The series of a row of a task that makes images.
-
-    Raises:
-        ManifestRowError: A value is missing, has the wrong type or range.
-    """
+    """The series of a row of a task that makes images."""
     if task.kind == "turns":
         return Series(prompts=_turns(record.get("prompts"), task), keeps_all=_keeps_all(record, "last"))
     if task.kind == "views":

@@ -30,11 +30,7 @@ def image_settings(record: Mapping[str, Any], default: ImageSettings) -> ImageSe
 
 
 def choice_settings(record: Mapping[str, Any], default: TextSettings) -> ChoiceSettings:
-    """The settings of a row that weighs given answers: as long a place for them as an answer has by default.
-
-    Raises:
-        ManifestRowError, ConfigError: As ``text_settings``.
-    """
+    """The settings of a row that weighs given answers: as long a place for them as an answer has by default."""
     max_tokens = whole_cell("max_tokens", record.get("max_tokens"))
     cfg_scale = number_cell("cfg_scale", record.get("cfg_scale"))
     return ChoiceSettings(
@@ -119,11 +115,7 @@ class RowDefaults:
         preset.text(self.understanding, self.explicit_understanding)
 
     def image_settings(self, task: Task, preset: Preset) -> ImageSettings:
-        """Those of a row of a task that makes images, with a preset's approximations.
-
-        Raises:
-            ConfigError: The preset does not go with what the job sets itself.
-        """
+        """Those of a row of a task that makes images, with a preset's approximations."""
         if task.kind in ("image", "painting"):
             return preset.image(self.text_to_image, self.explicit_text_to_image)
         return preset.image(self.image_to_image, self.explicit_image_to_image)

@@ -51,8 +51,6 @@ class Coordinator:
     """Runs one lease book on one pool.
 
     Args:
-        pool: Not yet started.
-        leases: What is to be done.
         listen: Called with every event of every worker.
         check: Called all the time; what it raises ends the run.
         poison_segments: Records segments a worker was processing when it died; None: they are handed out as before.
@@ -126,11 +124,7 @@ class Coordinator:
         return CoordinatorReport(self._totals, self._num_lost)
 
     def _drain_all(self) -> None:
-        """Have every worker end gracefully, and note what they still commit; those that load their model just end.
-
-        Raises:
-            RunStopped: If one could not, with the reason: what it had finished may have to be made again.
-        """
+        """Have every worker end gracefully, and note what they still commit; those that load their model just end."""
         silent, failures = self._open_workers & self._ready_workers, list[str]()
         for name in silent:
             self._pool.drain(name, self._shutdown.left_s)

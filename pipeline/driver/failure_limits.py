@@ -94,9 +94,6 @@ class StreakWatch:
 
         Of several workers no one counts for more than half: a bad one fails at its first steps, before any other has
         done a row.
-
-        Raises:
-            TooManyFailures: So many have, and none is done.
         """
         if self.max_rows is None or self._has_done or not self._streaks:
             return
@@ -146,11 +143,7 @@ class FailureLimit:
 
     @classmethod
     def of(cls, max_failures: int | str | None) -> "FailureLimit | None":
-        """``100`` rows or ``5%`` of the rows; None: there is no limit.
-
-        Raises:
-            ConfigError: It is none of these.
-        """
+        """``100`` rows or ``5%`` of the rows; None: there is no limit."""
         if max_failures is None:
             return None
         text = str(max_failures)
@@ -181,9 +174,6 @@ class FailureLimit:
 
         Args:
             num_rows: Rows of this start, of which a small number is a small sample.
-
-        Raises:
-            TooManyFailures: More rows have failed than may.
         """
         num_done, num_failed = self._gone
         for name in {*self._of_worker, *self._committed}:

@@ -26,8 +26,6 @@ class LeaseBook:
 
     Args:
         segments: Every segment of the run, in row order; read as needed.
-        committed: Names of segments that are done already.
-        repeats: Rows whose id an earlier row has.
         poison_segments: What is held against segments, from earlier starts.
         retries: Which rows of segments that are committed are run again.
         partials: Segments of which earlier starts have left finished rows.
@@ -96,7 +94,6 @@ class LeaseBook:
         """Take back what a worker held; what nobody else holds is handed out next.
 
         Args:
-            worker: One that has died or drained.
             is_lost: Whether it died of, or with, what it held.
             failing: Segments because of which it was given up as unfit.
         """

@@ -44,7 +44,6 @@ class WorkerPool(ABC):
         """Ask a worker to end early, gracefully; it answers with ``WorkerDraining`` and ``WorkerDrained``.
 
         Args:
-            name: Which one. Does nothing if it is dead.
             deadline_s: When it has to be gone; None: when it has finished what it has begun.
         """
 

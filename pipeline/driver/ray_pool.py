@@ -73,8 +73,6 @@ class RayPool(WorkerPool):
     """``num_workers`` actors on the Ray cluster that this process is connected to.
 
     Args:
-        settings: For every worker.
-        num_workers: Actors to keep alive.
         num_cpus: Cores reserved for each, and the number of its torch threads.
         num_gpus: GPUs reserved for each; Ray shows an actor its own only.
     """

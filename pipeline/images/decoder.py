@@ -44,8 +44,6 @@ class ImageDecoder:
         """The image, upright.
 
         Args:
-            data: The file.
-            name: For messages.
             keeps_mode: Whether the image stays in its own mode; otherwise it is made RGB.
 
         Raises:
@@ -145,11 +143,7 @@ class _DecoderProcess:
         self._answers: IO[bytes] = self._process.stdout
 
     def ask(self, *parts: bytes) -> dict[str, Any]:
-        """The next line of the answer.
-
-        Raises:
-            OSError, EOFError, ValueError: The process has ended.
-        """
+        """The next line of the answer."""
         for part in parts:
             self._requests.write(part)
         self._requests.flush()
@@ -160,11 +154,7 @@ class _DecoderProcess:
         return answer
 
     def image(self, answer: dict[str, Any]) -> Image.Image:
-        """The pixels that follow an answer.
-
-        Raises:
-            EOFError: The process has ended.
-        """
+        """The pixels that follow an answer."""
         data = self._answers.read(answer["num_bytes"])
         if len(data) != answer["num_bytes"]:
             raise EOFError

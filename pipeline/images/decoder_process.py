@@ -46,11 +46,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image rotated by its EXIF orientation, in its own mode; gray of more than 8 bits becomes mode L.
-
-    Raises:
-        PixelsUnclear: It is gray, and the range of its numbers is not known.
-    """
+    """The image rotated by its EXIF orientation, in its own mode; gray of more than 8 bits becomes mode L."""
     num_bits, is_inverted = _gray_bits(image), _is_inverted(image)
     image.load()
     turned = _turned(image)

@@ -44,9 +44,6 @@ class TimedCalls(Generic[Result]):
     """Runs calls on threads that are used again when they come back. Threads may share it.
 
     The threads are daemons: one that hangs keeps no process alive.
-
-    Args:
-        is_over: Asked while a call is waited for; from then on none is.
     """
 
     def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
@@ -113,7 +110,6 @@ class ImageFetcher:
     """Fetches images as a policy allows. Threads may share it.
 
     Args:
-        policy: Which ones, and how large.
         timeout_s: How long the bytes may take to come, beyond what stores bound by themselves; None: for ever.
         is_over: Whether nobody waits for images any more.
     """
@@ -226,7 +222,6 @@ class InputImages:
         Raises:
             StoreError: This image cannot be had, while others can, or trying again cannot help.
             RunFailed: No image can be had any more, or the run is being stopped.
-            ImageUnreadable: As ``ImageFetcher.fetch``.
         """
         num_fetched_then: list[int] = []  # by other rows too, when a try of this one failed
 

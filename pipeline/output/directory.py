@@ -65,12 +65,7 @@ class RunDirectory:
         have been killed right afterwards, so its failures are repeated here all the same.
 
         Args:
-            name: Which one.
             part: Its bytes, different from those of every other attempt.
-            summary: What ``part`` holds.
-
-        Returns:
-            What the part that stands holds.
         """
         is_ours = self.store.put_if_absent(name.key, part)
         standing = summary if is_ours else self._part_summary(name)
@@ -149,9 +144,6 @@ class RunDirectory:
 
         Reads many parts at once, and keeps of them what is counted: memory does not grow with their number.
 
-        Args:
-            look: Called with each segment, in row order and on the caller's thread.
-
         Raises:
             StoreError: Codes as of ``summary``, and ``DamagedPart`` if a segment has too few or too many rows.
         """
@@ -225,11 +217,7 @@ class RunDirectory:
             self.store.put_json(RUN_KEY, described, **_RUN_STYLE)
 
     def description(self) -> dict[str, Any] | None:
-        """``run.json``; None if no run was started here.
-
-        Raises:
-            ConfigError: If something else is there.
-        """
+        """``run.json``; None if no run was started here."""
         try:
             found = json.loads(self.store.get(RUN_KEY))
         except ObjectNotFound:

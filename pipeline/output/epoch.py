@@ -52,11 +52,7 @@ class EpochReport:
 
 
 def read_epoch_reports(store: Store) -> list[EpochReport]:
-    """Every start of the run, in order; files that cannot be read as such are taken for empty.
-
-    Raises:
-        StoreError: The store is out of reach.
-    """
+    """Every start of the run, in order; files that cannot be read as such are taken for empty."""
     keys: dict[int, dict[str, str]] = {}
     for key in store.list("_epochs/"):
         if match := _EPOCH_FILE.fullmatch(key):
@@ -152,12 +148,7 @@ class Fence:
         self.number = number
 
     def check(self) -> None:
-        """Continue only if this is still the last epoch; one small request.
-
-        Raises:
-            RunSuperseded: It is not.
-            StoreError: The store cannot be read.
-        """
+        """Continue only if this is still the last epoch; one small request."""
         if self._store.size(_claim_key(self.number + 1)) is not None:
             successor = _owner_of(self._store, self.number + 1)
             raise RunSuperseded(f"another driver ({successor}) has taken over {self._store.uri}: this one stops")
@@ -228,10 +219,6 @@ def claimed_epoch(store: Store, *, silence_s: float = SILENCE_S) -> Iterator[Run
 
     A driver of this machine that has ended, and one that reported its end, are succeeded at once; one of another
     machine when it has been silent for ``silence_s``.
-
-    Args:
-        store: The root of the run.
-        silence_s: For tests.
 
     Raises:
         RunInUse: Another driver is at work there, or claimed the epoch at this very moment.

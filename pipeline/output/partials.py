@@ -55,12 +55,7 @@ def row_fingerprint(settings_digest: str, row: int, rows: pa.Table, offset: int)
 
 
 class PartialSegments:
-    """The partial segments of one run, as one worker writes and reads them. Threads may share it.
-
-    Args:
-        store: The root of the run.
-        retry_policy: For a store that is throttled or out of reach for a while.
-    """
+    """The partial segments of one run, as one worker writes and reads them. Threads may share it."""
 
     def __init__(self, store: Store, retry_policy: RetryPolicy) -> None:
         self._store = store

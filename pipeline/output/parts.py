@@ -14,15 +14,7 @@ from manifests.files.plan import Segment, ShardPlan
 
 
 class SegmentSet:
-    """Segments of one plan, by name. Iterating gives them in row order. One thread at a time may add.
-
-    Args:
-        plan: Whose segments these are.
-        names: Some to begin with.
-
-    Raises:
-        KeyError: A name is that of no segment of the plan.
-    """
+    """Segments of one plan, by name. Iterating gives them in row order. One thread at a time may add."""
 
     def __init__(self, plan: ShardPlan, names: Iterable[str] = ()) -> None:
         self.plan = plan
@@ -32,11 +24,7 @@ class SegmentSet:
             self.add(name)
 
     def add(self, name: str) -> bool:
-        """Take a segment in; whether it was not there before.
-
-        Raises:
-            KeyError: The plan has no segment of that name.
-        """
+        """Take a segment in; whether it was not there before."""
         number = self.plan.number_of(name)
         if number is None:
             raise KeyError(name)
@@ -133,11 +121,7 @@ class CommittedSegments(SegmentSet):
 
     @classmethod
     def of(cls, plan: ShardPlan, parts: Iterable[PartName]) -> Self:
-        """Those that these parts are of, in any order.
-
-        Raises:
-            KeyError: The plan has no such segment; a retry's part without its segment's own counts alike.
-        """
+        """Those that these parts are of, in any order."""
         committed = cls(plan)
         for part in parts:
             if part.retry:

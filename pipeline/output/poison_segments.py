@@ -49,12 +49,7 @@ class CrashHistory:
 
 
 class PoisonRecord:
-    """The poison segments of one run. Threads and processes may share it: each segment has one writer at a time.
-
-    Args:
-        store: The root of the run.
-        retry_policy: For a store that is throttled or out of reach for a while.
-    """
+    """The poison segments of one run. Threads and processes may share it: each segment has one writer at a time."""
 
     def __init__(self, store: Store, retry_policy: RetryPolicy | None = None) -> None:
         self._store = store

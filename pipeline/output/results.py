@@ -209,17 +209,12 @@ def part_bytes(
     """The Parquet part of one segment.
 
     Args:
-        row_results: One for each row of the part, in any order.
         rows: The segment's rows as read from the manifest; their pass-through columns are copied.
-        first_row: Number of the first of them in the whole manifest.
         writer: Unique to this attempt.
         run: The ``results_digest`` of the run, by which a part of another one is recognized.
         expected_rows: Which rows the part is about, in order; None: all of the segment.
         retry: The retry of the run that makes it; 0 for a segment's first part.
         score_columns: Names of the columns of the scores.
-
-    Raises:
-        ValueError: If a row has no result, or two.
     """
     ordered = sorted(row_results, key=lambda row_result: row_result.row)
     expected = list(range(first_row, first_row + rows.num_rows)) if expected_rows is None else list(expected_rows)

@@ -21,10 +21,8 @@ class SegmentRetry:
     """What a worker has to know to run rows of a committed segment again.
 
     Attributes:
-        number: Of the run's retry.
         classes: Failures of these are tried again; others stay as they are.
         after: Which of the segment's retries its last part is from; 0 is the segment's own part.
-        num_rows: How many failures are tried again.
     """
 
     number: int

@@ -165,8 +165,6 @@ class ImageFormat:
     """How images are stored.
 
     Attributes:
-        suffix: What their names end with.
-        content_type: Of the object on a store.
         has_quality: Whether it is lossy, with a quality from 1 to 100.
         bytes_per_pixel: About so many, of generated images.
     """

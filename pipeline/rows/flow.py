@@ -174,8 +174,6 @@ def best_of(row: Row, drawn: Rounds, ask: Callable[[str, Tensor], Request]) -> R
     """Samples of a row, each scored by the model itself; the first of the best is the row's own.
 
     Args:
-        row: Which row.
-        drawn: Its samples.
         ask: Lays out the request of a name that weighs ``YES`` and ``NO`` about an image.
     """
     made = yield from drawn
@@ -193,8 +191,6 @@ def samples(row: Row, seed: int, draw: Callable[[str, int], Request], kept: Kept
     """One prompt, drawn from as many seeds as the row wants samples; the first is the row's own.
 
     Args:
-        row: Which row.
-        seed: Its seed.
         draw: Lays out the request of a name and a seed.
         kept: What stays of the row's input image.
     """
@@ -221,7 +217,6 @@ def turns(row: Row, seed: int, codes_HW: Tensor, draw: Callable[[str, int, str, 
     An image goes into the next turn as its codes, without a way through pixels.
 
     Args:
-        row: Which row.
         seed: Its seed; that of the first turn.
         codes_HW: The input image.
         draw: Lays out the request of a name, a seed, a prompt and an image.

@@ -59,7 +59,6 @@ def check_hooks(settings: HookSettings, columns: Collection[str]) -> None:
     """Refuse what would fail in every worker.
 
     Args:
-        settings: The hooks of a run.
         columns: Those of the manifest that reach the output.
 
     Raises:
@@ -104,11 +103,7 @@ def find_hook(name: str) -> Hook:
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    """What a file defines, loaded once, under a name that nothing else has.
-
-    Raises:
-        FileNotFoundError: There is no such file on this machine.
-    """
+    """What a file defines, loaded once, under a name that nothing else has."""
     path = path.resolve()
     name = f"_dimoo_batch_hook_{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}"
     if name in sys.modules:
@@ -151,11 +146,7 @@ def call_hook(name: str, hook: Hook, value: Any, where: str | None = None) -> An
 
 
 def hook_digest(name: str) -> str:
-    """32 hexadecimal digits that change with the file that a hook is defined in, not with what that imports.
-
-    Raises:
-        ConfigError: As ``find_hook``.
-    """
+    """32 hexadecimal digits that change with the file that a hook is defined in, not with what that imports."""
     found = find_hook(name)
     owner = found if isinstance(found, type) or hasattr(found, "__code__") else type(found)
     module = sys.modules.get(getattr(owner, "__module__", None) or "")

@@ -38,9 +38,6 @@ def painted_pixels(
     """Where a row wants its image painted, an image of mode L of the same size: 255 there, 0 where it is kept.
 
     Args:
-        mask: The row's.
-        size: Of the input image.
-        mask_image: That of the row, if it has one, upright.
         keeps_box: Whether a box is what is kept, and not what is painted. A mask image is always what is painted.
 
     Raises:
@@ -68,7 +65,6 @@ def grown_image(mask: Mask, padding: Padding, image: Image.Image) -> tuple[Image
 
     Args:
         mask: The row's; its dilation regenerates so many tokens of the image's rim.
-        padding: Of each side.
         image: The input image, of whole tokens.
 
     Raises:
@@ -94,11 +90,7 @@ def grown_codes(padding: Padding, image: Image.Image, codes_HW: Tensor) -> Tenso
 
 
 def painted_tokens(mask: Mask, pixels: Image.Image) -> Tensor:
-    """The tokens to paint, (H, W) bool: those of which more than half is to be, and as many around as the row sets.
-
-    Raises:
-        MaskUnusable: There are none.
-    """
+    """The tokens to paint, (H, W) bool: those of which more than half is to be, and as many around as the row sets."""
     levels = torch.frombuffer(bytearray(pixels.tobytes()), dtype=torch.uint8).view(pixels.height, pixels.width)
     mask_HW = token_mask((levels >= 128).float())
     if not bool(mask_HW.any()):

@@ -121,11 +121,7 @@ class Postprocessor:
         ]
 
     def finish_images(self, row: Row, at: SegmentRows, made: MadeImages, images: list[Image.Image]) -> RowResult:
-        """Store a row's images, given decoded, and return the row.
-
-        Raises:
-            StoreError: One cannot be written.
-        """
+        """Store a row's images, given decoded, and return the row."""
         assert row.settings is None or isinstance(row.settings, ImageSettings)
         judged = self.judged(row, at, pixels=images[made.chosen])
         if isinstance(judged, RowFailure):

@@ -200,11 +200,7 @@ class Preprocessor:
 
 
 def _codes_tensor(grid: CodeGrid, num_codes: int) -> Tensor:
-    """A row's codes, (rows, columns).
-
-    Raises:
-        RequestError: One is not in the codebook.
-    """
+    """A row's codes, (rows, columns)."""
     if (largest := max(grid.codes)) >= num_codes:
         fix = "tokenize the images with this model"
         raise RequestError(f"vq_codes must be from 0 to {num_codes - 1} for this model, got {largest}: {fix}")

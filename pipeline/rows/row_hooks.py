@@ -103,11 +103,7 @@ Scores = tuple[float | None, ...]
 
 
 class RowHooks:
-    """The hooks of one worker. Several threads call them at once.
-
-    Raises:
-        ConfigError: One cannot be loaded.
-    """
+    """The hooks of one worker. Several threads call them at once."""
 
     def __init__(self, settings: HookSettings, defaults: RowDefaults) -> None:
         loaded = {name: load_hook(name) for name in dict.fromkeys(settings.names)}
@@ -182,12 +178,7 @@ class RowHooks:
 
 
 def _kept(name: str, returned: Any, kind: type) -> Any:
-    """What a hook gave back, if it wants the row.
-
-    Raises:
-        HookRejected: It does not; with its reason, if it gave one.
-        HookFailed: That is nothing which a hook may return.
-    """
+    """What a hook gave back, if it wants the row."""
     if returned is None or isinstance(returned, str):
         raise HookRejected(f"hook {name!r} rejected it" + (f": {returned}" if returned else ""))
     if not isinstance(returned, kind):
@@ -252,7 +243,6 @@ class ResultJudge:
     """Asks a run's hooks about results. Threads may share it.
 
     Args:
-        hooks: Whom to ask.
         read_input: Reads an image that the manifest in a folder names.
         encode: The file of an image, as the run stores it.
     """
@@ -273,14 +263,7 @@ class ResultJudge:
         """What is to be stored of a row; or why nothing is.
 
         Args:
-            row: As it was run.
-            at: Where the manifest has it.
             columns: Those of the output, over the manifest's own cells.
-            text: Its answer.
-            pixels: Its own image.
-
-        Raises:
-            RunFailed: As ``RowHooks.after``.
         """
         if not self._hooks.look_at_results:
             return Judged(text, pixels, ())

@@ -9,7 +9,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
 
@@ -203,13 +203,10 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Remove the object, if there is one."""
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str) -> io.BufferedReader:
         """The object as a seekable file, read in ranges of about a megabyte as needed.
 
         Reading raises ``StoreError`` as ``get`` does. Fit for ``pyarrow.parquet``; not for several threads at once.
-
-        Raises:
-            ObjectNotFound: There is none.
         """
         size = self.size(key)
         if size is None:

@@ -10,8 +10,8 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from pipeline.storage.base import PROBE_PREFIX, TEMP_PREFIX, Store
 from pipeline.storage.errors import AccessDenied, ObjectNotFound, StoreError
@@ -111,7 +111,7 @@ class LocalStore(Store):
                 path.unlink()
                 _flush_folder(path.parent)
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str) -> BufferedReader:
         """See ``Store.open``; a plain file, read as the system does."""
         self._check_key("read", key)
         with self._translated("read", key):

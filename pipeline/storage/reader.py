@@ -1,7 +1,7 @@
 """Reads single objects by URI: the images that manifest rows name."""
 
 import threading
-from typing import BinaryIO
+from io import BufferedReader
 
 from dimoo_core.errors import ConfigError
 from manifests.redact import redact_uri
@@ -31,26 +31,18 @@ class ObjectReader:
         store, key = self.locate(uri)
         return store.get(key) if max_bytes is None else store.get_at_most(key, max_bytes)
 
-    def open(self, uri: str) -> BinaryIO:
-        """The object as a seekable file, read in ranges as needed.
-
-        Raises:
-            StoreError: As ``read``.
-        """
+    def open(self, uri: str) -> BufferedReader:
+        """The object as a seekable file, read in ranges as needed."""
         store, key = self.locate(uri)
         return store.open(key)
 
     def locate(self, uri: str) -> tuple[Store, str]:
-        """The store and the key of an object; nothing is read yet.
-
-        Raises:
-            StoreError: As ``read``.
-        """
+        """The store and the key of an object; nothing is read yet."""
         try:
             root, key = split_uri(uri)
         except ConfigError as error:
             raise StoreError("read", redact_uri(uri), "InvalidUri", str(error)) from error
-        if not root.startswith("s3://"):  # a folder costs nothing to open, and there may be millions
+        if parse_uri(root).is_local:  # a folder costs nothing to open, and there may be millions
             return open_store(root), key
         with self._lock:
             if root not in self._bucket_stores:
@@ -75,10 +67,10 @@ def open_store(uri: str) -> Store:
         StoreError: The AWS settings cannot be used, for example a profile that does not exist.
     """
     location = parse_uri(uri)
-    if location.scheme == "s3":
-        from pipeline.storage.s3 import S3Store  # boto3 takes half a second to import
+    if location.is_local:
+        from pipeline.storage.local import LocalStore
 
-        return S3Store(location.bucket, location.path)
-    from pipeline.storage.local import LocalStore
+        return LocalStore(location.path)
+    from pipeline.storage.s3 import S3Store  # boto3 takes half a second to import
 
-    return LocalStore(location.path)
+    return S3Store(location.bucket, location.path)

@@ -110,10 +110,6 @@ class ConcurrencyLimit:
     """A limit that is halved at a refusal and grows by one request for each round of successes.
 
     So the work continues at what the store allows, and with one request at a time at worst. Threads share a limit.
-
-    Args:
-        max_concurrency: Where it begins, and its upper bound.
-        clock: Seconds from any origin.
     """
 
     def __init__(self, max_concurrency: int = MAX_CONCURRENCY, *, clock: Callable[[], float] = time.monotonic) -> None:

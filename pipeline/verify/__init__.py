@@ -1,1 +1,1 @@
-"""The independent check of an output."""
+"""The independent check of an output. A ``StoreError`` means that the store is out of reach, not a damaged output."""

@@ -127,7 +127,6 @@ class RunAudit:
     """The check of one output. ``run`` may be called once.
 
     Args:
-        store: Root of the output.
         tell: Called with each finding, on the caller's thread.
         tell_orphan: Called with the key of each object that nothing refers to; a killed run may leave some, harmlessly.
         tell_unended: Called before anything else if the run has not ended: what is not there yet is no finding then.

@@ -18,9 +18,6 @@ class RunFacts:
     """The frame of a run.
 
     Attributes:
-        num_rows: Rows of the manifest that the run is about.
-        segment_rows: Most rows of a part.
-        image_format: ``png``, ``jpeg`` or ``webp``.
         results_digest: Of everything that decides results, the manifest's fingerprint included; each part repeats it.
     """
 

@@ -45,11 +45,7 @@ def parse_failures(text: bytes | None) -> list[dict[str, Any]] | None:
 def audit_copy(
     store: Store, segment: SegmentName, failures: list[dict[str, Any]], *, has_copy: bool
 ) -> Iterator[Finding]:
-    """``_failures/`` repeats the failures of a part, and is absent where there are none.
-
-    Raises:
-        StoreError: The store is out of reach.
-    """
+    """``_failures/`` repeats the failures of a part, and is absent where there are none."""
     key = segment.failures_key
     if not failures and has_copy:
         yield Finding(key, "object", "nothing, since no failure stands there", "a file")
@@ -71,11 +67,7 @@ def audit_copy(
 def audit_quarantine(
     store: Store, segment: SegmentName, failures: list[dict[str, Any]], *, has_it: bool
 ) -> Iterator[Finding]:
-    """``_quarantine/`` repeats those failures of a part whose rows killed their workers, and is absent without any.
-
-    Raises:
-        StoreError: The store is out of reach.
-    """
+    """``_quarantine/`` repeats those failures of a part whose rows killed their workers, and is absent without any."""
     key, quarantined = segment.quarantine_key, [each for each in failures if each["error_type"] == "WorkerDied"]
     if not quarantined and not has_it:
         return

@@ -38,11 +38,7 @@ class ImageAudit:
 
 
 def audit_image(store: Store, claim: ImageClaim, image_format: str) -> ImageAudit:
-    """Read one image, a bounded piece at a time, and compare it with its row.
-
-    Raises:
-        StoreError: The store is out of reach, which proves nothing about the image.
-    """
+    """Read one image, a bounded piece at a time, and compare it with its row."""
     digest, num_bytes, head = hashlib.sha256(), 0, b""
     try:
         for chunk in _chunks(store, claim):

@@ -81,7 +81,6 @@ def list_run(store: Store, tell: Callable[[Finding], None], tell_orphan: Callabl
     """List an output once.
 
     Args:
-        store: Its root.
         tell: Called with objects that readers of ``parts/`` or ``_failures/`` would take for theirs.
         tell_orphan: Called with objects that belong to no run.
     """

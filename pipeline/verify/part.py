@@ -113,16 +113,10 @@ def audit_part(
     """Read a part, every page of it, and the copy of its failures.
 
     Args:
-        store: The root of the run.
-        facts: Of ``run.json``.
-        segment: Which part.
         has_copy: Whether ``_failures/`` lists a file of this segment.
         has_quarantine: Whether ``_quarantine/`` does.
         is_last: Whether no retry's part follows, so that the failures stand.
         has_ended: Whether the run has; copies may be late before it does.
-
-    Raises:
-        StoreError: The store is out of reach, which proves nothing about the part.
     """
     audit = PartAudit(segment)
     try:

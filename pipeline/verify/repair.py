@@ -29,10 +29,6 @@ _COPIES = ((FAILURES_PREFIX, ".parquet"), (QUARANTINE_PREFIX, ".json"))
 class SetAside:
     """Gathers what findings are about, and moves it. One thread uses it; ``move`` may be called once.
 
-    Args:
-        store: The root of the run.
-        epoch: Claimed for this, so that no driver is at work.
-
     Attributes:
         folder: Where things go, a prefix that ends in ``/``.
     """
@@ -60,12 +56,6 @@ class SetAside:
 
     def move(self, num_parts: int) -> int:
         """Take ``_SUCCESS`` away, then move everything that was noted; without findings nothing is done.
-
-        Args:
-            num_parts: Of the run.
-
-        Returns:
-            How many segments have no part any more.
 
         Raises:
             NotARun: Most parts are of another run than ``run.json`` describes: it is not the parts that are wrong.

@@ -16,13 +16,7 @@ from pipeline.verify.part import PartAudit
 
 
 class RetryAudit:
-    """The retries of a run, and the check of its parts against them.
-
-    Args:
-        store: The root of the run.
-        numbers: Of the records that are there.
-        tell: Called with wrong records.
-    """
+    """The retries of a run, and the check of its parts against them."""
 
     def __init__(self, store: Store, numbers: Iterable[int], tell: Callable[[Finding], None]) -> None:
         self._classes = {number: _read_record(store, number, tell) for number in sorted(numbers)}

@@ -57,8 +57,6 @@ class StreakKeeper:
         """Count a row's result in; returns the segments that need wait no longer.
 
         Args:
-            segment: Of the row.
-            row_result: Of the row.
             is_reused: Whether another worker has made it.
 
         Raises:
@@ -122,11 +120,7 @@ class SegmentCommitter:
     A row in flight costs a credit, which its result gives back, so memory does not grow with the manifest.
 
     Args:
-        settings: Of the run.
-        run_directory: Where parts go.
-        fence: Passed before each commit.
         poison_segments: Cleared of segments that are committed.
-        retry_policy: For the store.
         emit: Called with each commit.
 
     Attributes:
@@ -174,11 +168,7 @@ class SegmentCommitter:
             self.num_open_segments += 1
 
     def commit_held(self, segment: OpenSegment, row_result: RowResult, *, is_reused: bool = False) -> None:
-        """Record a result, give its credit back, and commit the segment if it was the last.
-
-        Raises:
-            WorkerUnfit: The engine fails on row after row.
-        """
+        """Record a result, give its credit back, and commit the segment if it was the last."""
         is_complete = segment.add(row_result)
         self._credits.release()
         with self._counts_lock:

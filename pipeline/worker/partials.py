@@ -28,14 +28,7 @@ class _Book:
 
 
 class PartialWriter:
-    """The partial segments of one worker's open segments. Threads may share it.
-
-    Args:
-        partials: Of the run.
-        policy: When to flush.
-        settings_digest: Of everything that decides results now.
-        clock: Seconds from any origin.
-    """
+    """The partial segments of one worker's open segments. Threads may share it."""
 
     def __init__(
         self,

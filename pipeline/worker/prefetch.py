@@ -36,11 +36,7 @@ class IsolatedRows:
         self._policy = policy
 
     def admit(self, lease: Lease, row: Row | RawRow) -> Row | RawRow | RowFailure:
-        """The row, after the store knows that it is the next to be run; or its failure, if too many workers died.
-
-        Raises:
-            StoreError: The store cannot be written.
-        """
+        """The row, after the store knows that it is the next to be run; or its failure, if too many workers died."""
         crash_history = lease.crash_history
         assert crash_history is not None
         failure_class = crash_history.failure_class
@@ -62,7 +58,6 @@ class RowPrefetcher:
 
     Args:
         preprocessor: Makes rows into requests; closed with this.
-        output_stage: Gets rows that need no engine.
     """
 
     def __init__(

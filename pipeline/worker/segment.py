@@ -16,8 +16,6 @@ class OpenSegment:
     """Row results of one leased segment. Threads may add to it at the same time.
 
     Args:
-        lease: Of the segment.
-        rows: All its rows, as read from the manifest.
         failed: Where a committed segment is tried again, the failures of its last part.
     """
 
@@ -54,11 +52,7 @@ class OpenSegment:
             return len(self._row_results) == len(self.expected_rows)
 
     def add(self, row_result: RowResult) -> bool:
-        """Record one row's result, a failure with the row's extra columns; True for the one that completes the segment.
-
-        Raises:
-            ValueError: If the row has a result already.
-        """
+        """Record a row's result, a failure with its extra columns; True for the one that completes the segment."""
         if isinstance(row_result, RowFailure):
             earlier = self._failed.get(row_result.row)
             attempts = row_result.attempts + (earlier.attempts if earlier is not None else 0)

@@ -16,11 +16,7 @@ from pipeline.protocol.shutdown import ShutdownRequest
 
 
 class WatchdogClock:
-    """Threads report when they begin, end, and in between when they make progress.
-
-    Args:
-        clock: Seconds from any origin.
-    """
+    """Threads report when they begin, end, and in between when they make progress."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -52,10 +48,6 @@ class WorkerThreads:
     """Where a worker's work is done beside the engine's thread. May be used from all of them.
 
     Work that is handed over when the pools are closing is dropped: the run is being stopped or drained.
-
-    Args:
-        num_fetching: Threads that turn rows into requests.
-        num_storing: Threads that carry results to the store.
 
     Attributes:
         stop: Set when every thread is to end soon, whatever it holds.

@@ -51,9 +51,6 @@ class EngineClock:
 
     Waits before the first step are start-up, those after the last one are the end of the work: neither counts. One
     thread owns it; others may read.
-
-    Args:
-        now: A clock that only goes forward, in seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:

@@ -231,6 +231,7 @@ def test_wrong_input_ends_with_2_and_says_what_to_do(arguments: tuple[str, ...],
     write("bad.csv", "prompt\na\nb,c\n")
     write("near.csv", "image,max_new_tokens\na.png,8\n")
     write("there.parquet", "")
+    write("there-2.parquet", "")
     Path("empty").mkdir()
     Path(tar("cut.tar", {"a.png": b"x" * 2000})).write_bytes(Path("cut.tar").read_bytes()[:1000])
     assert words in build(*arguments, exit_code=2)["message"]

@@ -9,10 +9,16 @@ from rich.console import Console
 
 from jobs.progress import display as progress
 from jobs.progress.display import LineDisplay, PanelDisplay, _cells, _facts
+from jobs.progress.log import begin
 from jobs.progress.state import ProgressState
 from pipeline.output.results import RunTotals
 from pipeline.protocol.messages import SegmentCommitted, WorkerDied, WorkerReady
 from tests.support.progress import Clock, state_of, worked
+
+
+@pytest.fixture(autouse=True)
+def _lines_on_standard_error() -> None:
+    begin("info")
 
 
 def test_plain_lines_come_every_ten_seconds_and_only_when_something_has_changed(
