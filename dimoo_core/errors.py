@@ -20,6 +20,9 @@ A message states what could not be done, to which object, the offending value, a
 Every class survives pickling: its constructor arguments are passed to ``super().__init__``.
 """
 
+ENDS_THE_PROCESS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What is raised to end a process or a generator; everything else may be the fault of one request or row."""
+
 
 class DimooError(Exception):
     """Root of the exceptions this project raises on purpose."""

@@ -8,6 +8,7 @@ import os
 import re
 
 HIDDEN = "[hidden]"
+MAX_ERROR_CHARACTERS = 2000
 
 SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
@@ -55,3 +56,13 @@ def redact_text(text: str) -> str:
             text = text.replace(value, HIDDEN)
     text = _URI_IN_TEXT.sub(lambda match: redact_uri(match[0]), text)
     return _SECRET_ARGUMENT.sub(lambda match: f"{match[1]}={HIDDEN}", text)
+
+
+def error_words(error: BaseException) -> str:
+    """What an error says, for a failure of a row: one line of at most ``MAX_ERROR_CHARACTERS`` without secrets."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as broken:  # of somebody else's class
+        text = f"its message cannot be shown ({type(broken).__name__})"
+    text = redact_text(text).encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair is no text
+    return text if len(text) <= MAX_ERROR_CHARACTERS else text[: MAX_ERROR_CHARACTERS - 1] + "…"

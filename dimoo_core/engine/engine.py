@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dimoo_core.decoding.base import Decoding, StepTrace
 from dimoo_core.decoding.choice import ChoiceDecoding
@@ -20,7 +21,7 @@ from dimoo_core.engine.kv_cache import StepCache, cache_for
 from dimoo_core.engine.memory import cache_budget
 from dimoo_core.engine.scheduler import RequestState, Scheduler
 from dimoo_core.engine.step_batch import StepBatch
-from dimoo_core.errors import BatchTooLarge, LogitsNotFinite, RequestTimedOut
+from dimoo_core.errors import ENDS_THE_PROCESS, BatchTooLarge, LogitsNotFinite, RequestTimedOut
 from dimoo_core.model.batch_invariance import FREE, InvariancePolicy, probe_invariance_policy
 from dimoo_core.model.float8 import FLOAT8
 from dimoo_core.model.fused_ops import EAGER, compiled
@@ -129,22 +130,26 @@ class Engine:
         A step that does not fit the device's memory is halved and tried again; if one request alone does not fit,
         others give up what they keep, and start again later; a request that does not fit with nothing beside it is
         returned as failed, and so is one whose numbers are not finite, or that has run for longer than
-        ``max_request_s``.
+        ``max_request_s``. A step that fails for another reason is halved in the same way, until the request that it
+        fails with is alone and is returned as failed.
         """
         started_s = time.perf_counter()
         step = [state for state in self._scheduler.next_step(started_s) if not state.decoding.is_done]
         results: list[Result] = []
         if step:
             try:
-                self._advance(step)
-            except torch.OutOfMemoryError as error:
+                results += self._advance(step)
+            except ENDS_THE_PROCESS:
+                raise
+            except BaseException as error:
                 traceback.clear_frames(error.__traceback__)  # they hold the tensors of the pass that failed
                 results += self._shrink(step, error)
         self.stats.busy_s += time.perf_counter() - started_s
         return results + self._retire() + self._expire()
 
     @torch.inference_mode()
-    def _advance(self, states: list[RequestState]) -> None:
+    def _advance(self, states: list[RequestState]) -> list[Result]:
+        """Run one step of these requests; returns those that have failed when it was their turn."""
         batch = StepBatch(states)
         logits = batch.logits(self._transformer)
         for state, num_computed, num_shared in batch.num_tokens():
@@ -152,37 +157,57 @@ class Engine:
             self.stats.num_tokens += num_computed
             self.stats.num_tokens_shared += num_shared
             self.stats.num_tokens_reused += state.decoding.request.num_tokens - num_computed - num_shared
+        failed: list[Result] = []
         for state, of_sequences in zip(states, logits, strict=True):
-            if isinstance(state.cache, StepCache) and (extents := state.cache.extents()):
-                state.decoding.look_at(*extents)
-            trace = state.decoding.advance(of_sequences)
-            state.num_tokens = (state.cache or state.decoding).num_tokens()
-            if isinstance(state.cache, StepCache):
-                trace = replace(trace, cache=state.cache)
-            if self._observe is not None:
-                self._observe(state.decoding.request.request_id, trace)
+            try:
+                self._advance_one(state, of_sequences)
+            except (torch.OutOfMemoryError, *ENDS_THE_PROCESS):
+                raise
+            except BaseException as error:
+                failed.append(self._failed(state, error))
         self.stats.num_steps += 1
+        return failed
 
-    def _shrink(self, step: list[RequestState], error: torch.OutOfMemoryError) -> list[Result]:
+    def _advance_one(self, state: RequestState, logits: list[Tensor | None]) -> None:
+        if isinstance(state.cache, StepCache) and (extents := state.cache.extents()):
+            state.decoding.look_at(*extents)
+        trace = state.decoding.advance(logits)
+        state.num_tokens = (state.cache or state.decoding).num_tokens()
+        if isinstance(state.cache, StepCache):
+            trace = replace(trace, cache=state.cache)
+        if self._observe is not None:
+            self._observe(state.decoding.request.request_id, trace)
+
+    def _failed(self, state: RequestState, error: BaseException) -> RequestFailed:
+        """Give up a running request."""
+        self._scheduler.running.remove(state)
+        return RequestFailed(request_id=state.decoding.request.request_id, error=error)
+
+    def _shrink(self, step: list[RequestState], error: BaseException) -> list[Result]:
         scheduler = self._scheduler
         if len(step) > 1:
-            self._preempt(scheduler.halve_steps(step))
+            too_many = scheduler.halve_steps(step)
+            if not isinstance(error, torch.OutOfMemoryError):  # some caches may have taken the step in already
+                too_many += [state for state in step if state.num_bytes and state not in too_many]
+            self._preempt(too_many)
             return []
         (state,) = step
+        if not isinstance(error, torch.OutOfMemoryError):
+            scheduler.max_step_tokens = self.config.max_step_tokens
+            return [self._failed(state, error)]
         scheduler.max_step_tokens = self.config.max_step_tokens  # it was not steps that were too large
         if keeping := [other for other in scheduler.running if other is not state and other.num_bytes]:
             self._preempt(keeping[len(keeping) // 2 :])
             scheduler.max_cache_bytes = scheduler.cache_bytes
             return []
         scheduler.max_cache_bytes = self._max_cache_bytes
-        scheduler.running.remove(state)
         torch.cuda.empty_cache()
         too_large = BatchTooLarge(
             f"{state.num_tokens} tokens do not fit into the memory of {self._transformer.device} even alone: "
             "ask for a smaller image or a shorter answer"
         )
         too_large.__cause__ = error
-        return [RequestFailed(request_id=state.decoding.request.request_id, error=too_large)]
+        return [self._failed(state, too_large)]
 
     def _preempt(self, states: list[RequestState]) -> None:
         """Let running requests wait again. Those that keep something give it up and will start again."""

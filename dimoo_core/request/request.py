@@ -110,7 +110,7 @@ class RequestFailed:
     """A request that the engine could not run; others continue."""
 
     request_id: str
-    error: Exception
+    error: BaseException
 
 
 Result = ImageResult | TextResult | ChoiceResult | RequestFailed

@@ -10,12 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from dimoo_core.errors import ConfigError
+from dimoo_core.errors import ENDS_THE_PROCESS, ConfigError
 from dimoo_core.presets import DEFAULT_PRESET, Preset, find_preset
 from dimoo_core.settings import ChoiceSettings, ImageSettings, TextSettings
 from manifests.cells import UndecodableText, has_control_characters, short_repr, text_cell, whole_cell
 from manifests.columns import COLUMNS
-from manifests.errors import ManifestRowError, RowFailure
+from manifests.errors import FailureClass, ManifestRowError, RowFailure
+from manifests.redact import error_words
 from manifests.row.captions import CaptionRequest, caption_cells
 from manifests.row.content_id import content_id
 from manifests.row.images import CodeGrid, ImageSource, code_grid_cells, image_source, image_sources
@@ -70,8 +71,12 @@ def parse_rows(batch: pa.RecordBatch | pa.Table, first_index: int, defaults: Row
     for index, record in enumerate(cells_of_rows(known), first_index):
         try:
             yield parse_row(record, index, defaults)
-        except ManifestRowError as error:
-            yield RowFailure(index, _failure_id(record), "manifest", type(error).__name__, str(error))
+        except ENDS_THE_PROCESS:
+            raise
+        except BaseException as error:  # of any kind: it is this row's
+            failure_class: FailureClass = "oom" if isinstance(error, MemoryError) else "bad_input"
+            words = error_words(error)
+            yield RowFailure(index, _failure_id(record), "manifest", type(error).__name__, words, failure_class)
 
 
 def cells_of_rows(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Which class an error of one row is of. By type and code, never by text."""
 
+from typing import Protocol
+
 import torch
 
 from dimoo_core.errors import BatchTooLarge, ConfigError, RequestError, RequestTimedOut
 from manifests.errors import FailureClass, ManifestRowError, RowFailure
-from manifests.redact import redact_text
-from manifests.row.parse import Row
+from manifests.redact import error_words
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.rows.hooks import HookFailed, HookRejected
 from pipeline.rows.inpaint import MaskUnusable
@@ -24,7 +25,7 @@ _TIMEOUT_CODES = {
 }
 
 
-def failure_class_of(error: Exception) -> FailureClass:
+def failure_class_of(error: BaseException) -> FailureClass:
     """The class of what kept one row from its result; whatever nobody foresaw is the engine's."""
     if isinstance(error, RequestTimedOut):
         return "timeout"
@@ -49,8 +50,21 @@ def _class_of_store_error(error: StoreError) -> FailureClass:
     return "bad_input" if error.code in _BAD_NAME_CODES else "store"
 
 
-def row_failure(row: Row, stage: str, error: Exception) -> RowFailure:
-    """The failure of one row at a stage of its way."""
+class NamedRow(Protocol):
+    """A row, parsed or not."""
+
+    @property
+    def index(self) -> int:
+        """Its number in the whole manifest."""
+
+    @property
+    def id(self) -> str:
+        """What it is known by."""
+
+
+def row_failure(row: NamedRow, stage: str, error: BaseException) -> RowFailure:
+    """The failure of one row at a stage of its way; its message is one line of bounded length."""
     attempts = error.attempts if isinstance(error, StoreError) else 1
-    failure_class = failure_class_of(error)
-    return RowFailure(row.index, row.id, stage, type(error).__name__, redact_text(str(error)), failure_class, attempts)
+    return RowFailure(
+        row.index, row.id, stage, type(error).__name__, error_words(error), failure_class_of(error), attempts
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 from torch import Tensor
 
-from dimoo_core.errors import RequestError
+from dimoo_core.errors import ENDS_THE_PROCESS
 from dimoo_core.request.request import ChoiceResult, ImageResult, Request, RequestFailed, Result, TextResult
 from dimoo_core.request.templates import NO, YES
 from manifests.row.parse import Row
@@ -95,7 +95,7 @@ class RowFlow:
     def __init__(self, row: Row, rounds: Rounds) -> None:
         self.row = row
         self.result: RowResult | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.has_results = False  # of any of its requests
         self._rounds = rounds
         self._asked: tuple[Request, ...] = ()
@@ -115,8 +115,7 @@ class RowFlow:
         if self.is_over:
             return ()
         if isinstance(result, RequestFailed):
-            self.error = result.error
-            self._rounds.close()
+            self.fail(result.error)
             return ()
         self.has_results = True
         self._got[result.request_id] = result
@@ -124,12 +123,19 @@ class RowFlow:
             return ()
         return self._next_round(tuple(self._got.pop(request.request_id) for request in self._asked))
 
+    def fail(self, error: BaseException) -> None:
+        """End the row with an error."""
+        self.error = error
+        self._rounds.close()
+
     def _next_round(self, results: tuple[Finished, ...] | None) -> tuple[Request, ...]:
         try:
             self._asked = next(self._rounds) if results is None else self._rounds.send(results)
         except StopIteration as stop:
             self.result, self._asked = stop.value, ()
-        except RequestError as error:
+        except ENDS_THE_PROCESS:
+            raise
+        except BaseException as error:
             if results is None:
                 raise
             self.error, self._asked = error, ()

@@ -17,13 +17,12 @@ from manifests.cells import short_repr
 from manifests.columns import COLUMNS
 from manifests.errors import ManifestRowError, RowFailure
 from manifests.files.plan import Segment
-from manifests.redact import redact_text
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row, cells_of_rows, id_of, parse_row, parse_rows
 from manifests.row.settings import RowDefaults
 from pipeline.errors import RunFailed
 from pipeline.protocol.settings import HookSettings
-from pipeline.rows.failure import failure_class_of
+from pipeline.rows.failure import row_failure
 from pipeline.rows.hooks import HookFailed, HookRejected, call_hook, load_hook
 from pipeline.storage.errors import StoreError
 from pipeline.storage.uri import folder_of
@@ -141,7 +140,7 @@ class RowHooks:
                 _check_cells(name, raw, cells)
             return parse_row(cells, raw.index, self._defaults)
         except (HookFailed, HookRejected) as error:
-            return _failure(raw, error)
+            return row_failure(raw, "hook", error)
         except ManifestRowError as error:
             message = f"{error} (after {', '.join(name for name, _ in self._rows)})"
             return RowFailure(raw.index, raw.id, "manifest", type(error).__name__, message)
@@ -162,8 +161,8 @@ class RowHooks:
             if isinstance(error.__cause__, RunFailed):
                 raise error.__cause__ from error  # met while the hook looked at the input image
             if isinstance(error.__cause__, StoreError):
-                return _failure(row, error.__cause__, "fetch")
-            return _failure(row, error)
+                return row_failure(row, "fetch", error.__cause__)
+            return row_failure(row, "hook", error)
 
     def _score(self, made: MadeRow, score: str, name: str, hook: Any) -> float | None:
         value = call_hook(name, hook, made)
@@ -210,12 +209,6 @@ def _check_made(name: str, before: dict[str, Any], cells: dict[str, Any]) -> Non
     if type(cells.get("text")) is not type(before["text"]):
         kind = type(before["text"]).__name__
         raise HookFailed(f"{where} must leave text what it is, {kind}; got {short_repr(cells.get('text'))}")
-
-
-def _failure(row: Row | RawRow, error: HookFailed | HookRejected | StoreError, stage: str = "hook") -> RowFailure:
-    attempts = error.attempts if isinstance(error, StoreError) else 1
-    message = redact_text(str(error))
-    return RowFailure(row.index, row.id, stage, type(error).__name__, message, failure_class_of(error), attempts)
 
 
 class SegmentRows(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from manifests.errors import RowFailure
+from manifests.redact import error_words
 from pipeline.errors import WorkerUnfit
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import Fence
@@ -17,6 +18,8 @@ from pipeline.output.poison_segments import PoisonRecord
 from pipeline.output.results import PartSummary, RowResult, RowSuccess, RunTotals, part_bytes
 from pipeline.protocol.messages import Event, SegmentCommitted, SegmentHeldBack, Streak
 from pipeline.protocol.settings import RunSettings
+from pipeline.rows.boundary import OF_THE_RUN
+from pipeline.rows.failure import failure_class_of
 from pipeline.storage.retry import RetryPolicy
 from pipeline.worker.partials import PartialWriter
 from pipeline.worker.segment import OpenSegment
@@ -201,18 +204,15 @@ class SegmentCommitter:
                 self.num_open_segments -= 1
 
     def _commit(self, open_segment: OpenSegment) -> None:
-        segment, row_results, retry = open_segment.segment, open_segment.row_results(), open_segment.lease.retry
+        segment, row_results = open_segment.segment, open_segment.row_results()
+        try:
+            part = self._part(open_segment, row_results, open_segment.expected_rows)
+        except OF_THE_RUN:
+            raise
+        except BaseException:  # a row holds what no part can
+            row_results = [self._storable(open_segment, row_result) for row_result in row_results]
+            part = self._part(open_segment, row_results, open_segment.expected_rows)
         failures = tuple(row_result for row_result in row_results if isinstance(row_result, RowFailure))
-        part = part_bytes(
-            row_results,
-            open_segment.rows,
-            segment.first_row,
-            writer=uuid.uuid4().hex,
-            run=self._settings.run_digest,
-            expected_rows=open_segment.expected_rows,
-            retry=retry.number if retry is not None else 0,
-            score_columns=self._settings.results.hooks.score_columns,
-        )
         summary = PartSummary(len(row_results) - len(failures), failures)
         standing = self._retry_policy.retry(partial(self._publish, open_segment.part, part, summary))
         if open_segment.lease.crash_history is not None:
@@ -221,6 +221,32 @@ class SegmentCommitter:
         by_class = Counter(failure.failure_class for failure in ours)
         totals = RunTotals(standing.num_done, max(0, len(standing.failures) - open_segment.num_kept))
         self._emit(SegmentCommitted(segment.name, totals, tuple(by_class.items()), tuple(ours[:_MAX_SHOWN_FAILURES])))
+
+    def _part(self, segment: OpenSegment, row_results: Sequence[RowResult], expected_rows: Sequence[int]) -> bytes:
+        retry = segment.lease.retry
+        return part_bytes(
+            row_results,
+            segment.rows,
+            segment.segment.first_row,
+            writer=uuid.uuid4().hex,
+            run=self._settings.run_digest,
+            expected_rows=expected_rows,
+            retry=retry.number if retry is not None else 0,
+            score_columns=self._settings.results.hooks.score_columns,
+        )
+
+    def _storable(self, segment: OpenSegment, row_result: RowResult) -> RowResult:
+        """The row's result, or its failure if a part cannot hold it."""
+        try:
+            self._part(segment, [row_result], [row_result.row])
+        except OF_THE_RUN:
+            raise
+        except BaseException as error:
+            with self._counts_lock:
+                self.num_done, self.num_failed = self.num_done - 1, self.num_failed + 1
+            words, failure_class = error_words(error), failure_class_of(error)
+            return RowFailure(row_result.row, row_result.id, "store", type(error).__name__, words, failure_class)
+        return row_result
 
     def _publish(self, name: PartName, part: bytes, summary: PartSummary) -> PartSummary:
         """One try, fence included: a store that throttles is waited for so long that another may take over."""

@@ -1,16 +1,21 @@
 """The way of a row from the engine to its segment: through the codec and to the store."""
 
 import queue
+import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from PIL import Image
 from torch import Tensor
 
 from dimoo_core.errors import CodecNotFinite
 from dimoo_core.request.request import TextResult
+from manifests.errors import RowFailure
 from manifests.row.parse import Row
+from pipeline.output.results import RowResult
+from pipeline.rows.boundary import OF_THE_RUN, RowBoundary
 from pipeline.rows.failure import row_failure
 from pipeline.rows.flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
 from pipeline.rows.postprocess import Postprocessor
@@ -26,17 +31,26 @@ FedRow = tuple[OpenSegment, RowFlow]
 CodecWork = tuple[OpenSegment, Row, MadeImages | FittedImage]
 """Images of a row that are to go through the codec, and where they belong."""
 
+CodecProduct = list[Image.Image] | Tensor | CodecNotFinite
+
 
 class OutputStage:
     """Takes rows that the engine is done with; all work is left to other threads, so that the engine's may call it."""
 
     def __init__(
-        self, threads: WorkerThreads, postprocessor: Postprocessor, committer: SegmentCommitter, *, has_hooks: bool
+        self,
+        threads: WorkerThreads,
+        postprocessor: Postprocessor,
+        committer: SegmentCommitter,
+        boundary: RowBoundary,
+        *,
+        has_hooks: bool,
     ) -> None:
         self._threads = threads
         self._has_hooks = has_hooks
         self._postprocessor = postprocessor
         self._committer = committer
+        self._boundary = boundary
         self._for_codec: queue.SimpleQueue[CodecWork] = queue.SimpleQueue()
 
     def take(self, rows: Sequence[FedRow]) -> None:
@@ -68,9 +82,10 @@ class OutputStage:
         with suppress(queue.Empty):
             while len(works) < _MAX_CODEC_ROWS:
                 works.append(self._for_codec.get_nowait())
-        products = self._postprocessor.through_codec([result for *_, result in works])
-        for (segment, row, result), product in zip(works, products, strict=True):
-            if isinstance(product, CodecNotFinite):
+        for (segment, row, result), product in zip(works, self._through_codec(works), strict=True):
+            if isinstance(product, RowFailure):
+                self._threads.store(self._committer.commit_held, segment, product)
+            elif isinstance(product, CodecNotFinite):
                 self._threads.store(self._committer.commit_held, segment, row_failure(row, "generate", product))
             elif isinstance(product, Tensor):
                 self._threads.store(self._finish_codes, segment, row, product)
@@ -78,17 +93,35 @@ class OutputStage:
                 assert isinstance(result, MadeImages)
                 self._threads.store(self._finish_images, segment, row, result, product)
 
+    def _through_codec(self, works: Sequence[CodecWork]) -> Sequence[CodecProduct | RowFailure]:
+        """What the codec makes of each; of rows that it fails on together, of each alone."""
+        try:
+            return self._postprocessor.through_codec([result for *_, result in works])
+        except OF_THE_RUN:
+            raise
+        except BaseException as error:  # which row's it is, is not said
+            traceback.clear_frames(error.__traceback__)
+        return [self._boundary.run(row, "generate", partial(self._alone_through_codec, made)) for _, row, made in works]
+
+    def _alone_through_codec(self, made: MadeImages | FittedImage) -> CodecProduct:
+        (product,) = self._postprocessor.through_codec([made])
+        return product
+
     def _finish_codes(self, segment: OpenSegment, row: Row, codes_HW: Tensor) -> None:
-        self._committer.commit_held(segment, self._postprocessor.finish_codes(row, segment, codes_HW))
+        self._finish(segment, row, lambda: self._postprocessor.finish_codes(row, segment, codes_HW))
 
     def _finish_images(self, segment: OpenSegment, row: Row, made: MadeImages, images: list[Image.Image]) -> None:
-        self._committer.commit_held(segment, self._postprocessor.finish_images(row, segment, made, images))
+        self._finish(segment, row, lambda: self._postprocessor.finish_images(row, segment, made, images))
 
     def _finish_texts(self, rows: Sequence[FedRow]) -> None:
         for segment, flow in rows:
-            if isinstance(flow.result, TextResult):
-                row_result = self._postprocessor.finish_text(flow.row, segment, flow.result)
-            else:
-                assert isinstance(flow.result, WeighedAnswer)
-                row_result = self._postprocessor.finish_weighed(flow.row, segment, flow.result)
-            self._committer.commit_held(segment, row_result)
+            self._finish(segment, flow.row, partial(self._finish_text, segment, flow))
+
+    def _finish_text(self, segment: OpenSegment, flow: RowFlow) -> RowResult:
+        if isinstance(flow.result, TextResult):
+            return self._postprocessor.finish_text(flow.row, segment, flow.result)
+        assert isinstance(flow.result, WeighedAnswer)
+        return self._postprocessor.finish_weighed(flow.row, segment, flow.result)
+
+    def _finish(self, segment: OpenSegment, row: Row, work: Callable[[], RowResult]) -> None:
+        self._committer.commit_held(segment, self._boundary.run(row, "store", work))

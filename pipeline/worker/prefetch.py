@@ -15,8 +15,11 @@ from pipeline.output.directory import RunDirectory
 from pipeline.output.failures import QUARANTINED
 from pipeline.output.parts import PartName
 from pipeline.output.poison_segments import PoisonRecord
+from pipeline.output.results import RowSuccess
 from pipeline.protocol.messages import Lease, LeaseQueue
 from pipeline.protocol.settings import FailurePolicy
+from pipeline.rows.boundary import RowBoundary
+from pipeline.rows.flow import RowFlow
 from pipeline.rows.preprocess import Preprocessor
 from pipeline.rows.row_hooks import RawRow, RowHooks
 from pipeline.storage.reader import ObjectReader
@@ -70,6 +73,7 @@ class RowPrefetcher:
         retry_policy: RetryPolicy,
         committer: SegmentCommitter,
         output_stage: OutputStage,
+        boundary: RowBoundary,
     ) -> None:
         self._threads = threads
         self._hooks = hooks
@@ -79,6 +83,7 @@ class RowPrefetcher:
         self._retry_policy = retry_policy
         self._committer = committer
         self._output_stage = output_stage
+        self._boundary = boundary
         self._objects = ObjectReader()
         self._ready: queue.SimpleQueue[FedRow] = queue.SimpleQueue()
 
@@ -147,15 +152,20 @@ class RowPrefetcher:
             self._threads.fetch(self._preprocess, segment, item)
 
     def _preprocess(self, segment: OpenSegment, given: Row | RawRow) -> None:
-        if (done := self._committer.partials.reused(segment, given.index)) is not None:
-            self._committer.commit_held(segment, done, is_reused=True)
-            return
-        row = self._hooks.before(given) if isinstance(given, RawRow) else given
-        folder = folder_of(segment.segment.file_uri)
-        prepared = row if isinstance(row, RowFailure) else self._preprocessor.preprocess(row, folder)
-        if isinstance(prepared, RowFailure):
+        prepared = self._boundary.run(given, "decode", lambda: self._prepared(segment, given))
+        if isinstance(prepared, RowSuccess):
+            self._committer.commit_held(segment, prepared, is_reused=True)
+        elif isinstance(prepared, RowFailure):
             self._committer.commit_held(segment, prepared)
         elif prepared.is_over:
             self._output_stage.take([(segment, prepared)])
         else:
             self._ready.put((segment, prepared))
+
+    def _prepared(self, segment: OpenSegment, given: Row | RawRow) -> RowSuccess | RowFlow | RowFailure:
+        """The row's result, if an earlier start or another worker has made it; else what it asks of the engine."""
+        if (done := self._committer.partials.reused(segment, given.index)) is not None:
+            return done
+        row = self._hooks.before(given) if isinstance(given, RawRow) else given
+        folder = folder_of(segment.segment.file_uri)
+        return row if isinstance(row, RowFailure) else self._preprocessor.preprocess(row, folder)

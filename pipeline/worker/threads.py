@@ -90,10 +90,13 @@ class WorkerThreads:
         self._submit(self._store_pool, work, *args)
 
     def guarded(self, work: Callable[..., None], *args: object) -> None:
-        """The worker's boundary: what ``work`` raises, on whatever thread, ends the run instead of vanishing."""
+        """The worker's boundary: what ``work`` raises, on whatever thread, ends the run instead of vanishing.
+
+        What concerns one row only does not get here: ``RowBoundary``.
+        """
         try:
             work(*args)
-        except Exception as error:
+        except BaseException as error:  # a thread of a pool would keep it to itself
             words = redact_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
             ours = error if isinstance(error, DimooError) else RunFailed(words)
             with self._fatal_lock:

@@ -14,6 +14,7 @@ import psutil
 from dimoo_core.checkpoint.load import load_model
 from dimoo_core.checkpoint.locate import find_checkpoint
 from dimoo_core.engine.engine import Engine
+from dimoo_core.errors import ENDS_THE_PROCESS
 from dimoo_core.memory.check import check_memory
 from dimoo_core.request.request import Request, Result
 from pipeline.errors import WorkerUnfit
@@ -32,6 +33,7 @@ from pipeline.protocol.messages import (
     WorkerReady,
 )
 from pipeline.protocol.settings import RunSettings
+from pipeline.rows.boundary import RowBoundary
 from pipeline.rows.flow import RowFlow
 from pipeline.rows.postprocess import Postprocessor
 from pipeline.rows.preprocess import Preprocessor
@@ -164,11 +166,14 @@ class Worker:
             max_tries=policy.tries.store,
             on_try=threads.clock.tick,
         )
+        boundary = RowBoundary()
         preprocessor = Preprocessor(model, settings, with_inputs)
         postprocessor = Postprocessor(
             model, settings, self._run_directory, with_output, hooks, preprocessor.inputs.fetch
         )
-        self._output_stage = OutputStage(threads, postprocessor, self._committer, has_hooks=hooks.look_at_results)
+        self._output_stage = OutputStage(
+            threads, postprocessor, self._committer, boundary, has_hooks=hooks.look_at_results
+        )
         isolated_rows = IsolatedRows(poison_segments, policy)
         self._prefetcher = RowPrefetcher(
             threads,
@@ -179,6 +184,7 @@ class Worker:
             with_output,
             self._committer,
             self._output_stage,
+            boundary,
         )
         self._engine = Engine(
             model.transformer, model.tokens, settings.engine, max_request_s=settings.failures.row_timeout_s
@@ -245,6 +251,8 @@ class Worker:
                 fed = self._prefetcher.ready(_IDLE_WAIT_S)
         for segment, flow in fed:
             self._enter(segment, flow, flow.first_requests)
+            if flow.is_over:
+                self._output_stage.take([(segment, flow)])
 
     def _abort(self) -> None:
         """Take rows back that the engine has not begun, for want of room: others will run them."""
@@ -257,9 +265,14 @@ class Worker:
                 self._engine.abort(request_id)
 
     def _enter(self, segment: OpenSegment, flow: RowFlow, requests: tuple[Request, ...]) -> None:
-        for request in requests:
-            self._in_engine[request.request_id] = (segment, flow)
-            self._engine.submit(request)
+        try:
+            for request in requests:
+                self._engine.submit(request)
+                self._in_engine[request.request_id] = (segment, flow)
+        except ENDS_THE_PROCESS:
+            raise
+        except BaseException as error:
+            flow.fail(error)
 
     def _step(self) -> list[Result]:
         with self._engine_clock.step():
