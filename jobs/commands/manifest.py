@@ -16,7 +16,7 @@ from manifests.errors import RowFailure
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
 
 
-@app.command(cls=GroupedCommand)
+@app.command(cls=GroupedCommand, short_help="Build a manifest.")
 def build(
     inputs: Annotated[
         list[str] | None, typer.Argument(help="CSV, JSONL, TXT, Parquet or tar files, a folder, or s3://…")
@@ -166,7 +166,7 @@ def build(
     echo_result(report, _report_lines(report, request), as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Check a manifest as a run does.")
 def validate(
     manifest: Manifest,
     spec: Annotated[Path | None, typer.Option(help="Job spec of the run, YAML or TOML.")] = None,
@@ -201,7 +201,7 @@ def validate(
     raise typer.Exit(3 if totals.invalid else 0)
 
 
-@app.command()
+@app.command(short_help="Show files, columns and rows.")
 def show(
     manifest: Manifest,
     rows: Annotated[int, typer.Option("--rows", "-n", help="Number of rows to show.", min=0)] = 5,

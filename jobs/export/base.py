@@ -101,7 +101,7 @@ class ExportTarget:
     def put_file(self, key: str, path: Path) -> None:
         """Move a file there; a local one is not read into memory."""
         location = parse_uri(self.store.uri)
-        if location.scheme == "file":
+        if location.is_local:
             to = Path(location.path) / key
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, to)

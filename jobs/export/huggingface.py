@@ -63,8 +63,8 @@ def hub_card(facts: RunFactSheet, num_rows: Mapping[str, int], digest: str, *, h
 
 def _lines(facts: RunFactSheet, num_rows: Mapping[str, int], has_inputs: bool) -> Iterator[str]:
     yield (
-        f"{pluralize(sum(num_rows.values()), 'row')} made by the model `{facts.model}` with dimoo-batch. What the "
-        "model made is synthetic and was not looked through by people."
+        f"{pluralize(sum(num_rows.values()), 'row')} made by the model `{facts.model}` with dimoo-batch. The "
+        "results are synthetic and have not been reviewed by people."
     )
     if has_inputs:
         yield "\nThe input images are included: they are not synthetic and keep their own terms."

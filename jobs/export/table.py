@@ -14,6 +14,7 @@ from jobs.export.base import ExportSetup, exported_cells, exported_names
 from jobs.export.huggingface import hub_card, hub_features
 from jobs.export.rows import FinishedRow
 from pipeline.rows.row_hooks import ImageFile
+from pipeline.storage.uri import parse_uri
 
 MAX_FILE_BYTES = 256 * 2**20
 _BATCH_BYTES = 16 * 2**20
@@ -101,7 +102,7 @@ class LanceExport:
     """One Lance dataset; images are plain bytes, ``split`` stays a column."""
 
     def __init__(self, setup: ExportSetup) -> None:
-        if setup.target.store.uri.startswith("s3://"):
+        if not parse_uri(setup.target.store.uri).is_local:
             raise ConfigError("--to lance writes to a local folder, got an s3:// target: export locally and copy it")
         try:
             import lance

@@ -131,6 +131,6 @@ def _suffix(uri: str) -> str:
 
 def _in_order(store: Store, with_sizes: bool) -> Iterable[tuple[str, int | None]]:
     """Keys by name, with sizes if asked for. S3 lists them so; of a disk they are sorted here."""
-    if parse_uri(store.uri).scheme == "s3":
+    if not parse_uri(store.uri).is_local:
         return store.list_with_sizes()
     return ((key, store.size(key) if with_sizes else None) for key in sorted(store.list()))

@@ -227,7 +227,7 @@ class RecordBuilder:
             location = parse_uri(uri)
         except ConfigError as error:
             raise ManifestRowError(str(error)) from error
-        return uri if location.scheme == "s3" else str(Path(location.path).absolute())
+        return str(Path(location.path).absolute()) if location.is_local else uri
 
     def _without_duplicates(self, records: Iterable[Record], seen: Seen) -> Iterator[Record]:
         for record in records:

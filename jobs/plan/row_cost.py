@@ -198,7 +198,7 @@ class RowCosts:
         if data is None:
             assert image.uri is not None  # a source has either
             uri = resolve_uri(folder, image.uri)
-            if parse_uri(uri).scheme == "s3" and not self._reads_remote:
+            if not parse_uri(uri).is_local and not self._reads_remote:
                 self.num_assumed_sizes += 1
                 return None
             with self._objects.open(uri) as file:

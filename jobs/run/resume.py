@@ -1,5 +1,6 @@
 """What a start does with an output that holds a run with other settings."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ _FIXED = ("image_format", "limit", "segment_rows")
 """Keys that name parts and images or set how many there are: a run cannot continue with others."""
 
 _MANIFEST = "manifest_fingerprint"
-_MAX_OUTPUTS = 1000
+_MAX_OUTPUTS, _MAX_TOLD, _MAX_VALUES = 1000, 6, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +85,11 @@ def words_of_changes(lines: Sequence[str], rows_then: object, rows_now: int) -> 
     for line in lines:
         key, _, values = line.partition(":")
         if key == _MANIFEST:
-            rows = (
-                f"{rows_then} rows then, {rows_now} now" if rows_then != rows_now else f"{rows_now} rows then and now"
-            )
-            told.append(f"the manifest has changed: {rows}")
+            told.append(f"the manifest has changed: {rows_then} rows then, {rows_now} now")
         else:
-            told.append(f"{key_as_set(key)}:{values}")
-    return "; ".join(told)
+            told.append(f"{key_as_set(key)}: {textwrap.shorten(values, _MAX_VALUES, placeholder=' …')}")
+    more = f"; and {len(told) - _MAX_TOLD} more" if len(told) > _MAX_TOLD else ""
+    return "; ".join(told[:_MAX_TOLD]) + more
 
 
 def outputs_beside(uri: str) -> Iterator[str]:

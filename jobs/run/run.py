@@ -102,7 +102,8 @@ def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Setup:
     """Find manifest, output, model and workers, and make sure that they go together."""
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     check_hooks(spec.hooks, source.passing_columns)
-    log.info(f"manifest {redact_uri(spec.manifest)}: {source.num_rows} rows in {pluralize(len(source.files), 'file')}")
+    rows, files = pluralize(source.num_rows, "row"), pluralize(len(source.files), "file")
+    log.info(f"manifest {redact_uri(spec.manifest)}: {rows} in {files}")
     store = open_store(spec.output_uri)
     store.check_writable()
     run = RunDirectory(store)

@@ -85,7 +85,7 @@ def bench_cases(
 
 
 _GIB = 2**30
-_HEADER = ("task", "size", "preset", "steps", "an hour", "tokens/s", "engine busy", "batch fill", "memory")
+_HEADER = ("task", "size", "preset", "steps", "rows/h", "tokens/s", "engine busy", "batch fill", "memory")
 
 
 def bench_lines(machine: dict[str, Any], results: Iterable[BenchResult]) -> Iterator[str]:

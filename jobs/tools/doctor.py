@@ -221,7 +221,7 @@ def _memory(found: "CheckedCheckpoint") -> Diagnosis:
 
 def _room(store: Store) -> Iterator[Diagnosis]:
     location = parse_uri(store.uri)
-    if location.scheme != "file":
+    if not location.is_local:
         return
     folder = Path(location.path)
     while not folder.exists():

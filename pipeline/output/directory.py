@@ -188,7 +188,7 @@ class RunDirectory:
 
     def _remedy(self) -> str:
         command = f"dimoo-batch verify {self.store.uri} --set-aside"
-        return f"run {command}, then the run command again"
+        return f"{command}, then the run command again"
 
     def _part_summary(self, name: PartName) -> PartSummary:
         uri = self.store.uri_of(name.key)

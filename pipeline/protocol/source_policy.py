@@ -56,10 +56,10 @@ class SourcePolicy:
             ConfigError: It is no URI that can be opened.
         """
         location = parse_uri(uri)
-        if location.scheme == "s3":
+        if not location.is_local:
             self._check_bucket(uri, location)
         else:
-            self._check_local(uri, location, is_manifest_local=parse_uri(manifest_uri).scheme == "file")
+            self._check_local(uri, location, is_manifest_local=parse_uri(manifest_uri).is_local)
 
     def _check_bucket(self, uri: str, location: Location) -> None:
         if self.buckets and location.bucket not in self.buckets:

@@ -42,7 +42,7 @@ class ObjectReader:
             root, key = split_uri(uri)
         except ConfigError as error:
             raise StoreError("read", redact_uri(uri), "InvalidUri", str(error)) from error
-        if not root.startswith("s3://"):  # a folder costs nothing to open, and there may be millions
+        if parse_uri(root).is_local:  # a folder costs nothing to open, and there may be millions
             return open_store(root), key
         with self._lock:
             if root not in self._bucket_stores:
@@ -67,10 +67,10 @@ def open_store(uri: str) -> Store:
         StoreError: The AWS settings cannot be used, for example a profile that does not exist.
     """
     location = parse_uri(uri)
-    if location.scheme == "s3":
-        from pipeline.storage.s3 import S3Store  # boto3 takes half a second to import
+    if location.is_local:
+        from pipeline.storage.local import LocalStore
 
-        return S3Store(location.bucket, location.path)
-    from pipeline.storage.local import LocalStore
+        return LocalStore(location.path)
+    from pipeline.storage.s3 import S3Store  # boto3 takes half a second to import
 
-    return LocalStore(location.path)
+    return S3Store(location.bucket, location.path)

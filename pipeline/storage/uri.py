@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote
 
 from dimoo_core.errors import ConfigError
@@ -13,6 +12,7 @@ ALLOWED_URIS = "a local path, file:///path or s3://bucket/prefix"
 
 # Two letters at least, so that C:/x stays a path; one slash is enough, because Path("s3://b/x") prints as s3:/b/x.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=/)")
+_BUCKET_SCHEMES = ("s3",)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
@@ -20,9 +20,14 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 class Location:
     """A parsed URI; ``bucket`` is empty for local paths."""
 
-    scheme: Literal["file", "s3"]
+    scheme: str
     bucket: str
     path: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a path of this machine."""
+        return self.scheme == "file"
 
 
 def parse_uri(uri: str) -> Location:
@@ -40,11 +45,11 @@ def parse_uri(uri: str) -> Location:
             raise ConfigError(f"{redact_uri(uri)!r} names no place, allowed: {ALLOWED_URIS}")
         return Location("file", "", str(Path(uri).expanduser()) if uri.startswith("~") else uri)
     scheme, rest = match[1].lower(), uri[match.end() :]
-    if scheme == "s3" and rest.startswith("//"):
+    if scheme in _BUCKET_SCHEMES and rest.startswith("//"):
         bucket, _, path = rest[2:].partition("/")
         if _BUCKET.fullmatch(bucket):
-            return Location("s3", bucket, _resolve_dots(path, uri))
-        raise ConfigError(f"{redact_uri(uri)!r} has no valid bucket name, write s3://bucket/prefix")
+            return Location(scheme, bucket, _resolve_dots(path, uri))
+        raise ConfigError(f"{redact_uri(uri)!r} has no valid bucket name, write {scheme}://bucket/prefix")
     if scheme == "file":
         path = re.sub(r"^//(localhost)?(?=/)", "", unquote(rest))
         if not path.startswith("//") and "\0" not in path:
@@ -58,11 +63,11 @@ def split_uri(uri: str) -> tuple[str, str]:
     The root of an S3 object is its bucket, that of a local file its folder.
     """
     location = parse_uri(uri)
-    if location.scheme == "s3":
-        root, key = f"s3://{location.bucket}", location.path
-    else:
+    if location.is_local:
         folder, slash, key = location.path.rpartition("/")
         root = (folder or slash) or "."
+    else:
+        root, key = f"{location.scheme}://{location.bucket}", location.path
     if not key or key.endswith("/") or key in (".", ".."):
         raise ConfigError(f"{redact_uri(uri)!r} names a folder, not an object")
     return root, key

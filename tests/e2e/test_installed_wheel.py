@@ -92,7 +92,7 @@ def test_the_installed_command_runs_a_manifest(
     assert output.results() == expected(folder, tiny_checkpoint, monkeypatch)
 
     lines = ended.stderr.splitlines()
-    assert lines[0] == "manifest m.parquet: 2 rows in 1 file(s)"
+    assert lines[0] == "manifest m.parquet: 2 rows in 1 file"
     assert lines[1 : 1 + workers] == ["starting Ray with 1 worker"] * workers
     assert lines[1 + workers] == "0/2 rows, 1 worker loading the model"
     assert any(line.startswith("2/2 rows, 0 failed, ") for line in lines)

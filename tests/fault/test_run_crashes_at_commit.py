@@ -83,7 +83,7 @@ def test_of_the_same_run_twice_at_once_one_continues_and_the_other_says_so(
         first, second = sorted(pool.map(run, range(2)), key=lambda ended: isinstance(ended, RunInUse))
     assert isinstance(first, RunSummary)
     assert (first.done, first.failed) == (4, 4)
-    assert "is being worked on by another driver" in str(second)
+    assert "is in use by another driver" in str(second)
     output = RunOutput(tmp_path / "out")
     output.check_complete(IDS)
     assert len(output.keys("parts/")) == len(IDS)

@@ -96,7 +96,7 @@ def test_a_part_that_lacks_rows_of_its_segment_is_damaged(output: Path) -> None:
     edited("parts/0000000-00004.parquet", lambda rows: rows, failures=lambda found: [])(RunOutput(output).store)
     ended = run(output)
     assert ended.exit_code == 2
-    assert "0000000-00004.parquet: DamagedPart (it has outcomes of 1 rows, its segment has 2" in ended.stderr
+    assert "0000000-00004.parquet: DamagedPart (it has results of 1 rows, its segment has 2" in ended.stderr
 
 
 @pytest.mark.parametrize("start", ["run", "retry"])

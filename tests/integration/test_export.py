@@ -114,9 +114,7 @@ def test_wrong_input_ends_with_2_and_says_what_to_do(run_to_export: RunOutput, t
         in export(run_to_export, tmp_path / "x", "benchmark", exit_code=2)["message"]
     )
     (tmp_path / "taken").write_bytes(b"")
-    assert (
-        "is there already: choose an empty folder" in export(run_to_export, tmp_path, "files", exit_code=2)["message"]
-    )
+    assert "exists already: choose an empty folder" in export(run_to_export, tmp_path, "files", exit_code=2)["message"]
     assert "is not the output of a run" in export(RunOutput(tmp_path), tmp_path / "y", "files", exit_code=2)["message"]
 
 

@@ -70,12 +70,12 @@ def test_the_card_of_an_export_says_where_its_rows_come_from(run_to_export: RunO
 
 
 def test_the_card_tells_given_images_from_made_ones(run_to_export: RunOutput, tmp_path: Path) -> None:
-    words = "The images that the model was given are here too"
+    words = "The input images are included"
     for name, hook in (("all", []), ("made", ["--hook", "tests.integration.test_export_for_datasets:only_made"])):
         export(run_to_export, tmp_path / name, "hf-parquet", *hook)
         front, body = (tmp_path / name / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
         assert (words in body) == (name == "all")
-        assert "What the model made is synthetic" in body
+        assert "The results are synthetic" in body
         assert yaml.safe_load(front)["license"] == "other"
         assert yaml.safe_load(front)["license_name"] == "see-model-and-inputs"
 

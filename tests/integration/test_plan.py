@@ -192,13 +192,13 @@ def test_no_table_of_gpus_is_told_where_it_says_nothing(tmp_path: Path, tiny_che
     manifest = write_manifest(tmp_path / "m.parquet", [image_row("a"), image_row("b", width=30)])
     arguments = (manifest, "--output", tmp_path / "out", "--model", tiny_checkpoint)
     assert "Remaining: under 1 minute on any listed GPU (at 50% of peak)" in told(*arguments)
-    assert "less than a minute on A100" in told(*arguments, "--gpu", "A100")
+    assert "under 1 minute on A100" in told(*arguments, "--gpu", "A100")
     assert "USD" not in told(*arguments)
     with pytest.MonkeyPatch.context() as patch:
         use_stub_model(patch)
         run_here(manifest, tmp_path / "out", tiny_checkpoint)
     done = told(*arguments)
-    assert "done already: 1 rows, 1 failed; 0% are left" in done
+    assert "committed: 1 rows done, 1 failed; 0% remains" in done
     assert "what is left on one GPU" not in done
 
 
@@ -208,7 +208,7 @@ def test_texts_are_counted_as_the_most_that_they_may_be(tmp_path: Path, tiny_che
         manifest = write_manifest(tmp_path / "m.parquet", rows)
         found = told(manifest, "--output", tmp_path / "out", "--model", tiny_checkpoint)
         assert (re.search(r"^at most [\d,]+ tokens through the model, at most ", found, re.M) is not None) == is_most
-        assert ("answers are counted at their full length" in found) == is_most
+        assert ("answers are counted at full length" in found) == is_most
 
 
 def test_images_are_counted_as_the_most_that_they_may_be_where_steps_may_decide_more(
@@ -218,13 +218,13 @@ def test_images_are_counted_as_the_most_that_they_may_be_where_steps_may_decide_
     for preset, is_most in (("exact", False), ("reference-cache", False), ("balanced", True)):
         arguments = ("--output", tmp_path / "out", "--model", tiny_checkpoint, "--set", f"preset={preset}")
         found = told(manifest, *arguments)
-        assert ("at most " in found) == ("where the model is confident, it takes fewer" in found) == is_most
+        assert ("at most " in found) == ("where the model is confident, it commits early" in found) == is_most
 
 
 def test_the_estimate_of_a_probe_is_told_to_be_of_one_process() -> None:
     plan = RunPlan("m.parquet", "out", rows=2, groups={("a", "b"): Group("a", "b", 2, cost=Cost(10**12, 5))})
     probe = Probe(2, 1.0, 10**9, 10.0**9)
-    for num_workers, words in ((1, "at 1.0 GFLOP/s; measured in one process"), (4, "one process, not of 4 workers")):
+    for num_workers, words in ((1, "at 1.0 GFLOP/s; in one process"), (4, "one process, not of 4 workers")):
         (line,) = [line for line in plan_lines(plan, [], probe, num_workers=num_workers) if "this machine" in line]
         assert line.endswith(words)
 
@@ -232,6 +232,6 @@ def test_the_estimate_of_a_probe_is_told_to_be_of_one_process() -> None:
 def test_wrong_input_ends_with_2(tmp_path: Path, tiny_checkpoint: Path) -> None:
     manifest = write_manifest(tmp_path / "m.parquet", [image_row("a")])
     message = plan(manifest, tmp_path / "out", tiny_checkpoint, "--gpu", "GTX", exit_code=2)["message"]
-    assert "GPU 'GTX' is not in the table" in message
+    assert "GPU 'GTX' is not listed" in message
     message = plan(manifest, tmp_path / "out", tiny_checkpoint, "--probe", 5, exit_code=2)["message"]
     assert "--probe needs at least 2 rows" in message

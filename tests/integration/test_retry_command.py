@@ -36,8 +36,8 @@ def test_rows_of_the_named_class_are_run_again_and_all_others_stay(retriable: Pa
     assert summary["status"] == "done_with_failures"
     assert summary["failures"] == {"bad_input": 2, "not_found": 1}
     assert f"next: dimoo-batch report {retriable}" in ended.stderr
-    assert "left as they are: 2 bad_input (--class bad_input)" in ended.stderr
-    assert "retry 1: 3 of 4 failed rows are done now" in ended.stderr
+    assert "not retried: 2 bad_input (--class bad_input)" in ended.stderr
+    assert "retry 1: 3 of 4 failed rows now done" in ended.stderr
 
     now = RunOutput(retriable)
     now.check_complete(IDS)
@@ -57,10 +57,10 @@ def test_what_is_worth_a_try_is_tried_by_default_and_the_rest_is_named(
     before = {key: open_store(str(retriable)).get(key) for key in all_keys(retriable)}
     ended = retry(retriable, "--workers", 2)
     assert ended.exit_code == 3, ended.output
-    assert "nothing to retry: no failed row is of classes timeout, oom, engine, store, crash" in ended.stderr
+    assert "nothing to retry: no failed rows of classes timeout, oom, engine, store, crash" in ended.stderr
     assert "rows/s" not in ended.stderr
     assert json.loads(ended.stdout)["failures"] == {"bad_input": 2, "not_found": 4}
-    assert "left as they are: 2 bad_input, 4 not_found (--class bad_input --class not_found)" in ended.stderr
+    assert "not retried: 2 bad_input, 4 not_found (--class bad_input --class not_found)" in ended.stderr
     assert json.loads(ended.stdout)["retried"] == 0
     assert {key: open_store(str(retriable)).get(key) for key in all_keys(retriable)} == before
 
@@ -114,10 +114,10 @@ def test_every_reader_sees_each_row_once(retriable: Path, monkeypatch: pytest.Mo
     ("arguments", "words"),
     [
         (("--class", "lost"), "--class must be one of bad_input, not_found"),
-        (("--set", "seed=3"), "--set seed: a retry keeps what the run has decided"),
-        (("--set", "pipeline.segment_rows=3"), "--set pipeline.segment_rows: a retry keeps"),
+        (("--set", "seed=3"), "--set seed: a retry cannot change the settings of the run"),
+        (("--set", "pipeline.segment_rows=3"), "--set pipeline.segment_rows: a retry cannot change"),
         (("--set", "failures.row_timeout_s=-1"), "failures.row_timeout_s must be above 0, got -1"),
-        (("--set", "device=cuda"), "the run was made on cpu, here it would be cuda"),
+        (("--set", "device=cuda"), "the run used cpu, this retry would use cuda"),
     ],
 )
 def test_wrong_words_are_told_before_anything_is_run(arguments: tuple[str, ...], words: str, retriable: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_fixed_manifest_is_refused_until_the_change_is_accepted(retriable: Pat
     write_manifest(retriable.parent / "m.parquet", mended)
     refused = retry(retriable, "--class", "bad_input")
     assert refused.exit_code == 2
-    assert "the manifest has changed: 10 rows then and now): give the manifest and model it was" in refused.stderr
+    assert "the manifest has changed: 10 rows then, 10 now): give the manifest and model it was" in refused.stderr
     assert "or continue with --accept-change manifest_fingerprint" in refused.stderr
     assert "--output" not in refused.stderr
     assert "--new-run" not in refused.stderr

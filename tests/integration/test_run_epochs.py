@@ -64,7 +64,7 @@ def test_each_start_has_the_next_number(store: Store) -> None:
 
 def test_a_second_driver_is_told_who_is_at_work_and_the_first_continues(store: Store) -> None:
     with claimed_epoch(store) as first:
-        with pytest.raises(RunInUse, match="is being worked on by another driver"), claimed_epoch(store):
+        with pytest.raises(RunInUse, match="is in use by another driver"), claimed_epoch(store):
             pass
         first.fence.check()
     assert latest_epoch(store) == 1

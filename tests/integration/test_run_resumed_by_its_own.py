@@ -58,7 +58,7 @@ def test_a_resume_with_another_manifest_or_model_is_refused(
         run(manifest, tmp_path / "out", odd_checkpoint)
     rows = pq.read_table(manifest).to_pylist()
     write_manifest(manifest, [*rows[:-1], rows[-1] | {"id": "new"}])
-    with pytest.raises(ConfigError, match=rf"the manifest has changed: {len(rows)} rows then and now"):
+    with pytest.raises(ConfigError, match=rf"the manifest has changed: {len(rows)} rows then, {len(rows)} now"):
         run(manifest, tmp_path / "out", tiny_checkpoint)
 
 

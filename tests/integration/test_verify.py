@@ -41,7 +41,7 @@ def check_unfinished(output: Path) -> None:
     result = verify(output)
     assert (result.exit_code, result.stderr) == (1, "")
     first, verdict = result.stdout.splitlines()
-    assert first == f"{output}: this run has not ended, the same command resumes it"
+    assert first == f"{output}: this run has not ended: re-run its command to resume"
     assert "rows); no damage found: " in verdict
     (totals,) = map(json.loads, verify(output, "--json").stdout.splitlines())
     assert (totals["status"], totals["has_ended"], totals["findings"]) == ("unfinished", False, 0)
@@ -128,9 +128,9 @@ def test_objects_that_nothing_refers_to_are_counted_and_listed_on_demand(output:
     result = verify(output)
     assert result.exit_code == 0
     assert "complete: 16 rows" in result.stdout
-    assert "4 objects that nothing refers to, --orphans lists them" in result.stdout
+    assert "4 unreferenced objects (list with --orphans)" in result.stdout
     listed = verify(output, "--orphans").stdout.splitlines()[:-1]
-    assert sorted(listed) == sorted(f"{key}: nothing refers to it".replace("\n", "\\n") for key in orphans)
+    assert sorted(listed) == sorted(f"{key}: unreferenced".replace("\n", "\\n") for key in orphans)
     *lines, _ = map(json.loads, verify(output, "--orphans", "--json").stdout.splitlines())
     assert sorted(line["orphan"] for line in lines) == sorted(orphans)
 
@@ -139,9 +139,7 @@ def test_what_is_known_of_a_worker_s_death_belongs_to_the_run_until_its_segment_
     (output / "_suspects").mkdir(exist_ok=True)
     for name in ("0000000-00001", "0000009-00000"):
         (output / "_suspects" / f"{name}.json").write_text("{}")
-    assert verify(output, "--orphans").stdout.splitlines()[:-1] == [
-        "_suspects/0000000-00001.json: nothing refers to it"
-    ]
+    assert verify(output, "--orphans").stdout.splitlines()[:-1] == ["_suspects/0000000-00001.json: unreferenced"]
 
 
 def test_images_of_a_part_that_cannot_be_read_are_no_orphans(output: Path) -> None:

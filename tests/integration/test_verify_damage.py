@@ -243,5 +243,5 @@ def test_a_run_on_s3_is_checked_alike(s3_output: Store) -> None:
     assert result.exit_code == 1
     for start in (*(DAMAGES[name][1] for name in names), f"{IMAGES[5]}: size: expected "):
         assert any(line.startswith(start) for line in result.stdout.splitlines()), result.stdout
-    assert "images/0000000/0000000003-old.png: nothing refers to it" in result.stdout.splitlines()
+    assert "images/0000000/0000000003-old.png: unreferenced" in result.stdout.splitlines()
     assert verify(f"s3://{s3_output.uri.split('/')[2]}/none").exit_code == 2

@@ -91,8 +91,8 @@ def test_what_is_damaged_is_moved_and_made_again_and_nothing_else(
     result = verify(store.uri, "--set-aside")
     assert result.exit_code == 1, result.stderr
     noun = "segment" if num_segments == 1 else "segments"
-    assert (f"{num_segments} {noun} set aside in {store.uri}/_damaged/" in result.stderr) == (num_segments > 0)
-    assert f"run the same command again, {num_rows} rows will be made" in result.stderr
+    assert (f"{num_segments} {noun} moved to {store.uri}/_damaged/" in result.stderr) == (num_segments > 0)
+    assert f"re-run the run command to replace {num_rows} rows" in result.stderr
     now = {key: store.get(key) for key in store.list()}
     moved = {key.split("/", 2)[2]: data for key, data in now.items() if key.startswith("_damaged/")}
     assert damaged.keys() - now.keys() == {*moved, "_SUCCESS"}
@@ -136,8 +136,8 @@ def test_all_parts_of_a_segment_go_when_one_before_its_retries_is_missing(
     missing = f"parts/0000000-00001{f'-r{retry_number}' if retry_number else ''}.parquet"
     store.delete(missing)
     result = verify(uri, "--set-aside")
-    assert "1 segment set aside" in result.stderr
-    assert "run the same command again, 2 rows will be made" in result.stderr
+    assert "1 segment moved" in result.stderr
+    assert "re-run the run command to replace 2 rows" in result.stderr
     assert not any("0000000-00001" in key for key in RunOutput(uri).keys("parts/") + RunOutput(uri).keys("_failures/"))
     summary = run_here(folder / "m.parquet", uri, Path("stub"), pipeline={"segment_rows": 2})
     assert (summary.done, summary.failed, summary.resumed) == (7, 3, 8)
@@ -185,7 +185,7 @@ def test_nothing_is_moved_while_a_driver_is_at_work(finished_run: Path, tmp_path
     with claimed_epoch(LocalStore(str(output))):
         result = verify(output, "--set-aside")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "is being worked on by another driver" in result.stderr
+    assert "is in use by another driver" in result.stderr
     assert RunOutput(output).success() is not None
     assert not (output / "_damaged").exists()
 

@@ -55,7 +55,7 @@ def test_a_retry_is_told_no_way_that_it_has_not(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         check(ResumeOptions(is_retry=True), run_at(tmp_path), manifest_fingerprint="b")
     message = str(caught.value)
-    assert "the manifest has changed: 10 rows then and now)" in message
+    assert "the manifest has changed: 10 rows then, 10 now)" in message
     assert "(--manifest, --model) or continue with --accept-change manifest_fingerprint" in message
     assert "--output" not in message
     assert "--new-run" not in message

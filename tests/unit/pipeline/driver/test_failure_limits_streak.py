@@ -196,7 +196,7 @@ class Bad:
         held.append(lease.segment.name)
         self.seen.append(lease)
         if len(held) == 3:
-            return WorkerFailed(WorkerUnfit("the engine has failed on 3 rows in succession", tuple(held)))
+            return WorkerFailed(WorkerUnfit("the engine failed on 3 consecutive rows", tuple(held)))
         return SegmentHeldBack(lease.segment.name)
 
 
@@ -247,7 +247,7 @@ def test_a_segment_that_two_workers_were_retired_for_is_committed_with_its_failu
 
 def test_the_last_worker_that_is_left_ends_the_run() -> None:
     pool = Retiring(2, Bad("worker-0", "worker-1"))
-    with pytest.raises(TooManyFailures, match="3 rows in succession, no other worker is left"):
+    with pytest.raises(TooManyFailures, match="3 consecutive rows, no other worker is left"):
         Coordinator(pool, LeaseBook(segments(20)), lambda *told: None, streaks=StreakWatch(3)).run()
     assert pool.is_stopped
 
