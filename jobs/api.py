@@ -7,48 +7,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobs.export.export import ExportRequest as ExportRequest
-    from jobs.export.export import export_run as export_run
-    from jobs.export.formats import FORMATS as FORMATS
-    from jobs.manifest.build import build_manifest as build_manifest
-    from jobs.manifest.inspect import shown_lines as shown_lines
-    from jobs.manifest.inspect import validate_manifest as validate_manifest
-    from jobs.manifest.request import BuildReport as BuildReport
-    from jobs.manifest.request import BuildRequest as BuildRequest
-    from jobs.manifest.request import constant_cell as constant_cell
-    from jobs.manifest.request import listed_values as listed_values
-    from jobs.manifest.request import name_value_pairs as name_value_pairs
-    from jobs.plan.lines import find_gpus as find_gpus
-    from jobs.plan.lines import plan_json as plan_json
-    from jobs.plan.lines import plan_lines as plan_lines
-    from jobs.plan.plan import plan_run as plan_run
-    from jobs.plan.probe import probe_plan as probe_plan
-    from jobs.plan.row_cost import read_model_facts as read_model_facts
-    from jobs.progress.log import LEVELS as LEVELS
-    from jobs.progress.log import begin as begin
-    from jobs.report.write import write_report as write_report
-    from jobs.run.resume import ResumeOptions as ResumeOptions
-    from jobs.run.retry import retry_job as retry_job
-    from jobs.run.retry_plan import RetryOptions as RetryOptions
-    from jobs.run.run import run_job as run_job
-    from jobs.run.summary import summary_lines as summary_lines
-    from jobs.spec.resolve import resolved_spec as resolved_spec
-    from jobs.spec.resolve import row_defaults_of as row_defaults_of
-    from jobs.spec.spec import JobSpec as JobSpec
-    from jobs.spec.spec import load_spec as load_spec
-    from jobs.tools.bench import BenchOptions as BenchOptions
-    from jobs.tools.bench import measure_machine as measure_machine
-    from jobs.tools.bench_cases import BenchTask as BenchTask
-    from jobs.tools.bench_cases import bench_lines as bench_lines
-    from jobs.tools.catalog import model_entries as model_entries
-    from jobs.tools.catalog import reference_entries as reference_entries
-    from jobs.tools.catalog import task_entries as task_entries
-    from jobs.tools.doctor import diagnose as diagnose
-    from jobs.tools.replay import replay_row as replay_row
-    from jobs.tools.status import MAX_PARTS_READ as MAX_PARTS_READ
-    from jobs.tools.status import read_status as read_status
-    from jobs.tools.verify import VerifyOptions as VerifyOptions
-    from jobs.tools.verify import verify_output as verify_output
+    from jobs.export.export import ExportRequest, export_run
+    from jobs.export.formats import FORMATS
+    from jobs.manifest.build import build_manifest
+    from jobs.manifest.inspect import shown_lines, validate_manifest
+    from jobs.manifest.request import BuildReport, BuildRequest, constant_cell, listed_values, name_value_pairs
+    from jobs.plan.lines import find_gpus, plan_json, plan_lines
+    from jobs.plan.plan import plan_run
+    from jobs.plan.probe import probe_plan
+    from jobs.plan.row_cost import read_model_facts
+    from jobs.progress.log import LEVELS, begin
+    from jobs.report.write import write_report
+    from jobs.run.resume import ResumeOptions
+    from jobs.run.retry import retry_job
+    from jobs.run.retry_plan import RetryOptions
+    from jobs.run.run import run_job
+    from jobs.run.summary import summary_lines
+    from jobs.spec.resolve import resolved_spec, row_defaults_of
+    from jobs.spec.spec import JobSpec, load_spec
+    from jobs.tools.bench import BenchOptions, measure_machine
+    from jobs.tools.bench_cases import BenchTask, bench_lines
+    from jobs.tools.catalog import model_entries, reference_entries, task_entries
+    from jobs.tools.doctor import diagnose
+    from jobs.tools.replay import replay_row
+    from jobs.tools.status import MAX_PARTS_READ, read_status
+    from jobs.tools.verify import VerifyOptions, verify_output
 
 _NAMES = {
     "jobs.export.export": "ExportRequest export_run",

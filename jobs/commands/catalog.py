@@ -1,16 +1,11 @@
 """``dimoo-batch tasks`` and ``dimoo-batch models``."""
 
-from typing import Annotated
-
-import typer
-
 from jobs import api
+from jobs.commands.options import AsJsonArray
 from jobs.commands.support import echo_result
 
 
-def tasks(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
-) -> None:
+def tasks(as_json: AsJsonArray = False) -> None:
     """List the tasks: each with its columns and an example row as JSON.
 
     The reference's own task names (edit_type) follow; in multi_view_left, left may be any other view.
@@ -26,7 +21,7 @@ def tasks(
     echo_result(entries, lines[1:], as_json=as_json)
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False) -> None:
+def models(as_json: AsJsonArray = False) -> None:
     """List the checkpoints available to --model: embedded, published, and downloaded ones.
 
     \b

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs import api
+from jobs.commands.options import AsJsonArray
 from jobs.commands.support import EXIT_FAILED, echo_result
 
 
@@ -14,7 +15,7 @@ def doctor(
     ] = None,
     model: Annotated[str, typer.Option(help="Checkpoint to check.")] = "builtin",
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster to check. (default: RAY_ADDRESS)")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")] = False,
+    as_json: AsJsonArray = False,
 ) -> None:
     """Diagnose this machine: what would keep a run from working, and how to fix it.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs import api
-from jobs.commands.options import AsJson, Output
+from jobs.commands.options import AsJson, Hooks, Output
 from jobs.commands.support import echo_result, exit_codes
 from jobs.text import pluralize
 
@@ -24,12 +24,7 @@ def export(
     manifest: Annotated[
         str | None, typer.Option(help="Where the manifest is now, if it was moved and input images are needed.")
     ] = None,
-    hooks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--hook", metavar="HOOK", help="module:function or ./file.py:function, called with each row; repeatable."
-        ),
-    ] = None,
+    hooks: Hooks = None,
     score: Annotated[str | None, typer.Option(metavar="HOOK", help="Score each row with this hook.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave out rows with a lower score.")] = None,
     blocklist: Annotated[Path | None, typer.Option(help="Leave out texts with these words, one per line.")] = None,

@@ -2,18 +2,24 @@
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs import api
-from jobs.commands.options import AsJson, Manifest, Overrides
+from jobs.commands.options import AsJson, Hooks, Manifest, Overrides
 from jobs.commands.support import GroupedCommand, echo_result, exit_codes, named_numbers
 from jobs.text import pluralize
 from manifests.errors import RowFailure
 
 app = typer.Typer(no_args_is_help=True, help="Build, check and show manifests.")
+
+_input, _rows, _selection, _checks, _output = (
+    partial(typer.Option, rich_help_panel=name) for name in ("Input", "Rows", "Selection", "Checks", "Output")
+)
+"""An option, by the group in which ``--help`` lists it."""
 
 
 @app.command(cls=GroupedCommand, short_help="Build a manifest.")
@@ -21,101 +27,46 @@ def build(
     inputs: Annotated[
         list[str] | None, typer.Argument(help="CSV, JSONL, TXT, Parquet or tar files, a folder, or s3://…")
     ] = None,
-    to: Annotated[
-        str, typer.Option("--to", help="FILE.parquet, or a folder; a path or s3://…", rich_help_panel="Output")
-    ] = "manifest.parquet",
+    to: Annotated[str, _output("--to", help="FILE.parquet, or a folder; a path or s3://…")] = "manifest.parquet",
     source: Annotated[
         str,
-        typer.Option(
+        _input(
             "--from",
             help="csv, jsonl, txt, images, webdataset, parquet, geneval, dpg-bench, oneig-en, tiif, imgedit or gedit; "
             "auto tells by the names.",
-            rich_help_panel="Input",
         ),
     ] = "auto",
-    task: Annotated[
-        str | None, typer.Option(help="Task of every row; see dimoo-batch tasks.", rich_help_panel="Rows")
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Prompt, with columns and variables in braces.", rich_help_panel="Rows")
-    ] = None,
+    task: Annotated[str | None, _rows(help="Task of every row; see dimoo-batch tasks.")] = None,
+    prompt: Annotated[str | None, _rows(help="Prompt, with columns and variables in braces.")] = None,
     variables: Annotated[
         list[str] | None,
-        typer.Option(
-            "--var",
-            metavar="NAME=A,B",
-            help="Values for the prompt, or @FILE with one per line; repeatable.",
-            rich_help_panel="Rows",
-        ),
+        _rows("--var", metavar="NAME=A,B", help="Values for the prompt, or @FILE with one per line; repeatable."),
     ] = None,
-    rename: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.", rich_help_panel="Rows")
-    ] = None,
+    rename: Annotated[list[str] | None, _rows(metavar="OLD=NEW", help="Rename a column.")] = None,
     constants: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Set a column in all rows; value in YAML.", rich_help_panel="Rows"
-        ),
+        list[str] | None, _rows("--set", metavar="NAME=VALUE", help="Set a column in all rows; value in YAML.")
     ] = None,
-    types: Annotated[
-        list[str] | None,
-        typer.Option("--type", metavar="NAME=TYPE", help="string, int, float or bool.", rich_help_panel="Rows"),
-    ] = None,
-    images: Annotated[
-        str | None, typer.Option(help="Base folder of relative image paths.", rich_help_panel="Input")
-    ] = None,
-    embed: Annotated[
-        bool, typer.Option("--embed", help="Embed the images in the manifest.", rich_help_panel="Input")
-    ] = False,
+    types: Annotated[list[str] | None, _rows("--type", metavar="NAME=TYPE", help="string, int, float or bool.")] = None,
+    images: Annotated[str | None, _input(help="Base folder of relative image paths.")] = None,
+    embed: Annotated[bool, _input("--embed", help="Embed the images in the manifest.")] = False,
     dedupe: Annotated[
         str,
-        typer.Option(
-            help="exact: identical rows, or identical files of a folder; images: near-duplicate images; none.",
-            rich_help_panel="Selection",
-        ),
+        _selection(help="exact: identical rows, or identical files of a folder; images: near-duplicate images; none."),
     ] = "none",
-    distance: Annotated[
-        int, typer.Option(help="Maximum distance of near-duplicates, of 64 bits.", rich_help_panel="Selection")
-    ] = 4,
-    sample: Annotated[
-        float | None,
-        typer.Option(help="Random sample: a share below 1, or a number of rows.", rich_help_panel="Selection"),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Keep the first N rows.", min=1, rich_help_panel="Selection")
-    ] = None,
-    repeat: Annotated[
-        int, typer.Option(help="Copies of each row, each with its own seed.", rich_help_panel="Selection")
-    ] = 1,
-    splits: Annotated[
-        str | None, typer.Option(metavar="A=0.9,B=0.1", help="Split the rows into files.", rich_help_panel="Output")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of sampling and splits.", rich_help_panel="Selection")] = 0,
-    hooks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--hook",
-            metavar="HOOK",
-            help="module:function or ./file.py:function, called with each row; repeatable.",
-            rich_help_panel="Rows",
-        ),
-    ] = None,
-    blocklist: Annotated[
-        Path | None, typer.Option(help="Leave out prompts with these words, one per line.", rich_help_panel="Selection")
-    ] = None,
-    min_words: Annotated[
-        int, typer.Option(help="Leave out prompts with fewer words.", min=0, rich_help_panel="Selection")
-    ] = 0,
+    distance: Annotated[int, _selection(help="Maximum distance of near-duplicates, of 64 bits.")] = 4,
+    sample: Annotated[float | None, _selection(help="Random sample: a share below 1, or a number of rows.")] = None,
+    limit: Annotated[int | None, _selection(help="Keep the first N rows.", min=1)] = None,
+    repeat: Annotated[int, _selection(help="Copies of each row, each with its own seed.")] = 1,
+    splits: Annotated[str | None, _output(metavar="A=0.9,B=0.1", help="Split the rows into files.")] = None,
+    seed: Annotated[int, _selection(help="Seed of sampling and splits.")] = 0,
+    hooks: Hooks = None,
+    blocklist: Annotated[Path | None, _selection(help="Leave out prompts with these words, one per line.")] = None,
+    min_words: Annotated[int, _selection(help="Leave out prompts with fewer words.", min=0)] = 0,
     check_images: Annotated[
-        bool,
-        typer.Option("--check-images", help="Decode each image; broken ones are invalid.", rich_help_panel="Checks"),
+        bool, _checks("--check-images", help="Decode each image; broken ones are invalid.")
     ] = False,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave invalid rows out.", rich_help_panel="Checks")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel="Output")
-    ] = False,
+    skip_invalid: Annotated[bool, _checks("--skip-invalid", help="Leave invalid rows out.")] = False,
+    overwrite: Annotated[bool, _output("--overwrite", help="Replace existing files.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Build a manifest from files, images, archives or prompt sets; every row is checked with the parsing of a run.

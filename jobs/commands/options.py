@@ -19,7 +19,17 @@ Overrides = Annotated[
 AcceptChange = Annotated[
     list[str] | None, typer.Option(metavar="KEY", help="Continue even though this setting changed; repeatable.")
 ]
+Hooks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hook",
+        metavar="HOOK",
+        help="module:function or ./file.py:function, called with each row; repeatable.",
+        rich_help_panel="Rows",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+AsJsonArray = Annotated[bool, typer.Option("--json", help="Print one JSON array for programs.")]
 LogLevel = Annotated[
     str, typer.Option("--log-level", metavar="LEVEL", help="Lowest level to report: debug, info, warning or error.")
 ]

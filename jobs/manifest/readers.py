@@ -83,7 +83,7 @@ def json_object(where: str, text: str | bytes, wanted: str = "must hold a JSON o
     """The JSON object that a text is.
 
     Raises:
-        ManifestError: It is something else; ``wanted`` says what it has to be.
+        ManifestError: It is something else; ``wanted`` names what is expected.
     """
     try:
         value = json.loads(text)

@@ -38,8 +38,10 @@ def bar_plot(title: str, note: str, what: str, counts: Sequence[tuple[str, int]]
     return Plot(kind="bars", title=title, note=note, header=(what, "rows"), data=counts, table=table)
 
 
-def histogram_plot(title: str, note: str, unit: str, bars: Sequence[tuple[float, float, int]]) -> Plot:
+def histogram_plot(title: str, what: str, unit: str, numbers: Histogram) -> Plot:
     """Upright bars over ranges of a number."""
+    bars = numbers.bars(min(_MAX_BARS, 4 + round(numbers.count**0.5)))
+    note = f"{what}: {numbers.least:,.0f} to {numbers.most:,.0f} {unit}, mean {numbers.mean:,.1f}"
     table = tuple((f"{start:,.1f} to {end:,.1f}", f"{count:,}") for start, end, count in bars)
     return Plot(kind="histogram", title=title, note=note, header=(unit, "rows"), data=bars, table=table)
 
@@ -65,11 +67,11 @@ def plots(statistics: RunStatistics) -> Iterator[Plot]:
         num_images, num_sizes = pluralize(statistics.num_images, "image"), pluralize(len(statistics.sizes), "size")
         note = f"{num_images}, {num_sizes} in pixels"
         yield bar_plot("Sizes", note, "size", most_common(statistics.sizes, _MAX_NAMES))
-        yield _histogram("File sizes", "of an image file", "KiB", statistics.file_kib)
+        yield histogram_plot("File sizes", "of an image file", "KiB", statistics.file_kib)
     if statistics.num_texts:
-        yield _histogram("Text lengths", "of an answer or caption", "words", statistics.text_words)
+        yield histogram_plot("Text lengths", "of an answer or caption", "words", statistics.text_words)
     if statistics.score_percent.count:
-        yield _histogram("Scores", "in percent", "%", statistics.score_percent)
+        yield histogram_plot("Scores", "in percent", "%", statistics.score_percent)
     if done:
         steps = {f"{steps} steps": count for steps, count in sorted(statistics.steps.items())}
         yield bar_plot("Steps", "Denoising steps of a row", "steps", most_common(steps, _MAX_NAMES))
@@ -107,9 +109,3 @@ def _points_of(report: EpochReport) -> list[list[float]]:
         if last < before_last / 2:
             del points[-2]
     return points
-
-
-def _histogram(title: str, what: str, unit: str, numbers: Histogram) -> Plot:
-    note = f"{what}: {numbers.least:,.0f} to {numbers.most:,.0f} {unit}, mean {numbers.mean:,.1f}"
-    num_bars = min(_MAX_BARS, 4 + round(numbers.count**0.5))
-    return histogram_plot(title, note, unit, numbers.bars(num_bars))

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -38,10 +38,6 @@ class ColumnFilter:
     name: str
     values: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """For the page's script."""
-        return {"name": self.name, "values": list(self.values)}
-
 
 def column_filters(rows: Iterable[ReportRow]) -> list[ColumnFilter]:
     """The first ``MAX_FILTERS`` columns that have 2 to ``MAX_VALUES`` different texts, whole numbers or booleans."""
@@ -49,8 +45,12 @@ def column_filters(rows: Iterable[ReportRow]) -> list[ColumnFilter]:
     unfit: set[str] = set(_NOT_OWN)
     for row in rows:
         _count(row.extra, counts, unfit)
-    fit = [name for name, values in counts.items() if name not in unfit and _is_worth_it(values)]
-    return [ColumnFilter(name, tuple(counts[name])) for name in fit[:MAX_FILTERS]]
+    fit = [
+        ColumnFilter(name, tuple(values))
+        for name, values in counts.items()
+        if name not in unfit and len(values) > 1 and values.total() >= _MIN_REPEATS * len(values)
+    ]
+    return fit[:MAX_FILTERS]
 
 
 def _count(cells: Mapping[str, Any], counts: dict[str, Counter[str]], unfit: set[str]) -> None:
@@ -63,10 +63,6 @@ def _count(cells: Mapping[str, Any], counts: dict[str, Counter[str]], unfit: set
             unfit.add(name)
         else:
             values[text] += 1
-
-
-def _is_worth_it(values: Counter[str]) -> bool:
-    return len(values) > 1 and values.total() >= _MIN_REPEATS * len(values)
 
 
 def _text(value: object) -> str | None:
@@ -114,7 +110,7 @@ def page_html(
         "rows": statistics.num_done + statistics.num_failed,
         "shown": len(rows),
         "sorts": list(_sorts(rows)),
-        "columns": [column.to_json() for column in column_filters(rows)],
+        "columns": [asdict(column) for column in column_filters(rows)],
         "chunks": [f"data/rows-{number:05d}.js" for number in range(num_chunks)],
         "first": [row.to_json() for row in rows[:FIRST_ROWS]],
     }

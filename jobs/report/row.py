@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dimoo_core.errors import ConfigError, DimooError
@@ -99,6 +99,16 @@ _MAX_EXTRA_CHARS = 2000
 _MAX_EXACT = 2**53
 """Whole numbers beyond are rounded by browsers, so they go as text."""
 
+_PAGE_NAMES = {
+    "is_done": "ok",
+    "width": "w",
+    "height": "h",
+    "num_bytes": "bytes",
+    "settings": "set",
+    "error_type": "error",
+}
+"""Fields that the page's script has under a shorter name: there may be many rows."""
+
 
 @dataclass(slots=True, kw_only=True)
 class ReportRow:
@@ -168,28 +178,9 @@ class ReportRow:
 
     def to_json(self) -> dict[str, Any]:
         """For the page's script, without what is empty."""
-        fields: dict[str, Any] = {
-            "row": self.row,
-            "id": self.id,
-            "task": self.task,
-            "prompt": self.prompt,
-            "ok": int(self.is_done),
-            "image": self.image,
-            "text": self.text,
-            "w": self.width,
-            "h": self.height,
-            "bytes": self.num_bytes,
-            "score": self.score,
-            "set": self.settings,
-            "extra": self.extra,
-            "stage": self.stage,
-            "error": self.error_type,
-            "message": self.message,
-            "thumb": self.thumb,
-            "source": self.source,
-            "strip": self.strip,
-        }
-        kept = {name: value for name, value in fields.items() if value not in (None, "", {}, [])}
+        values = {_PAGE_NAMES.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+        values |= {"ok": int(self.is_done), "score": self.score}
+        kept = {name: value for name, value in values.items() if value not in (None, "", {}, [])}
         return kept | {"row": self.row, "id": self.id}
 
 

@@ -61,14 +61,12 @@ class RunStatistics:
     image_bytes: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
     sizes: Counter[str] = field(default_factory=Counter)
-    presets: Counter[str] = field(default_factory=Counter)
     steps: Counter[int] = field(default_factory=Counter)
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     file_kib: Histogram = field(default_factory=Histogram)
     text_words: Histogram = field(default_factory=Histogram)
     score_percent: Histogram = field(default_factory=Histogram)
-    columns: dict[str, None] = field(default_factory=dict)
 
     def add(self, row: ReportRow) -> None:
         """Count a row in."""
@@ -81,9 +79,7 @@ class RunStatistics:
             return
         self.num_done += 1
         self._count(self.tasks, row.task)
-        self._count(self.presets, str(row.settings.get("preset", "")))
         self._count(self.steps, int(row.settings.get("steps", 0)))
-        self.columns.update(dict.fromkeys(row.extra))
         if row.image is not None:
             self.num_images += 1
             self._count(self.sizes, f"{row.width} x {row.height}")

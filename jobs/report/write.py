@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -109,11 +110,8 @@ def write_report(output: str, *, manifest: str | None, max_rows: int) -> ReportS
         NotARun: No run is there.
         StoreError: The store cannot be read or written.
     """
-    store = open_store(output)
-    try:
+    with closing(open_store(output)) as store:
         return _Report(store).write(manifest, max_rows)
-    finally:
-        store.close()
 
 
 class _Report:

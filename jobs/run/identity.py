@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from dimoo_core.checkpoint.locate import Checkpoint, digest, find_checkpoint
@@ -13,7 +13,7 @@ from dimoo_core.presets import PRESETS, find_preset
 from jobs.spec.result_keys import values_of
 from jobs.spec.spec import JobSpec
 from pipeline.manifest import ManifestSource
-from pipeline.output.directory import PartOrigin, RunDirectory, results_digest
+from pipeline.output.directory import RunDirectory, results_digest
 from pipeline.protocol.settings import ResultSettings, RunSettings
 
 
@@ -71,34 +71,26 @@ def check_version(description: Mapping[str, Any], uri: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LostDescription:
-    """A part's record of its run."""
+def results_without_description(run: RunDirectory, now: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What decides the results, cut into segments as the parts of a run that has lost its ``run.json``; None without.
 
-    uri: str
-    origin: PartOrigin
-
-    @classmethod
-    def of(cls, run: RunDirectory) -> "LostDescription | None":
-        """None if the run has committed nothing, so that nothing is lost."""
-        if not run.has_parts():
-            return None
-        if (origin := run.first_origin()) is None:
-            raise ConfigError(
-                f"{run.store.uri} holds parts of a run but no run.json, and none can be read: choose another --output"
-            )
-        return cls(run.store.uri, origin)
-
-    def results(self, now: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides the results of this start, cut into segments as the parts are."""
-        for segment_rows in (now["segment_rows"], self.origin.num_rows):
-            results = {**now, "segment_rows": segment_rows}
-            if results_digest(results) == self.origin.run_digest:
-                return results
+    Args:
+        now: What decides the results of this start.
+    """
+    if not run.has_parts():
+        return None
+    if (origin := run.first_origin()) is None:
         raise ConfigError(
-            f"{self.uri} holds parts of a run but no run.json, and they are not of this manifest with these settings: "
-            "re-run the command that the run was started with, which writes run.json again, or choose another --output"
+            f"{run.store.uri} holds parts of a run but no run.json, and none can be read: choose another --output"
         )
+    for segment_rows in (now["segment_rows"], origin.num_rows):
+        results = {**now, "segment_rows": segment_rows}
+        if results_digest(results) == origin.run_digest:
+            return results
+    raise ConfigError(
+        f"{run.store.uri} holds parts of a run but no run.json, and they are not of this manifest with these settings: "
+        "re-run the command that the run was started with, which writes run.json again, or choose another --output"
+    )
 
 
 SECTIONS = ("sources", "engine", "pipeline", "failures", "worker_life")
@@ -113,12 +105,11 @@ def way_of_working(spec: JobSpec) -> dict[str, Any]:
     }
 
 
-def recorded_adapter(description: Mapping[str, Any], output_uri: str) -> str | None:
-    """The name of the run's adapter."""
-    adapter: str | None = description.get("job", {}).get("adapter")
-    if description["results"].get("adapter_digest") is not None and adapter is None:
+def check_adapter(description: Mapping[str, Any], output_uri: str) -> None:
+    """Refuse a run whose adapter cannot be found."""
+    has_adapter = description["results"].get("adapter_digest") is not None
+    if has_adapter and description.get("job", {}).get("adapter") is None:
         raise ConfigError(f"the run at {output_uri} used an adapter and did not record its place: it cannot be found")
-    return adapter
 
 
 def check_preset(description: Mapping[str, Any], name: str, output_uri: str) -> None:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from dimoo_core.checkpoint.check import CheckedCheckpoint, expected_shapes
 from dimoo_core.checkpoint.lora import check_adapter
@@ -23,10 +22,6 @@ from pipeline.output.directory import RunDirectory
 from pipeline.protocol.settings import RunSettings
 
 log = logging.getLogger("dimoo_batch.jobs")
-
-if TYPE_CHECKING:
-    from dimoo_core.checkpoint.check import CheckedCheckpoint
-
 
 _FIRST_ROWS = 64  # are looked at; a manifest is long
 _LEAST_PX = PIXELS_PER_TOKEN**2  # of an image whose size is only in its file
@@ -156,7 +151,7 @@ def with_recorded_dtype(settings: RunSettings, spec: JobSpec, run: RunDirectory)
 def with_memory(
     settings: RunSettings,
     spec: JobSpec,
-    found: "CheckedCheckpoint",
+    found: CheckedCheckpoint,
     source: ManifestSource,
     local: Workers | None,
     *,
@@ -169,7 +164,6 @@ def with_memory(
         local: Its workers, if they are on this machine.
         is_begun: Whether the run has a type already.
     """
-
     need = memory_of_rows(settings, found, first_rows(source, settings, spec.limit), source.num_rows_of(spec.limit))
     if local is not None:
         need = check_run_memory(need, local, is_auto=spec.dtype == "auto", is_recorded=is_begun)

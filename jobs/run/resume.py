@@ -83,7 +83,7 @@ def words_of_changes(lines: Sequence[str], rows_then: object, rows_now: int) -> 
     """Differences for people: keys as they are set, a manifest by its rows instead of by its fingerprint."""
     told = []
     for line in lines:
-        key, _, values = line.partition(":")
+        key, _, values = line.partition(": ")
         if key == _MANIFEST:
             told.append(f"the manifest has changed: {rows_then} rows then, {rows_now} now")
         else:
@@ -124,4 +124,4 @@ def _with_found(results: Mapping[str, Any], found: Mapping[str, Any], keys: Sequ
 
 
 def _key(difference: str) -> str:
-    return difference.partition(":")[0]
+    return difference.partition(": ")[0]  # the name of a hook has a colon

@@ -1,7 +1,6 @@
 """One start of a retry: find the failed rows of a run, run them again as the run did, conclude."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,15 +9,13 @@ from typing import Any
 
 from dimoo_core.checkpoint.locate import Checkpoint, find_checkpoint
 from dimoo_core.errors import ConfigError
-from jobs.progress.events import RunEnded, report
-from jobs.progress.monitor import OutputLog
 from jobs.progress.state import ProgressState
-from jobs.run.execution import Execution
-from jobs.run.identity import check_version, recorded_adapter, run_settings, what_decides_results
+from jobs.run.execution import Execution, Start
+from jobs.run.identity import check_adapter, check_version, run_settings, what_decides_results
 from jobs.run.resources import with_memory
 from jobs.run.resume import ResumeOptions, words_of_changes
 from jobs.run.retry_plan import Backlog, RetryOptions, chosen_classes
-from jobs.run.summary import RetrySummary, RunSummary
+from jobs.run.summary import RetrySummary
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers
 from jobs.spec.resolve import check_model
 from jobs.spec.result_keys import settings_from
@@ -30,7 +27,6 @@ from pipeline.driver.failure_limits import FailureLimit
 from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest, open_unchecked_manifest
 from pipeline.output.directory import RunDirectory, results_digest
-from pipeline.output.epoch import RunEpoch, claimed_epoch
 from pipeline.output.results import RunTotals
 from pipeline.output.retries import RetryRecords, RunRetry
 from pipeline.protocol.settings import ResultSettings, RunSettings
@@ -49,10 +45,6 @@ class _Retry:
     plan: ShardPlan
     run: RunDirectory
     settings: RunSettings
-    shutdown: ShutdownRequest | None
-    stack: ExitStack
-    output_log: OutputLog
-    started_s: float
 
 
 def retry_job(
@@ -77,17 +69,17 @@ def retry_job(
         RunStopped: It was asked to shut down; the same command resumes.
         RunFailed: The retry broke off; the same command resumes.
     """
-    started_s, classes = time.monotonic(), chosen_classes(options.classes)
-    store = open_store(output)
-    run = RunDirectory(store)
-    description = run.known_description()
-    check_version(description, store.uri)
-    recorded_adapter(description, store.uri)
-    spec = options.job_spec(description)
-    FailureLimit.of(spec.failures.max_failures)
-    drain(spec.worker_life.stop_deadline_s)
+    classes = chosen_classes(options.classes)
     with ExitStack() as stack:
-        output_log = stack.enter_context(OutputLog())
+        start = Start(stack, shutdown)
+        store = open_store(output)
+        run = RunDirectory(store)
+        description = run.known_description()
+        check_version(description, store.uri)
+        check_adapter(description, store.uri)
+        spec = options.job_spec(description)
+        FailureLimit.of(spec.failures.max_failures)
+        drain(spec.worker_life.stop_deadline_s)
         checkpoint = find_checkpoint(spec.model)
         results = description["results"]
         settings = run_settings(spec, settings_from(results), checkpoint.name, store.uri)
@@ -96,9 +88,7 @@ def retry_job(
         if spec.device != "auto":
             _check_device(spec.device, settings.results.device)
         now = _check_unchanged(spec, source, checkpoint, settings.results, description, run, options)
-        epoch = stack.enter_context(claimed_epoch(store))
-        output_log.open(store, epoch)
-        store.give_up_unfinished()
+        epoch = start.claim(store)
         settings = replace(
             settings, epoch=epoch.number, run_digest=results_digest(results), settings_digest=results_digest(now)
         )
@@ -108,15 +98,11 @@ def retry_job(
             plan=source.plan(segment_rows=results["segment_rows"], limit=results.get("limit")),
             run=run,
             settings=settings,
-            shutdown=shutdown,
-            stack=stack,
-            output_log=output_log,
-            started_s=started_s,
         )
-        return _run_again(retry, epoch, classes)
+        return _run_again(start, retry, classes)
 
 
-def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]) -> RetrySummary:
+def _run_again(start: Start, retry: _Retry, classes: tuple[FailureClass, ...]) -> RetrySummary:
     """Find the failed rows, run them, and conclude."""
     run, plan, records = retry.run, retry.plan, RetryRecords(retry.run.store)
     latest, now = records.latest(), datetime.now(UTC).isoformat(timespec="seconds")
@@ -129,7 +115,7 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
     backlog = Backlog(record.number, classes, committed)
     before = run.totals(committed, backlog.look)
     log.info(backlog.words() if not is_resumed else f"resuming: {backlog.words()}")
-    workers, settings = _workers(retry, backlog)
+    workers, settings = _workers(retry, backlog, start.stack)
     state = ProgressState(
         num_rows=backlog.chosen.total(),
         num_resumed=0,
@@ -137,12 +123,26 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
         num_workers=max(1, workers.count),
         worker_hour_usd=retry.spec.worker_hour_usd,
     )
+    execution = Execution(
+        start=start,
+        settings=settings,
+        workers=workers,
+        state=state,
+        repeats=retry.source.repeated_ids() if backlog.retries else {},
+    )
     outcome = CoordinatorReport(RunTotals(), 0)
     if backlog.retries:
         records.begin(record)
         run.reopen()
-        outcome = _execute(retry, settings, workers, epoch, backlog, state)
-        epoch.fence.check()
+        outcome = execution.run(
+            (plan.segment(index) for name in backlog.retries if (index := plan.number_of(name)) is not None),
+            committed,
+            len(backlog.retries),
+            is_done=backlog,
+            retries=backlog.retries,
+            isolated=backlog.isolated_segments,
+        )
+        start.epoch.fence.check()
         _check_all_tried(run, plan, backlog, outcome.totals)
     totals = RunTotals(before.num_done + outcome.totals.num_done, before.num_failed - outcome.totals.num_done)
     has_worked = bool(backlog.retries) or is_resumed
@@ -150,17 +150,12 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
         run.succeed(totals)
     if has_worked:
         records.end(record)
-    wall_s = time.monotonic() - retry.started_s
-    report(RunEnded(output=run.store.uri, done=totals.num_done, failed=totals.num_failed, wall_s=round(wall_s, 3)))
-    summary = RunSummary.of(
-        state,
-        run.store.uri,
+    summary = execution.summary(
         totals,
-        failures=backlog.kept + backlog.failed_again + state.failures,
+        backlog.kept + backlog.failed_again + state.failures,
         num_rows=plan.num_rows,
         num_resumed=before.num_done + before.num_failed,
         num_workers_lost=outcome.num_workers_lost,
-        wall_s=wall_s,
     )
     return RetrySummary(
         run=summary,
@@ -173,46 +168,16 @@ def _run_again(retry: _Retry, epoch: RunEpoch, classes: tuple[FailureClass, ...]
     )
 
 
-def _workers(retry: _Retry, backlog: Backlog) -> tuple[Workers, RunSettings]:
+def _workers(retry: _Retry, backlog: Backlog, stack: ExitStack) -> tuple[Workers, RunSettings]:
     """Who runs the rows, and with which settings, once it is known that the model fits."""
     spec, settings = retry.spec, retry.settings
     if not backlog.retries:
         return idle_workers(spec, settings.results.device), settings
     found = check_model(find_checkpoint(settings.model).directory, settings.adapter)
     settings = with_memory(settings, spec, found, retry.source, local_workers(spec), is_begun=True)
-    workers = find_workers(spec, retry.stack)
+    workers = find_workers(spec, stack)
     _check_device(workers.device, settings.results.device)
     return workers, replace(settings, results=replace(settings.results, device=workers.device))
-
-
-def _execute(
-    retry: _Retry,
-    settings: RunSettings,
-    workers: Workers,
-    epoch: RunEpoch,
-    backlog: Backlog,
-    state: ProgressState,
-) -> CoordinatorReport:
-    plan = retry.plan
-    segments = (plan.segment(number) for name in backlog.retries if (number := plan.number_of(name)) is not None)
-    execution = Execution(
-        store=retry.run.store,
-        settings=settings,
-        workers=workers,
-        epoch=epoch,
-        state=state,
-        repeats=retry.source.repeated_ids(),
-        shutdown=retry.shutdown,
-        output_log=retry.output_log,
-    )
-    return execution.run(
-        segments,
-        backlog.committed,
-        len(backlog.retries),
-        is_done=backlog,
-        retries=backlog.retries,
-        isolated=backlog.isolated_segments,
-    )
 
 
 def _check_all_tried(run: RunDirectory, plan: ShardPlan, backlog: Backlog, totals: RunTotals) -> None:

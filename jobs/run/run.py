@@ -1,7 +1,6 @@
 """One start of a run: check everything, find what is left to do, do it, conclude."""
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -11,13 +10,11 @@ from typing import Any
 
 from dimoo_core.checkpoint.locate import BUILTIN, Checkpoint, find_checkpoint
 from dimoo_core.settings import DtypeName
-from jobs.progress.events import RunEnded, report
-from jobs.progress.monitor import OutputLog
 from jobs.progress.state import ProgressState
-from jobs.run.execution import Execution
+from jobs.run.execution import Execution, Start
 from jobs.run.identity import (
-    LostDescription,
     check_version,
+    results_without_description,
     run_settings,
     segment_rows_of,
     way_of_working,
@@ -36,13 +33,11 @@ from pipeline.driver.failure_limits import FailureLimit
 from pipeline.errors import RunFailed
 from pipeline.manifest import ManifestSource, open_manifest
 from pipeline.output.directory import RunDirectory, results_digest
-from pipeline.output.epoch import RunEpoch, claimed_epoch
 from pipeline.output.parts import CommittedSegments, PartName
 from pipeline.output.results import RunTotals
 from pipeline.protocol.settings import ResultSettings, RunSettings
 from pipeline.protocol.shutdown import ShutdownRequest
 from pipeline.rows.hooks import check_hooks
-from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 
 log = logging.getLogger("dimoo_batch.jobs")
@@ -54,7 +49,7 @@ _BUILTIN_HINT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Start:
+class _Setup:
     """What a start of a run has found before it begins to work."""
 
     spec: JobSpec
@@ -85,27 +80,25 @@ def run_job(
         RunStopped: It was asked to shut down; the same command resumes.
         RunFailed: The run broke off; the same command resumes.
     """
-    started_s, options = time.monotonic(), options or ResumeOptions()
+    options = options or ResumeOptions()
     FailureLimit.of(spec.failures.max_failures)
     with ExitStack() as stack:
-        output_log = stack.enter_context(OutputLog())
-        start = _begin(spec, options, stack)
-        store = start.run.store
-        epoch = stack.enter_context(claimed_epoch(store))
-        output_log.open(store, epoch)
-        store.give_up_unfinished()
-        plan, run_digest, settings_digest = _plan(start, options)
+        start = Start(stack, shutdown)
+        setup = _begin(spec, options, stack)
+        store = setup.run.store
+        epoch = start.claim(store)
+        plan, run_digest, settings_digest = _plan(setup, options)
         settings = replace(
-            start.settings,
+            setup.settings,
             output_uri=store.uri,
             epoch=epoch.number,
             run_digest=run_digest,
             settings_digest=settings_digest,
         )
-        return _work(replace(start, settings=settings), plan, epoch, shutdown, output_log, started_s)
+        return _work(start, replace(setup, settings=settings), plan)
 
 
-def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Start:
+def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Setup:
     """Find manifest, output, model and workers, and make sure that they go together."""
     source = open_manifest(spec.manifest, defaults=spec.early_defaults(), passthrough=spec.passthrough)
     check_hooks(spec.hooks, source.passing_columns)
@@ -129,7 +122,8 @@ def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Start:
     workers = local or find_workers(spec, stack)
     settings = _settings(spec, workers, checkpoint, store.uri)
     if options.is_new_run:
-        store = _store_of_new_run(spec, workers, source, checkpoint, settings)
+        store = open_store(_output_of_new_run(spec, workers, source, checkpoint, settings))
+        store.check_writable()
         log.info(f"output of this run: {store.uri}")
         run = RunDirectory(store)
     settings = with_recorded_dtype(settings, spec, run)
@@ -138,7 +132,7 @@ def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Start:
     if device is None and local is not None:
         workers = find_workers(spec, stack)
         settings = replace(settings, results=replace(settings.results, device=workers.device))
-    return _Start(
+    return _Setup(
         spec=spec,
         source=source,
         run=run,
@@ -149,16 +143,9 @@ def _begin(spec: JobSpec, options: ResumeOptions, stack: ExitStack) -> _Start:
     )
 
 
-def _work(
-    start: _Start,
-    plan: ShardPlan,
-    epoch: RunEpoch,
-    shutdown: ShutdownRequest | None,
-    output_log: OutputLog,
-    started_s: float,
-) -> RunSummary:
+def _work(start: Start, setup: _Setup, plan: ShardPlan) -> RunSummary:
     """Do what is left to do, and conclude."""
-    run, spec, workers = start.run, start.spec, start.workers
+    run = setup.run
     committed, failures = run.committed_segments(plan), Counter[str]()
     if strange := run.strange_parts(committed):
         log.info(strange)
@@ -171,36 +158,28 @@ def _work(
         num_rows=plan.num_rows,
         num_resumed=num_resumed,
         num_resumed_failed=resumed.num_failed,
-        num_workers=max(1, workers.count),
-        worker_hour_usd=spec.worker_hour_usd,
+        num_workers=max(1, setup.workers.count),
+        worker_hour_usd=setup.spec.worker_hour_usd,
     )
-    if committed.num_missing and start.has_ended:
+    if committed.num_missing and setup.has_ended:
         raise RunFailed(f"{pluralize(committed.num_missing, 'part')} disappeared from {run.store.uri} since the start")
     execution = Execution(
-        store=run.store,
-        settings=start.settings,
-        workers=workers,
-        epoch=epoch,
+        start=start,
+        settings=setup.settings,
+        workers=setup.workers,
         state=state,
-        repeats=start.source.repeated_ids() if committed.num_missing else {},
-        shutdown=shutdown,
-        output_log=output_log,
+        repeats=setup.source.repeated_ids() if committed.num_missing else {},
     )
     outcome = execution.run(committed.missing(), committed, committed.num_missing)
-    epoch.fence.check()
+    start.epoch.fence.check()
     in_the_end = run.committed_segments(plan) if committed.num_missing else committed
     totals = conclude(run, in_the_end, resumed + outcome.totals)
-    wall_s = time.monotonic() - started_s
-    report(RunEnded(output=run.store.uri, done=totals.num_done, failed=totals.num_failed, wall_s=round(wall_s, 3)))
-    return RunSummary.of(
-        state,
-        run.store.uri,
+    return execution.summary(
         totals,
-        failures=failures + state.failures,
+        failures + state.failures,
         num_rows=plan.num_rows,
         num_resumed=num_resumed,
         num_workers_lost=outcome.num_workers_lost,
-        wall_s=wall_s,
     )
 
 
@@ -235,14 +214,6 @@ def _device_of_finished_new_run(
     return None
 
 
-def _store_of_new_run(
-    spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
-) -> Store:
-    store = open_store(_output_of_new_run(spec, workers, source, checkpoint, settings))
-    store.check_writable()
-    return store
-
-
 def _output_of_new_run(
     spec: JobSpec, workers: Workers, source: ManifestSource, checkpoint: Checkpoint, settings: RunSettings
 ) -> str:
@@ -270,26 +241,24 @@ def _settings(spec: JobSpec, workers: Workers, checkpoint: Checkpoint, output_ur
     return run_settings(spec, results, checkpoint.name, output_uri)
 
 
-def _plan(start: _Start, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
+def _plan(setup: _Setup, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
     """Cut the manifest as the first start did, having made sure that this start wants the same results.
 
     Returns:
         The plan, the digest of what decided the results when the run was started, and that of what decides them now.
     """
-    spec, source, run = start.spec, start.source, start.run
+    spec, source, run = setup.spec, setup.source, setup.run
     num_rows, before = source.num_rows_of(spec.limit), run.description()
-    lost = LostDescription.of(run) if before is None else None
-    segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, start.workers.count, before)
-    results = what_decides_results(spec, source, start.checkpoint, start.settings.results, segment_rows)
-    if lost is not None:
-        results = lost.results(results)
-        segment_rows = results["segment_rows"]
+    segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, setup.workers.count, before)
+    results = what_decides_results(spec, source, setup.checkpoint, setup.settings.results, segment_rows)
+    if before is None and (lost := results_without_description(run, results)) is not None:
+        results, segment_rows = lost, lost["segment_rows"]
         log.info(f"{run.store.uri} has no run.json; its parts match this run, so run.json is written again")
     description = {
         "results": results,
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "manifest": redact_uri(spec.manifest),
-        "model": start.checkpoint.name,
+        "model": setup.checkpoint.name,
         "rows": num_rows,
         "job": way_of_working(spec),
     }

@@ -1,17 +1,15 @@
 """What a finished run or retry reports: one JSON object for programs, a few lines for people."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import Literal, Self
+from typing import Literal
 
-from jobs.progress.state import ProgressState
 from jobs.run.retry_plan import DEFAULT_CLASSES
 from jobs.text import duration, pluralize
 from pipeline.output.directory import RunDirectory
 from pipeline.output.parts import FAILURES_PREFIX, PARTS_PREFIX
-from pipeline.output.results import RunTotals
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 
@@ -45,55 +43,10 @@ class RunSummary:
     cost_usd: float | None
     workers_lost: int
 
-    @classmethod
-    def of(
-        cls,
-        state: ProgressState,
-        output: str,
-        totals: RunTotals,
-        *,
-        failures: Mapping[str, int],
-        num_rows: int,
-        num_resumed: int,
-        num_workers_lost: int,
-        wall_s: float,
-    ) -> Self:
-        """The summary of what ``state`` has followed.
-
-        Args:
-            state: Of this start alone.
-            totals: Of the whole output, with what this start has added.
-            failures: Failed rows of the whole output by their class.
-            num_resumed: Rows that earlier starts had committed.
-            num_workers_lost: Workers that died.
-            wall_s: Since the command was given.
-        """
-        return cls(
-            status="done" if totals.num_failed == 0 else "done_with_failures",
-            output=output,
-            rows=num_rows,
-            done=totals.num_done,
-            failed=totals.num_failed,
-            failures=dict(sorted(failures.items())),
-            resumed=num_resumed,
-            wall_s=round(wall_s, 3),
-            rows_per_s=round(state.rows_per_s, 3),
-            engine_busy_ratio=_rounded(state.engine_busy_ratio),
-            engine_wait_ratio=_rounded(state.engine_wait_ratio),
-            tokens=state.num_tokens,
-            cache_hit_ratio=_rounded(state.cache_hit_ratio),
-            cost_usd=_rounded(state.cost_usd),
-            workers_lost=num_workers_lost,
-        )
-
     @property
     def exit_code(self) -> int:
         """0: every row is done; 3: some failed."""
         return 0 if self.failed == 0 else 3
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 4)
 
 
 _IMAGES_PREFIX = "images/"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -89,26 +89,37 @@ StepCache = Annotated[NoCache | StepCacheConfig | TargetCacheConfig, Field(discr
 TextCache = Annotated[NoCache | TextCacheConfig, Field(discriminator="mode")]
 Commit = Annotated[NoCommit | ParallelCommit, Field(discriminator="rule")]
 
+ENGINE_NAMES = {"width": "width_px", "height": "height_px", "steps": "num_steps"}
+"""Keys that the engine has under another name."""
 
-class ImageSection(Section):
-    """What drawing and editing have in common: how an image's steps may be approximated."""
+_APPROXIMATIONS = ("step_cache", "cache", "uncond_interval", "commit")
+_Form = TypeVar("_Form", ImageSettings, TextSettings, CropSettings, UnderstandingInput)
+
+
+class GenerationSection(Section):
+    """Defaults of rows of one kind, and how their steps may be approximated."""
+
+    def explicit(self) -> tuple[str, ...]:
+        """Fields of the engine's form that a preset must leave alone."""
+        return tuple(name for name in _APPROXIMATIONS if getattr(self, name, None) is not None)
+
+    def _as(self, form: type[_Form]) -> _Form:
+        """The keys that a form has too; what is None here has its default there."""
+        known = {field.name for field in fields(form)}
+        given: dict[str, Any] = {}
+        for key, value in self:
+            name = ENGINE_NAMES.get(key, key)
+            if name in known and value is not None:
+                given[name] = None if isinstance(value, NoCache | NoCommit) else value
+        return form(**given)
+
+
+class ImageSection(GenerationSection):
+    """What drawing and editing have in common."""
 
     step_cache: StepCache | None = None
     uncond_interval: int | None = None
     commit: Commit | None = None
-
-    def explicit(self) -> tuple[str, ...]:
-        """Fields of the engine's form that a preset must leave alone."""
-        return _explicit(self, "step_cache", "uncond_interval", "commit")
-
-    def with_approximations(self, settings: ImageSettings) -> ImageSettings:
-        """The engine's form of this section."""
-        return replace(
-            settings,
-            step_cache=None if isinstance(self.step_cache, NoCache) else self.step_cache,
-            uncond_interval=1 if self.uncond_interval is None else self.uncond_interval,
-            commit=None if isinstance(self.commit, NoCommit) else self.commit,
-        )
 
 
 class TextToImageSpec(ImageSection):
@@ -123,14 +134,7 @@ class TextToImageSpec(ImageSection):
     def settings(self) -> ImageSettings:
         """The engine's form."""
         with within_section("text_to_image"):
-            settings = ImageSettings(
-                width_px=self.width,
-                height_px=self.height,
-                num_steps=self.steps,
-                cfg_scale=self.cfg_scale,
-                temperature=self.temperature,
-            )
-            return self.with_approximations(settings)
+            return self._as(ImageSettings)
 
 
 class ImageToImageSpec(ImageSection):
@@ -150,21 +154,15 @@ class ImageToImageSpec(ImageSection):
 
     def crop(self) -> CropSettings:
         """How input images are cropped."""
-        return CropSettings(resolution=self.resolution, random_crop=self.random_crop)
+        return self._as(CropSettings)
 
     def settings(self) -> ImageSettings:
         """The engine's form."""
         with within_section("image_to_image"):
-            settings = ImageSettings(
-                num_steps=self.steps,
-                cfg_scale=self.cfg_scale,
-                cfg_image_scale=self.cfg_image_scale,
-                temperature=self.temperature,
-            )
-            return self.with_approximations(settings)
+            return self._as(ImageSettings)
 
 
-class UnderstandingSpec(Section):
+class UnderstandingSpec(GenerationSection):
     """Defaults of rows that read an image."""
 
     max_tokens: int = 1024
@@ -186,28 +184,9 @@ class UnderstandingSpec(Section):
 
     def input(self) -> UnderstandingInput:
         """How input images are cropped, and what is asked about them to score them."""
-        return UnderstandingInput(
-            resolution=self.resolution, random_crop=self.random_crop, match_question=self.match_question
-        )
+        return self._as(UnderstandingInput)
 
     def settings(self) -> TextSettings:
         """The engine's form."""
         with within_section("understanding"):
-            return TextSettings(
-                max_tokens=self.max_tokens,
-                block_length=self.block_length,
-                num_steps=self.steps,
-                cfg_scale=self.cfg_scale,
-                temperature=self.temperature,
-                remasking=self.remasking,
-                cache=None if isinstance(self.cache, NoCache) else self.cache,
-                commit=None if isinstance(self.commit, NoCommit) else self.commit,
-            )
-
-    def explicit(self) -> tuple[str, ...]:
-        """Fields of the engine's form that a preset must leave alone."""
-        return _explicit(self, "cache", "commit")
-
-
-def _explicit(section: Section, *names: str) -> tuple[str, ...]:
-    return tuple(name for name in names if getattr(section, name) is not None)
+            return self._as(TextSettings)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from dimoo_core.errors import ConfigError
+from jobs.spec.generation import ENGINE_NAMES
 from pipeline.protocol.settings import ResultSettings
 from pipeline.rows.hooks import hook_digest
 
@@ -33,7 +34,7 @@ SPEC_KEYS = {
     for section, default in _SECTIONS.items()
     for field in fields(default)
 } | {name: key for key, name in _NAMES.items()}
-_FIELDS_AS_SET = {"height_px": "height", "num_steps": "steps", "width_px": "width"}
+_FIELDS_AS_SET = {field: key for key, field in ENGINE_NAMES.items()}
 _OPTIONAL = ("compile", "hooks")  # in run.json only where they are used
 _INTERNAL = tuple(f"defaults.explicit_{section}" for section in ("text_to_image", "image_to_image", "understanding"))
 

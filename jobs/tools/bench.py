@@ -21,7 +21,7 @@ from dimoo_core.engine.engine import Engine
 from dimoo_core.presets import PRESETS
 from dimoo_core.request.noise import SeededNoise
 from dimoo_core.request.request import ImageResult, Request, RequestFailed
-from dimoo_core.settings import DtypeName, EngineConfig, ImageSettings, Resolution
+from dimoo_core.settings import DtypeName, ImageSettings
 from jobs.run.resources import check_run_memory, memory_of_shapes, settings_shape
 from jobs.run.workers import Workers
 from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
@@ -38,7 +38,11 @@ _WARM_UP_STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What a person wants measured; empty: everything."""
+    """What a person wants measured; empty: everything.
+
+    A case has at most ``max_rows``, else as many as fill a step; it is stopped after ``max_seconds`` and counted by how
+    far its rows have come.
+    """
 
     presets: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
@@ -48,31 +52,12 @@ class BenchOptions:
 
 
 class MachineBench:
-    """Measures cases on one loaded model.
+    """Measures cases on one loaded model, with the job's engine and crop; see ``BenchOptions`` for their limits."""
 
-    Args:
-        input_resolution: Of images that are described, as in a run.
-        own_size_px: Width and height of the model's own images: those of the described one where it is not cropped.
-        max_seconds: A case is stopped after so long, and counted by how far its rows have come.
-        max_rows: Most rows of a case; None: as many as fill a step.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        config: EngineConfig,
-        *,
-        input_resolution: Resolution,
-        own_size_px: tuple[int, int],
-        max_seconds: float,
-        max_rows: int | None,
-    ) -> None:
+    def __init__(self, model: Model, job: JobSpec, options: BenchOptions) -> None:
         self._model = model
-        self._config = config
-        self._input_resolution = input_resolution
-        self._photo_px = own_size_px if input_resolution == "native" else _PHOTO_PX
-        self._max_seconds = max_seconds
-        self._max_rows = max_rows
+        self._job = job
+        self._options = options
 
     def run(self, cases: list[BenchCase]) -> Iterator[BenchResult]:
         """Measure each case, one after the other."""
@@ -83,7 +68,7 @@ class MachineBench:
 
     def _warm_up(self, case: BenchCase) -> None:
         """Let kernels be chosen and memory be reserved before the clock runs."""
-        engine = Engine(self._model.transformer, self._model.tokens, self._config)
+        engine = Engine(self._model.transformer, self._model.tokens, self._job.engine)
         for request in self._requests(case):
             engine.submit(request)
         for _ in range(_WARM_UP_STEPS):
@@ -97,14 +82,14 @@ class MachineBench:
             steps_behind[request_id] = trace.step + 1
 
         requests = self._requests(case)
-        engine = Engine(self._model.transformer, self._model.tokens, self._config, count)
+        engine = Engine(self._model.transformer, self._model.tokens, self._job.engine, count)
         self._reset_peak()
         started_s = time.perf_counter()
         for request in requests:
             engine.submit(request)
         done, error = 0, None
         while engine.num_unfinished and (
-            not engine.stats.num_steps or time.perf_counter() - started_s < self._max_seconds
+            not engine.stats.num_steps or time.perf_counter() - started_s < self._options.max_seconds
         ):
             results = engine.step()
             error = next((str(each.error) for each in results if isinstance(each, RequestFailed)), error)
@@ -128,7 +113,7 @@ class MachineBench:
             rows_per_hour=round(3600 * rows / seconds, 2),
             tokens_per_s=round(stats.num_tokens / seconds, 1),
             engine_busy_ratio=round(min(1.0, stats.busy_s / seconds), 4),
-            batch_fill_ratio=round(stats.num_tokens / num_steps / self._config.max_step_tokens, 4),
+            batch_fill_ratio=round(stats.num_tokens / num_steps / self._job.engine.max_step_tokens, 4),
             peak_memory_bytes=self._peak_bytes(),
             error=error,
         )
@@ -136,8 +121,8 @@ class MachineBench:
     def _requests(self, case: BenchCase) -> list[Request]:
         """As many rows as fill a step, or fewer if so many are asked for; each with a seed and prompt of its own."""
         (first,) = self._made(case, range(1))
-        filling = max(1, self._config.max_step_tokens // max(1, first.num_tokens))
-        count = filling if self._max_rows is None else min(filling, self._max_rows)
+        filling = max(1, self._job.engine.max_step_tokens // max(1, first.num_tokens))
+        count = filling if self._options.max_rows is None else min(filling, self._options.max_rows)
         return [first, *self._made(case, range(1, count))]
 
     def _made(self, case: BenchCase, numbers: range) -> list[Request]:
@@ -154,11 +139,11 @@ class MachineBench:
 
     def _photo(self, seed: int) -> torch.Tensor:
         """Codes of a picture of smooth colours, cropped as a run crops a photograph."""
+        resolution, own = self._job.understanding.resolution, self._job.text_to_image
         corners = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), dtype=np.uint8)
-        image = Image.fromarray(corners).resize(self._photo_px, Image.Resampling.BICUBIC)
-        (codes_HW,) = self._model.codec.encode(
-            [fit(image, crop_sizes_for(image.size, self._input_resolution), centered)]
-        )
+        size_px = (own.width, own.height) if resolution == "native" else _PHOTO_PX
+        image = Image.fromarray(corners).resize(size_px, Image.Resampling.BICUBIC)
+        (codes_HW,) = self._model.codec.encode([fit(image, crop_sizes_for(size_px, resolution), centered)])
         return codes_HW
 
     def _synchronize(self) -> None:
@@ -197,15 +182,7 @@ def measure_machine(job: JobSpec, options: BenchOptions) -> tuple[dict[str, Any]
     dtype = check_run_memory(need, here, is_auto=job.dtype == "auto", is_recorded=False).dtype
     adapter = find_checkpoint(job.adapter).directory if job.adapter is not None else None
     loaded = load_model(checkpoint.directory, device=device, dtype=dtype, adapter=adapter)
-    bench = MachineBench(
-        loaded,
-        job.engine,
-        input_resolution=job.understanding.resolution,
-        own_size_px=(job.text_to_image.width, job.text_to_image.height),
-        max_seconds=options.max_seconds,
-        max_rows=options.max_rows,
-    )
-    results = list(bench.run(cases))
+    results = list(MachineBench(loaded, job, options).run(cases))
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
     machine = {
         "model": checkpoint.name,

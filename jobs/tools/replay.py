@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ from pipeline.protocol.settings import RunSettings
 from pipeline.rows.flow import MadeImages, RowFlow, WeighedAnswer
 from pipeline.rows.postprocess import Postprocessor, encode_image
 from pipeline.rows.preprocess import Preprocessor
-from pipeline.rows.row_hooks import RawRow, RowHooks
+from pipeline.rows.row_hooks import Judged, RawRow, RowHooks
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 from pipeline.storage.retry import RetryPolicy
@@ -136,8 +137,7 @@ def replay_row(output: str, row_id: str, *, manifest: str | None) -> ReplaySumma
         ConfigError: There is no such row, or the model, the manifest or the row's preset is not that of the run.
         NotARun, StoreError, WeightsError, ManifestError: As in a run.
     """
-    store = open_store(output)
-    try:
+    with closing(open_store(output)) as store:
         description = RunDirectory(store).known_description()
         index, recorded = find_row(store, row_id)
         uri = manifest or str(description.get("manifest"))
@@ -152,8 +152,6 @@ def replay_row(output: str, row_id: str, *, manifest: str | None) -> ReplaySumma
         need = memory_of_rows(settings, found, [row], 1)
         check_memory(need, may_change_dtype=False)
         return _Replay(store, settings, recorded).run(at, row, hooks)
-    finally:
-        store.close()
 
 
 class _Replay:
@@ -165,51 +163,56 @@ class _Replay:
         directory = find_checkpoint(settings.model).directory
         self._model: Model = load_model(directory, device=settings.results.device, dtype=settings.results.dtype)
         self._grids: list[torch.Tensor] = []
+        self._num_steps = 0
 
     def run(self, at: OneRow, row: Row, hooks: RowHooks) -> ReplaySummary:
         retry_policy = RetryPolicy(threading.Event())
-        preprocessor = Preprocessor(self._model, self._settings, retry_policy)
-        read_input = preprocessor.inputs.fetch
-        postprocessor = Postprocessor(
-            self._model, self._settings, RunDirectory(self._store), retry_policy, hooks, read_input
-        )
-        try:
-            return self._replayed(at, row, preprocessor, postprocessor)
-        finally:
-            preprocessor.close()
-
-    def _replayed(
-        self, at: OneRow, row: Row, preprocessor: Preprocessor, postprocessor: Postprocessor
-    ) -> ReplaySummary:
-        flow = preprocessor.preprocess(row, folder_of(at.segment.file_uri))
-        if isinstance(flow, RowFailure):
-            return self._summary(row, f"failed at {flow.stage}: {flow.message}", None, 0)
-        num_steps = self._step(flow)
-        if flow.error is not None:
-            return self._summary(row, f"failed at generate: {flow.error}", None, num_steps)
-        if isinstance(flow.result, TextResult):
-            judged = postprocessor.judged(row, at, text=self._model.layout.answer_text(flow.result.token_ids))
-        elif isinstance(flow.result, WeighedAnswer):
-            judged = postprocessor.judged(row, at, text=flow.result.text)
-        elif isinstance(flow.result, MadeImages):
-            (images,) = postprocessor.through_codec([flow.result])
-            if isinstance(images, CodecNotFinite):
-                return self._summary(row, f"failed at generate: {images}", None, num_steps)
-            assert isinstance(images, list)
-            judged = postprocessor.judged(row, at, pixels=images[flow.result.chosen])
-        else:
-            raise ConfigError(f"row {row.index} is a {row.task}: only rows that make images or texts can be replayed")
+        with closing(Preprocessor(self._model, self._settings, retry_policy)) as preprocessor:
+            postprocessor = Postprocessor(
+                self._model,
+                self._settings,
+                RunDirectory(self._store),
+                retry_policy,
+                hooks,
+                preprocessor.inputs.fetch,
+            )
+            flow = preprocessor.preprocess(row, folder_of(at.segment.file_uri))
+            judged = flow if isinstance(flow, RowFailure) else self._judged(flow, at, row, postprocessor)
+        is_same, strip = None, tuple[str, ...]()
         if isinstance(judged, RowFailure):
-            return self._summary(row, f"failed at {judged.stage}: {judged.message}", None, num_steps)
-        if judged.pixels is None:
-            text = judged.text or ""
-            return self._summary(row, text, self._is("text", text), num_steps)
-        data = encode_image(judged.pixels, self._settings.results.image)
-        self._store.put(f"{self._folder(row)}result.{self._settings.results.image.format}", data)
-        is_same = self._is("sha256", hashlib.sha256(data).hexdigest())
-        return self._summary(row, f"an image of {len(data)} bytes", is_same, num_steps, self._strip(row))
+            outcome = f"failed at {judged.stage}: {judged.message}"
+        elif judged.pixels is None:
+            outcome = judged.text or ""
+            is_same = self._is("text", outcome)
+        else:
+            folder, image = f"{REPLAY_PREFIX}{row.index:010d}/", self._settings.results.image
+            data = encode_image(judged.pixels, image)
+            self._store.put(f"{folder}result.{image.format}", data)
+            outcome = f"an image of {len(data)} bytes"
+            is_same, strip = self._is("sha256", hashlib.sha256(data).hexdigest()), self._strip(folder)
+        return ReplaySummary(
+            row=row.index, id=row.id, outcome=outcome, is_same=is_same, steps=self._num_steps, strip=strip
+        )
 
-    def _step(self, flow: RowFlow) -> int:
+    def _judged(self, flow: RowFlow, at: OneRow, row: Row, postprocessor: Postprocessor) -> Judged | RowFailure:
+        """What the engine makes of the row, as the hooks leave it."""
+        self._step(flow)
+        error, result = flow.error, flow.result
+        if isinstance(result, TextResult):
+            return postprocessor.judged(row, at, text=self._model.layout.answer_text(result.token_ids))
+        if isinstance(result, WeighedAnswer):
+            return postprocessor.judged(row, at, text=result.text)
+        if isinstance(result, MadeImages):
+            (images,) = postprocessor.through_codec([result])
+            if isinstance(images, list):
+                return postprocessor.judged(row, at, pixels=images[result.chosen])
+            assert isinstance(images, CodecNotFinite)
+            error = images
+        if error is None:
+            raise ConfigError(f"row {row.index} is a {row.task}: only rows that make images or texts can be replayed")
+        return RowFailure(row.index, row.id, "generate", type(error).__name__, str(error))
+
+    def _step(self, flow: RowFlow) -> None:
         watched = next(iter(flow.first_requests), None)
         canvas = watched.target.clone() if watched is not None else torch.empty(0)
 
@@ -228,7 +231,7 @@ class _Replay:
             for result in engine.step():
                 for request in flow.take(result):
                     engine.submit(request)
-        return engine.stats.num_steps
+        self._num_steps = engine.stats.num_steps
 
     def _grid(self, request: Request, canvas: torch.Tensor) -> torch.Tensor | None:
         """The codes of an image in progress, (rows, columns), masked ones as the step guessed them; None for texts."""
@@ -240,26 +243,18 @@ class _Replay:
             return None
         return codes.view(num_rows, -1)
 
-    def _strip(self, row: Row) -> tuple[str, ...]:
+    def _strip(self, folder: str) -> tuple[str, ...]:
         count = min(MAX_PICTURES, len(self._grids))
         steps = sorted({round(at * (len(self._grids) - 1) / max(1, count - 1)) for at in range(count)})
         keys = []
         for step, picture in zip(steps, self._model.codec.decode([self._grids[step] for step in steps]), strict=True):
-            key = f"{self._folder(row)}step-{step + 1:04d}.webp"
+            key = f"{folder}step-{step + 1:04d}.webp"
             self._store.put(key, _webp(picture), content_type="image/webp")
             keys.append(key)
         return tuple(keys)
 
-    def _summary(
-        self, row: Row, outcome: str, is_same: bool | None, steps: int, strip: tuple[str, ...] = ()
-    ) -> ReplaySummary:
-        return ReplaySummary(row=row.index, id=row.id, outcome=outcome, is_same=is_same, steps=steps, strip=strip)
-
     def _is(self, name: str, value: str) -> bool | None:
         return self._recorded[name] == value if self._recorded is not None else None
-
-    def _folder(self, row: Row) -> str:
-        return f"{REPLAY_PREFIX}{row.index:010d}/"
 
 
 def _webp(picture: Image.Image) -> bytes:

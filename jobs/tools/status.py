@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,7 +15,7 @@ from pipeline.ordered_map import ordered_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.epoch import SILENCE_S, EpochReport, read_epoch_reports
 from pipeline.output.parts import PARTS_PREFIX
-from pipeline.output.retries import RetryRecords, RunRetry
+from pipeline.output.retries import RetryRecords
 from pipeline.storage.base import Store
 from pipeline.storage.reader import open_store
 from pipeline.verify.facts import read_run_facts
@@ -164,56 +165,44 @@ def read_status(output: str, *, now: datetime | None = None, max_parts: int | No
         NotARun: No run is there.
         StoreError: The store cannot be read.
     """
-    store = open_store(output)
-    try:
-        return _status(store, now or datetime.now(UTC), max_parts)
-    finally:
-        store.close()
-
-
-def _status(store: Store, now: datetime, max_parts: int | None) -> RunStatus:
-    facts = read_run_facts(store)
-    reports = read_epoch_reports(store)
-    counted = count_committed(store, facts.num_rows, reports, max_parts)
-    done, num_failed, failures = counted.done, counted.failed, counted.failures
-    latest = reports[-1] if reports else None
-    heard_at = (latest.heard_at or latest.claimed_at) if latest else None  # a start that has just begun has claimed
-    heard_s = (now - heard_at).total_seconds() if heard_at else None
-    state = _state(store, latest, heard_s)
-    left = max(0, facts.num_rows - done - num_failed)
-    note = latest.note if latest and state == "running" else {}
-    rate = float(note["rows_per_s"]) if note.get("rows_per_s") else None
-    can_tell = note.get("eta_error_s", 0.0) is not None  # drivers of earlier versions noted it late, or not at all
-    retry = _open_retry(store)
-    in_flight = max(
-        0, int(note.get("settled", 0)) - int(note.get("committed", 0))
-    )  # of one moment, which parts are not
-    return RunStatus(
-        output=store.uri,
-        state=state,
-        rows=facts.num_rows,
-        done=done,
-        failed=num_failed,
-        left=left,
-        in_flight=in_flight,
-        failures=dict(failures.most_common()),
-        rows_per_s=rate,
-        eta_s=math.ceil(max(0, left - in_flight) / rate) if rate and can_tell else None,
-        eta_error_s=note.get("eta_error_s"),
-        driver=latest.owner if latest else None,
-        heard_s_ago=max(0.0, round(heard_s, 1)) if heard_s is not None else None,
-        starts=len(reports),
-        retry=retry.number if retry else None,
-        retry_classes=list(retry.classes) if retry else [],
-        is_noted=counted.is_noted,
-        workers=list(note.get("workers", [])),
-    )
-
-
-def _open_retry(store: Store) -> RunRetry | None:
-    """The retry that was begun and has not ended, if there is one."""
-    latest = RetryRecords(store).latest()
-    return latest if latest is not None and not latest.has_ended else None
+    now = now or datetime.now(UTC)
+    with closing(open_store(output)) as store:
+        facts = read_run_facts(store)
+        reports = read_epoch_reports(store)
+        counted = count_committed(store, facts.num_rows, reports, max_parts)
+        latest = reports[-1] if reports else None
+        heard_at = (latest.heard_at or latest.claimed_at) if latest else None  # a start that has just begun has claimed
+        heard_s = (now - heard_at).total_seconds() if heard_at else None
+        state = _state(store, latest, heard_s)
+        left = max(0, facts.num_rows - counted.done - counted.failed)
+        note = latest.note if latest and state == "running" else {}
+        rate = float(note["rows_per_s"]) if note.get("rows_per_s") else None
+        can_tell = note.get("eta_error_s", 0.0) is not None  # drivers of earlier versions noted it late, or not at all
+        retry = RetryRecords(store).latest()
+        if retry is not None and retry.has_ended:
+            retry = None
+        ahead = int(note.get("settled", 0)) - int(note.get("committed", 0))  # of one moment, which parts are not
+        in_flight = max(0, ahead)
+        return RunStatus(
+            output=store.uri,
+            state=state,
+            rows=facts.num_rows,
+            done=counted.done,
+            failed=counted.failed,
+            left=left,
+            in_flight=in_flight,
+            failures=dict(counted.failures.most_common()),
+            rows_per_s=rate,
+            eta_s=math.ceil(max(0, left - in_flight) / rate) if rate and can_tell else None,
+            eta_error_s=note.get("eta_error_s"),
+            driver=latest.owner if latest else None,
+            heard_s_ago=max(0.0, round(heard_s, 1)) if heard_s is not None else None,
+            starts=len(reports),
+            retry=retry.number if retry else None,
+            retry_classes=list(retry.classes) if retry else [],
+            is_noted=counted.is_noted,
+            workers=list(note.get("workers", [])),
+        )
 
 
 def _state(store: Store, latest: EpochReport | None, heard_s: float | None) -> State:
