@@ -177,4 +177,6 @@ def test_a_row_on_which_anything_is_raised_fails_alone(
         assert failure["error_type"] == name or name in ("StopIteration", "OutOfMemoryError"), failure
         assert len(failure["message"]) <= 2000
         assert "\n" not in failure["message"]
-    assert {failed[name]["failure_class"] for name in ("MemoryError", "OutOfMemoryError")} == {"oom"}
+    assert failed["MemoryError"]["failure_class"] == "oom"
+    if failed["OutOfMemoryError"]["stage"] != "manifest":  # where torch is not known
+        assert failed["OutOfMemoryError"]["failure_class"] == "oom"
