@@ -6,6 +6,7 @@ output of a training run, the image codec alone, a folder above the checkpoint, 
 """
 
 import json
+import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,11 @@ from typing import Any
 from dimoo_core.errors import WeightsError
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def expanded_path(path: str) -> Path:
+    """The path with the home folder of ``~`` or ``~user``; as it is, where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # that of paths raises
 
 
 def check_file(path: Path, *, if_missing: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimoo_core.errors import WeightsError
+from dimoo_core.files import expanded_path
 
 _PATTERNS = ("*.json", "*.safetensors")  # never code, never pickles
 _FOLDER = "vqvae"
@@ -149,7 +150,7 @@ def find_checkpoint(model: str) -> Checkpoint:
     """
     if model == BUILTIN:
         return Checkpoint(BUILTIN, _BUILTIN_DIRECTORY)
-    directory = Path(model).expanduser()
+    directory = expanded_path(model)
     if model and directory.is_dir():
         return Checkpoint(str(directory.resolve()), directory.resolve())
     match = _HUB_ID.fullmatch(model)

@@ -22,6 +22,7 @@ Offset = Callable[[int, int], tuple[int, int]]
 """From the largest left and upper offset to the ones to crop at."""
 
 _PATCH_PX = 32
+_MOST_COVER = 8  # times the size of a crop that an image is scaled to before it is cut; sides are at most 1 to 4
 
 
 def crop_sizes(num_patches: int, patch_px: int = _PATCH_PX, max_ratio: float = 4.0) -> list[Size]:
@@ -121,12 +122,25 @@ def fit(image: Image.Image, sizes: Sequence[Size], offset: Offset) -> Image.Imag
 
 
 def fit_as_planned(image: Image.Image, plan: FitPlan, offset: Offset) -> Image.Image:
-    """Scale and cut an image of the size that the plan was made for; of any mode that can be scaled."""
+    """Scale and cut an image of the size that the plan was made for; of any mode that can be scaled.
+
+    An image so long that little of it is left is cut first: scaled whole, a file of a few bytes would fill the memory.
+    Pixels may then differ in their last bit from those of an image that was scaled whole.
+    """
     for _ in range(plan.num_halvings):
         image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
+    (left, upper), (width, height) = offset(*plan.max_offset), plan.crop
+    if plan.scaled[0] * plan.scaled[1] > _MOST_COVER * width * height:
+        columns, rows = image.width / plan.scaled[0], image.height / plan.scaled[1]
+        box = (
+            left * columns,
+            upper * rows,
+            min((left + width) * columns, image.width),
+            min((upper + height) * rows, image.height),
+        )
+        return image.resize(plan.crop, resample=Image.Resampling.BICUBIC, box=box)
     image = image.resize(plan.scaled, resample=Image.Resampling.BICUBIC)
-    left, upper = offset(*plan.max_offset)
-    return image.crop((left, upper, left + plan.crop[0], upper + plan.crop[1]))
+    return image.crop((left, upper, left + width, upper + height))
 
 
 def centered(max_left: int, max_upper: int) -> tuple[int, int]:

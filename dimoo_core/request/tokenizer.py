@@ -6,8 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dimoo_core.errors import WeightsError
+from dimoo_core.errors import RequestError, WeightsError
 from dimoo_core.files import TOKENIZER_OPTIONS, check_file, read_json_object
+from dimoo_core.settings import MAX_POSITIONS
+
+MAX_CHARACTERS = 32 * MAX_POSITIONS
+"""Of a text: one whose tokens fit into a sequence is far shorter, and a longer one takes seconds and gigabytes."""
 
 
 class Tokenizer:
@@ -29,7 +33,14 @@ class Tokenizer:
         self._check_declared_ids(directory)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``; special tokens written out in it are recognised, none is added."""
+        """Token ids of ``text``; special tokens written out in it are recognised, none is added.
+
+        Raises:
+            RequestError: It is so long that no sequence could hold it.
+        """
+        if len(text) > MAX_CHARACTERS:
+            fix = "make the prompt shorter"
+            raise RequestError(f"a prompt must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}: {fix}")
         ids: list[int] = self._tokenizer(text)["input_ids"]
         return ids
 

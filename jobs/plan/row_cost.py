@@ -4,7 +4,6 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
@@ -13,6 +12,7 @@ from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.codec.resize import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
 from dimoo_core.engine.flops import Cost, Generation, image_cost, text_cost
 from dimoo_core.errors import DimooError
+from dimoo_core.files import expanded_path
 from dimoo_core.model_config import DIMOO_8B, ModelConfig, VQConfig
 from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
 from dimoo_core.settings import PIXELS_PER_TOKEN, ChoiceSettings, ImageSettings, Resolution, TextSettings
@@ -50,7 +50,7 @@ class ModelFacts:
 
 def read_model_facts(model: str) -> ModelFacts:
     """Facts of the embedded model or of a checkpoint directory; of a hub id those of the published model's shape."""
-    if model != BUILTIN and not Path(model).expanduser().is_dir():
+    if model != BUILTIN and not expanded_path(model).is_dir():
 
         def length(text: str) -> int:
             return max(1, round(len(text) / _CHARACTERS_PER_TOKEN))

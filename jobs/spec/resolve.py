@@ -10,7 +10,7 @@ from typing import Any
 from dimoo_core.checkpoint.check import CheckedCheckpoint, check_checkpoint
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import ConfigError, WeightsError
-from dimoo_core.files import read_json_object
+from dimoo_core.files import expanded_path, read_json_object
 from dimoo_core.memory.check import check_mapping
 from jobs.spec.generation import CaptionsSpec, UnderstandingSpec, within_section
 from jobs.spec.spec import JobSpec, parsed_spec
@@ -98,7 +98,7 @@ def check_model(directory: Path, adapter: str | None) -> CheckedCheckpoint:
 
 def resolved_spec(spec: JobSpec) -> JobSpec:
     """The spec with the defaults of its checkpoint, where that is on this machine; a hub id is taken to have none."""
-    if spec.model == BUILTIN or Path(spec.model).expanduser().is_dir():
+    if spec.model == BUILTIN or expanded_path(spec.model).is_dir():
         return with_generation_defaults(spec, find_checkpoint(spec.model).directory)
     return spec
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.errors import WeightsError
+from dimoo_core.files import expanded_path
 from dimoo_core.memory.need import size_words
 from dimoo_core.settings import DtypeName
 from manifests.row.task_name import REFERENCE_TASKS
@@ -111,7 +112,7 @@ def checked_model(model: str) -> "tuple[ModelEntry, CheckedCheckpoint | None]":
 
 def _directory(model: str) -> Path | None:
     """Where the checkpoint is; None if it is the hub's and not in the cache."""
-    path = Path(model).expanduser()
+    path = expanded_path(model)
     if model == BUILTIN or path.is_dir() or "/" not in model.strip("./"):
         return find_checkpoint(model).directory
     from huggingface_hub import try_to_load_from_cache

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 from PIL import Image
@@ -40,11 +40,12 @@ class ImageDecoder:
         self._lock = threading.Lock()
         self._budget = _PixelBudget(policy.max_pixels)
 
-    def decode(self, data: bytes, name: str, *, keeps_mode: bool = False) -> Image.Image:
+    def decode(self, data: bytes, name: str, *, keeps_mode: bool = False, held: ExitStack | None = None) -> Image.Image:
         """The image, upright.
 
         Args:
             keeps_mode: Whether the image stays in its own mode; otherwise it is made RGB.
+            held: For so long the image's pixels count among those of ``sources.max_pixels``; None: while it is decoded.
 
         Raises:
             ImageUnreadable: It is no image, a damaged one, or too large or expensive to decode.
@@ -55,7 +56,7 @@ class ImageDecoder:
         for _ in range(_MAX_TRIES):
             process = self._take()
             try:
-                image, answer = self._exchange(process, data, keeps_mode)
+                image, answer = self._exchange(process, data, keeps_mode, held)
             except (OSError, EOFError, ValueError):
                 number = process.end()
                 if number == signal.SIGALRM:
@@ -78,7 +79,7 @@ class ImageDecoder:
             process.end()
 
     def _exchange(
-        self, process: "_DecoderProcess", data: bytes, keeps_mode: bool
+        self, process: "_DecoderProcess", data: bytes, keeps_mode: bool, held: ExitStack | None
     ) -> tuple[Image.Image | None, dict[str, Any]]:
         """One request; the image, or None and the answer with the reason."""
         answer = process.ask(REQUEST.pack(len(data), keeps_mode), data)
@@ -86,9 +87,15 @@ class ImageDecoder:
             return None, answer
         if "num_bytes" in answer:
             return process.image(answer), answer
-        with self._budget.taken(answer["width"] * answer["height"]):
+        with ExitStack() as own:
+            own.enter_context(self._budget.taken(answer["width"] * answer["height"]))
             answer = process.ask(GO)
-            return (None if "error" in answer else process.image(answer)), answer
+            if "error" in answer:
+                return None, answer
+            image = process.image(answer)
+            if held is not None:
+                held.push(own.pop_all())
+            return image, answer
 
     def _take(self) -> "_DecoderProcess":
         with self._lock:

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -123,7 +124,9 @@ class ImageFetcher:
         self._reader = ObjectReader()
         self._decoder = ImageDecoder(policy)
 
-    def fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
+    def fetch(
+        self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False, held: ExitStack | None = None
+    ) -> Image.Image:
         """Read and decode an input image.
 
         Args:
@@ -136,7 +139,7 @@ class ImageFetcher:
             ImageUnreadable: They are no image, a damaged one, or one too large.
         """
         data = source.data if source.data is not None else self._read(source, folder_uri)
-        return self._decoder.decode(data, source.name, keeps_mode=keeps_mode)
+        return self._decoder.decode(data, source.name, keeps_mode=keeps_mode, held=held)
 
     def close(self) -> None:
         """Let go of connections and processes; the fetcher may be used again."""
@@ -212,11 +215,14 @@ class InputImages:
         self, source: ImageSource, folder_uri: str, seed: int, resolution: Resolution, is_random: bool
     ) -> Image.Image:
         """The image cropped to a size that the model takes: in the middle, or at a place drawn from the seed."""
-        image = self.fetch(source, folder_uri)
-        sizes = crop_sizes_for(image.size, resolution)
-        return fit(image, sizes, random_offset(seed) if is_random else centered)
+        with ExitStack() as held:
+            image = self.fetch(source, folder_uri, held=held)
+            sizes = crop_sizes_for(image.size, resolution)
+            return fit(image, sizes, random_offset(seed) if is_random else centered)
 
-    def fetch(self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
+    def fetch(
+        self, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False, held: ExitStack | None = None
+    ) -> Image.Image:
         """The input image, fetched with retries.
 
         Raises:
@@ -227,7 +233,7 @@ class InputImages:
 
         def attempt() -> Image.Image:
             try:
-                return self._fetcher.fetch(source, folder_uri, keeps_mode=keeps_mode)
+                return self._fetcher.fetch(source, folder_uri, keeps_mode=keeps_mode, held=held)
             except StoreError:
                 num_fetched_then.append(self._num_fetched)
                 raise

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimoo_core.errors import ConfigError
+from dimoo_core.files import expanded_path
 from dimoo_core.settings import SECTION
 from pipeline.storage.errors import SourceRefused
 from pipeline.storage.uri import Location, parse_uri
@@ -79,7 +80,7 @@ class SourcePolicy:
 
 def _is_below(path: str, folder: str) -> bool:
     """Whether a file is in a folder or deeper, wherever links on the way lead."""
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(Path(folder).expanduser()))
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(expanded_path(folder)))
 
 
 def _refused(uri: str, hint: str) -> SourceRefused:

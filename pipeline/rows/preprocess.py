@@ -1,5 +1,6 @@
 """From a manifest row to its first requests: fetch, decode, crop, encode, lay out. Runs on the fetch threads."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -160,18 +161,23 @@ class Preprocessor:
         assert row.image is not None  # the row parser sees to both
         assert isinstance(row.settings, ImageSettings)
         seed = row_seed(row, self._settings.results.seed)
-        image = self._inputs.fetch(row.image, folder_uri)
-        plan = unscaled_plan(image.size)
         offset = random_offset(seed) if self._settings.results.image_to_image.random_crop else centered
-        fitted = fit_as_planned(image, plan, offset)
+        with ExitStack() as held:
+            image = self._inputs.fetch(row.image, folder_uri, held=held)
+            size, plan = image.size, unscaled_plan(image.size)
+            fitted = fit_as_planned(image, plan, offset)
         if mask.padding is not None:
             image, mask_HW = grown_image(mask, mask.padding, fitted)
             codes_HW = grown_codes(mask.padding, fitted, *self._model.codec.encode([fitted]))
         else:
-            mask_image = self._inputs.fetch(mask.image, folder_uri, keeps_mode=True) if mask.image else None
-            painted = painted_pixels(mask, image.size, mask_image, keeps_box=row.task == OUTPAINT)
-            # A random offset is drawn from the same seed for each, so both are cut at the same place.
-            image, mask_HW = fitted, painted_tokens(mask, fit_as_planned(painted, plan, offset))
+            image = fitted
+            with ExitStack() as held:
+                mask_image = None
+                if mask.image is not None:
+                    mask_image = self._inputs.fetch(mask.image, folder_uri, keeps_mode=True, held=held)
+                painted = painted_pixels(mask, size, mask_image, keeps_box=row.task == OUTPAINT)
+                # A random offset is drawn from the same seed for each, so both are cut at the same place.
+                mask_HW = painted_tokens(mask, fit_as_planned(painted, plan, offset))
             (codes_HW,) = self._model.codec.encode([image])
         settings = replace(row.settings, width_px=image.width, height_px=image.height)
 

@@ -46,13 +46,13 @@ class LocalStore(Store):
     def get(self, key: str) -> bytes:
         """See ``Store.get``."""
         with self.open(key) as file, self._translated("read", key):
-            return file.read()
+            return _whole(file.read())
 
     def get_at_most(self, key: str, max_bytes: int) -> bytes:
         """See ``Store.get_at_most``; a file whose size is below its content (``/proc``) is not read further."""
         with self.open(key) as file, self._translated("read", key):
             self._check_size(key, os.fstat(file.fileno()).st_size, max_bytes)
-            data = file.read(max_bytes + 1)
+            data = _whole(file.read(max_bytes + 1))
         self._check_size(key, len(data), max_bytes)
         return data
 
@@ -60,7 +60,7 @@ class LocalStore(Store):
         """See ``Store.get_range``."""
         with self.open(key) as file, self._translated("read", key):
             file.seek(start)
-            return file.read(length)
+            return _whole(file.read(length))
 
     def put(self, key: str, data: bytes, *, content_type: str | None = None) -> None:
         """See ``Store.put``."""
@@ -178,6 +178,13 @@ class LocalStore(Store):
             if isinstance(error, PermissionError):
                 raise AccessDenied(action, self.uri_of(key), code, hint) from error
             raise StoreError(action, self.uri_of(key), code, hint, number in _RETRYABLE) from error
+
+
+def _whole(data: bytes | None) -> bytes:
+    """What was read; a file of the kernel's may have nothing to say yet."""
+    if data is None:
+        raise OSError(errno.EAGAIN, "it has nothing to read now")
+    return data
 
 
 def _create_file(path: Path) -> int:

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 from dimoo_core.errors import ConfigError
+from dimoo_core.files import expanded_path
 from manifests.redact import redact_uri
 
 ALLOWED_URIS = "a local path, file:///path or s3://bucket/prefix"
@@ -43,7 +43,7 @@ def parse_uri(uri: str) -> Location:
     if match is None:
         if not uri or "\0" in uri:
             raise ConfigError(f"{redact_uri(uri)!r} names no place, allowed: {ALLOWED_URIS}")
-        return Location("file", "", str(Path(uri).expanduser()) if uri.startswith("~") else uri)
+        return Location("file", "", _expanded(uri))
     scheme, rest = match[1].lower(), uri[match.end() :]
     if scheme in _BUCKET_SCHEMES and rest.startswith("//"):
         bucket, _, path = rest[2:].partition("/")
@@ -75,7 +75,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 def is_relative(uri: str) -> bool:
     """Whether the URI is a local path that depends on where it starts."""
-    return not _SCHEME.match(uri) and not uri.startswith(("/", "~"))
+    return not _SCHEME.match(uri) and not _expanded(uri).startswith("/")
 
 
 def resolve_uri(folder: str, uri: str) -> str:
@@ -88,6 +88,13 @@ def folder_of(uri: str) -> str:
     root, key = split_uri(uri)
     folder = key.rpartition("/")[0]
     return f"{root}/{folder}" if folder else root
+
+
+def _expanded(uri: str) -> str:
+    """The path with a home folder in place of ``~`` or ``~user`` before a slash; ``~tmp.jpg`` is a name like others."""
+    if not uri.startswith("~") or ("/" not in uri and uri != "~"):
+        return uri
+    return str(expanded_path(uri))
 
 
 def _resolve_dots(path: str, uri: str) -> str:

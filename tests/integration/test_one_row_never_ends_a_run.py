@@ -107,7 +107,10 @@ STAGES: dict[str, tuple[str, Callable[[Saboteur], None]]] = {
         lambda s: s.before(PartialWriter, "reused", lambda self, segment, row: s.id_of(str(row))),
     ),
     "the row is prepared": ("image", lambda s: s.before(Preprocessor, "preprocess", lambda self, row, folder: row.id)),
-    "an image is fetched": ("text", lambda s: s.before(ImageFetcher, "fetch", lambda self, source, *_, **__: source.name)),
+    "an image is fetched": (
+        "text",
+        lambda s: s.before(ImageFetcher, "fetch", lambda self, source, *_, **__: source.name),
+    ),
     "the request is laid out": (
         "text",
         lambda s: s.before(RequestLayout, "understanding", lambda self, name, *_: s.id_of(name)),
