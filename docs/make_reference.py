@@ -161,7 +161,7 @@ OUTPUT_MEANINGS: Mapping[str, str] = {
 FAILURE_MEANINGS: Mapping[str, str] = {
     "row": "number of the row in the whole manifest",
     "id": "its id",
-    "stage": "`manifest`, `fetch`, `decode`, `prompt` or `generate`",
+    "stage": "`manifest`, `fetch`, `decode`, `prompt`, `generate`, `store` or `hook`",
     "error_type": "name of the error",
     "message": "what was wrong, and what is allowed",
     "failure_class": "[what kind of failure](output.md#columns-of-_failures)",

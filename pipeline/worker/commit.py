@@ -90,7 +90,8 @@ class StreakKeeper:
             return self._freed()
 
     def _count(self, segment: OpenSegment, failure: RowFailure) -> None:
-        is_ours = failure.failure_class == "engine" and failure.error_type != QUARANTINED
+        is_of_engine = failure.failure_class == "engine" and failure.stage == "generate"
+        is_ours = is_of_engine and failure.error_type != QUARANTINED
         if self._max_rows is None or not is_ours or segment.lease.num_unfit >= MAX_UNFIT_WORKERS:
             return
         num_rows = 1 + (self.streak.num_rows if self.streak is not None else 0)
