@@ -140,11 +140,7 @@ def exit_codes(
 
 @contextmanager
 def resumable(target: Callable[[], str]) -> Iterator[None]:
-    """End the command for whatever a run raises, with how to resume it.
-
-    Args:
-        target: The output as far as it is known, asked when there is something to resume.
-    """
+    """End the command for whatever a run raises, with how to resume it; ``target`` is the output, as far as known."""
     try:
         yield
     except (ConfigError, ManifestError, WeightsError, NotARun) as error:

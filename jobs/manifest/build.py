@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,8 +41,7 @@ def build_manifest(request: BuildRequest) -> BuildReport:
     counts = BuildCounts(request.skips_invalid)
     defaults = RowDefaults(task=request.task)
     with ExitStack() as stack:
-        objects = ObjectReader()
-        stack.callback(objects.close)
+        objects = stack.enter_context(closing(ObjectReader()))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dimoo-build-")))
         files = stack.enter_context(
             ManifestFiles(request.target, folder, by_split=bool(request.splits), overwrites=request.overwrites)
@@ -52,8 +51,8 @@ def build_manifest(request: BuildRequest) -> BuildReport:
         types = {request.rename.get(name, name): kind for name, kind in types.items()}
         has_images = "image" in types and not is_text(types["image"])
         embeds = request.embed or has_images or any(source.embeds_images for source in sources)
-        fetcher = ImageFetcher(SourcePolicy(local_files=True))  # who builds a manifest names the images
-        stack.callback(fetcher.close)
+        own_images = SourcePolicy(local_files=True)  # who builds a manifest names the images
+        fetcher = stack.enter_context(closing(ImageFetcher(own_images)))
         builder = RecordBuilder(
             request=request,
             objects=objects,
