@@ -43,9 +43,8 @@ def build_manifest(request: BuildRequest) -> BuildReport:
     with ExitStack() as stack:
         objects = stack.enter_context(closing(ObjectReader()))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dimoo-build-")))
-        files = stack.enter_context(
-            ManifestFiles(request.target, folder, by_split=bool(request.splits), overwrites=request.overwrites)
-        )
+        files = ManifestFiles(request.target, folder, by_split=bool(request.splits), overwrites=request.overwrites)
+        stack.enter_context(closing(files))
         sources = list(read_source(request.inputs, request.format, objects)) if request.inputs else []
         types = source_types(sources, objects) | {name: _arrow_type(kind) for name, kind in request.types.items()}
         types = {request.rename.get(name, name): kind for name, kind in types.items()}
@@ -61,9 +60,9 @@ def build_manifest(request: BuildRequest) -> BuildReport:
             counts=counts,
             embeds_images=embeds,
         )
-        records = builder.records(sources, stack.enter_context(Seen(folder, max_distance=request.distance)))
+        seen = stack.enter_context(closing(Seen(folder, max_distance=request.distance)))
         tables = RowTables(defaults=defaults, types=types, embeds_images=embeds, counts=counts)
-        for table in tables.gather(records):
+        for table in tables.gather(builder.records(sources, seen)):
             files.add(table)
         if not counts.num_rows:
             raise ManifestError(f"no rows to write to {request.target}: {_why_none(counts)}")
