@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobs.run.retry_plan import RetryOptions
     from jobs.run.run import run_job
     from jobs.run.summary import summary_lines
-    from jobs.spec.resolve import resolved_spec, row_defaults_of
+    from jobs.spec.resolve import resolved_spec
     from jobs.spec.spec import JobSpec, load_spec
     from jobs.tools.bench import BenchOptions, measure_machine
     from jobs.tools.bench_cases import BenchTask, bench_lines
@@ -50,7 +50,7 @@ _NAMES = {
     "jobs.run.retry_plan": "RetryOptions",
     "jobs.run.run": "run_job",
     "jobs.run.summary": "summary_lines",
-    "jobs.spec.resolve": "resolved_spec row_defaults_of",
+    "jobs.spec.resolve": "resolved_spec",
     "jobs.spec.spec": "JobSpec load_spec",
     "jobs.tools.bench": "BenchOptions measure_machine",
     "jobs.tools.bench_cases": "BenchTask bench_lines",

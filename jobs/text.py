@@ -7,7 +7,7 @@ from dimoo_core.errors import ConfigError
 
 
 class WordFilter:
-    """Looks at whole words, whatever their case. ``num_refused`` counts.
+    """Looks at whole words, whatever their case.
 
     Args:
         blocklist: A file with a word or phrase a line; blank lines and those that begin with # are left out.
@@ -15,7 +15,6 @@ class WordFilter:
     """
 
     def __init__(self, blocklist: Path | None, min_words: int) -> None:
-        self.num_refused = 0
         self._min_words = min_words
         self._blocked: re.Pattern[str] | None = None
         if blocklist is not None:
@@ -26,9 +25,7 @@ class WordFilter:
     def refuses(self, text: str) -> bool:
         """Whether a text is to be left out."""
         is_blocked = self._blocked is not None and self._blocked.search(text) is not None
-        is_refused = is_blocked or len(text.split()) < self._min_words
-        self.num_refused += is_refused
-        return is_refused
+        return is_blocked or len(text.split()) < self._min_words
 
 
 def _phrases(path: Path) -> list[str]:

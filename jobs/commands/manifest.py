@@ -144,7 +144,7 @@ def validate(
 
     with exit_codes():
         job = api.load_spec(spec, {"manifest": manifest, "limit": limit}, overrides or [])
-        totals = api.validate_manifest(job, api.row_defaults_of(job), tell, reads_images=read_images)
+        totals = api.validate_manifest(job, api.resolved_spec(job).row_defaults(), tell, reads_images=read_images)
     tasks = ", ".join(f"{count} {name}" for name, count in totals.tasks.items())
     of_tasks = f" ({tasks})" if tasks else ""
     words = f"{pluralize(totals.rows, 'row')}: {totals.valid:,} valid{of_tasks}, {totals.invalid:,} invalid"

@@ -4,13 +4,14 @@ import json
 import signal
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from jobs import api
 from jobs.commands.options import AcceptChange, LogJson, LogLevel, MovedManifest, Output, Workers
-from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable, resume_hint
+from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable
 from pipeline.protocol.shutdown import ShutdownRequest
 
 
@@ -68,10 +69,7 @@ def retry(
         accepted=tuple(accept_change or ()),
     )
     shutdown = ShutdownRequest()
-
-    def drain(deadline_s: float) -> None:
-        drain_at_signal(shutdown, deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(output)}")
-
+    drain = partial(drain_at_signal, shutdown, target=output)
     with resumable(lambda: output):
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             summary = api.retry_job(output, options, shutdown, drain)

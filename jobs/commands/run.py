@@ -11,7 +11,7 @@ import typer
 
 from jobs import api
 from jobs.commands.options import AcceptChange, LogJson, LogLevel, Manifest, Model, Overrides, Spec, Workers
-from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable, resume_hint
+from jobs.commands.support import begin_logging, drain_at_signal, raise_stopped, resumable
 from pipeline.protocol.shutdown import ShutdownRequest
 
 
@@ -26,8 +26,7 @@ def run(
     overrides: Overrides = None,
     limit: Annotated[int | None, typer.Option(help="Run the first N rows only.")] = None,
     new_run: Annotated[
-        bool,
-        typer.Option("--new-run", help="If the output holds a run with other settings, start one in OUTPUT-2, …"),
+        bool, typer.Option("--new-run", help="If the output holds a run with other settings, start one in OUTPUT-2, …")
     ] = False,
     accept_change: AcceptChange = None,
     max_failures: Annotated[
@@ -56,9 +55,7 @@ def run(
         job = api.load_spec(spec, flags, [*(overrides or []), *limits])
         target = job.output_uri
         shutdown = ShutdownRequest()
-        drain_at_signal(
-            shutdown, job.worker_life.stop_deadline_s, lambda: f"dimoo-batch: stopped\n{resume_hint(target)}"
-        )
+        drain_at_signal(shutdown, job.worker_life.stop_deadline_s, target)
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             options = api.ResumeOptions(accepted=tuple(accept_change or ()), is_new_run=new_run)
             summary = api.run_job(job, options, shutdown)

@@ -40,13 +40,13 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Callable[[], str]) -> None:
+def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, target: str) -> None:
     """From now on SIGTERM requests a graceful shutdown, and a second one ends the process at once.
 
     Args:
         shutdown: Requested if somebody waits for it; if not, the first signal raises ``Stopped`` too.
         deadline_s: When this process has ended in any case.
-        last_words: Printed if the process has to end while something hangs.
+        target: The output, for the last words if the process has to end while something hangs.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -54,7 +54,7 @@ def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, last_words: Ca
             raise Stopped(number)
         shutdown.request(WORK_SHARE * deadline_s)
         _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; send the signal again to stop at once")
-        exit_after(deadline_s, 128 + number, lambda: _say(last_words()))
+        exit_after(deadline_s, 128 + number, lambda: _say(f"dimoo-batch: stopped\n{resume_hint(target)}"))
 
     signal.signal(signal.SIGTERM, handle)
 
@@ -140,11 +140,7 @@ def exit_codes(
 
 @contextmanager
 def resumable(target: Callable[[], str]) -> Iterator[None]:
-    """End the command for whatever a run raises, with how to resume it.
-
-    Args:
-        target: The output as far as it is known, asked when there is something to resume.
-    """
+    """End the command for whatever a run raises, with how to resume it; ``target`` is the output, as far as known."""
     try:
         yield
     except (ConfigError, ManifestError, WeightsError, NotARun) as error:

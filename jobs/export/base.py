@@ -127,7 +127,7 @@ class ExportSetup:
 
 
 class Export(Protocol):
-    """Takes rows in order and makes something of them."""
+    """Takes rows in order and makes something of them; an export with nothing open inherits ``close``."""
 
     def add(self, row: FinishedRow) -> None:
         """Take a row."""

@@ -1,7 +1,7 @@
 """Exports the finished rows of a run."""
 
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -62,13 +62,12 @@ def export_run(request: ExportRequest) -> ExportReport:
         raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {request.format!r}")
     form = FORMATS[request.format]
     with ExitStack() as stack:
-        store = open_store(request.output)
-        stack.callback(store.close)
+        store = stack.enter_context(closing(open_store(request.output)))
         with_sources = request.with_sources or form.needs_inputs
         rows = FinishedRows(
             store, is_partial=request.is_partial, with_sources=with_sources, manifest_uri=request.manifest
         )
-        stack.callback(rows.close)
+        stack.enter_context(closing(rows))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dimoo-export-")))
         row_filter = RowFilter(request)
         schema = row_filter.extended(_without(rows.schema, request.drop))
@@ -81,8 +80,7 @@ def export_run(request: ExportRequest) -> ExportReport:
             with_several=rows.has_several_images,
             model_name=request.model_name,
         )
-        export: Export = resolve_name(form.writer)(setup)
-        stack.callback(export.close)
+        export: Export = stack.enter_context(closing(resolve_name(form.writer)(setup)))
         num_rows = num_images = num_empty = 0
         for found in rows:
             for name in request.drop:
@@ -127,11 +125,7 @@ class RowFilter:
         return schema.append(pa.field("score", pa.float64()))
 
     def passed(self, row: FinishedRow) -> FinishedRow | None:
-        """The row as it is exported; None if it is left out.
-
-        Raises:
-            HookFailed: A hook raised, or gave back what it must not.
-        """
+        """The row as it is exported; None if it is left out."""
         passed = self._passed(row)
         self.num_refused += passed is None
         return passed

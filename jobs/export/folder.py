@@ -8,7 +8,7 @@ from typing import TextIO
 from PIL import Image
 
 from dimoo_core.errors import ConfigError
-from jobs.export.base import ExportSetup, folder_cells, json_line
+from jobs.export.base import Export, ExportSetup, folder_cells, json_line
 from jobs.export.rows import FinishedRow
 
 
@@ -75,7 +75,7 @@ class ImageFolderExport(FolderExport):
     _is_image_folder = True
 
 
-class BenchmarkExport:
+class BenchmarkExport(Export):
     """The folders that the evaluators of public benchmarks read; ``benchmark_item`` of a row is its place.
 
     GenEval has a folder of samples for each prompt. The others look for one file an item: samples of DPG-Bench and
@@ -99,9 +99,6 @@ class BenchmarkExport:
     def finish(self) -> None:
         """Write what is left."""
         self._write()
-
-    def close(self) -> None:
-        """There is nothing to let go of."""
 
     def _write(self) -> None:
         samples, self._samples = self._samples, []

@@ -3,7 +3,6 @@
 import hashlib
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +14,11 @@ from jobs.report.facts import RunFactSheet
 from manifests.errors import ManifestRowError
 from manifests.files.parquet import ParquetReader
 from manifests.files.plan import Segment, ShardPlan
-from manifests.files.reader import SegmentReader, inspect_file
+from manifests.files.reader import SegmentReader
 from manifests.row.images import ImageSource, image_source, image_sources
 from pipeline.errors import NotARun
-from pipeline.manifest import ManifestSource, manifest_file_uris
-from pipeline.ordered_map import ordered_map
+from pipeline.manifest import open_unchecked_manifest
+from pipeline.ordered_map import thread_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.parts import PARTS_PREFIX, PartName, parts_by_segment
 from pipeline.rows.row_hooks import ImageFile
@@ -127,8 +126,8 @@ class FinishedRows:
 
     def __iter__(self) -> Iterator[FinishedRow]:
         """Every finished row in order; few are in memory at once."""
-        with ThreadPoolExecutor(_THREADS) as pool, SegmentReader(self._objects.open) as reader:
-            yield from ordered_map(pool, self._with_images, self._cells(reader), window=2 * _THREADS)
+        with SegmentReader(self._objects.open) as reader:
+            yield from thread_map(self._with_images, self._cells(reader), num_threads=_THREADS)
 
     def close(self) -> None:
         """Let go of connections."""
@@ -167,9 +166,7 @@ class FinishedRows:
 
     def _segment(self, name: str) -> Segment:
         if self._plan is None:
-            uris = manifest_file_uris(self._manifest_uri)
-            files = tuple(inspect_file(uri, self._objects.open)[0] for uri in uris)
-            source = ManifestSource(self._manifest_uri, files)
+            source = open_unchecked_manifest(self._manifest_uri)
             self._plan = source.plan(segment_rows=self._segment_rows, limit=self._limit)
         number = self._plan.number_of(name)
         if number is None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dimoo_core.errors import ConfigError
-from jobs.export.base import ExportSetup, exported_cells, exported_names
+from jobs.export.base import Export, ExportSetup, exported_cells, exported_names
 from jobs.export.huggingface import hub_card, hub_features
 from jobs.export.rows import FinishedRow
 from pipeline.rows.row_hooks import ImageFile
@@ -98,7 +98,7 @@ class ParquetExport:
         self._target.put_file(key, path)
 
 
-class LanceExport:
+class LanceExport(Export):
     """One Lance dataset; images are plain bytes, ``split`` stays a column."""
 
     def __init__(self, setup: ExportSetup) -> None:
@@ -126,9 +126,6 @@ class LanceExport:
     def finish(self) -> None:
         """Write what is left."""
         self._flush()
-
-    def close(self) -> None:
-        """There is nothing to let go of."""
 
     def _flush(self) -> None:
         rows, self._rows, self._size = self._rows, [], 0

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,19 +41,17 @@ def build_manifest(request: BuildRequest) -> BuildReport:
     counts = BuildCounts(request.skips_invalid)
     defaults = RowDefaults(task=request.task)
     with ExitStack() as stack:
-        objects = ObjectReader()
-        stack.callback(objects.close)
+        objects = stack.enter_context(closing(ObjectReader()))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dimoo-build-")))
-        files = stack.enter_context(
-            ManifestFiles(request.target, folder, by_split=bool(request.splits), overwrites=request.overwrites)
-        )
+        files = ManifestFiles(request.target, folder, by_split=bool(request.splits), overwrites=request.overwrites)
+        stack.enter_context(closing(files))
         sources = list(read_source(request.inputs, request.format, objects)) if request.inputs else []
         types = source_types(sources, objects) | {name: _arrow_type(kind) for name, kind in request.types.items()}
         types = {request.rename.get(name, name): kind for name, kind in types.items()}
         has_images = "image" in types and not is_text(types["image"])
         embeds = request.embed or has_images or any(source.embeds_images for source in sources)
-        fetcher = ImageFetcher(SourcePolicy(local_files=True))  # who builds a manifest names the images
-        stack.callback(fetcher.close)
+        own_images = SourcePolicy(local_files=True)  # who builds a manifest names the images
+        fetcher = stack.enter_context(closing(ImageFetcher(own_images)))
         builder = RecordBuilder(
             request=request,
             objects=objects,
@@ -62,9 +60,9 @@ def build_manifest(request: BuildRequest) -> BuildReport:
             counts=counts,
             embeds_images=embeds,
         )
-        records = builder.records(sources, stack.enter_context(Seen(folder, max_distance=request.distance)))
+        seen = stack.enter_context(closing(Seen(folder, max_distance=request.distance)))
         tables = RowTables(defaults=defaults, types=types, embeds_images=embeds, counts=counts)
-        for table in tables.gather(records):
+        for table in tables.gather(builder.records(sources, seen)):
             files.add(table)
         if not counts.num_rows:
             raise ManifestError(f"no rows to write to {request.target}: {_why_none(counts)}")

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,17 +48,15 @@ class ManifestFiles:
 
     def finish(self) -> tuple[str, ...]:
         """Put every file into place; returns their URIs."""
-        self._close()
+        self._complete()
         for key, path in self._made:
             self._store.put(key, path.read_bytes())
             path.unlink()
         return tuple(self._store.uri_of(key) for key, _ in self._made)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
+    def close(self) -> None:
+        """Let go of what is open, finished or not."""
+        self._complete()
         self._store.close()
 
     def _taken(self) -> str | None:
@@ -91,7 +88,7 @@ class ManifestFiles:
             return f"{self._base}{self._stem}{'-' + split if split else ''}.parquet"
         return f"{split or self._stem}-{number:05d}.parquet"
 
-    def _close(self) -> None:
+    def _complete(self) -> None:
         while self._open:
             _, (_, writer) = self._open.popitem()
             writer.close()

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from manifests.row.settings import RowDefaults
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.inputs import ImageFetcher
 from pipeline.manifest import ManifestSource, manifest_file_uris, open_manifest, segment_reader
-from pipeline.ordered_map import ordered_map
+from pipeline.ordered_map import thread_map
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
@@ -86,15 +85,6 @@ class ManifestTotals:
     invalid: int = 0
     tasks: dict[str, int] = field(default_factory=dict)
 
-    def add(self, item: Item) -> None:
-        """Count a row in."""
-        self.rows += 1
-        if isinstance(item, Row):
-            self.valid += 1
-            self.tasks[item.task] = self.tasks.get(item.task, 0) + 1
-        else:
-            self.invalid += 1
-
 
 def validate_manifest(
     spec: JobSpec, defaults: RowDefaults, tell: Callable[[RowFailure], None], *, reads_images: bool
@@ -112,8 +102,12 @@ def validate_manifest(
     source = open_manifest(spec.manifest, defaults=defaults, passthrough=spec.passthrough)
     totals = ManifestTotals()
     for item in _items(source, defaults, spec.limit, spec.sources if reads_images else None):
-        totals.add(item)
-        if isinstance(item, RowFailure):
+        totals.rows += 1
+        if isinstance(item, Row):
+            totals.valid += 1
+            totals.tasks[item.task] = totals.tasks.get(item.task, 0) + 1
+        else:
+            totals.invalid += 1
             tell(item)
     return totals
 
@@ -143,12 +137,8 @@ def _items(
     if policy is None:
         yield from (item for item, _ in rows)
         return
-    fetcher = ImageFetcher(policy)
-    try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            yield from ordered_map(pool, partial(_with_images, fetcher), rows, window=2 * _THREADS)
-    finally:
-        fetcher.close()
+    with closing(ImageFetcher(policy)) as fetcher:
+        yield from thread_map(partial(_with_images, fetcher), rows, num_threads=_THREADS)
 
 
 def _with_images(fetcher: ImageFetcher, row: tuple[Item, str]) -> Item:

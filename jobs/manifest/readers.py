@@ -80,11 +80,7 @@ def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:
 
 
 def json_object(where: str, text: str | bytes, wanted: str = "must hold a JSON object") -> dict[str, Any]:
-    """The JSON object that a text is.
-
-    Raises:
-        ManifestError: It is something else; ``wanted`` names what is expected.
-    """
+    """The JSON object that a text is; the error of another text says what is ``wanted``."""
     try:
         value = json.loads(text)
     except ValueError as error:

@@ -14,7 +14,6 @@ from jobs.manifest.record import Record, stored_cell, stored_type
 from manifests.cells import short_repr
 from manifests.columns import COLUMNS
 from manifests.errors import ManifestError, ManifestRowError
-from manifests.row.content_id import content_id
 from manifests.row.parse import parse_row
 from manifests.row.settings import RowDefaults
 from manifests.row.task_name import find_task
@@ -26,11 +25,7 @@ _EQUAL_RATIO = 1.0  # for a task there is an option, so that only its own name i
 
 
 def missing_column(names: Collection[str], task: Task | None) -> str | None:
-    """The message where no row has a column that rows of this task need; None if every such column is there.
-
-    Args:
-        task: Of the rows; None if it is not given.
-    """
+    """The message where no row has a column that the task's rows need, or none names a task; None if all are there."""
     if task is None:
         if "task" in names:
             return None
@@ -88,11 +83,7 @@ class BuildCounts:
     reasons: list[str] = field(default_factory=list)
 
     def refuse(self, reason: str, *, is_row_alone: bool = True) -> None:
-        """Count an invalid record in, or end the build.
-
-        Args:
-            is_row_alone: Whether other rows may be valid, so that it is worth telling of ``--skip-invalid``.
-        """
+        """Count an invalid record in, or end the build; ``is_row_alone``: others may be valid."""
         if not self.skips_invalid:
             raise ManifestError(f"{reason} (leave such rows out with --skip-invalid)" if is_row_alone else reason)
         self.num_invalid += 1
@@ -226,11 +217,6 @@ class RowTables:
                 f"{name}=string"
             ) from error
         return pa.string() if pa.types.is_null(told) else told
-
-
-def row_digest(record: Record) -> str:
-    """The same for rows that ask for the same thing."""
-    return content_id(record.cells)
 
 
 def _free_name(name: str) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import heapq
 import itertools
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
@@ -20,7 +20,7 @@ from jobs.manifest.dedupe import Seen, image_hash
 from jobs.manifest.record import Record
 from jobs.manifest.request import BuildRequest
 from jobs.manifest.sources import SourceFile
-from jobs.manifest.table import BuildCounts, row_digest
+from jobs.manifest.table import BuildCounts
 from jobs.text import WordFilter
 from manifests.columns import COLUMNS, IMAGE, IMAGES
 from manifests.errors import ManifestRowError
@@ -60,12 +60,6 @@ class PromptTemplate:
         return self._text.format_map({name: values[name] for name in self.names})
 
 
-def combinations(record: Record, variables: Mapping[str, Sequence[str]]) -> Iterator[Record]:
-    """The record with every combination of the variables' values, the last variable changing fastest."""
-    for values in itertools.product(*variables.values()):
-        yield record.with_cells({**record.cells, **dict(zip(variables, values, strict=True))})
-
-
 _UNIT = 2.0**-64
 
 
@@ -77,9 +71,7 @@ def chance(seed: int, key: str) -> float:
 
 def sample_share(records: Iterable[Record], share: float, seed: int) -> Iterator[Record]:
     """About this share of the records, each by a chance of its own, in their order."""
-    for number, record in enumerate(records):
-        if chance(seed, f"sample {number}") < share:
-            yield record
+    return (record for number, record in enumerate(records) if chance(seed, f"sample {number}") < share)
 
 
 def sample_count(records: Iterable[Record], count: int, seed: int) -> Iterator[Record]:
@@ -146,7 +138,7 @@ class RecordBuilder:
             if number == request.limit:
                 return
             if request.dedupe != "exact" and record.cells.get("id") is None:
-                self.num_repeats += not seen.add_digest(row_digest(record))
+                self.num_repeats += not seen.add_digest(content_id(record.cells))
             if request.splits:
                 split = split_of(record, request.splits, request.seed)
                 record = record.with_cells({**record.cells, "split": split})
@@ -166,8 +158,9 @@ class RecordBuilder:
             cells |= request.constants
             if request.task is not None:
                 cells["task"] = request.task
-            for combined in combinations(record.with_cells(cells), request.variables):
-                yield from self._completed(combined)
+            for values in itertools.product(*request.variables.values()):
+                combined = dict(zip(request.variables, values, strict=True))
+                yield from self._completed(record.with_cells({**cells, **combined}))
 
     def _completed(self, record: Record) -> Iterator[Record]:
         """The record with its prompt filled in and its images named as seen from the manifest, or nothing."""
@@ -254,10 +247,10 @@ class RecordBuilder:
         """The same for rows that ask for the same thing; equal files of a folder of images are the same image."""
         image = record.cells.get("image")
         if record.image_bytes is None or not isinstance(image, str):
-            return row_digest(record)
+            return content_id(record.cells)
         uri = resolve_uri(self.target_folder, image)
         first = seen.first_with_bytes(uri, record.image_bytes, self._file_digest)
-        return row_digest(record.with_cells({**record.cells, "image": first}))
+        return content_id({**record.cells, "image": first})
 
     def _file_digest(self, uri: str) -> str:
         with self.objects.open(uri) as file:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 from dimoo_core.errors import ConfigError
@@ -26,20 +25,16 @@ class Gpu:
     usd_per_hour: float
 
 
-GPUS: Mapping[str, Gpu] = MappingProxyType(
-    {
-        gpu.name: gpu
-        for gpu in (
-            Gpu(name="B200", tflops=2250.0, memory_gb=180, usd_per_hour=5.0),
-            Gpu(name="H200", tflops=989.4, memory_gb=141, usd_per_hour=3.5),
-            Gpu(name="H100", tflops=989.4, memory_gb=80, usd_per_hour=2.5),
-            Gpu(name="A100", tflops=312.0, memory_gb=80, usd_per_hour=1.5),
-            Gpu(name="A800", tflops=312.0, memory_gb=80, usd_per_hour=1.5),
-            Gpu(name="L40S", tflops=362.0, memory_gb=48, usd_per_hour=1.0),
-            Gpu(name="RTX4090", tflops=165.2, memory_gb=24, usd_per_hour=0.5),
-        )
-    }
+_KNOWN_GPUS = (
+    Gpu(name="B200", tflops=2250.0, memory_gb=180, usd_per_hour=5.0),
+    Gpu(name="H200", tflops=989.4, memory_gb=141, usd_per_hour=3.5),
+    Gpu(name="H100", tflops=989.4, memory_gb=80, usd_per_hour=2.5),
+    Gpu(name="A100", tflops=312.0, memory_gb=80, usd_per_hour=1.5),
+    Gpu(name="A800", tflops=312.0, memory_gb=80, usd_per_hour=1.5),
+    Gpu(name="L40S", tflops=362.0, memory_gb=48, usd_per_hour=1.0),
+    Gpu(name="RTX4090", tflops=165.2, memory_gb=24, usd_per_hour=0.5),
 )
+GPUS: Mapping[str, Gpu] = {gpu.name: gpu for gpu in _KNOWN_GPUS}
 
 
 def find_gpus(names: tuple[str, ...], prices: Mapping[str, float]) -> list[Gpu]:

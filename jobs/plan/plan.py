@@ -3,8 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dimoo_core.engine.flops import Cost
 from dimoo_core.errors import DimooError
@@ -19,7 +18,7 @@ from manifests.files.plan import ShardPlan
 from manifests.row.parse import Row
 from manifests.row.settings import RowDefaults
 from pipeline.manifest import open_manifest
-from pipeline.ordered_map import ordered_map
+from pipeline.ordered_map import thread_map
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import RunTotals
 from pipeline.protocol.settings import IMAGE_FORMATS
@@ -146,27 +145,23 @@ def _memory(plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: ModelFac
     largest = max((group.pixels // group.images for group in plan.groups.values() if group.images), default=0)
     image_px = largest or settings.width_px * settings.height_px
     shape = RequestShape.of_image(settings, image_px, 0, facts.num_codes)
-    needs = {
-        dtype: MemoryNeed(
-            config=facts.config,
-            codec=facts.codec,
-            dtype=dtype,
-            device="cpu",
-            shape=shape,
-            num_requests=plan.rows,
-            max_step_tokens=spec.engine.max_step_tokens,
-        )
-        for dtype in MEMORY_DTYPES
-    }
-    return {dtype: need.host_bytes for dtype, need in needs.items()}
+    need = MemoryNeed(
+        config=facts.config,
+        codec=facts.codec,
+        dtype="float32",
+        device="cpu",
+        shape=shape,
+        num_requests=plan.rows,
+        max_step_tokens=spec.engine.max_step_tokens,
+    )
+    return {dtype: replace(need, dtype=dtype).host_bytes for dtype in MEMORY_DTYPES}
 
 
 def _committed(run: RunDirectory, shards: ShardPlan) -> Iterator[RunTotals]:
     """Rows of each part that is there; reads metadata alone and writes nothing."""
-    with ThreadPoolExecutor(_READ_THREADS) as pool:
-        committed = run.committed_segments(shards)
-        last_parts = (committed.last_part(segment.name) for segment in committed)
-        yield from ordered_map(pool, lambda name: run.summary(name).totals, last_parts, window=2 * _READ_THREADS)
+    committed = run.committed_segments(shards)
+    last_parts = (committed.last_part(segment.name) for segment in committed)
+    return thread_map(lambda name: run.summary(name).totals, last_parts, num_threads=_READ_THREADS)
 
 
 def _add(plan: RunPlan, task: str, costs: RowCosts, row: Row, folder: str, spec: JobSpec) -> None:

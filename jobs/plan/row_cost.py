@@ -88,8 +88,7 @@ class RowCost:
 class RowCosts:
     """Costs of rows. Keeps those of shapes seen before.
 
-    Args:
-        reads_remote: Whether those on S3 are read; otherwise they are taken to be square and as large as is used.
+    Unless it ``reads_remote``, images on S3 are taken to be square and as large as is used.
     """
 
     def __init__(self, facts: ModelFacts, spec: JobSpec, objects: ObjectReader, *, reads_remote: bool) -> None:
@@ -130,10 +129,10 @@ class RowCosts:
         """All images of a row: its samples, views or turns."""
         task, series = task_named(row.task), row.series
         prompts = series.prompts or (row.prompt,) * series.num_samples
-        total = Cost()
+        total, unwanted = Cost(), UNCONDITIONAL_PROMPT if row.negative_prompt is None else row.negative_prompt
         for prompt in prompts:
             system = task.system_for(prompt) if sources else TEXT_TO_IMAGE_SYSTEM
-            total += self._image(chat(system, prompt), _without_prompt(system, row), settings, size, sources)
+            total += self._image(chat(system, prompt), chat(system, unwanted), settings, size, sources)
             if series.is_scored:
                 understanding = self._spec.understanding
                 weighed = ChoiceSettings(max_tokens=understanding.max_tokens, cfg_scale=understanding.cfg_scale)
@@ -210,10 +209,6 @@ class RowCosts:
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             raise DimooError(f"{image.name} is not an image whose size can be read") from error
         return (height, width) if is_turned else (width, height)
-
-
-def _without_prompt(system: str, row: Row) -> str:
-    return chat(system, UNCONDITIONAL_PROMPT if row.negative_prompt is None else row.negative_prompt)
 
 
 def _one_step(settings: ChoiceSettings) -> TextSettings:

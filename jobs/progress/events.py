@@ -5,7 +5,7 @@ fields of its class. A new kind of event is a dataclass and a line of the table.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -98,8 +98,7 @@ SCHEMA: Mapping[type, tuple[Kind, str, int]] = {
 def report(event: Event | RunBegun | RunEnded | RunProgress | RowFailure, worker: str = "", message: str = "") -> None:
     """Log an event, with itself as the record's ``event``; the failed rows of a segment after it.
 
-    Args:
-        message: For people; none: made of the fields.
+    Without a ``message`` people read the fields.
     """
     _, _, level = SCHEMA[type(event)]
     if not log.isEnabledFor(level):
@@ -122,11 +121,6 @@ def as_mapping(event: object, worker: str = "") -> dict[str, Any]:
 
 
 def _words(fields: Mapping[str, Any]) -> str:
-    return " ".join(_pairs(fields))
-
-
-def _pairs(fields: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{fields['event']} {fields['state']}"
-    for name, value in fields.items():
-        if name not in ("event", "state") and value not in (None, "", {}):
-            yield f"{name}={value}"
+    left_out = ("event", "state")
+    told = [f"{name}={value}" for name, value in fields.items() if name not in left_out and value not in (None, "", {})]
+    return " ".join([fields["event"], fields["state"], *told])

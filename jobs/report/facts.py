@@ -5,21 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimoo_core.checkpoint.locate import BUILTIN
-from jobs.spec.result_keys import SPEC_KEYS, key_as_set
+from jobs.spec.result_keys import INTERNAL, SPEC_KEYS, key_as_set
 
 BUILTIN_LICENCE = "apache-2.0"
 """Of the embedded model; other checkpoints have their own licences."""
 
-_NO_KEYS = frozenset(
-    {
-        "defaults.explicit_text_to_image",
-        "defaults.explicit_image_to_image",
-        "defaults.explicit_understanding",
-        "text_to_image.cfg_image_scale",
-        "image_to_image.width",
-        "image_to_image.height",
-    }
-)
+_NO_KEYS = (*INTERNAL, "text_to_image.cfg_image_scale", "image_to_image.width", "image_to_image.height")
 """Fields of the engine's form that no key of the job spec sets."""
 
 

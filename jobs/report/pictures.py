@@ -5,7 +5,7 @@ import io
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jobs.report.row import ManifestCell, ReportRow
 from pipeline.images.decoder import ImageUnreadable
 from pipeline.images.inputs import ImageFetcher, ignore_pillow_warnings
-from pipeline.ordered_map import ordered_map
+from pipeline.ordered_map import thread_map
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.base import Store
 from pipeline.storage.errors import ObjectNotFound, StoreError
@@ -151,22 +151,19 @@ class PictureShelf:
         """
         ignore_pillow_warnings()
         images = [row for row in rows if row.image is not None]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for row, thumb in zip(images, ordered_map(pool, self._thumb, images, window=4 * _THREADS), strict=True):
-                row.thumb = thumb
-                if thumb is None and row.image is not None:
-                    is_missing(row.image)
+        for row, thumb in zip(images, thread_map(self._thumb, images, num_threads=_THREADS), strict=True):
+            row.thumb = thumb
+            if thumb is None and row.image is not None:
+                is_missing(row.image)
 
     def add_sources(self, cells: Iterable[ManifestCell], rows: dict[int, ReportRow]) -> None:
         """Give each row its ``source``, and a failed row its cells of the manifest; no image is no error."""
-        fetcher = ImageFetcher(SourcePolicy())
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for cell, source in ordered_map(pool, partial(self._source, fetcher), cells, window=2 * _THREADS):
+        with closing(ImageFetcher(SourcePolicy())) as fetcher:
+            for cell, source in thread_map(partial(self._source, fetcher), cells, num_threads=_THREADS):
                 row = rows[cell.row]
                 row.source = source
                 row.task = row.task or cell.task or ""
                 row.prompt = row.prompt or cell.prompt or ""
-        fetcher.close()
 
     def _thumb(self, row: ReportRow) -> str | None:
         assert row.image is not None

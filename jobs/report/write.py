@@ -5,7 +5,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from jobs.report.pictures import CONTACT_SHEET_KEY, PictureShelf, contact_sheet
 from jobs.report.row import ReportRow, find_manifest, read_cells
 from jobs.report.statistics import RunStatistics
 from manifests.files.parquet import ParquetReader
-from pipeline.ordered_map import ordered_map
+from pipeline.ordered_map import thread_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.epoch import read_epoch_reports
 from pipeline.output.parts import PARTS_PREFIX, PartName, parts_by_segment
@@ -47,14 +46,13 @@ def read_rows(store: Store, statistics: RunStatistics, *, num_rows: int, max_row
     shown: list[ReportRow] = []
     failures: list[ReportRow] = []
     segments = parts_by_segment(store.list(PARTS_PREFIX))
-    with ThreadPoolExecutor(_READ_THREADS) as pool:
-        for rows in ordered_map(pool, lambda parts: _rows_of(store, parts), segments, window=2 * _READ_THREADS):
-            for row in rows:
-                statistics.add(row)
-                if row.row % stride == 0:
-                    shown.append(row)
-                elif not row.is_done and len(failures) < max_rows // 4:
-                    failures.append(row)
+    for rows in thread_map(lambda parts: _rows_of(store, parts), segments, num_threads=_READ_THREADS):
+        for row in rows:
+            statistics.add(row)
+            if row.row % stride == 0:
+                shown.append(row)
+            elif not row.is_done and len(failures) < max_rows // 4:
+                failures.append(row)
     return sorted([*shown, *failures], key=lambda row: row.row)
 
 

@@ -72,10 +72,9 @@ def check_version(description: Mapping[str, Any], uri: str) -> None:
 
 
 def results_without_description(run: RunDirectory, now: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What decides the results, cut into segments as the parts of a run that has lost its ``run.json``; None without.
+    """What decides the results ``now``, cut into segments as the parts of a run that has lost its ``run.json``.
 
-    Args:
-        now: What decides the results of this start.
+    None if there are no parts.
     """
     if not run.has_parts():
         return None

@@ -30,11 +30,7 @@ _LEAST_PX = PIXELS_PER_TOKEN**2  # of an image whose size is only in its file
 def memory_of_rows(
     settings: RunSettings, found: CheckedCheckpoint, rows: Iterable[Row | RowFailure], num_rows: int
 ) -> MemoryNeed:
-    """What each worker needs for these rows; what is only in files is counted as the least that it can be.
-
-    Args:
-        num_rows: How many there are in all.
-    """
+    """What each worker needs for so many rows, such as these; what is only in files is counted as the least."""
     shapes = [row_shape(row, settings, found) for row in rows if isinstance(row, Row)]
     return memory_of_shapes(found, settings.results.device, settings.results.dtype, settings.engine, shapes, num_rows)
 

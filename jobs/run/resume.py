@@ -113,14 +113,11 @@ def output_of_new_run(uri: str, results: Mapping[str, Any], as_found: Sequence[s
         found = run.description()
         if found is None and not run.has_parts():
             return candidate
-        if found is not None and not differences(_with_found(results, found, as_found), found.get("results", {})):
-            return candidate
+        if found is not None:
+            there = found.get("results", {})
+            if not differences({**results, **{key: there.get(key) for key in as_found}}, there):
+                return candidate
     raise ConfigError(f"{_MAX_OUTPUTS} runs exist at {uri} and beside it: choose another --output")
-
-
-def _with_found(results: Mapping[str, Any], found: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """The results with what a run that was found has under some keys."""
-    return {**results, **{key: found.get("results", {}).get(key) for key in keys}}
 
 
 def _key(difference: str) -> str:

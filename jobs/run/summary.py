@@ -123,15 +123,9 @@ class RetrySummary:
 
     def to_json(self) -> dict[str, object]:
         """For standard output."""
-        return asdict(self.run) | {
-            "status": "incomplete" if self.left else self.run.status,
-            "retry": self.retry,
-            "classes": list(self.classes),
-            "retried": self.retried,
-            "mended": self.mended,
-            "kept": self.kept,
-            "left": self.left,
-        }
+        of_retry = asdict(self)
+        of_run: dict[str, object] = of_retry.pop("run")
+        return of_run | of_retry | {"status": "incomplete" if self.left else self.run.status}
 
     def lines(self) -> Iterator[str]:
         """For people."""

@@ -224,11 +224,7 @@ def local_workers(spec: JobSpec) -> Workers | None:
 
 
 def find_workers(spec: JobSpec, stack: ExitStack) -> Workers:
-    """Decide how many workers there are, starting or joining Ray if there is any.
-
-    Args:
-        stack: Ends the connection to Ray.
-    """
+    """Decide how many workers there are, starting or joining Ray, until the end of ``stack``, if there is any."""
     count, address = spec.workers, known_address(spec.ray.address)
     if count is None and address is None:
         count = _local_gpus()

@@ -16,7 +16,7 @@ from jobs.spec.generation import CaptionsSpec, UnderstandingSpec, within_section
 from jobs.spec.spec import JobSpec, parsed_spec
 from manifests.errors import ManifestRowError
 from manifests.row.captions import DETAILS
-from manifests.row.settings import RowDefaults, text_settings
+from manifests.row.settings import text_settings
 
 FILE_NAME = "generation_config.json"
 SECTIONS = ("text_to_image", "image_to_image", "understanding", "captions")
@@ -101,8 +101,3 @@ def resolved_spec(spec: JobSpec) -> JobSpec:
     if spec.model == BUILTIN or expanded_path(spec.model).is_dir():
         return with_generation_defaults(spec, find_checkpoint(spec.model).directory)
     return spec
-
-
-def row_defaults_of(spec: JobSpec) -> RowDefaults:
-    """What its rows take from the job."""
-    return resolved_spec(spec).row_defaults()

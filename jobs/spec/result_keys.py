@@ -36,12 +36,12 @@ SPEC_KEYS = {
 } | {name: key for key, name in _NAMES.items()}
 _FIELDS_AS_SET = {field: key for key, field in ENGINE_NAMES.items()}
 _OPTIONAL = ("compile", "hooks")  # in run.json only where they are used
-_INTERNAL = tuple(f"defaults.explicit_{section}" for section in ("text_to_image", "image_to_image", "understanding"))
+INTERNAL = tuple(f"defaults.explicit_{section}" for section in ("text_to_image", "image_to_image", "understanding"))
 
 
 def key_as_set(key: str) -> str:
     """The key of the job spec behind a dotted one of ``results``; the same key where the spec has none."""
-    if not key.startswith(_DEFAULTS) or key in _INTERNAL:
+    if not key.startswith(_DEFAULTS) or key in INTERNAL:
         return SPEC_KEYS.get(key, key)
     *sections, name = key.removeprefix(_DEFAULTS).split(".")
     return ".".join([*sections, _FIELDS_AS_SET.get(name, name)])

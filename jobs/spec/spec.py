@@ -85,9 +85,7 @@ class JobSpec(Section):
 
         Lengths of texts are left as they are by default: whether given ones fit is known with the checkpoint's.
         """
-        lengths = {
-            name: UnderstandingSpec.model_fields[name].default for name in ("max_tokens", "block_length", "steps")
-        }
+        lengths = UnderstandingSpec().model_dump(include={"max_tokens", "block_length", "steps"})
         understanding = self.understanding.model_copy(update=lengths)
         return self.model_copy(update={"understanding": understanding}).row_defaults()
 

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from jobs.text import duration
-from pipeline.ordered_map import ordered_map
+from pipeline.ordered_map import thread_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.epoch import SILENCE_S, EpochReport, read_epoch_reports
 from pipeline.output.parts import PARTS_PREFIX
@@ -66,10 +65,9 @@ def _noted(run: RunDirectory, num_rows: int, reports: Sequence[EpochReport]) -> 
 def _read(run: RunDirectory) -> CommittedRows:
     """From the metadata of every part."""
     num_done, failures = 0, Counter[str]()
-    with ThreadPoolExecutor(_READ_THREADS) as pool:
-        for summary in ordered_map(pool, run.summary, run.last_parts(), window=4 * _READ_THREADS):
-            num_done += summary.num_done
-            failures.update(f"{failure.stage}: {failure.error_type}" for failure in summary.failures)
+    for summary in thread_map(run.summary, run.last_parts(), num_threads=_READ_THREADS):
+        num_done += summary.num_done
+        failures.update(f"{failure.stage}: {failure.error_type}" for failure in summary.failures)
     return CommittedRows(num_done, failures.total(), failures, is_noted=False)
 
 
