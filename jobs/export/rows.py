@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dimoo_core.errors import ConfigError
 from jobs.report.facts import RunFactSheet
@@ -17,7 +17,8 @@ from manifests.files.plan import Segment, ShardPlan
 from manifests.files.reader import SegmentReader
 from manifests.row.images import ImageSource, image_source, image_sources
 from pipeline.errors import NotARun
-from pipeline.manifest import open_unchecked_manifest
+from pipeline.images.decoder import ImageUnreadable
+from pipeline.images.inputs import ImageFetcher
 from pipeline.ordered_map import thread_map
 from pipeline.output.directory import SUCCESS_KEY, RunDirectory
 from pipeline.output.parts import PARTS_PREFIX, PartName, parts_by_segment
@@ -25,7 +26,7 @@ from pipeline.rows.row_hooks import ImageFile
 from pipeline.storage.base import Store
 from pipeline.storage.errors import StoreError
 from pipeline.storage.reader import ObjectReader
-from pipeline.storage.uri import folder_of, resolve_uri
+from pipeline.storage.uri import folder_of
 
 _THREADS = 16
 
@@ -102,6 +103,7 @@ class FinishedRows:
         self._store = store
         self._with_sources = with_sources
         self._objects = ObjectReader()
+        self._images = ImageFetcher(self.facts.sources)
         self._manifest_uri = manifest_uri or str(description["manifest"])
         self._segment_rows = int(description["results"]["segment_rows"])
         self._limit = description["results"].get("limit")
@@ -130,8 +132,9 @@ class FinishedRows:
             yield from thread_map(self._with_images, self._cells(reader), num_threads=_THREADS)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections and processes."""
         self._objects.close()
+        self._images.close()
 
     def _cells(self, reader: SegmentReader) -> Iterator[tuple[dict[str, Any], _Inputs, str]]:
         """The cells of each row with the input images it needs and the folder that relative names start at."""
@@ -166,7 +169,7 @@ class FinishedRows:
 
     def _segment(self, name: str) -> Segment:
         if self._plan is None:
-            source = open_unchecked_manifest(self._manifest_uri)
+            source = self.facts.manifest(self._manifest_uri)
             self._plan = source.plan(segment_rows=self._segment_rows, limit=self._limit)
         number = self._plan.number_of(name)
         if number is None:
@@ -187,19 +190,9 @@ class FinishedRows:
         return FinishedRow(cells, ImageFile(data, "." + key.rpartition(".")[2]), given, sources)
 
     def _input(self, source: ImageSource, folder: str) -> ImageFile:
-        return _image_file(self._read(source, folder), source.name)
-
-    def _read(self, source: ImageSource, folder: str) -> bytes:
-        if source.data is not None:
-            return source.data
-        assert source.uri is not None  # a source has either
-        return self._objects.read(resolve_uri(folder, source.uri))
-
-
-def _image_file(data: bytes, name: str) -> ImageFile:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            kind = (image.format or "png").lower()
-    except UnidentifiedImageError as error:
-        raise ConfigError(f"the input image {name} cannot be read any more") from error
-    return ImageFile(data, ".jpg" if kind == "jpeg" else f".{kind}")
+        data = self._images.read(source, folder)
+        try:
+            kind = self._images.format_of(data, source.name).lower()
+        except ImageUnreadable as error:
+            raise ConfigError(f"an input image cannot be read any more: {error}") from error
+        return ImageFile(data, ".jpg" if kind == "jpeg" else f".{kind}")

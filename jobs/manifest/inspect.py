@@ -145,10 +145,9 @@ def _with_images(fetcher: ImageFetcher, row: tuple[Item, str]) -> Item:
     """The row, or its failure if an image of it cannot be had."""
     item, folder = row
     if isinstance(item, Row):
-        for source in (item.image, item.mask.image if item.mask else None):
+        for source in (*item.inputs, *((item.mask.image,) if item.mask and item.mask.image else ())):
             try:
-                if source is not None:
-                    fetcher.fetch(source, folder)
+                fetcher.fetch(source, folder)
             except (StoreError, ImageUnreadable) as error:
                 stage = "decode" if isinstance(error, ImageUnreadable) else "fetch"
                 return RowFailure(item.index, item.id, stage, type(error).__name__, str(error))

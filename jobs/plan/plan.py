@@ -17,12 +17,13 @@ from manifests.errors import RowFailure
 from manifests.files.plan import ShardPlan
 from manifests.row.parse import Row
 from manifests.row.settings import RowDefaults
+from pipeline.images.inputs import ImageFetcher
 from pipeline.manifest import open_manifest
 from pipeline.ordered_map import thread_map
 from pipeline.output.directory import RunDirectory
 from pipeline.output.results import RunTotals
 from pipeline.protocol.settings import IMAGE_FORMATS
-from pipeline.storage.reader import ObjectReader, open_store
+from pipeline.storage.reader import open_store
 
 _FIXED_OBJECTS = 5  # run.json, _SUCCESS, and the claim, the heartbeat and the log of one start
 _PART_BYTES, _ROW_BYTES = 9_000, 150  # before a probe
@@ -113,8 +114,8 @@ def plan_run(
         for totals in _committed(run, shards):
             plan.done += totals.num_done
             plan.failed_before += totals.num_failed
-    objects = ObjectReader()
-    costs = RowCosts(facts, spec, objects, reads_remote=reads_remote)
+    images = ImageFetcher(spec.sources)
+    costs = RowCosts(facts, spec, images, reads_remote=reads_remote)
     segments_with_failures: set[int] = set()
     segment_of = _segment_numbers(shards)
     for item, folder in manifest_rows(source, defaults, spec.limit):
@@ -134,7 +135,7 @@ def plan_run(
     plan.assumed_sizes = costs.num_assumed_sizes
     plan.part_bytes = plan.segments * _PART_BYTES + (plan.rows - plan.invalid) * _ROW_BYTES
     plan.memory_bytes = _memory(plan, spec, defaults, facts)
-    objects.close()
+    images.close()
     store.close()
     return plan
 

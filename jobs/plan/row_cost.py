@@ -1,17 +1,13 @@
 """What one row costs: the shape of its request, from its prompt's tokens and its image's size, counted."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-
-from PIL import Image, UnidentifiedImageError
 
 from dimoo_core.checkpoint.check import check_checkpoint
 from dimoo_core.checkpoint.locate import BUILTIN, find_checkpoint
 from dimoo_core.codec.resize import Size, best_crop_size, crop_sizes_for, resolution_beside, unscaled_plan
 from dimoo_core.engine.flops import Cost, Generation, image_cost, text_cost
-from dimoo_core.errors import DimooError
 from dimoo_core.files import expanded_path
 from dimoo_core.model_config import DIMOO_8B, ModelConfig, VQConfig
 from dimoo_core.request.templates import TEXT_TO_IMAGE_SYSTEM, UNCONDITIONAL_PROMPT, UNDERSTANDING_SYSTEM, chat
@@ -20,7 +16,7 @@ from jobs.spec.spec import JobSpec
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from manifests.row.task_name import task_named
-from pipeline.storage.reader import ObjectReader
+from pipeline.images.inputs import ImageFetcher
 from pipeline.storage.uri import parse_uri, resolve_uri
 
 _AMUSED = VQConfig(
@@ -32,7 +28,6 @@ _AMUSED = VQConfig(
 )
 """The codec of the published model, by what is public of aMUSEd's."""
 _CHARACTERS_PER_TOKEN = 4.0  # of English text, where the checkpoint's tokenizer is not at hand
-_HEADER_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +86,10 @@ class RowCosts:
     Unless it ``reads_remote``, images on S3 are taken to be square and as large as is used.
     """
 
-    def __init__(self, facts: ModelFacts, spec: JobSpec, objects: ObjectReader, *, reads_remote: bool) -> None:
+    def __init__(self, facts: ModelFacts, spec: JobSpec, images: ImageFetcher, *, reads_remote: bool) -> None:
         self._facts = facts
         self._spec = spec
-        self._objects = objects
+        self._images = images
         self._reads_remote = reads_remote
         self.num_assumed_sizes = 0
         self._image_cost = lru_cache(4096)(image_cost)
@@ -193,22 +188,12 @@ class RowCosts:
 
     def _size(self, image: ImageSource, folder: str) -> Size | None:
         """Upright width and height from the file's header; None where it is not read."""
-        data = image.data
-        if data is None:
-            assert image.uri is not None  # a source has either
-            uri = resolve_uri(folder, image.uri)
-            if not parse_uri(uri).is_local and not self._reads_remote:
-                self.num_assumed_sizes += 1
-                return None
-            with self._objects.open(uri) as file:
-                data = file.read(_HEADER_BYTES)
-        try:
-            with Image.open(io.BytesIO(data)) as opened:
-                width, height = opened.size
-                is_turned = opened.getexif().get(0x0112, 1) >= 5
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise DimooError(f"{image.name} is not an image whose size can be read") from error
-        return (height, width) if is_turned else (width, height)
+        is_remote = image.uri is not None and not parse_uri(resolve_uri(folder, image.uri)).is_local
+        if is_remote and not self._reads_remote:
+            self.num_assumed_sizes += 1
+            return None
+        header = self._images.header(image, folder)
+        return header.width, header.height
 
 
 def _one_step(settings: ChoiceSettings) -> TextSettings:

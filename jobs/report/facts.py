@@ -1,11 +1,17 @@
 """What a run was, in names and values: for the page and for the card."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from dimoo_core.checkpoint.locate import BUILTIN
+from dimoo_core.errors import ConfigError
 from jobs.spec.result_keys import INTERNAL, SPEC_KEYS, key_as_set
+from pipeline.manifest import ManifestSource, open_unchecked_manifest
+from pipeline.protocol.source_policy import SourcePolicy
 
 BUILTIN_LICENCE = "apache-2.0"
 """Of the embedded model; other checkpoints have their own licences."""
@@ -36,6 +42,26 @@ class RunFactSheet:
     def num_rows(self) -> int:
         """Rows of the manifest that the run is about."""
         return int(self.description.get("rows", 0))
+
+    @property
+    def sources(self) -> SourcePolicy:
+        """What the rows of the run may have read; whoever reads their inputs later keeps to it."""
+        recorded = self.description.get("job", {}).get("sources", {})
+        return TypeAdapter(SourcePolicy).validate_json(json.dumps(recorded))
+
+    def manifest(self, uri: str | None = None) -> ManifestSource:
+        """The manifest of the run, where it is now or else where the run found it.
+
+        Raises:
+            ConfigError: That is another manifest.
+            ManifestError, StoreError: It cannot be read.
+        """
+        uri = uri or str(self.description.get("manifest", ""))
+        source = open_unchecked_manifest(uri)
+        found, wanted = source.fingerprint, self.description.get("results", {}).get("manifest_fingerprint")
+        if found != wanted:
+            raise ConfigError(f"{uri} is not the manifest of this run: its fingerprint is {found}, not {wanted}")
+        return source
 
     def licence(self, *, has_inputs: bool = False) -> dict[str, str]:
         """In the words of a card's front matter; ``has_inputs``: rows carry images that the model did not make."""

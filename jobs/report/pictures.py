@@ -156,9 +156,9 @@ class PictureShelf:
             if thumb is None and row.image is not None:
                 is_missing(row.image)
 
-    def add_sources(self, cells: Iterable[ManifestCell], rows: dict[int, ReportRow]) -> None:
+    def add_sources(self, cells: Iterable[ManifestCell], rows: dict[int, ReportRow], policy: SourcePolicy) -> None:
         """Give each row its ``source``, and a failed row its cells of the manifest; no image is no error."""
-        with closing(ImageFetcher(SourcePolicy())) as fetcher:
+        with closing(ImageFetcher(policy)) as fetcher:
             for cell, source in thread_map(partial(self._source, fetcher), cells, num_threads=_THREADS):
                 row = rows[cell.row]
                 row.source = source

@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dimoo_core.errors import ConfigError, DimooError
+from dimoo_core.errors import DimooError
+from jobs.report.facts import RunFactSheet
 from manifests.errors import ManifestRowError
 from manifests.row.images import ImageSource, image_source, image_sources
-from pipeline.manifest import ManifestSource, open_unchecked_manifest, segment_reader
+from pipeline.manifest import ManifestSource, segment_reader
 from pipeline.storage.uri import folder_of
 
 _SEGMENT_ROWS = 64
@@ -27,32 +28,23 @@ class ManifestCell:
     folder_uri: str
 
 
-def find_manifest(
-    given: str | None, description: Mapping[str, Any], note: Callable[[str], None]
-) -> ManifestSource | None:
+def find_manifest(given: str | None, facts: RunFactSheet, note: Callable[[str], None]) -> ManifestSource | None:
     """The manifest of a run; None, and a line with the reason, if it is not where the run found it.
 
     Args:
         given: Where it is now; None looks where ``run.json`` has it.
-        description: ``run.json``.
         note: Called with the reason why there are no input images.
 
     Raises:
-        ConfigError: The one given is not the manifest of this run.
-        ManifestError, StoreError: The one given cannot be read.
+        ConfigError, ManifestError, StoreError: As ``RunFactSheet.manifest`` of the one given.
     """
-    uri = given or str(description.get("manifest", ""))
     try:
-        source = open_unchecked_manifest(uri)
-        found, wanted = source.fingerprint, description.get("results", {}).get("manifest_fingerprint")
-        if found != wanted:
-            raise ConfigError(f"{uri} is not the manifest of this run: its fingerprint is {found}, not {wanted}")
+        return facts.manifest(given)
     except DimooError as error:
         if given is not None:
             raise
         note(f"without input images: {error}; --manifest says where the manifest is")
         return None
-    return source
 
 
 def read_cells(source: ManifestSource, wanted: set[int]) -> Iterator[ManifestCell]:

@@ -151,10 +151,10 @@ class _Report:
         shelf.add_thumbs(rows, lambda key: self._missing.update([key]))
         if self._missing:
             self._note(f"{len(self._missing)} images cannot be read: run `dimoo-batch verify` for details")
-        source = find_manifest(manifest, facts.description, self._note)
+        source = find_manifest(manifest, facts, self._note)
         if source is not None:
             by_row = {row.row: row for row in rows}
-            shelf.add_sources(read_cells(source, set(by_row)), by_row)
+            shelf.add_sources(read_cells(source, set(by_row)), by_row, facts.sources)
 
     def _add_strips(self, rows: list[ReportRow]) -> None:
         """Pictures of steps that a replay has left."""

@@ -23,7 +23,7 @@ from dimoo_core.errors import CodecNotFinite, ConfigError
 from dimoo_core.memory.check import check_memory
 from dimoo_core.request.request import Request, TextResult
 from dimoo_core.settings import EngineConfig
-from jobs.report.row import find_manifest
+from jobs.report.facts import RunFactSheet
 from jobs.report.write import REPLAY_PREFIX
 from jobs.run.identity import check_preset, check_version
 from jobs.run.resources import memory_of_rows
@@ -140,9 +140,7 @@ def replay_row(output: str, row_id: str, *, manifest: str | None) -> ReplaySumma
     with closing(open_store(output)) as store:
         description = RunDirectory(store).known_description()
         index, recorded = find_row(store, row_id)
-        uri = manifest or str(description.get("manifest"))
-        source = find_manifest(uri, description, log.info)
-        assert source is not None  # one that is given is found, or raises
+        source = RunFactSheet(description, is_complete=False).manifest(manifest)
         settings = settings_of(store, description)
         hooks = RowHooks(settings.results.hooks, settings.results.defaults)
         at, row = read_row(source, hooks, index)

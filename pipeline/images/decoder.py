@@ -12,13 +12,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import IO, Any
 
 from PIL import Image
 
 from dimoo_batch._finder import HOME
 from dimoo_core.errors import DimooError
-from pipeline.images.decoder_process import GO, REQUEST, words_of_unknown
+from pipeline.images.decoder_process import GO, REQUEST, Wanted, words_of_unknown
 from pipeline.protocol.source_policy import SourcePolicy
 
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "SYSTEMROOT")
@@ -29,6 +30,15 @@ _PIPE_BYTES = 2**20
 
 class ImageUnreadable(DimooError):
     """The bytes of an input image are no image that can be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Of a file: its format as Pillow names it, and its upright size in pixels."""
+
+    format: str
+    width: int
+    height: int
 
 
 class ImageDecoder:
@@ -50,13 +60,29 @@ class ImageDecoder:
         Raises:
             ImageUnreadable: It is no image, a damaged one, or too large or expensive to decode.
         """
+        image, _ = self._asked(data, name, Wanted.OWN_MODE if keeps_mode else Wanted.RGB, held)
+        assert image is not None  # that is what was asked for
+        return image
+
+    def header(self, data: bytes, name: str) -> ImageHeader:
+        """What a file, or enough of its beginning, says of itself; no pixel is decoded.
+
+        Raises:
+            ImageUnreadable: As ``decode``, but for damage behind the header.
+        """
+        _, answer = self._asked(data, name, Wanted.HEADER, None)
+        return ImageHeader(answer["format"], answer["width"], answer["height"])
+
+    def _asked(
+        self, data: bytes, name: str, wanted: Wanted, held: ExitStack | None
+    ) -> tuple[Image.Image | None, dict[str, Any]]:
         if len(data) > self._policy.max_bytes:
             limit = f"sources.max_bytes allows {self._policy.max_bytes}"
             raise ImageUnreadable(f"{name} has {len(data)} bytes, {limit}: make the file smaller or raise the limit")
         for _ in range(_MAX_TRIES):
             process = self._take()
             try:
-                image, answer = self._exchange(process, data, keeps_mode, held)
+                image, answer = self._exchange(process, data, wanted, held)
             except (OSError, EOFError, ValueError):
                 number = process.end()
                 if number == signal.SIGALRM:
@@ -66,9 +92,9 @@ class ImageDecoder:
                 process.end()
                 raise
             self._give_back(process, is_spent=answer.get("error") == "memory")
-            if image is None:
+            if "error" in answer:
                 raise ImageUnreadable(self._words(answer, name, data))
-            return image
+            return image, answer
         raise ImageUnreadable(f"{name} ends the process that decodes it ({_ended(number)}): it is damaged or hostile")
 
     def close(self) -> None:
@@ -79,11 +105,11 @@ class ImageDecoder:
             process.end()
 
     def _exchange(
-        self, process: "_DecoderProcess", data: bytes, keeps_mode: bool, held: ExitStack | None
+        self, process: "_DecoderProcess", data: bytes, wanted: Wanted, held: ExitStack | None
     ) -> tuple[Image.Image | None, dict[str, Any]]:
-        """One request; the image, or None and the answer with the reason."""
-        answer = process.ask(REQUEST.pack(len(data), keeps_mode), data)
-        if "error" in answer:
+        """One request; the image if there is one, and the last answer."""
+        answer = process.ask(REQUEST.pack(len(data), wanted), data)
+        if "error" in answer or wanted is Wanted.HEADER:
             return None, answer
         if "num_bytes" in answer:
             return process.image(answer), answer

@@ -4,9 +4,10 @@
 answers on standard output, one at a time; it ends with its input. A file that takes too long or too much memory, or
 that crashes the libraries that decode it, ends or fails this process and nothing else. It is given no credentials.
 
-Request: the length of the file (8 bytes), whether its mode is kept (1 byte), the file. Answer: a line of JSON, either
-with ``error`` and ``message`` or with the size in pixels; upon one more byte of input a second line with mode and size,
-then the pixels, or again an error. Of an image of at most ``FREE_PIXELS`` the second line comes at once.
+Request: the length of the file (8 bytes), what is wanted of it (1 byte, ``Wanted``), the file. Answer: a line of JSON,
+either with ``error`` and ``message``, or with format and upright size where a header is wanted, or with the size in
+pixels; upon one more byte of input a second line with mode and size, then the pixels, or again an error. Of an image
+of at most ``FREE_PIXELS`` the second line comes at once.
 
 Pillow opens a file of several frames at its first and reads colours of 16 bits by their high byte. Gray of 16 bits it
 would clip at 255 instead, so that is scaled here in the same way. Colour profiles are not applied and transparency is
@@ -21,6 +22,7 @@ import signal
 import struct
 import sys
 import warnings
+from enum import IntEnum
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -29,6 +31,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dimoo_core.errors import DimooError
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
+_ORIENTATION = 274  # of EXIF
 _UNREADABLE_EXIF = (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError, ZeroDivisionError)
 
 
@@ -61,6 +64,14 @@ def _turned(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except _UNREADABLE_EXIF:
         return image  # the pixels are whole; EXIF that cannot be read does not mean that they are rotated
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether ``_turned`` exchanges width and height."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1)) in range(5, 9)
+    except _UNREADABLE_EXIF:
+        return False
 
 
 def _gray_bits(image: Image.Image) -> int | None:
@@ -117,7 +128,15 @@ def _described(data: bytes) -> str:
     return f"{len(data)} bytes beginning with {data[:8].hex(' ')}" if data else "no bytes at all"
 
 
-REQUEST = struct.Struct("<Q?")
+class Wanted(IntEnum):
+    """What is made of a file: pixels in RGB, pixels in its own mode, or no pixels."""
+
+    RGB = 0
+    OWN_MODE = 1
+    HEADER = 2
+
+
+REQUEST = struct.Struct("<QB")
 GO = b"g"
 FREE_PIXELS = 2**20
 """An image of so many is decoded without leave: threads hold a few of them at a time, whatever the limit is."""
@@ -131,12 +150,12 @@ def main(max_pixels: int, timeout_s: float, memory_bytes: int) -> None:
     Image.MAX_IMAGE_PIXELS = None  # checked here, against the job's own limit
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while len(head := requests.read(REQUEST.size)) == REQUEST.size:
-        num_bytes, keeps_mode = REQUEST.unpack(head)
-        serve(requests.read(num_bytes), keeps_mode, max_pixels, timeout_s, requests, answers)
+        num_bytes, wanted = REQUEST.unpack(head)
+        serve(requests.read(num_bytes), Wanted(wanted), max_pixels, timeout_s, requests, answers)
 
 
 def serve(
-    data: bytes, keeps_mode: bool, max_pixels: int, timeout_s: float, requests: BinaryIO, answers: BinaryIO
+    data: bytes, wanted: Wanted, max_pixels: int, timeout_s: float, requests: BinaryIO, answers: BinaryIO
 ) -> None:
     """Answer one request. The alarm is left at its default, which ends the process whatever code it is in."""
     try:
@@ -146,13 +165,17 @@ def serve(
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 _tell(answers, error="too_large", message=f"{image.width}x{image.height}")
                 return
+            if wanted is Wanted.HEADER:
+                width, height = image.size[::-1] if _is_turned(image) else image.size
+                _tell(answers, format=image.format, width=width, height=height)
+                return
             if image.width * image.height > FREE_PIXELS:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 _tell(answers, width=image.width, height=image.height)
                 if requests.read(len(GO)) != GO:
                     return
                 signal.setitimer(signal.ITIMER_REAL, timeout_s)
-            decoded = upright(image) if keeps_mode else upright_rgb(image)
+            decoded = upright(image) if wanted is Wanted.OWN_MODE else upright_rgb(image)
             pixels = decoded.tobytes()
     except MemoryError:
         _tell(answers, error="memory", message="")

@@ -24,7 +24,7 @@ from manifests.redact import redact_uri
 from manifests.row.images import ImageSource
 from manifests.row.parse import Row
 from pipeline.errors import RunFailed
-from pipeline.images.decoder import ImageDecoder
+from pipeline.images.decoder import ImageDecoder, ImageHeader, ImageUnreadable
 from pipeline.protocol.settings import RunSettings
 from pipeline.protocol.source_policy import SourcePolicy
 from pipeline.storage.errors import StoreError
@@ -35,6 +35,7 @@ from pipeline.storage.uri import resolve_uri
 Result = TypeVar("Result")
 
 _LOOK_INTERVAL_S = 0.2
+_HEADER_BYTES = 256 * 1024  # of a file, in which most have their header
 
 
 class CallAbandoned(Exception):
@@ -138,8 +139,30 @@ class ImageFetcher:
             StoreError: The bytes cannot be had, or may not. Code ``InputTimeout`` if they did not come in time.
             ImageUnreadable: They are no image, a damaged one, or one too large.
         """
-        data = source.data if source.data is not None else self._read(source, folder_uri)
+        data = self.read(source, folder_uri)
         return self._decoder.decode(data, source.name, keeps_mode=keeps_mode, held=held)
+
+    def header(self, source: ImageSource, folder_uri: str) -> ImageHeader:
+        """Format and upright size of an input image, from the beginning of its file where that is enough.
+
+        Raises:
+            StoreError, ImageUnreadable: As ``fetch``, but for damage behind the header.
+        """
+        data = source.data if source.data is not None else self._beginning(source, folder_uri)
+        try:
+            return self._decoder.header(data, source.name)
+        except ImageUnreadable:
+            if source.data is not None or len(data) < _HEADER_BYTES:
+                raise
+        return self._decoder.header(self.read(source, folder_uri), source.name)
+
+    def format_of(self, data: bytes, name: str) -> str:
+        """The format of a file that was read, as Pillow names it.
+
+        Raises:
+            ImageUnreadable: It is no image that a run would read.
+        """
+        return self._decoder.header(data, name).format
 
     def close(self) -> None:
         """Let go of connections and processes; the fetcher may be used again."""
@@ -147,13 +170,15 @@ class ImageFetcher:
         self._reader.close()
         self._decoder.close()
 
-    def _read(self, source: ImageSource, folder_uri: str) -> bytes:
-        assert source.uri is not None
-        uri = resolve_uri(folder_uri, source.uri)
-        try:
-            self._policy.check(uri, folder_uri)
-        except ConfigError as error:
-            raise StoreError("read", redact_uri(uri), "InvalidUri", str(error)) from error
+    def read(self, source: ImageSource, folder_uri: str) -> bytes:
+        """The bytes of an input image, if the policy allows it.
+
+        Raises:
+            StoreError: As ``fetch``.
+        """
+        if source.data is not None:
+            return source.data
+        uri = self._allowed(source, folder_uri)
         if self._timeout_s is None:
             return self._reader.read(uri, self._policy.max_bytes)
         try:
@@ -161,6 +186,19 @@ class ImageFetcher:
         except CallAbandoned as error:
             hint = f"it did not come within failures.input_timeout_s, {self._timeout_s:g} s"
             raise StoreError("read", redact_uri(uri), "InputTimeout", hint) from error
+
+    def _beginning(self, source: ImageSource, folder_uri: str) -> bytes:
+        with self._reader.open(self._allowed(source, folder_uri)) as file:
+            return file.read(_HEADER_BYTES)
+
+    def _allowed(self, source: ImageSource, folder_uri: str) -> str:
+        assert source.uri is not None  # a source has either
+        uri = resolve_uri(folder_uri, source.uri)
+        try:
+            self._policy.check(uri, folder_uri)
+        except ConfigError as error:
+            raise StoreError("read", redact_uri(uri), "InvalidUri", str(error)) from error
+        return uri
 
 
 def ignore_pillow_warnings() -> None:
