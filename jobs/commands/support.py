@@ -41,22 +41,29 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 
 
 def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, target: str) -> None:
-    """From now on SIGTERM requests a graceful shutdown, and a second one ends the process at once.
+    """From now on Ctrl-C or SIGTERM requests a graceful shutdown, and a second one ends the process at once.
 
     Args:
-        shutdown: Requested if somebody waits for it; if not, the first signal raises ``Stopped`` too.
+        shutdown: Requested; if nobody waits for it, ``Stopped`` is raised too. Where that is lost, since the signal
+            came while code of others let no exception out, whoever begins to wait finds the request.
         deadline_s: When this process has ended in any case.
         target: The output, for the last words if the process has to end while something hangs.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if shutdown.is_requested or not shutdown.is_awaited:
+        if shutdown.is_requested:
             raise Stopped(number)
         shutdown.request(WORK_SHARE * deadline_s)
-        _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; send the signal again to stop at once")
+        shutdown.signal = number
         exit_after(deadline_s, 128 + number, lambda: _say(f"dimoo-batch: stopped\n{resume_hint(target)}"))
+        if not shutdown.is_awaited:
+            raise Stopped(number)
+        again = "press Ctrl-C again" if number == signal.SIGINT else "send the signal again"
+        _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; {again} to stop at once")
 
-    signal.signal(signal.SIGTERM, handle)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, handle)
 
 
 def _say(text: str) -> None:
@@ -139,7 +146,7 @@ def exit_codes(
 
 
 @contextmanager
-def resumable(target: Callable[[], str]) -> Iterator[None]:
+def resumable(target: Callable[[], str], shutdown: ShutdownRequest) -> Iterator[None]:
     """End the command for whatever a run raises, with how to resume it; ``target`` is the output, as far as known."""
     try:
         yield
@@ -150,13 +157,21 @@ def resumable(target: Callable[[], str]) -> Iterator[None]:
     except RunInUse as error:
         fail(str(error), EXIT_FAILED)
     except RunStopped as error:
-        fail(f"{error}\n{resume_hint(target(), error)}", 128 + signal.SIGTERM)
+        _ignore_signals()
+        fail(f"{error}\n{resume_hint(target(), error)}", 128 + (shutdown.signal or signal.SIGTERM))
     except DimooError as error:
         exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
         fail(f"{error}\n{resume_hint(target(), error)}", exit_code)
     except (KeyboardInterrupt, Stopped) as error:
+        _ignore_signals()
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
         fail(f"stopped\n{resume_hint(target(), error)}", 128 + number)
+
+
+def _ignore_signals() -> None:
+    """The process is ending: one more signal changes neither its last words nor its exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def resume_hint(target: str, error: BaseException | None = None) -> str:
