@@ -92,7 +92,7 @@ def words_of_changes(lines: Sequence[str], rows_then: object, rows_now: int) -> 
     """Differences for people: keys as they are set, a manifest by its rows instead of by its fingerprint."""
     told = []
     for line in lines:
-        key, _, values = line.partition(":")
+        key, _, values = line.partition(": ")
         if key == _MANIFEST:
             told.append(f"the manifest has changed: {rows_then} rows then, {rows_now} now")
         else:
@@ -130,4 +130,4 @@ def output_of_new_run(uri: str, results: Mapping[str, Any], as_found: Sequence[s
 
 
 def _key(difference: str) -> str:
-    return difference.partition(":")[0]
+    return difference.partition(": ")[0]  # the name of a hook has a colon

@@ -62,7 +62,7 @@ def test_a_driver_that_gets_a_shutdown_request_drains_and_only_rows_in_the_engin
         in stderr
     )
     assert stopped == "dimoo-batch: stopped"
-    assert "Re-run the same command to resume" in hint
+    assert f" of {len(IDS)} rows committed to {tmp_path / 'out'}. Re-run the same command to resume." in hint
     in_engine, first_starts, num_kept = witness.unfinished(), witness.starts(), len(output.keys("parts/"))
     assert set(HELD) <= in_engine
     assert num_kept == len(set(first_starts) - in_engine)

@@ -51,7 +51,7 @@ def nvidia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_package_of_the_wrong_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     known = machine_diagnosis._version
     monkeypatch.setattr(machine_diagnosis, "_version", lambda name: "2.40.0" if name == "ray" else known(name))
-    assert "ray is 2.40.0, needed is " in wrong(list(diagnose_versions())).found
+    assert "ray is 2.40.0, required is " in wrong(list(diagnose_versions())).found
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_a_row_that_failed_says_why_again(output: Path) -> None:
 def test_a_row_that_is_not_there_is_refused(output: Path) -> None:
     ended = replay(output, "nobody")
     assert ended.exit_code == 2
-    assert "no row with the id 'nobody'" in ended.stderr
+    assert "no committed row with the id 'nobody'" in ended.stderr
     assert "has rows 0 to 3" in replay(output, "99").stderr
 
 

@@ -50,7 +50,7 @@ def test_an_engine_that_fails_is_told_with_the_rows_that_were_in_it(
         result = call(manifest, tiny_checkpoint)
     assert result.exit_code == 1
     check_one_line(result.stderr, "RuntimeError: CUDA error: an illegal memory access", "rows in the engine: row")
-    assert "Re-run the same command to resume" in result.stderr
+    assert f"0 of {len(IDS)} rows committed to {manifest.parent / 'out'}. Re-run the same command" in result.stderr
     assert result.stdout == ""
     check_resumes(manifest, tiny_checkpoint)
 

@@ -179,7 +179,7 @@ def test_an_interrupted_retry_is_told_with_the_command_that_resumes_it(
     assert (found.retry, found.retry_classes) == (2, ["not_found", "oom"])
     first = next(found.lines())
     assert words in first
-    assert f"dimoo-batch retry {begun} --class not_found --class oom resumes it" in first
+    assert f"resume it: dimoo-batch retry {begun} --class not_found --class oom" in first
     RetryRecords(store).end(RunRetry(number=2, classes=("not_found", "oom"), started_at="now"))
     assert read_status(str(begun)).retry is None
 
