@@ -80,7 +80,7 @@ def _files(uri: str, open_file: OpenFile) -> Iterator[tuple[str, bytes]]:
 
 
 def json_object(where: str, text: str | bytes, wanted: str = "must hold a JSON object") -> dict[str, Any]:
-    """The JSON object that a text is; the error of another text says what is ``wanted``."""
+    """The JSON object in a text; the error of another text names what is expected, ``wanted``."""
     try:
         value = json.loads(text)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from jobs.progress.events import RunBegun, RunEnded, report
 from jobs.progress.metrics import MetricsExport
 from jobs.progress.monitor import OutputLog, RunNote
 from jobs.progress.state import ProgressState
+from jobs.run.retry_plan import Backlog
 from jobs.run.summary import RunSummary
 from jobs.run.workers import Workers, worker_pool
 from jobs.text import pluralize
-from manifests.files.plan import Segment
 from pipeline.driver.coordinator import Coordinator, CoordinatorReport
 from pipeline.driver.failure_limits import FailureLimit, StreakWatch
 from pipeline.driver.leases import LeaseBook
@@ -24,7 +24,6 @@ from pipeline.output.partials import names_with_partials
 from pipeline.output.parts import CommittedSegments
 from pipeline.output.poison_segments import CrashHistory, PoisonRecord
 from pipeline.output.results import RunTotals
-from pipeline.output.retries import SegmentRetry
 from pipeline.protocol.messages import Event
 from pipeline.protocol.settings import RunSettings
 from pipeline.protocol.shutdown import ShutdownRequest
@@ -67,46 +66,32 @@ class Execution:
     state: ProgressState
     repeats: Mapping[int, int]
 
-    def run(
-        self,
-        segments: Iterable[Segment],
-        committed: CommittedSegments,
-        num_segments: int,
-        *,
-        is_done: Container[str] | None = None,
-        retries: Mapping[str, SegmentRetry] | None = None,
-        isolated: Iterable[str] = (),
-    ) -> CoordinatorReport:
+    def run(self, committed: CommittedSegments, backlog: Backlog | None = None) -> CoordinatorReport:
         """Run every segment until it is committed; what earlier starts have left of committed ones is removed.
 
-        Args:
-            segments: In row order.
-            committed: What the output holds.
-            num_segments: How many there are to run, maybe none.
-            is_done: Names of segments with nothing to do, if those are not the committed ones.
-            retries: Which rows of committed segments are run again.
-            isolated: Segments in which a row has killed its workers.
+        With a ``backlog`` those are its segments, which are committed already.
         """
         store = self.start.store
         record = PoisonRecord(store)
-        poison_segments = record.resume(committed if is_done is None else is_done)
-        for name in isolated:
-            poison_segments.setdefault(name, CrashHistory())
-        if retries is not None:
-            poison_segments = {name: history for name, history in poison_segments.items() if name in retries}
+        poison_segments = record.resume(committed if backlog is None else backlog)
+        if backlog is not None:
+            poison_segments = {name: found for name, found in poison_segments.items() if name in backlog.retries}
+            for name in backlog.isolated_segments:
+                poison_segments.setdefault(name, CrashHistory())
         elif poison_segments:
             log.info(
                 f"The last start was killed with {pluralize(len(poison_segments), 'segment')} in flight. Their rows "
                 "run last, one at a time, in case one crashes workers."
             )
         partials = names_with_partials(store, committed)
+        num_segments = committed.num_missing if backlog is None else len(backlog.retries)
         if not num_segments:
             return CoordinatorReport(RunTotals(), 0)
         book = LeaseBook(
-            segments,
+            committed.missing() if backlog is None else backlog.segments(),
             repeats=self.repeats,
             poison_segments=poison_segments,
-            retries=retries,
+            retries=None if backlog is None else backlog.retries,
             partials=partials,
             num_ahead=num_segments,
         )

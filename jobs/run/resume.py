@@ -1,5 +1,6 @@
 """What a start does with an output that holds a run with other settings."""
 
+import logging
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dimoo_core.errors import ConfigError
 from jobs.spec.result_keys import check_names, is_named, key_as_set
 from pipeline.output.directory import RunDirectory, differences
 from pipeline.storage.reader import open_store
+
+log = logging.getLogger("dimoo_batch.jobs")
 
 _FIXED = ("image_format", "limit", "segment_rows")
 """Keys that name parts and images or set how many there are: a run cannot continue with others."""
@@ -30,6 +33,12 @@ class ResumeOptions:
     accepted: tuple[str, ...] = ()
     is_new_run: bool = False
     is_retry: bool = False
+
+    def accept(self, results: Mapping[str, Any], num_rows: int, found: Mapping[str, Any], run: RunDirectory) -> None:
+        """Check, and note in the run what differs and is accepted."""
+        if accepted := self.check(results, num_rows, found, run):
+            log.info(f"continuing with changed settings: {words_of_changes(accepted, found.get('rows'), num_rows)}")
+            run.note_changes(found, accepted)
 
     def check(
         self, results: Mapping[str, Any], num_rows: int, found: Mapping[str, Any], run: RunDirectory

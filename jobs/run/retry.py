@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dimoo_core.checkpoint.locate import Checkpoint, find_checkpoint
+from dimoo_core.checkpoint.locate import find_checkpoint
 from dimoo_core.errors import ConfigError
 from jobs.progress.state import ProgressState
 from jobs.run.execution import Execution, Start
 from jobs.run.identity import check_adapter, check_version, run_settings, what_decides_results
 from jobs.run.resources import with_memory
-from jobs.run.resume import ResumeOptions, words_of_changes
+from jobs.run.resume import ResumeOptions
 from jobs.run.retry_plan import Backlog, RetryOptions, chosen_classes
 from jobs.run.summary import RetrySummary
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers
@@ -87,7 +87,9 @@ def retry_job(
         store.check_writable()
         if spec.device != "auto":
             _check_device(spec.device, settings.results.device)
-        now = _check_unchanged(spec, source, checkpoint, settings.results, description, run, options)
+        now = what_decides_results(spec, source, checkpoint, settings.results, results["segment_rows"])
+        may_differ = ResumeOptions(accepted=options.accepted, is_retry=True)
+        may_differ.accept(now, source.num_rows_of(spec.limit), description, run)
         epoch = start.claim(store)
         settings = replace(
             settings, epoch=epoch.number, run_digest=results_digest(results), settings_digest=results_digest(now)
@@ -134,14 +136,7 @@ def _run_again(start: Start, retry: _Retry, classes: tuple[FailureClass, ...]) -
     if backlog.retries:
         records.begin(record)
         run.reopen()
-        outcome = execution.run(
-            (plan.segment(index) for name in backlog.retries if (index := plan.number_of(name)) is not None),
-            committed,
-            len(backlog.retries),
-            is_done=backlog,
-            retries=backlog.retries,
-            isolated=backlog.isolated_segments,
-        )
+        outcome = execution.run(committed, backlog)
         start.epoch.fence.check()
         _check_all_tried(run, plan, backlog, outcome.totals)
     totals = RunTotals(before.num_done + outcome.totals.num_done, before.num_failed - outcome.totals.num_done)
@@ -205,24 +200,3 @@ def _check_device(device: str, recorded: str) -> None:
         raise ConfigError(
             f"the run used {recorded}, this retry would use {device}: retry it on a machine with {recorded}"
         )
-
-
-def _check_unchanged(
-    spec: JobSpec,
-    source: ManifestSource,
-    checkpoint: Checkpoint,
-    settings: ResultSettings,
-    description: Mapping[str, Any],
-    run: RunDirectory,
-    options: RetryOptions,
-) -> dict[str, Any]:
-    """Manifest, model and versions are those of the run, or a person accepts that they are not; what decides now."""
-    results = description["results"]
-    now = what_decides_results(spec, source, checkpoint, settings, results["segment_rows"])
-    num_rows = source.num_rows_of(spec.limit)
-    may_differ = ResumeOptions(accepted=options.accepted, is_retry=True)
-    if accepted := may_differ.check(now, num_rows, description, run):
-        told = words_of_changes(accepted, description.get("rows"), num_rows)
-        log.info(f"continuing with changed settings: {told}")
-        run.note_changes(description, accepted)
-    return now

@@ -1,7 +1,7 @@
 """Which failed rows of a run a retry runs again, and the spec that follows from its options and from the run."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,11 @@ class Backlog:
         self.retries[segment.name] = SegmentRetry(self.number, self.classes, after, sum(chosen.values()))
         if any(each.error_type == QUARANTINED and each.failure_class in self.classes for each in summary.failures):
             self.isolated_segments.append(segment.name)
+
+    def segments(self) -> Iterator[Segment]:
+        """Those with something to do, in row order."""
+        plan = self.committed.plan
+        return (plan.segment(index) for name in self.retries if (index := plan.number_of(name)) is not None)
 
     def __contains__(self, segment_name: object) -> bool:
         """Whether nothing is to be done for a segment: it is committed and has no failure that is tried again."""

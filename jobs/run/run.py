@@ -21,7 +21,7 @@ from jobs.run.identity import (
     what_decides_results,
 )
 from jobs.run.resources import with_memory, with_recorded_dtype
-from jobs.run.resume import ResumeOptions, output_of_new_run, outputs_beside, words_of_changes
+from jobs.run.resume import ResumeOptions, output_of_new_run, outputs_beside
 from jobs.run.summary import RunSummary
 from jobs.run.workers import Workers, find_workers, idle_workers, local_workers
 from jobs.spec.resolve import check_model, with_found_adapter, with_generation_defaults
@@ -170,7 +170,7 @@ def _work(start: Start, setup: _Setup, plan: ShardPlan) -> RunSummary:
         state=state,
         repeats=setup.source.repeated_ids() if committed.num_missing else {},
     )
-    outcome = execution.run(committed.missing(), committed, committed.num_missing)
+    outcome = execution.run(committed)
     start.epoch.fence.check()
     in_the_end = run.committed_segments(plan) if committed.num_missing else committed
     totals = conclude(run, in_the_end, resumed + outcome.totals)
@@ -263,9 +263,7 @@ def _plan(setup: _Setup, options: ResumeOptions) -> tuple[ShardPlan, str, str]:
         "job": way_of_working(spec),
     }
     found = run.start(description)
-    if accepted := options.check(results, num_rows, found, run):
-        log.info(f"continuing with changed settings: {words_of_changes(accepted, found.get('rows'), num_rows)}")
-        run.note_changes(found, accepted)
+    options.accept(results, num_rows, found, run)
     plan = source.plan(segment_rows=segment_rows, limit=spec.limit)
     return plan, results_digest(found["results"]), results_digest(results)
 
