@@ -85,11 +85,7 @@ _BASE = "Alpha-VLLM/Lumina-DiMOO"
 
 
 def check_files(directory: Path) -> None:
-    """Look for every file of a checkpoint, and at the start of each.
-
-    Raises:
-        WeightsError: Listing all that is missing and how to get it, or naming the file that cannot be read.
-    """
+    """Look for every file of a checkpoint, and at the start of each."""
     names = file_names(directory)
     _check_kind(directory, names)
     wanted = _wanted(directory)

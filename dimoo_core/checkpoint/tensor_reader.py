@@ -44,7 +44,6 @@ def check_finite(tensor: Tensor, where: str, dtype: torch.dtype | None = None) -
 
     Args:
         tensor: Floating point, of any shape.
-        where: What to call it.
         dtype: That it becomes; None if it stays as it is or is scaled to fit.
     """
     if not tensor.numel():

@@ -62,8 +62,6 @@ class Engine:
 
     Args:
         transformer: Loaded weights; how it computes its rows is set here.
-        tokens: Special ids of the same checkpoint.
-        config: Batching.
         observe: Called after each step of each request, for tests and replays.
     """
 

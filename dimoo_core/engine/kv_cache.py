@@ -100,11 +100,8 @@ class StepCache(RequestCache):
     """The reference's cache, position for position.
 
     Args:
-        settings: With a step cache.
-        blocks: Where keys and values are kept.
         sequences: Length of each sequence, and where the target begins in it.
         num_target: Positions of the target.
-        num_columns: Image codes.
     """
 
     def __init__(

@@ -37,11 +37,7 @@ class FreeMemory:
 
 
 def free_memory(root: Path = Path("/")) -> list[FreeMemory]:
-    """What is free of this machine's memory, by each limit there is; the least is what can be had.
-
-    Args:
-        root: Where ``/proc`` and ``/sys`` are.
-    """
+    """What is free of this machine's memory, by each limit there is; the least is what can be had."""
     return [_of_machine(), *_of_groups(root), *_of_process(root)]
 
 
@@ -214,11 +210,7 @@ def check_memory(
 
 
 def check_mapping(directory: Path) -> None:
-    """Refuse to look into a checkpoint whose largest file of weights has no room in the address space.
-
-    Raises:
-        ConfigError: There is none.
-    """
+    """Refuse to look into a checkpoint whose largest file of weights has no room in the address space."""
     sizes = {path: path.stat().st_size for path in directory.glob("*.safetensors") if path.is_file()}
     if not sizes:
         return
@@ -240,11 +232,7 @@ def mapped_bytes(file_bytes: int) -> int:
 
 @contextmanager
 def refusing_for_memory() -> Iterator[None]:
-    """Let loading end in words where memory runs out after all: limits of a process, and GPUs, do not end it.
-
-    Raises:
-        ConfigError: It has run out.
-    """
+    """Let loading end in words where memory runs out after all: limits of a process, and GPUs, do not end it."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch has a class of its own for GPUs only

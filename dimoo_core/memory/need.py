@@ -50,9 +50,6 @@ class RequestShape:
 
         Args:
             settings: Its guidance decides how many sequences there are.
-            image_px: Of the image that is made.
-            source_px: Of those that it is made from.
-            num_columns: Image codes.
         """
         codes, sources = image_px // PIXELS_PER_TOKEN**2, source_px // PIXELS_PER_TOKEN**2
         num_sequences = 1 + (settings.cfg_scale > 0)

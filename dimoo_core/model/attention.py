@@ -98,8 +98,6 @@ def packed_attention(
     Args:
         q_QHD: Rotated queries of all sequences.
         k_KGD: Rotated keys; H must be a multiple of G.
-        v_KGD: Values.
-        layout: Which queries and keys belong together.
         policy: Fewest query rows to compute at a time on a CPU.
 
     Returns:

@@ -39,9 +39,7 @@ class RequestLayout:
         """An image as an answer to a prompt: a conditional sequence, and an unconditional one if there is guidance.
 
         Args:
-            request_id: Returned with the result.
             prompt: What the image is to show.
-            settings: Size and guidance.
             noise: Where randomness comes from.
             negative_prompt: Stands in the unconditional sequence; None is the model's own unconditional prompt.
             known_codes: VQ codes of the image, (rows, columns), -1 where the model is to paint; None paints all of it.
@@ -75,12 +73,8 @@ class RequestLayout:
         image against the prompt alone.
 
         Args:
-            request_id: Returned with the result.
             system: The task's system prompt.
-            prompt: The user's words.
             images: VQ codes of each input image, (rows, columns).
-            settings: Size and guidance.
-            noise: Where randomness comes from.
             negative_prompt: Stands where guidance by text leaves the prompt out; None is the model's own
                 unconditional prompt.
 
@@ -121,11 +115,7 @@ class RequestLayout:
         """A fully masked answer to a question about images.
 
         Args:
-            request_id: Returned with the result.
-            prompt: The question.
             images: VQ codes of each image, (rows, columns) in 0..8191, in the order in which the model sees them.
-            settings: Length, blocks, steps.
-            noise: Where randomness comes from.
 
         Raises:
             RequestError: If the prompt holds a token of the layout.

@@ -109,9 +109,6 @@ def read_special_tokens(table: Tokenizer, config: ModelConfig, *, num_codes: int
     A special token is found by its string, else by its published id if the tokenizer marks that as no plain text. The
     id of code 0 is that of ``image_offsets``, if all that it has agree; where it has nothing, the first id after the
     tokenizer's last, if the embedding ends with the codes.
-
-    Raises:
-        WeightsError: A token cannot be found, two sources contradict each other, or the VQ codes do not fit.
     """
     ids = _special_ids(table)
     offsets = image_offsets(table, config, num_codes=num_codes)

@@ -96,11 +96,7 @@ class RowCosts:
         self._text_cost = lru_cache(4096)(text_cost)
 
     def of(self, row: Row, folder: str) -> RowCost:
-        """The cost of one row.
-
-        Raises:
-            DimooError: An input image that is read for its size cannot be read.
-        """
+        """The cost of one row."""
         settings, image = row.settings, row.image
         if settings is None:  # the codec alone
             size = None if image is None else self._crop(image, folder, self._spec.tokenize.resolution)

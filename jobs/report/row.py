@@ -34,9 +34,6 @@ def find_manifest(given: str | None, facts: RunFactSheet, note: Callable[[str], 
     Args:
         given: Where it is now; None looks where ``run.json`` has it.
         note: Called with the reason why there are no input images.
-
-    Raises:
-        ConfigError, ManifestError, StoreError: As ``RunFactSheet.manifest`` of the one given.
     """
     try:
         return facts.manifest(given)

@@ -42,9 +42,6 @@ def ray_cluster(address: str | None, *, num_workers: int) -> Iterator[int]:
     Args:
         address: As ``ray.init`` takes it; None for a Ray of this machine's own.
         num_workers: What that Ray has to have room for.
-
-    Raises:
-        ConfigError: If no cluster answers at ``address``.
     """
     # Without GPUs an actor keeps CUDA_VISIBLE_DEVICES as it is: the behaviour Ray is moving to, chosen to silence it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

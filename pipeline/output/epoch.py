@@ -35,8 +35,6 @@ class EpochReport:
     """One start of a run.
 
     Attributes:
-        number: Counts the starts from 1.
-        owner: Machine and process, for people.
         claimed_at: When it began; None if its claim cannot be read.
         heard_at: Its latest heartbeat, by its own clock; None if it gave none.
         has_ended: Whether it has closed its epoch.

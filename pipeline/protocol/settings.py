@@ -126,8 +126,6 @@ class HookSettings:
     """Names as ``pipeline.rows.hooks`` finds them, each kind in the order in which they are called.
 
     Attributes:
-        rows: From a row's cells to new ones, before anything is fetched.
-        results: From a finished row to a finished row, before anything is stored.
         scores: From a finished row to a number, by the name of the score.
         min_scores: Least scores of rows that are kept.
     """

@@ -32,8 +32,6 @@ class Finding:
     """What was looked at, what ought to be there by the rules of the output, and what is.
 
     Attributes:
-        object: Key of the object below the output, or a prefix that ends in ``/``.
-        what: Which property of it.
         expected: What it ought to be.
         found: What it is.
         part: Key of the part that is about the object, where the object itself is none.

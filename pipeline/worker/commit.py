@@ -18,8 +18,7 @@ from pipeline.output.poison_segments import PoisonRecord
 from pipeline.output.results import PartSummary, RowResult, RowSuccess, RunTotals, part_bytes
 from pipeline.protocol.messages import Event, SegmentCommitted, SegmentHeldBack, Streak
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.boundary import OF_THE_RUN
-from pipeline.rows.failure import failure_class_of
+from pipeline.rows.failure import OF_THE_RUN, failure_class_of
 from pipeline.storage.retry import RetryPolicy
 from pipeline.worker.partials import PartialWriter
 from pipeline.worker.segment import OpenSegment
@@ -125,7 +124,6 @@ class SegmentCommitter:
 
     Args:
         poison_segments: Cleared of segments that are committed.
-        emit: Called with each commit.
 
     Attributes:
         partials: Of segments that are open.

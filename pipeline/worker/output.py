@@ -15,8 +15,7 @@ from dimoo_core.request.request import TextResult
 from manifests.errors import RowFailure
 from manifests.row.parse import Row
 from pipeline.output.results import RowResult
-from pipeline.rows.boundary import OF_THE_RUN, RowBoundary
-from pipeline.rows.failure import row_failure
+from pipeline.rows.failure import OF_THE_RUN, RowBoundary, row_failure
 from pipeline.rows.flow import FittedImage, MadeImages, RowFlow, WeighedAnswer
 from pipeline.rows.postprocess import Postprocessor
 from pipeline.worker.commit import SegmentCommitter

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pipeline.output.partials import PartialRow, PartialSegments, row_fingerprint
 from pipeline.output.results import RowSuccess
 from pipeline.protocol.settings import PipelineSettings
-from pipeline.rows.boundary import OF_THE_RUN
+from pipeline.rows.failure import OF_THE_RUN
 from pipeline.worker.segment import OpenSegment
 
 

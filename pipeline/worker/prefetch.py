@@ -18,7 +18,7 @@ from pipeline.output.poison_segments import PoisonRecord
 from pipeline.output.results import RowSuccess
 from pipeline.protocol.messages import Lease, LeaseQueue
 from pipeline.protocol.settings import FailurePolicy
-from pipeline.rows.boundary import RowBoundary
+from pipeline.rows.failure import RowBoundary
 from pipeline.rows.flow import RowFlow
 from pipeline.rows.preprocess import Preprocessor
 from pipeline.rows.row_hooks import RawRow, RowHooks

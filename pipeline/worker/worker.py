@@ -33,7 +33,7 @@ from pipeline.protocol.messages import (
     WorkerReady,
 )
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.boundary import RowBoundary
+from pipeline.rows.failure import RowBoundary
 from pipeline.rows.flow import RowFlow
 from pipeline.rows.postprocess import Postprocessor
 from pipeline.rows.preprocess import Preprocessor
