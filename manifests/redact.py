@@ -59,7 +59,7 @@ def redact_text(text: str) -> str:
 
 
 def error_words(error: BaseException) -> str:
-    """What an error says, for a failure of a row: one line of at most ``MAX_ERROR_CHARACTERS`` without secrets."""
+    """The message of an error for a failure of a row: one line of at most ``MAX_ERROR_CHARACTERS`` without secrets."""
     try:
         text = " ".join(str(error).split())
     except Exception as broken:  # of somebody else's class

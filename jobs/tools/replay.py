@@ -101,7 +101,12 @@ def settings_of(store: Store, description: Mapping[str, Any]) -> RunSettings:
     check_version(description, store.uri)
     if results.get("adapter_digest") is not None:
         raise ConfigError("runs with an adapter cannot be replayed")
-    settings = RunSettings(results=settings_from(results), model=str(description["model"]), output_uri=store.uri)
+    settings = RunSettings(
+        results=settings_from(results),
+        model=str(description["model"]),
+        output_uri=store.uri,
+        sources=RunFactSheet(description, is_complete=False).sources,
+    )
     if (found := digest(find_checkpoint(settings.model).directory)) != results["model_digest"]:
         raise ConfigError(
             f"{settings.model} is not what the run used: its digest is {found}, not {results['model_digest']}"

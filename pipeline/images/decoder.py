@@ -26,6 +26,8 @@ _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "SYS
 _MAX_TRIES = 2  # a process may also end for reasons that are not the file's: the system may lack memory
 _END_TIMEOUT_S = 2.0
 _PIPE_BYTES = 2**20
+_BLOCK_BYTES = 64 * 2**20
+"""Of Pillow's memory for a large image. Smaller ones are from the heap of the thread, which keeps what is freed."""
 
 
 class ImageUnreadable(DimooError):
@@ -45,6 +47,7 @@ class ImageDecoder:
     """Decodes files within the limits of a policy. Threads may share it; each has a process while it decodes."""
 
     def __init__(self, policy: SourcePolicy) -> None:
+        Image.core.set_block_size(_BLOCK_BYTES)  # type: ignore[attr-defined]
         self._policy = policy
         self._idle: list[_DecoderProcess] = []
         self._lock = threading.Lock()
@@ -65,7 +68,7 @@ class ImageDecoder:
         return image
 
     def header(self, data: bytes, name: str) -> ImageHeader:
-        """What a file, or enough of its beginning, says of itself; no pixel is decoded.
+        """Format and size in a file, or in enough of its beginning; no pixel is decoded.
 
         Raises:
             ImageUnreadable: As ``decode``, but for damage behind the header.
@@ -173,7 +176,7 @@ class _DecoderProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests: IO[bytes] = self._process.stdin
-        self._answers: IO[bytes] = self._process.stdout
+        self._answers: Any = self._process.stdout
 
     def ask(self, *parts: bytes) -> dict[str, Any]:
         """The next line of the answer."""
@@ -188,9 +191,12 @@ class _DecoderProcess:
 
     def image(self, answer: dict[str, Any]) -> Image.Image:
         """The pixels that follow an answer."""
-        data = self._answers.read(answer["num_bytes"])
-        if len(data) != answer["num_bytes"]:
-            raise EOFError
+        data = memoryview(bytearray(answer["num_bytes"]))
+        place = 0
+        while place < len(data):
+            if not (num_read := self._answers.readinto(data[place:])):  # as ``read``, which takes twice the memory
+                raise EOFError
+            place += num_read
         return Image.frombytes(answer["mode"], (answer["width"], answer["height"]), data)
 
     def end(self) -> int:

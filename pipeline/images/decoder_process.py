@@ -166,6 +166,7 @@ def serve(
                 _tell(answers, error="too_large", message=f"{image.width}x{image.height}")
                 return
             if wanted is Wanted.HEADER:
+                _gray_bits(image)  # raises where the range of its numbers is not known
                 width, height = image.size[::-1] if _is_turned(image) else image.size
                 _tell(answers, format=image.format, width=width, height=height)
                 return

@@ -87,8 +87,8 @@ Input images that cannot be had are failures before they get here.
 class RowBoundary:
     """Does things for rows. Threads may share it; one thread must not enter it twice at a time.
 
-    A row that runs out of memory is tried once more with no other row at work here, so that it does not pay for what
-    its neighbours have taken.
+    A row that runs out of memory is tried a second time with no other row at work here, so that it does not pay for
+    what its neighbours have taken.
     """
 
     def __init__(self) -> None:

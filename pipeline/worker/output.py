@@ -98,7 +98,7 @@ class OutputStage:
             return self._postprocessor.through_codec([result for *_, result in works])
         except OF_THE_RUN:
             raise
-        except BaseException as error:  # which row's it is, is not said
+        except BaseException as error:  # nobody knows which row's it is
             traceback.clear_frames(error.__traceback__)
         return [self._boundary.run(row, "generate", partial(self._alone_through_codec, made)) for _, row, made in works]
 

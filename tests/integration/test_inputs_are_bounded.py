@@ -47,6 +47,7 @@ run_here(sys.argv[2], sys.argv[3], Path(sys.argv[4]), **json.loads(sys.argv[5]))
 """
 
 
+@pytest.mark.soak
 def test_rows_that_ask_for_a_machines_memory_fail_alone(tmp_path: Path, tiny_checkpoint: Path) -> None:
     """The triggers that once ended a run, all in one manifest, with an address space of 6 GB."""
     good = encoded(picture())
@@ -73,7 +74,8 @@ def test_rows_that_ask_for_a_machines_memory_fail_alone(tmp_path: Path, tiny_che
     output = RunOutput(tmp_path / "out")
     output.check_complete([row["id"] for row in rows])
     failed = {name: failure["failure_class"] for name, failure in output.failed_by_id().items()}
-    assert failed == {"kernel log": "store", "tilde of nobody": "not_found", "long prompt": "bad_input"}
+    assert failed.pop("kernel log") in ("store", "bad_input")  # it may have something to read
+    assert failed == {"tilde of nobody": "not_found", "long prompt": "bad_input"}
 
 
 def test_a_long_image_is_cut_as_if_it_had_been_scaled_whole() -> None:

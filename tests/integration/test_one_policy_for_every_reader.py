@@ -22,7 +22,7 @@ from jobs.plan.row_cost import read_model_facts
 from jobs.report.write import write_report
 from jobs.run.retry import retry_job
 from jobs.run.retry_plan import RetryOptions
-from jobs.spec.resolve import row_defaults_of
+from jobs.spec.resolve import resolved_spec
 from jobs.spec.spec import load_spec
 from jobs.tools.replay import replay_row
 from manifests.errors import RowFailure
@@ -44,14 +44,14 @@ def folders(tmp_path: Path) -> Path:
 
 def planned(manifest: Path, model: Path, **spec: Any) -> Any:
     job = load_spec(None, FAST_SETTINGS | spec | {"manifest": str(manifest), "model": str(model)}, [])
-    defaults, facts = row_defaults_of(job), read_model_facts(str(model))
+    defaults, facts = resolved_spec(job).row_defaults(), read_model_facts(str(model))
     return plan_run(job, defaults, facts, num_workers=1, reads_remote=False)
 
 
 def invalid_of(manifest: Path, model: Path, **spec: Any) -> dict[str, str]:
     job = load_spec(None, FAST_SETTINGS | spec | {"manifest": str(manifest), "model": str(model)}, [])
     found: list[RowFailure] = []
-    validate_manifest(job, row_defaults_of(job), found.append, reads_images=True)
+    validate_manifest(job, resolved_spec(job).row_defaults(), found.append, reads_images=True)
     return {failure.id: failure.error_type for failure in found}
 
 
@@ -70,8 +70,7 @@ def test_no_reader_opens_what_the_run_may_not_read(
     assert set(output.failed_by_id()) == {"refused"}
     write_report(str(out), manifest=None, max_rows=10)
     assert len(output.keys("report/sources/")) == 1
-    with pytest.raises(Exception, match="SourceRefused"):
-        replay_row(str(out), "refused", manifest=None)
+    assert "SourceRefused" in repr(replay_row(str(out), "refused", manifest=None))
     export_run(ExportRequest(output=str(out), format="files", target=str(folders / "exported")))
     files = [path.read_bytes() for path in (folders / "exported").rglob("*.png")]
     assert files == [(folders / "open" / "x.png").read_bytes()]
@@ -120,7 +119,7 @@ def corpus() -> Iterator[tuple[str, bytes]]:
         *(("BMP", mode, {}) for mode in ("1", "L", "RGB")),
         *(("PPM", mode, {}) for mode in ("1", "L", "RGB", "I")),
         *(("JPEG2000", mode, {}) for mode in ("L", "RGB", "RGBA")),
-        *((kind, "RGB", {}) for kind in ("AVIF", "ICO", "TGA", "PCX", "SGI", "DDS", "IM", "ICNS")),
+        *((kind, "RGB", {}) for kind in ("AVIF", "ICO", "TGA", "PCX", "SGI", "DDS", "ICNS")),
     ]
     number = 0
     while number < 280:
