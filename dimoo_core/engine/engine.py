@@ -136,7 +136,7 @@ class Engine:
         results: list[Result] = []
         if step:
             try:
-                results += self._advance(step)
+                self._advance(step, results)
             except ENDS_THE_PROCESS:
                 raise
             except BaseException as error:
@@ -146,8 +146,8 @@ class Engine:
         return results + self._retire() + self._expire()
 
     @torch.inference_mode()
-    def _advance(self, states: list[RequestState]) -> list[Result]:
-        """Run one step of these requests; returns those that have failed when it was their turn."""
+    def _advance(self, states: list[RequestState], failed: list[Result]) -> None:
+        """Run one step of these requests; those that fail when it is their turn are added to ``failed`` at once."""
         batch = StepBatch(states)
         logits = batch.logits(self._transformer)
         for state, num_computed, num_shared in batch.num_tokens():
@@ -155,7 +155,6 @@ class Engine:
             self.stats.num_tokens += num_computed
             self.stats.num_tokens_shared += num_shared
             self.stats.num_tokens_reused += state.decoding.request.num_tokens - num_computed - num_shared
-        failed: list[Result] = []
         for state, of_sequences in zip(states, logits, strict=True):
             try:
                 self._advance_one(state, of_sequences)
@@ -164,7 +163,6 @@ class Engine:
             except BaseException as error:
                 failed.append(self._failed(state, error))
         self.stats.num_steps += 1
-        return failed
 
     def _advance_one(self, state: RequestState, logits: list[Tensor | None]) -> None:
         if isinstance(state.cache, StepCache) and (extents := state.cache.extents()):
@@ -183,6 +181,7 @@ class Engine:
 
     def _shrink(self, step: list[RequestState], error: BaseException) -> list[Result]:
         scheduler = self._scheduler
+        step = [state for state in step if state in scheduler.running]  # others of it have failed by themselves
         if len(step) > 1:
             too_many = scheduler.halve_steps(step)
             if not isinstance(error, torch.OutOfMemoryError):  # some caches may have taken the step in already

@@ -62,11 +62,11 @@ def test_a_request_that_does_not_fit_the_memory_fails_alone(
     advance = Engine._advance
     sizes: list[int] = []
 
-    def advance_if_it_fits(engine: Engine, states: list[Any]) -> None:
+    def advance_if_it_fits(engine: Engine, states: list[Any], failed: list[Any]) -> None:
         sizes.append(sum(state.num_tokens for state in states))
         if sizes[-1] > 150:
             raise torch.OutOfMemoryError("out of memory")
-        advance(engine, states)
+        advance(engine, states, failed)
 
     monkeypatch.setattr(Engine, "_advance", advance_if_it_fits)
     rows = [image_row(row_id) for row_id in IDS]

@@ -32,7 +32,7 @@ def rows_done(phase: Phase) -> frozenset[int]:
 def show_input_images(patch: pytest.MonkeyPatch, phase: Phase) -> None:
     """From now on input images are where they are in this phase, with nothing read or decoded for them."""
 
-    def fetch(fetcher: ImageFetcher, source: ImageSource, folder_uri: str, *, keeps_mode: bool = False) -> Image.Image:
+    def fetch(fetcher: ImageFetcher, source: ImageSource, folder_uri: str, **options: object) -> Image.Image:
         if phase == "run" or source.uri != "late.png":
             raise ObjectNotFound("read", str(source.uri), "NotFound")
         return Image.new("RGB", (32, 32))
