@@ -70,7 +70,7 @@ def retry(
     )
     shutdown = ShutdownRequest()
     drain = partial(drain_at_signal, shutdown, target=output)
-    with resumable(lambda: output, shutdown):
+    with resumable(lambda: output):
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             summary = api.retry_job(output, options, shutdown, drain)
         for line in () if log_json else summary.lines():

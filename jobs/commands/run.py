@@ -50,11 +50,11 @@ def run(
     begin_logging(log_level, as_json=log_json)
     signal.signal(signal.SIGTERM, raise_stopped)
     target = output or manifest
-    shutdown = ShutdownRequest()
-    with resumable(lambda: target, shutdown):
+    with resumable(lambda: target):
         limits = [f"failures.max_failures={max_failures}"] if max_failures is not None else []
         job = api.load_spec(spec, flags, [*(overrides or []), *limits])
         target = job.output_uri
+        shutdown = ShutdownRequest()
         drain_at_signal(shutdown, job.worker_life.stop_deadline_s, target)
         with redirect_stdout(sys.stderr):  # Ray prints there when a worker dies, and programs read our output
             options = api.ResumeOptions(accepted=tuple(accept_change or ()), is_new_run=new_run)

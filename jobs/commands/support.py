@@ -41,7 +41,7 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 
 
 def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, target: str) -> None:
-    """From now on Ctrl-C or SIGTERM requests a graceful shutdown, and a second one ends the process at once.
+    """From now on SIGTERM requests a graceful shutdown, and a second one ends the process at once.
 
     Args:
         shutdown: Requested; if nobody waits for it, ``Stopped`` is raised too. Where that is lost, since the signal
@@ -54,16 +54,12 @@ def drain_at_signal(shutdown: ShutdownRequest, deadline_s: float, target: str) -
         if shutdown.is_requested:
             raise Stopped(number)
         shutdown.request(WORK_SHARE * deadline_s)
-        shutdown.signal = number
         exit_after(deadline_s, 128 + number, lambda: _say(f"dimoo-batch: stopped\n{resume_hint(target)}"))
         if not shutdown.is_awaited:
             raise Stopped(number)
-        again = "press Ctrl-C again" if number == signal.SIGINT else "send the signal again"
-        _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; {again} to stop at once")
+        _say(f"dimoo-batch: shutting down gracefully, within {deadline_s:g} s; send the signal again to stop at once")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, handle)
+    signal.signal(signal.SIGTERM, handle)
 
 
 def _say(text: str) -> None:
@@ -146,7 +142,7 @@ def exit_codes(
 
 
 @contextmanager
-def resumable(target: Callable[[], str], shutdown: ShutdownRequest) -> Iterator[None]:
+def resumable(target: Callable[[], str]) -> Iterator[None]:
     """End the command for whatever a run raises, with how to resume it; ``target`` is the output, as far as known."""
     try:
         yield
@@ -158,7 +154,7 @@ def resumable(target: Callable[[], str], shutdown: ShutdownRequest) -> Iterator[
         fail(str(error), EXIT_FAILED)
     except RunStopped as error:
         _ignore_signals()
-        fail(f"{error}\n{resume_hint(target(), error)}", 128 + (shutdown.signal or signal.SIGTERM))
+        fail(f"{error}\n{resume_hint(target(), error)}", 128 + signal.SIGTERM)
     except DimooError as error:
         exit_code = EXIT_TOO_MANY_FAILURES if isinstance(error, TooManyFailures) else EXIT_FAILED
         fail(f"{error}\n{resume_hint(target(), error)}", exit_code)

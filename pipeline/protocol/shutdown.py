@@ -15,8 +15,6 @@ class ShutdownRequest:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._given: tuple[float, float | None] | None = None  # when, and how long after that everything has to be over
-        self.signal: int | None = None
-        """Number of the signal that has asked, if one has."""
         self.is_awaited = False
         """Whether somebody is at work who looks for a request."""
 
