@@ -20,7 +20,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 
 def expanded_path(path: str) -> Path:
     """The path with the home folder of ``~`` or ``~user``; as it is, where there is no such user."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111  # that of paths raises
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser raises where there is none
 
 
 def check_file(path: Path, *, if_missing: str) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -192,7 +192,7 @@ class FinishedRows:
     def _input(self, source: ImageSource, folder: str) -> ImageFile:
         data = self._images.read(source, folder)
         try:
-            kind = self._images.format_of(data, source.name).lower()
+            kind = self._images.header(replace(source, uri=None, data=data), folder).format.lower()
         except ImageUnreadable as error:
             raise ConfigError(f"an input image cannot be read any more: {error}") from error
         return ImageFile(data, ".jpg" if kind == "jpeg" else f".{kind}")

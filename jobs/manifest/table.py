@@ -105,9 +105,9 @@ class RowTables:
     types: Mapping[str, pa.DataType]
     embeds_images: bool
     counts: BuildCounts
-    _schema: pa.Schema | None = None
-    _names: dict[str, None] = field(default_factory=dict)  # of all columns seen, in order
-    _refused: Record | None = None
+    _schema: pa.Schema | None = field(default=None, init=False)
+    _names: dict[str, None] = field(default_factory=dict, init=False)  # of all columns seen, in order
+    _refused: Record | None = field(default=None, init=False)
 
     def gather(self, records: Iterable[Record]) -> Iterator[pa.Table]:
         """Tables of at most ``MAX_TABLE_ROWS`` rows and about ``MAX_TABLE_BYTES``, all of one schema.

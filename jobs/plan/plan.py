@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from dimoo_core.engine.flops import Cost
@@ -102,42 +103,39 @@ def plan_run(
         reads_remote: Whether input images on S3 are read for their sizes.
     """
     source = open_manifest(spec.manifest, defaults=defaults, passthrough=spec.passthrough)
-    store = open_store(spec.output_uri)
-    run = RunDirectory(store)
-    before = run.description()
-    num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
-    segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, num_workers, before)
-    shards = source.plan(segment_rows=segment_rows, limit=spec.limit)
-    plan = RunPlan(spec.manifest, store.uri, segments=shards.num_segments, segment_rows=segment_rows)
-    plan.is_estimated = facts.is_estimated
-    if before is not None:
-        for totals in _committed(run, shards):
-            plan.done += totals.num_done
-            plan.failed_before += totals.num_failed
-    images = ImageFetcher(spec.sources)
-    costs = RowCosts(facts, spec, images, reads_remote=reads_remote)
-    segments_with_failures: set[int] = set()
-    segment_of = _segment_numbers(shards)
-    for item, folder in manifest_rows(source, defaults, spec.limit):
-        plan.rows += 1
-        if not isinstance(item, RowFailure):
-            try:
-                _add(plan, item.task, costs, item, folder, spec)
-                continue
-            except DimooError as error:
-                item = RowFailure(item.index, item.id, "fetch", type(error).__name__, str(error))
-        plan.invalid += 1
-        plan.reason_counts[f"{item.stage}: {item.error_type}"] += 1
-        segments_with_failures.add(segment_of(item.row))
-        if len(plan.reasons) < _MAX_REASONS:
-            plan.reasons.append(item)
-    plan.failure_files = len(segments_with_failures)
-    plan.assumed_sizes = costs.num_assumed_sizes
-    plan.part_bytes = plan.segments * _PART_BYTES + (plan.rows - plan.invalid) * _ROW_BYTES
-    plan.memory_bytes = _memory(plan, spec, defaults, facts)
-    images.close()
-    store.close()
-    return plan
+    with closing(open_store(spec.output_uri)) as store, closing(ImageFetcher(spec.sources)) as images:
+        run = RunDirectory(store)
+        before = run.description()
+        num_rows = source.num_rows if spec.limit is None else min(spec.limit, source.num_rows)
+        segment_rows = spec.pipeline.segment_rows or segment_rows_of(num_rows, num_workers, before)
+        shards = source.plan(segment_rows=segment_rows, limit=spec.limit)
+        plan = RunPlan(spec.manifest, store.uri, segments=shards.num_segments, segment_rows=segment_rows)
+        plan.is_estimated = facts.is_estimated
+        if before is not None:
+            for totals in _committed(run, shards):
+                plan.done += totals.num_done
+                plan.failed_before += totals.num_failed
+        costs = RowCosts(facts, spec, images, reads_remote=reads_remote)
+        segments_with_failures: set[int] = set()
+        segment_of = _segment_numbers(shards)
+        for item, folder in manifest_rows(source, defaults, spec.limit):
+            plan.rows += 1
+            if not isinstance(item, RowFailure):
+                try:
+                    _add(plan, item.task, costs, item, folder, spec)
+                    continue
+                except DimooError as error:
+                    item = RowFailure(item.index, item.id, "fetch", type(error).__name__, str(error))
+            plan.invalid += 1
+            plan.reason_counts[f"{item.stage}: {item.error_type}"] += 1
+            segments_with_failures.add(segment_of(item.row))
+            if len(plan.reasons) < _MAX_REASONS:
+                plan.reasons.append(item)
+        plan.failure_files = len(segments_with_failures)
+        plan.assumed_sizes = costs.num_assumed_sizes
+        plan.part_bytes = plan.segments * _PART_BYTES + (plan.rows - plan.invalid) * _ROW_BYTES
+        plan.memory_bytes = _memory(plan, spec, defaults, facts)
+        return plan
 
 
 def _memory(plan: RunPlan, spec: JobSpec, defaults: RowDefaults, facts: ModelFacts) -> dict[str, int]:

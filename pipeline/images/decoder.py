@@ -27,7 +27,10 @@ _MAX_TRIES = 2  # a process may also end for reasons that are not the file's: th
 _END_TIMEOUT_S = 2.0
 _PIPE_BYTES = 2**20
 _BLOCK_BYTES = 64 * 2**20
-"""Of Pillow's memory for a large image. Smaller ones are from the heap of the thread, which keeps what is freed."""
+"""Of Pillow's memory for a large image. Smaller ones are from the heap of the thread, which keeps what is freed.
+
+``PILLOW_BLOCK_SIZE``, the variable that Pillow documents for it, is read when Pillow is imported: too early for us.
+"""
 
 
 class ImageUnreadable(DimooError):

@@ -3,6 +3,7 @@
 A call that hangs is given up after its timeout; it stays behind on a thread of its own, and nobody waits for it.
 """
 
+import os
 import queue
 import threading
 import time
@@ -156,14 +157,6 @@ class ImageFetcher:
                 raise
         return self._decoder.header(self.read(source, folder_uri), source.name)
 
-    def format_of(self, data: bytes, name: str) -> str:
-        """The format of a file that was read, as Pillow names it.
-
-        Raises:
-            ImageUnreadable: It is no image that a run would read.
-        """
-        return self._decoder.header(data, name).format
-
     def close(self) -> None:
         """Let go of connections and processes; the fetcher may be used again."""
         self._calls.close()
@@ -188,7 +181,11 @@ class ImageFetcher:
             raise StoreError("read", redact_uri(uri), "InputTimeout", hint) from error
 
     def _beginning(self, source: ImageSource, folder_uri: str) -> bytes:
-        with self._reader.open(self._allowed(source, folder_uri)) as file:
+        uri = self._allowed(source, folder_uri)
+        with self._reader.open(uri) as file:
+            if file.seek(0, os.SEEK_END) > self._policy.max_bytes:
+                return self._reader.read(uri, self._policy.max_bytes)  # is refused as in a run
+            file.seek(0)
             return file.read(_HEADER_BYTES)
 
     def _allowed(self, source: ImageSource, folder_uri: str) -> str:

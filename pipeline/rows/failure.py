@@ -68,10 +68,15 @@ class NamedRow(Protocol):
 
 
 def row_failure(row: NamedRow, stage: str, error: BaseException) -> RowFailure:
-    """The failure of one row at a stage of its way; its message is one line of bounded length."""
+    """The failure of one row at a stage of its way."""
+    return failure_of(row.index, row.id, stage, error)
+
+
+def failure_of(number: int, row_id: str, stage: str, error: BaseException) -> RowFailure:
+    """The failure of the row of this number in the manifest; its message is one line of bounded length."""
     attempts = error.attempts if isinstance(error, StoreError) else 1
     return RowFailure(
-        row.index, row.id, stage, type(error).__name__, error_words(error), failure_class_of(error), attempts
+        number, row_id, stage, type(error).__name__, error_words(error), failure_class_of(error), attempts
     )
 
 
@@ -102,45 +107,28 @@ class RowBoundary:
         Raises:
             RunFailed, StoreError: What is wrong concerns every row.
         """
-        try:
-            with self._among_others():
-                return work()
-        except OF_THE_RUN:
-            raise
-        except MemoryError as error:
-            traceback.clear_frames(error.__traceback__)  # they hold what has been allocated
-        except BaseException as error:  # a panic of a library in Rust is no Exception
-            return row_failure(row, stage, error)
-        try:
-            with self._alone():
-                return work()
-        except OF_THE_RUN:
-            raise
-        except BaseException as error:
-            return row_failure(row, stage, error)
+        for is_alone in (False, True):
+            try:
+                with self._inside(is_alone=is_alone):
+                    return work()
+            except OF_THE_RUN:
+                raise
+            except BaseException as error:  # a panic of a library in Rust is no Exception
+                if is_alone or not isinstance(error, MemoryError):
+                    return row_failure(row, stage, error)
+                traceback.clear_frames(error.__traceback__)  # they hold what has been allocated
+        raise AssertionError("the second try returns")
 
     @contextmanager
-    def _among_others(self) -> Iterator[None]:
+    def _inside(self, *, is_alone: bool) -> Iterator[None]:
         with self._state:
-            self._state.wait_for(lambda: not self._num_waiting)
+            self._num_waiting += is_alone
+            self._state.wait_for(lambda: not (self._num_inside if is_alone else self._num_waiting))
             self._num_inside += 1
         try:
             yield
         finally:
             with self._state:
                 self._num_inside -= 1
-                self._state.notify_all()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._state:
-            self._num_waiting += 1
-            self._state.wait_for(lambda: not self._num_inside)
-            self._num_inside += 1
-        try:
-            yield
-        finally:
-            with self._state:
-                self._num_inside -= 1
-                self._num_waiting -= 1
+                self._num_waiting -= is_alone
                 self._state.notify_all()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from manifests.errors import RowFailure
-from manifests.redact import error_words
 from pipeline.errors import WorkerUnfit
 from pipeline.output.directory import RunDirectory
 from pipeline.output.epoch import Fence
@@ -18,7 +17,7 @@ from pipeline.output.poison_segments import PoisonRecord
 from pipeline.output.results import PartSummary, RowResult, RowSuccess, RunTotals, part_bytes
 from pipeline.protocol.messages import Event, SegmentCommitted, SegmentHeldBack, Streak
 from pipeline.protocol.settings import RunSettings
-from pipeline.rows.failure import OF_THE_RUN, failure_class_of
+from pipeline.rows.failure import OF_THE_RUN, failure_of
 from pipeline.storage.retry import RetryPolicy
 from pipeline.worker.partials import PartialWriter
 from pipeline.worker.segment import OpenSegment
@@ -243,8 +242,7 @@ class SegmentCommitter:
         except BaseException as error:
             with self._counts_lock:
                 self.num_done, self.num_failed = self.num_done - 1, self.num_failed + 1
-            words, failure_class = error_words(error), failure_class_of(error)
-            return RowFailure(row_result.row, row_result.id, "store", type(error).__name__, words, failure_class)
+            return failure_of(row_result.row, row_result.id, "store", error)
         return row_result
 
     def _publish(self, name: PartName, part: bytes, summary: PartSummary) -> PartSummary:

@@ -4,16 +4,20 @@ A segment is committed when its last row is done. Until then a crash would cost 
 it costs those in flight and those that were finished since the last flush.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from manifests.redact import error_words
 from pipeline.output.partials import PartialRow, PartialSegments, row_fingerprint
 from pipeline.output.results import RowSuccess
 from pipeline.protocol.settings import PipelineSettings
 from pipeline.rows.failure import OF_THE_RUN
 from pipeline.worker.segment import OpenSegment
+
+log = logging.getLogger("dimoo_batch.pipeline")
 
 
 @dataclass(slots=True)
@@ -105,7 +109,8 @@ class PartialWriter:
             key = self._partials.keep(segment.part, rows)
         except OF_THE_RUN:
             raise
-        except BaseException:  # a row holds what no file can: the commit of its segment finds out which
+        except BaseException as error:  # a row holds what no file can: the commit of its segment finds out which
+            log.warning(f"a partial segment of {segment.segment.name} is not kept: {error_words(error)}")
             return
         with self._lock:
             book.keys.append(key)

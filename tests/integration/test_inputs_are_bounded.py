@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dimoo_core.checkpoint.load import Model
 from dimoo_core.codec.resize import centered, crop_sizes_for, fit, fit_as_planned, plan_fit
 from dimoo_core.errors import RequestError
 from dimoo_core.request.tokenizer import MAX_CHARACTERS
@@ -115,7 +116,6 @@ def test_pixels_count_until_an_image_is_fitted() -> None:
     decoder.close()
 
 
-def test_a_prompt_longer_than_any_sequence_is_not_tokenized(tiny_model: object) -> None:
-    layout = tiny_model.layout  # type: ignore[attr-defined]
+def test_a_prompt_longer_than_any_sequence_is_not_tokenized(tiny_model: Model) -> None:
     with pytest.raises(RequestError, match=f"at most {MAX_CHARACTERS:,} characters, got {MAX_CHARACTERS + 1:,}"):
-        layout._prompt_ids("x" * (MAX_CHARACTERS + 1))
+        tiny_model.layout._prompt_ids("x" * (MAX_CHARACTERS + 1))

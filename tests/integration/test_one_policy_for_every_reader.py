@@ -70,7 +70,7 @@ def test_no_reader_opens_what_the_run_may_not_read(
     assert set(output.failed_by_id()) == {"refused"}
     write_report(str(out), manifest=None, max_rows=10)
     assert len(output.keys("report/sources/")) == 1
-    assert "SourceRefused" in repr(replay_row(str(out), "refused", manifest=None))
+    assert "SourceRefused" in replay_row(str(out), "refused", manifest=None).outcome
     export_run(ExportRequest(output=str(out), format="files", target=str(folders / "exported")))
     files = [path.read_bytes() for path in (folders / "exported").rglob("*.png")]
     assert files == [(folders / "open" / "x.png").read_bytes()]
